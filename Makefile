@@ -1,0 +1,56 @@
+# Each target builds the virtual environment it needs, on a machine with Python 3.11+ and make.
+PYTHON ?= python3
+# hosts with an NVIDIA driver get ONNX Runtime with CUDA
+ORT := $(if $(shell command -v nvidia-smi),gpu,cpu)
+PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+LABEL_STUDIO := 1.23.2
+DEV := .venv/dev/bin/python
+
+.PHONY: setup serve test lint format parity e2e clean
+
+setup: .venv/serve/.done .venv/dev/.done
+
+serve: .venv/serve/.done
+	.venv/serve/bin/prelabel serve $(ARGS)
+
+test: .venv/dev/.done
+	$(DEV) -m pytest
+
+lint: .venv/dev/.done
+	.venv/dev/bin/ruff format --check .
+	.venv/dev/bin/ruff check .
+	.venv/dev/bin/mypy
+
+format: .venv/dev/.done
+	.venv/dev/bin/ruff format .
+	.venv/dev/bin/ruff check --fix .
+
+parity: .venv/dev/.done .venv/parity/.done
+	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
+
+e2e: .venv/dev/.done .venv/label-studio/.done
+	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
+
+clean:
+	rm -rf .venv
+
+.venv/serve/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/serve
+	.venv/serve/bin/python $(PIP) --editable '.[$(ORT)]'
+	touch $@
+
+.venv/dev/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/dev
+	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,dev]'
+	touch $@
+
+.venv/label-studio/.done: Makefile
+	$(PYTHON) -m venv .venv/label-studio
+	.venv/label-studio/bin/python -m pip install --quiet --disable-pip-version-check label-studio==$(LABEL_STUDIO)
+	touch $@
+
+# torchtext's last release loads only with torch 2.3, which has wheels for Python 3.8 to 3.12
+.venv/parity/.done: Makefile
+	$(PYTHON) -m venv .venv/parity
+	.venv/parity/bin/python -m pip install --quiet --disable-pip-version-check torch==2.3.1 torchtext==0.18.0 'numpy<2'
+	touch $@

@@ -1,0 +1,1 @@
+"""Checkpoint → bundle. Needs torch; the server never imports it."""

@@ -1,0 +1,90 @@
+"""Read the tutorial's files, executing nothing that is in them: `cnn.pt` (a state_dict) and the vocabulary.
+
+Every refusal is one sentence: which file, what was expected, what was found.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from export.cnn import Network, SentimentCNN, Shape
+from export.vocabulary import read_vocab
+from server.errors import BadInput
+
+KEY = re.compile(r"embedding\.weight|convs\.\d+\.(weight|bias)|fc\.(weight|bias)")
+
+
+def read_network(checkpoint: Path, vocab: Path, labels: tuple[str, ...]) -> Network:
+    """The network of a checkpoint with its vocabulary; temperature 1, so that answers are the checkpoint's own. Raises BadInput."""
+    state = read_state(checkpoint)
+    shape = shape_of(state, checkpoint)
+    vocabulary = read_vocab(vocab)
+    if len(vocabulary.tokens) != shape.vocabulary:
+        raise BadInput(f"{vocab}: expected {shape.vocabulary} tokens, one for each embedding row of {checkpoint}, found {len(vocabulary.tokens)}.")
+    if len(labels) != shape.classes or len(set(labels)) != len(labels) or not all(labels):
+        raise BadInput(f"--labels: expected {shape.classes} different labels, one for each class of {checkpoint}, found {', '.join(labels) or 'none'}.")
+    cnn = SentimentCNN(shape, pad=vocabulary.pad_id)
+    cnn.load_state_dict(state)
+    return Network(cnn.eval(), vocabulary.tokens, vocabulary.unknown_id, vocabulary.pad_id, labels)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state_dict as float32 tensors, every value finite. Raises BadInput."""
+    expected = f"{path}: expected a state_dict saved by torch.save"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BadInput(f"{expected}, but the file cannot be read ({error.strerror}).") from None
+    except Exception:  # torch raises a dozen unrelated types for files that are no checkpoint
+        raise BadInput(f"{expected}, found {_what_is(path)}.") from None
+    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        raise BadInput(f"{expected}, found a {type(state).__name__} that is not a dict of tensors; save model.state_dict().")
+    for key, value in state.items():
+        if not KEY.fullmatch(key):
+            raise BadInput(f'{path}: expected only embedding, convs.N and fc tensors, found "{key}"; this is another network.')
+        if not value.is_floating_point() or value.layout is not torch.strided:
+            raise BadInput(f"{path}: {key}: expected dense floating-point numbers, found {value.dtype}, {value.layout}.")
+        if not torch.isfinite(value).all():
+            raise BadInput(f"{path}: {key}: expected finite numbers, found NaN or infinity; the training went wrong.")
+    return {key: value.float() for key, value in state.items()}
+
+
+def shape_of(state: dict[str, Tensor], path: Path) -> Shape:
+    """The sizes of the network, from the shapes of its tensors. Raises BadInput when one is missing or they disagree."""
+
+    def tensor(key: str, *sizes: int | None) -> tuple[int, ...]:
+        if key not in state:
+            raise BadInput(f"{path}: expected a tensor {key}, found only {', '.join(sorted(state)) or 'nothing'}.")
+        found = tuple(state[key].shape)
+        if len(found) != len(sizes) or any(size not in (None, got) for size, got in zip(sizes, found, strict=True)) or 0 in found:
+            wanted = " × ".join("any" if size is None else str(size) for size in sizes)
+            raise BadInput(f"{path}: {key}: expected the shape {wanted}, found {' × '.join(map(str, found)) or 'a single number'}.")
+        return found
+
+    vocabulary, dimensions = tensor("embedding.weight", None, None)
+    filters = tensor("convs.0.weight", None, dimensions, None)[0]
+    count = len({key.split(".")[1] for key in state if key.startswith("convs.")})
+    widths = []
+    for i in range(count):
+        widths.append(tensor(f"convs.{i}.weight", filters, dimensions, None)[2])
+        tensor(f"convs.{i}.bias", filters)
+    classes = tensor("fc.weight", None, filters * count)[0]
+    tensor("fc.bias", classes)
+    if classes < 2:
+        raise BadInput(f"{path}: fc.weight: expected at least two classes, found {classes}.")
+    return Shape(vocabulary, dimensions, filters, tuple(widths), classes)
+
+
+def _what_is(path: Path) -> str:
+    start = path.read_bytes()[:64]
+    if not start:
+        return "an empty file"
+    if start.lstrip().startswith(b"<"):
+        return "an HTML or XML page (a failed download?)"
+    if start.startswith(b"PK"):
+        return "a zip archive that is no plain state_dict: it is damaged, or holds objects other than tensors"
+    if start.startswith(b"\x80"):
+        return "a pickle of other objects than tensors, which could run code and is not opened"
+    return "other bytes"

@@ -1,0 +1,70 @@
+"""The tutorial's network: embedding → one convolution a filter width → ReLU → max over time → linear.
+
+Kim (2014), "Convolutional Neural Networks for Sentence Classification", in the form that Label Studio's
+sentiment tutorial uses, with the same `state_dict` names: `embedding.weight`, `convs.{i}.weight|bias`,
+`fc.weight|bias`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of one network; `widths` are the filter widths in tokens."""
+
+    vocabulary: int
+    dimensions: int
+    filters: int
+    widths: tuple[int, ...]
+    classes: int
+
+
+class SentimentCNN(nn.Module):
+    """ids int64[rows, length] → logits float32[rows, classes]; `length` is at least the widest filter.
+
+    With `lengths` int64[rows], windows that reach past a row's length count for nothing, as at inference.
+    """
+
+    def __init__(self, shape: Shape, *, pad: int = 1, dropout: float = 0.25) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocabulary, shape.dimensions, padding_idx=pad)
+        self.convs = nn.ModuleList(nn.Conv1d(shape.dimensions, shape.filters, width) for width in shape.widths)
+        self.fc = nn.Linear(shape.filters * len(shape.widths), shape.classes)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        embedded = self.dropout(self.embedding(ids)).permute(0, 2, 1)
+        pooled = []
+        for conv, width in zip(self.convs, self.shape.widths, strict=True):
+            windows = torch.relu(conv(embedded))
+            if lengths is not None:
+                inside = torch.arange(windows.shape[-1]) <= (lengths - width).unsqueeze(1)
+                windows = windows * inside.unsqueeze(1)  # ReLU makes zero the neutral element of the maximum
+            pooled.append(windows.amax(dim=-1))
+        logits: Tensor = self.fc(self.dropout(torch.cat(pooled, dim=-1)))
+        return logits
+
+    @torch.inference_mode()
+    def predict(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Probabilities float32[rows, classes], each row run alone and in eval mode: the reference of every parity proof."""
+        self.eval()
+        return torch.cat([torch.softmax(self(torch.tensor([list(row)])), dim=-1) for row in rows])
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with everything that a bundle needs to know of it. `tokens` in order of their ids, `labels` of classes."""
+
+    cnn: SentimentCNN
+    tokens: tuple[str, ...]
+    unknown_id: int
+    pad_id: int
+    labels: tuple[str, ...]
+    temperature: float = 1.0
+    metrics: dict[str, Any] = field(default_factory=dict)

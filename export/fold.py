@@ -1,0 +1,61 @@
+"""Embedding and convolution folded into look-up tables: the module that is traced.
+
+A convolution is linear in the embedding row, so tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`
+and the convolution at t is `Σ_j T[x[t + j], j]`: a sum of looked-up rows, exact up to rounding, with no window
+of embeddings ever built.
+
+The module keeps E and W and computes the tables in `forward`, from constants only: an engine folds that once
+while it loads the file, so the file holds V × D numbers where the tables hold V × filters × Σ widths. Where every
+weight is a float16 number the file stores float16 (half the size, no loss); otherwise float32.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from export.cnn import SentimentCNN
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """The tensor in the smallest float type that holds each of its values exactly: float16 or float32."""
+    half = tensor.detach().half()
+    return half if torch.equal(half.float(), tensor.detach()) else tensor.detach().clone()
+
+
+class FoldedCNN(nn.Module):
+    """ids int32[rows, length], lengths int32[rows], carry float32[rows or 1, features] → (probabilities, features).
+
+    `length` and every entry of `lengths` are at least the widest filter; what stands behind a row's length is
+    ignored: windows that would reach past it repeat the row's last window, which leaves the maximum as it is.
+    `carry` is the running maximum of the pieces of a long text, zeros at its start (ReLU makes zero the neutral
+    element); `features` float32[rows, features] is the carry of the next piece.
+    """
+
+    def __init__(self, cnn: SentimentCNN, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.widths = cnn.shape.widths
+        self.filters = cnn.shape.filters
+        self.register_buffer("embedding", stored(cnn.embedding.weight))
+        for i, conv in enumerate(cnn.convs):
+            assert isinstance(conv, nn.Conv1d)
+            assert conv.bias is not None
+            # [filters, dimensions, width] → [dimensions, width × filters]: row v of E·W is word v's row for every tap
+            self.register_buffer(f"taps{i}", stored(conv.weight.permute(1, 2, 0).reshape(cnn.shape.dimensions, -1)))
+            self.register_buffer(f"bias{i}", conv.bias.detach().clone())
+        self.register_buffer("head", (cnn.fc.weight.detach() / temperature).T.contiguous())
+        self.register_buffer("head_bias", cnn.fc.bias.detach() / temperature)
+
+    def forward(self, ids: Tensor, lengths: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+        ids, lengths = ids.long(), lengths.long()
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        pooled = []
+        for i, width in enumerate(self.widths):
+            taps = (self.get_buffer("embedding").float() @ self.get_buffer(f"taps{i}").float()).reshape(-1, self.filters)
+            last = (lengths - width).unsqueeze(1)
+            starts = torch.minimum(steps[: ids.shape[1] - width + 1].unsqueeze(0), last)
+            summed = self.get_buffer(f"bias{i}")
+            for tap in range(width):
+                rows = torch.gather(ids, 1, starts + tap) * width + tap
+                summed = summed + nn.functional.embedding(rows, taps)
+            pooled.append(summed.amax(dim=1))
+        features = torch.maximum(torch.cat(pooled, dim=1), carry)
+        return torch.softmax(features @ self.get_buffer("head") + self.get_buffer("head_bias"), dim=1), features

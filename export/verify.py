@@ -1,0 +1,105 @@
+"""The proof that a bundle answers what its network answers.
+
+The same texts go through the eager network one by one, and through TorchScript and ONNX Runtime one by one and in
+batches of mixed length: the largest |Δp| and the agreement of classes, and a refusal when they are not good enough.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from export.cnn import Network
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.engines import Engine, open_engine, pad
+from server.errors import PrelabelError
+from server.tokenizer import Tokenizer
+
+TOLERANCE = 1e-5
+"""Largest |Δp| between the eager network and an engine."""
+
+
+class NotProven(PrelabelError):
+    """The files do not answer what the network answers; nothing is published."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What one engine gave: `max_difference` in probability, `agreement` as a share of the texts."""
+
+    engine: str
+    texts: int
+    max_difference: float
+    agreement: float
+
+    @property
+    def proven(self) -> bool:
+        return self.max_difference <= TOLERANCE and self.agreement == 1.0
+
+
+def prove(network: Network, bundle: Bundle) -> list[Parity]:
+    """One line an engine, over texts of every awkward kind. The bundle must hold both model files."""
+    rows = awkward_rows(network, bundle)
+    expected = network.cnn.predict([row.tolist() for row in rows]).numpy()
+    if network.temperature != 1.0:
+        scaled = np.log(expected) / network.temperature
+        expected = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
+    report = []
+    for name in ("torchscript", "onnx"):
+        engine = open_engine(bundle, engine=name, device="cpu")
+        runs = [np.concatenate([_run(engine, [row]) for row in rows]), _in_batches(engine, rows)]
+        difference = max(float(np.abs(run - expected).max()) for run in runs)
+        agreement = min(float((run.argmax(axis=1) == expected.argmax(axis=1)).mean()) for run in runs)
+        report.append(Parity(name, len(rows), difference, agreement))
+        engine.close()
+    return report
+
+
+def check(report: Sequence[Parity]) -> None:
+    """Raises NotProven, naming the engine and its figures."""
+    for line in report:
+        if not line.proven:
+            raise NotProven(
+                f"{line.engine} differs from the network by {line.max_difference:.1e} in probability (allowed: {TOLERANCE:g}) and agrees "
+                f"on {line.agreement:.1%} of {line.texts} texts; nothing was published."
+            )
+
+
+def as_table(report: Sequence[Parity]) -> Table:
+    table = Table("engine", "texts", "max |Δp|", "same class", title="Parity with the eager network")
+    for line in report:
+        table.add_row(line.engine, str(line.texts), f"{line.max_difference:.1e}", f"{line.agreement:.1%}")
+    return table
+
+
+def as_manifest(report: Sequence[Parity]) -> dict[str, Any]:
+    return {"tolerance": TOLERANCE, "engines": [asdict(line) for line in report]}
+
+
+def awkward_rows(network: Network, bundle: Bundle) -> list[Ids]:
+    """Ids of texts that are empty, shorter than the widest filter, just as long, unknown, and longer than one model call."""
+    manifest = bundle.manifest
+    tokenizer = Tokenizer(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
+    random = np.random.default_rng(0)
+    words = [token for token in islice(network.tokens, 20_000) if token.isascii() and token.isalnum()] or list(network.tokens)
+
+    def text(tokens: int) -> str:
+        return " ".join(random.choice(words, tokens))
+
+    widest = max(manifest.widths)
+    lengths = [1, 2, widest - 1, widest, widest + 1, 3 * widest, 3_000, 20_000, *random.integers(10, 1_000, 40)]
+    texts = ["", "   ", '"', "\N{CJK UNIFIED IDEOGRAPH-65E5} " * 20, *(text(length) for length in lengths)]
+    return [tokenizer.encode(each) for each in texts]
+
+
+def _in_batches(engine: Engine, rows: Sequence[Ids]) -> Floats:
+    """All rows in batches of eight neighbours, whatever their lengths."""
+    return np.concatenate([_run(engine, rows[i : i + 8]) for i in range(0, len(rows), 8)])
+
+
+def _run(engine: Engine, rows: Sequence[Ids]) -> Floats:
+    return engine.run(*pad(rows, max(map(len, rows))))

@@ -1,0 +1,147 @@
+"""The command line: one thin function a command, its work imported when it is used."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from server.errors import PrelabelError
+
+app = typer.Typer(
+    help="Pre-annotates Label Studio tasks with a text classifier you exported yourself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(stderr=True)
+
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Folder of the bundle [default: artifacts/imdb-cnn].", show_default=False)]
+EngineOption = Annotated[str | None, typer.Option("--engine", help="auto, onnx or torchscript.", show_default=False)]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default=False)]
+MapOption = Annotated[
+    list[str] | None, typer.Option("--map", help="Label=choice, where the project's choices are named otherwise; may be repeated.", show_default=False)
+]
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Option(help="cnn.pt: the tutorial's state_dict.")],
+    vocab: Annotated[Path, typer.Option(help="vocab_obj.pt of torchtext, or a text file with one token a line.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder, such as artifacts/NAME.")],
+    labels: Annotated[str, typer.Option(help="Labels in class order, separated by commas.")] = "Negative,Positive",
+    torchscript: Annotated[bool, typer.Option(help="Also keep model.ts in the bundle.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
+) -> None:
+    """Turn a checkpoint into a bundle, and prove that both answer the same."""
+    from export.checkpoint import read_network
+    from export.publish import export_bundle
+
+    network = read_network(checkpoint, vocab, tuple(label.strip() for label in labels.split(",")))
+    bundle = export_bundle(network, out, torchscript=torchscript, force=force, on_report=console.print)
+    console.print(f"[bold]{bundle.version}[/bold] is in {out}. Serve it with: prelabel serve --bundle {out}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    train_file: Annotated[Path, typer.Option("--train", help="Labelled texts: .csv, .json, .jsonl, .parquet, also .xz or .gz.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder, such as artifacts/NAME.")],
+    test_file: Annotated[Path | None, typer.Option("--test", help="Labelled texts for the final figure.", show_default=False)] = None,
+    text: Annotated[str, typer.Option(help="Column with the text.")] = "review",
+    label: Annotated[str, typer.Option(help="Column with the label.")] = "sentiment",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training texts.")] = 3,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same network on one machine.")] = 1,
+    torchscript: Annotated[bool, typer.Option(help="Also keep model.ts in the bundle.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
+) -> None:
+    """Train the network on your own labelled texts and export it."""
+    from export.publish import export_bundle
+    from export.training import train_network
+
+    network = train_network(train_file, test_file, text=text, label=label, epochs=epochs, seed=seed, console=console)
+    bundle = export_bundle(network, out, torchscript=torchscript, force=force, on_report=console.print)
+    console.print(f"[bold]{bundle.version}[/bold] is in {out}. Serve it with: prelabel serve --bundle {out}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(metavar="IN", help=".csv, .json, .jsonl (also .xz, .gz) or .parquet.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".json or .jsonl, for Label Studio's import.")],
+    bundle: BundleOption = None,
+    label_config: Annotated[Path | None, typer.Option(help="The project's labeling config (XML) [default: the tutorial's].", show_default=False)] = None,
+    engine: EngineOption = None,
+    device: DeviceOption = None,
+    label_map: MapOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
+) -> None:
+    """Write the pre-annotated import file for a file of texts."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from server.bulk import Labeler, predict_file
+    from server.bundle import read_bundle
+    from server.engines import open_engine
+    from server.label_studio.config import TUTORIAL_CONFIG, find_target
+    from server.records import read_text
+    from server.settings import load_settings
+
+    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map))
+    loaded = read_bundle(settings.bundle)
+    target = find_target(read_text(label_config) if label_config else TUTORIAL_CONFIG, loaded.labels, settings.label_map)
+    opened = open_engine(loaded, engine=settings.engine, device=settings.device)
+    labeler = Labeler(loaded, opened, target, settings.threads(opened.device))
+    columns = (TextColumn("{task.fields[rows]} texts, {task.fields[rate]}/s"), BarColumn(), TaskProgressColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("predict", total=source.stat().st_size if source.exists() else None, rows=0, rate=0)
+        begun: list[int] = []
+
+        def show(rows: int, read: int) -> None:
+            begun.append(rows)
+            elapsed = bar.tasks[task].elapsed or 0
+            bar.update(task, completed=read, rows=rows, rate=f"{(rows - begun[0]) / elapsed:,.0f}" if elapsed else 0)
+
+        done = predict_file(source, out, labeler, resume=resume, on_progress=show)
+        bar.update(task, completed=bar.tasks[task].total or 0)
+    console.print(f"{done.rows:,} tasks in {out}, {done.without_text:,} of them had no text. Model version: {loaded.version}", soft_wrap=True)
+
+
+@app.command()
+def serve(
+    bundle: BundleOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].", show_default=False)] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [default: 9090].", show_default=False)] = None,
+    engine: EngineOption = None,
+    device: DeviceOption = None,
+    label_map: MapOption = None,
+) -> None:
+    """Serve a bundle as a Label Studio ML backend. Every setting is also an environment variable: see the README."""
+    import uvicorn
+
+    from server.app import build_app
+    from server.bundle import read_bundle
+    from server.settings import load_settings
+
+    settings = load_settings(bundle=bundle, host=host, port=port, engine=engine, device=device, label_map=_joined(label_map))
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    loaded = read_bundle(settings.bundle)
+    application = build_app(settings, loaded)
+    console.print(f"[bold]{loaded.version}[/bold]: give Label Studio the URL http://{settings.host}:{settings.port}", soft_wrap=True)
+    uvicorn.run(application, host=settings.host, port=settings.port, log_level=settings.log_level, loop="uvloop", http="httptools", timeout_keep_alive=30)
+
+
+def _joined(pairs: list[str] | None) -> str | None:
+    return ",".join(pairs) if pairs else None
+
+
+def main() -> None:
+    """Run the command line; a refusal is one sentence and exit status 1."""
+    try:
+        app()
+    except PrelabelError as error:
+        console.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

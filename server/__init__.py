@@ -1,0 +1,1 @@
+"""Bundle → predictions. Needs no torch, the TorchScript engine apart."""

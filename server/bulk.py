@@ -1,0 +1,192 @@
+"""Files in, Label Studio import files out.
+
+    rows ─▶ chunks ─▶ ids ─▶ batches of like length, over the engine's threads ─▶ tasks with predictions
+
+A chunk is a fixed number of rows and is cut into batches by length alone, so the same file gives the same bytes,
+however often it was interrupted. After every chunk a note beside the output says how far it came; a resumed run
+starts there. The output takes its name when it is whole.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.engines import Engine, pad
+from server.errors import BadInput
+from server.label_studio.config import Target
+from server.label_studio.results import Prediction, empty_prediction, prediction, text_of
+from server.records import columns_of, open_records
+from server.tokenizer import Tokenizer
+
+CHUNK = 2048
+"""Rows a chunk: what a killed run may have to do again."""
+
+BATCH_TOKENS = 8192
+"""Most padded tokens in one model call."""
+
+
+class Progress(BaseModel):
+    """How far a run came. `key` names everything that decides the output; `written` is in bytes."""
+
+    key: str
+    rows: int = 0
+    without_text: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True)
+class Labeler:
+    """Texts → predictions, in this process. `threads` model calls run at a time."""
+
+    bundle: Bundle
+    engine: Engine
+    target: Target
+    threads: int
+
+    def predictions(self, texts: list[str | None], pool: ThreadPoolExecutor) -> list[Prediction]:
+        """One prediction a text, in order; an empty one for None."""
+        manifest = self.bundle.manifest
+        tokenizer = Tokenizer(self.bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
+        rows = [(place, tokenizer.encode(text)) for place, text in enumerate(texts) if text is not None]
+        answers: list[Prediction] = [empty_prediction(self.bundle.version) for _ in texts]
+        batches = list(_batches(rows))
+        for batch, probabilities in zip(batches, pool.map(self._run, batches), strict=True):
+            for (place, _), row in zip(batch, probabilities, strict=True):
+                answers[place] = prediction(self.target, self.bundle.version, texts[place] or "", row)
+        return answers
+
+    def _run(self, batch: list[tuple[int, Ids]]) -> Floats:
+        return self.engine.run(*pad([ids for _, ids in batch], len(batch[-1][1])))
+
+
+def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = False, on_progress: Callable[[int, int], None] | None = None) -> Progress:
+    """Write Label Studio's import file for the rows of `source`; `.json` a list, `.jsonl` a task a line.
+
+    `on_progress(rows done, bytes of the source read)` is called after every chunk. With `resume`, go on where a killed
+    run of the same source, bundle and config stopped; without, or where there is nothing to go on with, start afresh.
+    Raises BadInput.
+    """
+    if out.suffix not in (".json", ".jsonl"):
+        raise BadInput(f"{out}: the name must end in .json or .jsonl.")
+    part, note = out.with_name(out.name + ".part"), out.with_name(out.name + ".part.progress")
+    key = _key(source, labeler, out.suffix)
+    progress = _read_note(note, part, key) if resume else Progress(key=key)
+    try:
+        with open_records(source) as (records, position), part.open("r+b" if progress.rows else "wb") as file, ThreadPoolExecutor(labeler.threads) as pool:
+            file.truncate(progress.written)
+            file.seek(progress.written)
+            for _ in islice(records, progress.rows):
+                pass
+            writer = _Writer(file, as_list=out.suffix == ".json")
+            while chunk := list(islice(records, CHUNK)):
+                _write_chunk(chunk, writer, labeler, pool, progress, source)
+                file.flush()
+                _replace(note, progress.model_dump_json().encode())
+                if on_progress is not None:
+                    on_progress(progress.rows, position())
+            writer.end(progress)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be written ({error.strerror}).") from None
+    part.replace(out)
+    note.unlink(missing_ok=True)
+    return progress
+
+
+def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, pool: ThreadPoolExecutor, progress: Progress, source: Path) -> None:
+    columns = [columns_of(row) for row in chunk]
+    field = labeler.target.field
+    if progress.rows == 0 and not any(field in row for row in columns):
+        names = ", ".join(dict.fromkeys(name for row in columns for name in row)) or "none"
+        raise BadInput(f'{source}: no column "{field}", which the labeling config reads; its columns are: {names}. Rename one or give --label-config.')
+    texts = [text_of(row, field) for row in columns]
+    for row, answer in zip(columns, labeler.predictions(texts, pool), strict=True):
+        writer.write({"data": row, "predictions": [answer]}, progress)
+    progress.without_text += texts.count(None)
+
+
+@dataclass
+class _Writer:
+    """Tasks as a JSON list with one task a line, or as JSONL."""
+
+    file: IO[bytes]
+    as_list: bool
+
+    def write(self, task: dict[str, Any], progress: Progress) -> None:
+        lead = (b",\n" if progress.rows else b"[\n") if self.as_list else b""
+        self._put(lead + _dumps(task) + (b"" if self.as_list else b"\n"), progress)
+        progress.rows += 1
+
+    def end(self, progress: Progress) -> None:
+        if self.as_list:
+            self._put(b"\n]\n" if progress.rows else b"[]\n", progress)
+
+    def _put(self, data: bytes, progress: Progress) -> None:
+        self.file.write(data)
+        progress.written += len(data)
+
+
+def _batches(rows: list[tuple[int, Ids]]) -> Iterator[list[tuple[int, Ids]]]:
+    """Rows by rising length, as many to a batch as the budget of padded tokens holds; at least one."""
+    batch: list[tuple[int, Ids]] = []
+    for row in sorted(rows, key=lambda row: len(row[1])):
+        if batch and (len(batch) + 1) * len(row[1]) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _key(source: Path, labeler: Labeler, suffix: str) -> str:
+    """A digest of what decides the output: the source as it is now, the model, the engine, the target, the format."""
+    try:
+        state = source.stat()
+    except OSError as error:
+        raise BadInput(f"{source}: cannot be read ({error.strerror}).") from None
+    parts: Iterable[object] = (
+        source.resolve(),
+        state.st_size,
+        state.st_mtime_ns,
+        labeler.bundle.version,
+        labeler.engine.name,
+        labeler.engine.device,
+        labeler.target,
+        suffix,
+        CHUNK,
+    )
+    return hashlib.sha256(repr([str(part) for part in parts]).encode()).hexdigest()
+
+
+def _read_note(note: Path, part: Path, key: str) -> Progress:
+    """The progress to go on from; the start where no run left any. Raises BadInput when it was another run's."""
+    try:
+        progress = Progress.model_validate_json(note.read_bytes())
+        whole = part.stat().st_size >= progress.written
+    except (OSError, ValidationError):
+        return Progress(key=key)
+    if progress.key != key:
+        raise BadInput(f"{part}: left by a run with another input, bundle or labeling config; run without --resume to start afresh.")
+    return progress if whole else Progress(key=key)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(data)
+    beside.replace(path)
+
+
+def _dumps(task: dict[str, Any]) -> bytes:
+    """orjson's bytes; Parquet columns of types that JSON lacks are written as text."""
+    return orjson.dumps(task, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,166 @@
+"""A bundle as a value: the folder that `export` publishes and `server` serves.
+
+    artifacts/NAME/
+        manifest.json   format, name, version, labels, tokenizer, ids, widths, temperature, metrics, parity, sha256 of each file
+        vocab.txt       one token a line; a token's id is its line, counted from zero
+        model.onnx      the folded network
+        model.ts        the same as TorchScript (optional)
+
+`version` is `<name>-<12 hex>` of the content, so the same content has the same version on every machine. Everything
+that decides an answer counts: vocabulary, model.onnx, labels, tokenizer, ids. Figures about the model do not, nor
+does model.ts, which is proven to answer the same.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from server.errors import BadBundle
+
+FORMAT = 1
+"""The manifest format that this Prelabel writes and reads."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Manifest(BaseModel):
+    """manifest.json, checked. `labels` in class order; `widths` in tokens; `features` = filters × widths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    version: str = ""
+    model_class: str = "SentimentCNN"
+    labels: tuple[str, ...] = Field(min_length=2)
+    tokenizer: Literal["basic_english"] = "basic_english"
+    unknown_id: int = Field(ge=0)
+    pad_id: int = Field(ge=0)
+    widths: tuple[int, ...] = Field(min_length=1)
+    min_length: int = Field(ge=1)
+    features: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    opset: int
+    metrics: dict[str, Any] = {}
+    parity: dict[str, Any] = {}
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: every label must be another")
+        if self.min_length != max(self.widths):
+            raise ValueError("min_length: it must be the widest filter")
+        if not {"model.onnx", "vocab.txt"} <= set(self.files):
+            raise ValueError("files: model.onnx and vocab.txt must be listed")
+        if any(Path(name).name != name for name in self.files):
+            raise ValueError("files: a name must be a plain file name")
+        return self
+
+    def content_version(self) -> str:
+        """`<name>-<12 hex>`: SHA-256 over everything that decides an answer."""
+        deciding = {
+            "format", "labels", "tokenizer", "unknown_id", "pad_id", "widths", "min_length", "temperature",
+        }  # fmt: skip
+        files = f"{self.files['model.onnx']} {self.files['vocab.txt']}"
+        content = hashlib.sha256(f"{self.model_dump_json(include=deciding)} {files}".encode())
+        return f"{self.name}-{content.hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and checked. `vocabulary` maps token → id."""
+
+    path: Path
+    manifest: Manifest
+    vocabulary: Mapping[str, int]
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.manifest.widths
+
+    @property
+    def features(self) -> int:
+        return self.manifest.features
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        return tuple(self.vocabulary)
+
+    def file(self, name: str) -> Path:
+        """The path of one of the bundle's files. Raises BadBundle when the bundle has no such file."""
+        if name not in self.manifest.files:
+            raise BadBundle(f"{self.path}: this bundle has no {name}; export it with that file, or choose another engine.")
+        return self.path / name
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and check a bundle folder; each checksum is computed. Raises BadBundle."""
+    manifest = _read_manifest(path)
+    for name, expected in manifest.files.items():
+        try:
+            found = sha256_of(path / name)
+        except OSError as error:
+            raise BadBundle(f"{path}: {name} is listed in the manifest but cannot be read ({error.strerror}); export the bundle again.") from None
+        if found != expected:
+            raise BadBundle(f"{path}: {name} was altered or cut off: its sha256 is {found[:12]}…, the manifest says {expected[:12]}…; export the bundle again.")
+    if manifest.version != manifest.content_version():
+        raise BadBundle(f"{path}: the manifest says version {manifest.version!r} but its content is {manifest.content_version()!r}; export the bundle again.")
+    vocabulary = {token: i for i, token in enumerate(read_vocabulary(path / "vocab.txt"))}
+    if not max(manifest.unknown_id, manifest.pad_id) < len(vocabulary):
+        raise BadBundle(f"{path}: unknown_id and pad_id must lie within the {len(vocabulary)} tokens of vocab.txt.")
+    return Bundle(path, manifest, MappingProxyType(vocabulary))
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """One token a line, in the order of their ids. Raises BadBundle for other bytes, an empty line or a token twice."""
+    try:
+        # not splitlines: a token may hold a character that Unicode calls a line end
+        tokens = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadBundle(f"{path}: expected UTF-8 text with one token a line, found other bytes at {error.start}.") from None
+    tokens = [token.removesuffix("\r") for token in tokens]
+    seen: set[str] = set()
+    for line, token in enumerate(tokens, start=1):
+        if not token or token in seen:
+            raise BadBundle(f"{path}: line {line} {'is empty' if not token else f'repeats the token {token!r}'}; each line must hold another token.")
+        seen.add(token)
+    return tokens
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        text = (path / "manifest.json").read_bytes()
+    except OSError as error:
+        raise BadBundle(
+            f"{path}: no bundle there: manifest.json cannot be read ({error.strerror}); make one with `prelabel export` or `prelabel train`."
+        ) from None
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "manifest"
+        if where == "format":
+            raise BadBundle(
+                f"{path}: manifest.json has format {first['input']!r}, this Prelabel reads format {FORMAT}; update Prelabel, or export the bundle again."
+            ) from None
+        raise BadBundle(f"{path}: manifest.json: {where}: {first['msg']}; export the bundle again.") from None

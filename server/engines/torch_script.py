@@ -1,0 +1,62 @@
+"""The folded network as TorchScript. The one part of the server that needs torch."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.engines import MAX_PIECE, in_pieces
+from server.errors import BadBundle, BadSetting
+
+
+class TorchScriptEngine:
+    """One frozen module, safe to call from several threads; on the CPU each call computes in its caller's thread."""
+
+    name = "torchscript"
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise BadSetting("device=cuda, but torch sees no CUDA device: check the NVIDIA driver, or set device=cpu.")
+        self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        self._widest = max(bundle.widths)
+        self._start = np.zeros((1, bundle.features), dtype=np.float32)
+        self._module = _load(bundle.file("model.ts"), self.device)
+        torch.set_num_threads(1)
+
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        if ids.shape[1] > MAX_PIECE:
+            return in_pieces(self._step, self._start, ids, lengths, widest=self._widest)
+        return self._step(ids, lengths, self._start)[0]
+
+    def close(self) -> None:
+        """torch frees the module with its last reference; there is nothing to end."""
+
+    def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(array).to(self.device) for array in (ids, lengths, carry)]
+            probabilities, features = self._module(*tensors)
+            return probabilities.cpu().numpy(), features.cpu().numpy()
+
+
+def _load(path: Path, device: str) -> torch.jit.ScriptModule:
+    """Freezing turns E and W into constants and folds the tables from them, once. Raises BadBundle."""
+    try:
+        with known_deprecations():
+            module: torch.jit.ScriptModule = torch.jit.freeze(torch.jit.load(path, map_location=device).eval())  # type: ignore[no-untyped-call]
+            return module
+    except RuntimeError as error:
+        raise BadBundle(f"{path}: torch cannot load it as TorchScript; export the bundle again.") from error
+
+
+@contextmanager
+def known_deprecations() -> Iterator[None]:
+    """torch calls TorchScript deprecated. It is what users asked for, so exactly that is silenced, and only here."""
+    with warnings.catch_warnings():
+        message = r".*`torch\.jit\.\w+` is (deprecated|not supported)|.*legacy TorchScript-based ONNX|The feature will be removed"
+        warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
+        yield

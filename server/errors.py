@@ -1,0 +1,62 @@
+"""Everything that Prelabel refuses, as one tree.
+
+    PrelabelError                 500
+    ├── BadSetting                an environment variable or option that cannot be; refuses to start
+    ├── BadBundle                 a bundle that is missing, altered, or of a newer format; refuses to start
+    ├── BadInput                  a file that is not what it claims to be (command line only)
+    ├── BadRequest                400  the body is not what the protocol says
+    │   └── RequestTooLarge       413  more bytes or tasks than the settings allow
+    ├── BadLabelConfig            422  a labeling config that this model cannot answer
+    ├── Overloaded                429  no room in the queue for the whole request
+    ├── Unavailable               503  the server is stopping
+    │   └── DeadlineExceeded      503  the answer was not ready in time
+    └── EngineFailed              500  the model call raised or gave back nonsense
+
+The message is one sentence for a person: what was expected, what was found, what to do.
+"""
+
+
+class PrelabelError(Exception):
+    """A refusal in plain words. `status` is the HTTP status it is answered with."""
+
+    status = 500
+
+
+class BadSetting(PrelabelError):
+    pass
+
+
+class BadBundle(PrelabelError):
+    pass
+
+
+class BadInput(PrelabelError):
+    pass
+
+
+class BadRequest(PrelabelError):
+    status = 400
+
+
+class RequestTooLarge(BadRequest):
+    status = 413
+
+
+class BadLabelConfig(PrelabelError):
+    status = 422
+
+
+class Overloaded(PrelabelError):
+    status = 429
+
+
+class Unavailable(PrelabelError):
+    status = 503
+
+
+class DeadlineExceeded(Unavailable):
+    pass
+
+
+class EngineFailed(PrelabelError):
+    pass

@@ -1,0 +1,1 @@
+"""What Label Studio says and what it expects back: labeling configs, tasks, results."""

@@ -1,0 +1,50 @@
+"""Text → token ids, exactly as torchtext 0.18 does: `basic_english`, then the vocabulary.
+
+The rules are those of `torchtext.data.utils.get_tokenizer("basic_english")`: lower-case, then eleven
+replacements in this order, then split at white space. They are plain substrings, so `str.replace` says the same
+as torchtext's regular expressions; its twelfth, `\\s+` → a space, is what `str.split` does anyway.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from server.arrays import Ids
+
+_REPLACEMENTS = (
+    ("'", " '  "),
+    ('"', ""),
+    (".", " . "),
+    ("<br />", " "),
+    (",", " , "),
+    ("(", " ( "),
+    (")", " ) "),
+    ("!", " ! "),
+    ("?", " ? "),
+    (";", " "),
+    (":", " "),
+)
+
+
+def basic_english(text: str) -> list[str]:
+    """The tokens of `text`; none of them is empty or holds white space."""
+    text = text.lower()
+    for old, new in _REPLACEMENTS:
+        text = text.replace(old, new)
+    return text.split()
+
+
+class Tokenizer:
+    """`vocabulary` token → id; tokens outside it become `unknown`; rows are filled with `pad` up to `min_length` tokens."""
+
+    def __init__(self, vocabulary: Mapping[str, int], *, unknown: int, pad: int, min_length: int) -> None:
+        self._vocabulary = vocabulary
+        self._unknown = unknown
+        self._padding: Sequence[int] = [pad] * min_length
+
+    def encode(self, text: str) -> Ids:
+        """ids int32[max(tokens, min_length)]. Padding to `min_length` counts as text, as in the tutorial."""
+        look_up, unknown = self._vocabulary.get, self._unknown
+        ids = [look_up(token, unknown) for token in basic_english(text)]
+        ids += self._padding[len(ids) :]
+        return np.array(ids, dtype=np.int32)

@@ -1,0 +1,89 @@
+"""Shared parts: a tiny network and its bundle, made once a run; the reference answers where they lie beside the checkout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from export.checkpoint import read_network
+from export.cnn import Network, SentimentCNN, Shape
+from export.publish import export_bundle
+from server.bundle import Bundle
+from server.engines import Engine, open_engine
+from server.tokenizer import Tokenizer
+
+ROOT = Path(__file__).parent.parent
+
+WORDS = ("<unk>", "<pad>", "good", "bad", "film", "the", "a", ".", "not", "very", "'", "s", "plot", "actor", "émigré", "10/10")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference data; the tests that need it skip where it is not."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "oracle" / "golden.json").exists():
+        pytest.skip("the tutorial's reference answers do not lie beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> list[dict[str, Any]]:
+    """Texts with the tokens, ids and probabilities that the tutorial's own code gives them."""
+    entries: list[dict[str, Any]] = json.loads((shared / "oracle" / "golden.json").read_text())
+    return entries
+
+
+@pytest.fixture(scope="session")
+def oracle_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of the checkpoint that the reference answers are for."""
+    folder = tmp_path_factory.mktemp("oracle")
+    checkpoint = folder / "cnn.pt"
+    subprocess.run([sys.executable, shared / "oracle" / "make_checkpoint.py", checkpoint], check=True)
+    network = read_network(checkpoint, shared / "tutorial" / "vocab_obj.pt", ("Negative", "Positive"))
+    return export_bundle(network, folder / "oracle")
+
+
+def tiny_network(widths: tuple[int, ...] = (2, 3, 5), classes: int = 2, seed: int = 0) -> Network:
+    """A network small enough to export in a second, with weights that make probabilities differ."""
+    torch.manual_seed(seed)
+    cnn = SentimentCNN(Shape(len(WORDS), 8, 4, widths, classes)).eval()
+    labels = ("Negative", "Positive", "Neutral", "Mixed")[:classes]
+    return Network(cnn, WORDS, 0, 1, labels)
+
+
+@pytest.fixture(scope="session")
+def network() -> Network:
+    return tiny_network()
+
+
+@pytest.fixture(scope="session")
+def bundle(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny network's bundle; never changed by a test."""
+    return export_bundle(network, tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def onnx(bundle: Bundle) -> Engine:
+    return open_engine(bundle, device="cpu")
+
+
+def tokenizer_of(bundle: Bundle) -> Tokenizer:
+    manifest = bundle.manifest
+    return Tokenizer(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
+
+
+def random_texts(count: int, seed: int = 0) -> list[str]:
+    """Texts of 0 to 400 known and unknown words."""
+    random = np.random.default_rng(seed)
+    vocabulary = [*WORDS[2:], "unseen", "(", "!"]
+    return [" ".join(random.choice(vocabulary, random.integers(0, 400))) for _ in range(count)]

@@ -1,0 +1,128 @@
+"""A real Label Studio and a real `prelabel serve`, each started once for all end-to-end tests.
+
+LABEL_STUDIO_BIN names Label Studio's executable, PRELABEL_E2E_BUNDLE the bundle (`artifacts/imdb-cnn` without it).
+Both listen on free loopback ports and end with the tests; Label Studio keeps its data in a temporary folder.
+"""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TUTORIAL = ROOT.parent / "shared" / "tutorial"
+START_SECONDS = 300.0
+"""The first start of Label Studio creates its database: about 200 migrations."""
+
+
+@pytest.fixture(scope="session")
+def tutorial() -> Path:
+    """The folder with the tutorial's reviews and labeling config."""
+    if not TUTORIAL.is_dir():
+        pytest.skip("the tutorial's data is not there: shared/tutorial beside the repository")
+    return TUTORIAL
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """The folder of the bundle under test."""
+    return ROOT / os.environ.get("PRELABEL_E2E_BUNDLE", "artifacts/imdb-cnn")
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of Label Studio's API, logged in as its only user."""
+    executable = os.environ.get("LABEL_STUDIO_BIN")
+    if not executable:
+        pytest.skip("LABEL_STUDIO_BIN is not set: it names Label Studio's executable (make e2e sets it)")
+    folder = tmp_path_factory.mktemp("label-studio")
+    port, token = free_port(), secrets.token_hex(20)
+    command = [
+        str(ROOT / executable), "start", "--no-browser", "--init", "--data-dir", str(folder), "--internal-host", "127.0.0.1", "--port", str(port),
+        "--username", "e2e@example.com", "--password", secrets.token_hex(20), "--user-token", token, "--enable-legacy-api-token",
+    ]  # fmt: skip
+    settings = {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
+        "LABEL_STUDIO_DJANGO_DB": "sqlite",
+        "LABEL_STUDIO_HOST": "",
+        # without it Label Studio refuses a backend on 127.0.0.1
+        "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False",
+        "LABEL_STUDIO_COLLECT_ANALYTICS": "False",
+        "LABEL_STUDIO_LATEST_VERSION_CHECK": "False",
+        "LABEL_STUDIO_SENTRY_DSN": "",
+        "LABEL_STUDIO_FRONTEND_SENTRY_DSN": "",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    url = f"http://127.0.0.1:{port}"
+    headers = {"Authorization": f"Token {token}"}
+    with (
+        running(command, f"{url}/health/", folder / "server.log", settings),
+        httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def backend(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of `prelabel serve`; its base URL is what Label Studio is given."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port)]
+    with (
+        running(command, f"{url}/health", tmp_path_factory.mktemp("backend") / "server.log", {}),
+        httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def running(command: Sequence[str], health: str, log: Path, settings: Mapping[str, str]) -> Iterator[None]:
+    """Run a server until the block ends; the block begins when `health` answers 200."""
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,
+    ):
+        try:
+            wait_until_up(process, health, log)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def wait_until_up(process: "subprocess.Popen[bytes]", health: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                pytest.fail(f"{process.args!r} ended with status {process.returncode}:\n{tail(log)}")
+            try:
+                if client.get(health).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+    pytest.fail(f"{health} did not answer within {START_SECONDS:.0f} s:\n{tail(log)}")
+
+
+def tail(log: Path) -> str:
+    return log.read_text("utf-8", "replace")[-4000:]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,142 @@
+"""What a user of Label Studio gets: live predictions from the ML backend, and pre-annotated imports.
+
+Every outcome is read back through Label Studio's own API.
+"""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.label_studio.config import TUTORIAL_CONFIG
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLERANCE = 1e-6
+"""Largest difference between scores of the same text."""
+
+Answer = tuple[str, float, str]
+"""Class, score, model version."""
+
+
+def test_live_predictions(studio: httpx.Client, backend: httpx.Client, bundle: Path, tutorial: Path, tmp_path: Path) -> None:
+    """The tutorial's way: upload reviews, connect the backend, retrieve predictions for all tasks."""
+    reviews = tutorial / "IMDB_train_unlabeled_100.csv"
+    config = (tutorial / "labeling_interface.xml").read_text("utf-8")
+    version = ok(backend.get("/health"))["model_version"]
+    project = create_project(studio, config)
+    assert upload(studio, project, reviews)["task_count"] == 98
+    connected = ok(studio.post("/api/ml", json={"url": str(backend.base_url), "project": project, "title": version}))
+    assert (connected["state"], connected["model_version"]) == ("CO", version)
+
+    retrieve_predictions(studio, project)
+
+    found = stored_answers(studio, project)
+    assert len(found) == 98
+    assert {model_version for _, _, model_version in found.values()} == {version}
+    assert_same(found, direct_answers(backend, reviews, config))
+    assert_same(found, file_answers(prelabel_predict(reviews, tmp_path / "tasks.json", bundle)))
+    assert_score_column(studio, project, found)
+
+    retrieve_predictions(studio, project)
+    assert_same(stored_answers(studio, project), found)
+
+
+def test_preannotated_import(studio: httpx.Client, bundle: Path, tutorial: Path, tmp_path: Path) -> None:
+    """`prelabel predict` writes a file that Label Studio imports with every prediction and score."""
+    written = prelabel_predict(tutorial / "IMDB_train_labeled_100.csv", tmp_path / "tasks.json", bundle)
+    project = create_project(studio, TUTORIAL_CONFIG)
+
+    assert upload(studio, project, written)["task_count"] == 100
+
+    found = stored_answers(studio, project)
+    assert len(found) == 100
+    assert_same(found, file_answers(written))
+    assert_score_column(studio, project, found)
+
+
+def create_project(studio: httpx.Client, config: str) -> int:
+    project: int = ok(studio.post("/api/projects", json={"title": "End to end", "label_config": config}))["id"]
+    return project
+
+
+def upload(studio: httpx.Client, project: int, path: Path) -> Any:
+    """Import a file the way the browser does."""
+    kind = "text/csv" if path.suffix == ".csv" else "application/json"
+    return ok(studio.post(f"/api/projects/{project}/import", files={"file": (path.name, path.read_bytes(), kind)}))
+
+
+def retrieve_predictions(studio: httpx.Client, project: int) -> None:
+    """The Data Manager's action "Retrieve predictions" over all tasks."""
+    everything = {"selectedItems": {"all": True, "excluded": []}}
+    ok(studio.post("/api/dm/actions", params={"id": "retrieve_tasks_predictions", "project": project}, json=everything))
+
+
+def tasks_of(studio: httpx.Client, project: int) -> list[dict[str, Any]]:
+    """All tasks with the Data Manager's columns."""
+    page = ok(studio.get("/api/tasks", params={"project": project, "fields": "all", "page_size": 1000}))
+    tasks: list[dict[str, Any]] = page["tasks"]
+    assert len(tasks) == page["total"]
+    return tasks
+
+
+def stored_answers(studio: httpx.Client, project: int) -> dict[str, Answer]:
+    """What Label Studio has stored, by the review's uid. Each task must have exactly one prediction."""
+    predictions = ok(studio.get("/api/predictions", params={"project": project}))
+    by_task = {prediction["task"]: answer_of(prediction) for prediction in predictions}
+    uids = {task["id"]: str(task["data"]["uid"]) for task in tasks_of(studio, project)}
+    assert len(predictions) == len(by_task) == len(uids) == len(set(uids.values()))
+    return {uids[task]: answer for task, answer in by_task.items()}
+
+
+def assert_score_column(studio: httpx.Client, project: int, expected: dict[str, Answer]) -> None:
+    """The Data Manager's column "Prediction score" is filled, for every task with its own score."""
+    column = {str(task["data"]["uid"]): task["predictions_score"] for task in tasks_of(studio, project)}
+    assert column == {uid: pytest.approx(score, abs=TOLERANCE) for uid, (_, score, _) in expected.items()}
+
+
+def direct_answers(backend: httpx.Client, reviews: Path, config: str) -> dict[str, Answer]:
+    """The backend's own answers to the reviews of a CSV file."""
+    with reviews.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    body = {"tasks": [{"data": {"review": row["review"]}} for row in rows], "label_config": config}
+    results = ok(backend.post("/predict", json=body))["results"]
+    return {row["uid"]: answer_of(result) for row, result in zip(rows, results, strict=True)}
+
+
+def prelabel_predict(source: Path, out: Path, bundle: Path) -> Path:
+    command = [sys.executable, "prelabel.py", "predict", str(source), str(out), "--bundle", str(bundle)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def file_answers(path: Path) -> dict[str, Answer]:
+    """The predictions in an import file, one a task."""
+    tasks = json.loads(path.read_text("utf-8"))
+    assert all(len(task["predictions"]) == 1 for task in tasks)
+    return {str(task["data"]["uid"]): answer_of(task["predictions"][0]) for task in tasks}
+
+
+def answer_of(prediction: dict[str, Any]) -> Answer:
+    [region] = prediction["result"]
+    assert (region["type"], region["from_name"], region["to_name"]) == ("choices", "sentiment", "text")
+    [choice] = region["value"]["choices"]
+    return choice, prediction["score"], prediction["model_version"]
+
+
+def assert_same(found: dict[str, Answer], expected: dict[str, Answer]) -> None:
+    near: dict[str, Any] = {uid: (choice, pytest.approx(score, abs=TOLERANCE), version) for uid, (choice, score, version) in expected.items()}
+    assert found == near
+
+
+def ok(response: httpx.Response) -> Any:
+    """The answer's JSON; Label Studio's own words when it refused."""
+    assert response.is_success, f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:2000]}"
+    return response.json()

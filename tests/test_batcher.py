@@ -1,0 +1,152 @@
+"""The batcher with runners written by hand: who gets which answer, and that nobody waits for ever."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from server.arrays import Floats, Ids
+from server.batcher import Batcher, Runner
+from server.buckets import Buckets, Lane
+from server.errors import DeadlineExceeded, EngineFailed, Overloaded, Unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+def echo(rows: Sequence[Ids], length: int) -> Floats:
+    """[first id, length of the row, padded length] of each row."""
+    return np.array([[row[0], len(row), length] for row in rows], dtype=np.float32)
+
+
+def row(first: int, length: int = 3) -> Ids:
+    return np.full(length, first, dtype=np.int32)
+
+
+@asynccontextmanager
+async def serving(*runners: Runner, max_waiting_rows: int = 100, max_wait: float = 0.0) -> AsyncIterator[Batcher]:
+    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), runners, max_waiting_rows=max_waiting_rows)
+    task = asyncio.create_task(batcher.serve())
+    try:
+        yield batcher
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(batcher.close)
+
+
+class Gate:
+    """A runner that tells when it was entered and answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.entered, self.open = threading.Semaphore(0), threading.Event()
+        self.batches: list[list[int]] = []
+
+    def __call__(self, rows: Sequence[Ids], length: int) -> Floats:
+        self.batches.append([int(each[0]) for each in rows])
+        self.entered.release()
+        self.open.wait()
+        return echo(rows, length)
+
+    async def was_entered(self) -> None:
+        await asyncio.to_thread(self.entered.acquire)
+
+
+async def test_answers_come_in_the_order_of_the_rows_whatever_their_lengths() -> None:
+    async with serving(echo, echo) as batcher:
+        rows = [row(i, 1 + (i * 7) % 30) for i in range(60)]
+        answers = await batcher.submit(rows, Lane.BULK)
+        assert answers[:, 0].tolist() == list(range(60))
+        assert answers[:, 1].tolist() == [len(each) for each in rows]
+        assert batcher.waiting_rows == 0
+
+
+async def test_many_callers_share_a_model_call() -> None:
+    gate = Gate()
+    async with serving(gate) as batcher:
+        first = asyncio.create_task(batcher.submit([row(0)], Lane.INTERACTIVE))
+        await gate.was_entered()
+        others = [asyncio.create_task(batcher.submit([row(i)], Lane.INTERACTIVE)) for i in (1, 2, 3)]
+        await asyncio.sleep(0)
+        gate.open.set()
+        answers = await asyncio.gather(first, *others)
+        assert [int(answer[0, 0]) for answer in answers] == [0, 1, 2, 3]
+        assert gate.batches == [[0], [1, 2, 3]]
+
+
+async def test_a_waiting_head_is_run_when_its_wait_is_over_though_nobody_else_comes() -> None:
+    async with serving(echo, max_wait=0.01) as batcher:
+        assert (await batcher.submit([row(5)], Lane.INTERACTIVE)).shape == (1, 3)
+
+
+async def test_a_request_without_room_for_all_its_rows_is_refused_whole() -> None:
+    gate = Gate()
+    async with serving(gate, max_waiting_rows=4) as batcher:
+        first = asyncio.create_task(batcher.submit([row(0)] * 3, Lane.BULK))
+        await gate.was_entered()
+        with pytest.raises(Overloaded, match="PRELABEL_MAX_WAITING_ROWS"):
+            await batcher.submit([row(1)] * 2, Lane.BULK)
+        assert batcher.waiting_rows == 3
+        gate.open.set()
+        await first
+        await batcher.submit([row(1)] * 4, Lane.BULK)
+
+
+async def test_the_rows_of_a_caller_who_left_are_never_run() -> None:
+    gate = Gate()
+    async with serving(gate) as batcher:
+        first = asyncio.create_task(batcher.submit([row(0)], Lane.BULK))
+        await gate.was_entered()
+        left = asyncio.create_task(batcher.submit([row(1)], Lane.BULK))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        assert batcher.waiting_rows == 1
+        gate.open.set()
+        await first
+        await batcher.submit([row(2)], Lane.BULK)
+        assert gate.batches == [[0], [2]]
+
+
+async def test_a_deadline_ends_the_wait_and_takes_the_rows_along() -> None:
+    gate = Gate()
+    async with serving(gate) as batcher:
+        with pytest.raises(DeadlineExceeded, match="PRELABEL_REQUEST_TIMEOUT"):
+            await batcher.submit([row(0)], Lane.BULK, seconds=0.0)
+        assert batcher.waiting_rows == 0
+        gate.open.set()
+
+
+async def test_a_failure_reaches_the_callers_of_that_batch_only() -> None:
+    def failing(rows: Sequence[Ids], length: int) -> Floats:
+        if any(each[0] == 13 for each in rows):
+            raise RuntimeError("secret detail")
+        return echo(rows, length)
+
+    async with serving(failing) as batcher:
+        answers = await asyncio.gather(batcher.submit([row(13)], Lane.INTERACTIVE), batcher.submit([row(1), row(2, 6)], Lane.BULK), return_exceptions=True)
+        assert isinstance(answers[0], EngineFailed)
+        assert "secret" not in str(answers[0])
+        assert isinstance(answers[1], np.ndarray)
+        assert (await batcher.submit([row(1)], Lane.INTERACTIVE)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("answer", [np.zeros((1, 2)), np.zeros(2), np.full((2, 2), np.nan)])
+async def test_nonsense_from_an_engine_is_an_error_and_not_an_answer(answer: Floats) -> None:
+    async with serving(lambda rows, length: answer) as batcher:
+        with pytest.raises(EngineFailed):
+            await batcher.submit([row(1), row(2)], Lane.BULK)
+
+
+async def test_whoever_waits_when_the_server_stops_is_told() -> None:
+    gate = Gate()
+    async with serving(gate) as batcher:
+        waiting = [asyncio.create_task(batcher.submit([row(i)], Lane.BULK)) for i in range(3)]
+        await gate.was_entered()
+        gate.open.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(answer, Unavailable | np.ndarray) for answer in answers)
+    with pytest.raises(Unavailable):
+        await batcher.submit([row(1)], Lane.BULK)

@@ -1,0 +1,122 @@
+"""The batching rule, held by properties over random arrivals and pops."""
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.buckets import Batch, Buckets, Lane
+
+LENGTHS = (4, 8, 16)
+BUDGET = 32
+
+
+@dataclass(eq=False)
+class Waiting:
+    length: int
+    lane: Lane
+    abandoned: bool = False
+
+
+rows = st.builds(Waiting, st.integers(1, 40), st.sampled_from(Lane), st.booleans())
+steps = st.lists(st.one_of(rows, st.none()), max_size=60)
+
+
+def buckets(max_wait: float = 0.0, bulk_patience: int = 3) -> Buckets[Waiting]:
+    return Buckets(LENGTHS, budget=BUDGET, max_wait=max_wait, bulk_patience=bulk_patience)
+
+
+def drain(waiting: Buckets[Waiting], now: float) -> list[Batch[Waiting]]:
+    batches = []
+    while (batch := waiting.pop(now)) is not None:
+        batches.append(batch)
+    return batches
+
+
+def run(steps: list[Waiting | None]) -> list[Batch[Waiting]]:
+    """Put each row, pop once at each None, then drain."""
+    waiting, batches = buckets(), []
+    for now, step in enumerate(steps):
+        if step is not None:
+            waiting.put(step, now)
+        elif (batch := waiting.pop(now)) is not None:
+            batches.append(batch)
+    return batches + drain(waiting, len(steps))
+
+
+@given(steps)
+def test_nothing_is_lost_and_nothing_comes_twice(steps: list[Waiting | None]) -> None:
+    given_rows = [step for step in steps if step is not None and not step.abandoned]
+    popped = [row for batch in run(steps) for row in batch.rows]
+    assert sorted(map(id, popped)) == sorted(map(id, given_rows))
+
+
+@given(steps)
+def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: list[Waiting | None]) -> None:
+    for batch in run(steps):
+        assert batch.rows
+        assert len({row.lane for row in batch.rows}) == 1
+        assert all(row.length <= batch.length for row in batch.rows)
+        assert len(batch.rows) * batch.length <= BUDGET or len(batch.rows) == 1
+        if batch.length in LENGTHS:
+            shorter = [length for length in LENGTHS if length < batch.length]
+            assert all(not shorter or row.length > shorter[-1] for row in batch.rows)
+        else:
+            assert len(batch.rows) == 1
+
+
+@given(steps)
+def test_rows_of_one_lane_and_bucket_keep_their_order(steps: list[Waiting | None]) -> None:
+    arrival = {id(step): place for place, step in enumerate(steps)}
+    seen: dict[tuple[Lane, int], int] = {}
+    for batch in run(steps):
+        for row in batch.rows:
+            key = (row.lane, next((i for i, length in enumerate(LENGTHS) if row.length <= length), len(LENGTHS)))
+            assert seen.get(key, -1) < arrival[id(row)]
+            seen[key] = arrival[id(row)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3)), min_size=1, max_size=40))
+def test_bulk_never_starves(arrivals: list[tuple[int, int]]) -> None:
+    """Interactive rows keep coming faster than they are served; a bulk row is served after at most `bulk_patience` batches."""
+    waiting = buckets(bulk_patience=3)
+    waiting.put(Waiting(5, Lane.BULK), 0)
+    for passed, (length, more) in enumerate(arrivals):
+        for _ in range(more + 1):
+            waiting.put(Waiting(length, Lane.INTERACTIVE), passed)
+        batch = waiting.pop(passed)
+        assert batch is not None
+        if batch.rows[0].lane is Lane.BULK:
+            assert passed == 3
+            return
+    assert len(arrivals) <= 3
+
+
+def test_interactive_goes_first_and_the_oldest_head_of_a_lane_before_others() -> None:
+    waiting = buckets()
+    bulk, late, early = Waiting(3, Lane.BULK), Waiting(3, Lane.INTERACTIVE), Waiting(9, Lane.INTERACTIVE)
+    for now, row in enumerate((bulk, early, late)):
+        waiting.put(row, now)
+    assert [batch.rows for batch in drain(waiting, 3)] == [(early,), (late,), (bulk,)]
+
+
+def test_a_head_waits_for_company_but_not_longer_than_max_wait() -> None:
+    waiting = buckets(max_wait=1.0)
+    waiting.put(Waiting(16, Lane.BULK), 10.0)
+    assert waiting.pop(10.5) is None
+    assert waiting.next_due() == 11.0
+    assert waiting.pop(11.0) is not None
+    assert waiting.next_due() is None
+    waiting.put(Waiting(16, Lane.BULK), 20.0)
+    waiting.put(Waiting(16, Lane.BULK), 20.0)
+    full = waiting.pop(20.0)
+    assert full is not None
+    assert len(full.rows) == 2
+
+
+@given(st.integers(17, 10_000))
+def test_a_row_longer_than_every_bucket_goes_alone_at_its_own_length(length: int) -> None:
+    waiting = buckets()
+    waiting.put(Waiting(length, Lane.BULK), 0)
+    waiting.put(Waiting(length, Lane.BULK), 0)
+    assert [(len(batch.rows), batch.length) for batch in drain(waiting, 0)] == [(1, length)] * 2

@@ -1,0 +1,138 @@
+"""Bulk prediction: the import file, the awkward rows, and a run that was killed."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.cnn import Network
+from server.bulk import Labeler, predict_file
+from server.bundle import Bundle
+from server.engines import Engine, open_engine
+from server.errors import BadInput
+from server.label_studio.config import TUTORIAL_CONFIG, find_target
+from tests.conftest import ROOT, random_texts, tokenizer_of
+
+TARGET = find_target(TUTORIAL_CONFIG, ("Negative", "Positive"), {})
+
+
+@pytest.fixture
+def labeler(bundle: Bundle, onnx: Engine) -> Labeler:
+    return Labeler(bundle, onnx, TARGET, threads=2)
+
+
+def write_csv(path: Path, texts: list[str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["uid", "review"])
+        writer.writerows(enumerate(texts))
+    return path
+
+
+def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(tmp_path: Path, labeler: Labeler, network: Network, bundle: Bundle) -> None:
+    texts = random_texts(300)
+    done = predict_file(write_csv(tmp_path / "in.csv", texts), tmp_path / "out.json", labeler)
+    tasks = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert (done.rows, done.without_text) == (300, 0)
+    assert [task["data"] for task in tasks] == [{"uid": str(i), "review": text} for i, text in enumerate(texts)]
+    expected = network.cnn.predict([tokenizer_of(bundle).encode(text).tolist() for text in texts]).numpy()
+    for task, probabilities in zip(tasks, expected, strict=True):
+        (prediction,) = task["predictions"]
+        assert prediction["model_version"] == bundle.version
+        assert abs(prediction["score"] - probabilities.max()) <= 1e-6
+        (region,) = prediction["result"]
+        assert region["value"] == {"choices": [bundle.labels[int(probabilities.argmax())]]}
+        assert (region["from_name"], region["to_name"], region["type"]) == ("sentiment", "text", "choices")
+
+
+def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"review": entry["text"]}) + "\n" for entry in golden))
+    labeler = Labeler(oracle_bundle, open_engine(oracle_bundle, device="cpu"), TARGET, threads=2)
+    predict_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", labeler)
+    lines = (tmp_path / "out.jsonl").read_text("utf-8").removesuffix("\n").split("\n")
+    for line, entry in zip(lines, golden, strict=True):
+        (prediction,) = json.loads(line)["predictions"]
+        assert abs(prediction["score"] - max(entry["probabilities"])) <= 1e-5
+        assert prediction["result"][0]["value"]["choices"] == [oracle_bundle.labels[entry["predicted_class"]]]
+
+
+def test_rows_without_text_keep_their_place(tmp_path: Path, labeler: Labeler) -> None:
+    rows: list[Any] = [{"review": "good"}, {"review": None}, {"other": 1}, 7, {"review": 10}, {"data": {"review": ["good", "film"]}}]
+    (tmp_path / "in.json").write_text(json.dumps(rows))
+    done = predict_file(tmp_path / "in.json", tmp_path / "out.json", labeler)
+    tasks = json.loads((tmp_path / "out.json").read_text())
+    assert [bool(task["predictions"][0]["result"]) for task in tasks] == [True, False, False, False, True, True]
+    assert (done.rows, done.without_text) == (6, 3)
+
+
+def test_an_empty_file_gives_an_empty_list(tmp_path: Path, labeler: Labeler) -> None:
+    predict_file(write_csv(tmp_path / "in.csv", []), tmp_path / "out.json", labeler)
+    assert json.loads((tmp_path / "out.json").read_text()) == []
+
+
+def test_a_missing_column_names_the_columns_there_are_and_writes_nothing(tmp_path: Path, labeler: Labeler) -> None:
+    (tmp_path / "in.csv").write_text("uid,text\n1,good\n")
+    with pytest.raises(BadInput, match='no column "review".* its columns are: uid, text'):
+        predict_file(tmp_path / "in.csv", tmp_path / "out.json", labeler)
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_an_output_of_another_format_and_one_that_cannot_be_written_are_refused(tmp_path: Path, labeler: Labeler) -> None:
+    source = write_csv(tmp_path / "in.csv", ["good"])
+    with pytest.raises(BadInput, match="must end in .json"):
+        predict_file(source, tmp_path / "out.csv", labeler)
+    with pytest.raises(BadInput, match="cannot be written"):
+        predict_file(source, tmp_path / "none" / "out.json", labeler)
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from server.bulk import Labeler, predict_file
+from server.bundle import read_bundle
+from server.engines import open_engine
+from server.label_studio.config import TUTORIAL_CONFIG, find_target
+
+source, out, folder = map(Path, sys.argv[1:])
+bundle = read_bundle(folder)
+labeler = Labeler(bundle, open_engine(bundle, device="cpu"), find_target(TUTORIAL_CONFIG, bundle.labels, {}), threads=2)
+
+def kill_half_way(rows, read):
+    if rows >= 4096:
+        with out.with_name(out.name + ".part").open("ab") as file:
+            file.write(b"half a chunk that was not yet noted")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+predict_file(source, out, labeler, on_progress=kill_half_way)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, labeler: Labeler, bundle: Bundle, suffix: str) -> None:
+    random = np.random.default_rng(1)
+    texts = [text[: random.integers(0, 200)] for text in random_texts(500)] * 10
+    source = write_csv(tmp_path / "in.csv", texts)
+    whole, resumed = tmp_path / f"whole{suffix}", tmp_path / f"resumed{suffix}"
+    predict_file(source, whole, labeler)
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, source, resumed, bundle.path], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    done_after_kill: list[int] = []
+    predict_file(source, resumed, labeler, resume=True, on_progress=lambda rows, read: done_after_kill.append(rows))
+    assert done_after_kill == [len(texts)]  # two chunks were kept, the third was done
+    assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_resuming_with_another_input_is_refused_and_starting_afresh_is_not(tmp_path: Path, labeler: Labeler) -> None:
+    source = write_csv(tmp_path / "in.csv", ["good", "bad"])
+    (tmp_path / "out.json.part").write_bytes(b"[\n")
+    (tmp_path / "out.json.part.progress").write_text('{"key": "another", "rows": 1, "written": 2}')
+    with pytest.raises(BadInput, match="without --resume"):
+        predict_file(source, tmp_path / "out.json", labeler, resume=True)
+    predict_file(source, tmp_path / "out.json", labeler)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.json"}

@@ -1,0 +1,77 @@
+"""A bundle is read whole and unaltered, or refused in plain words."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.bundle import Bundle, read_bundle, read_vocabulary
+from server.errors import BadBundle
+
+
+@pytest.fixture
+def copy(bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+
+
+def edit_manifest(folder: Path, **changes: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+
+
+def test_the_same_content_has_the_same_version_wherever_it_lies(bundle: Bundle, copy: Path) -> None:
+    again = read_bundle(copy)
+    assert again.version == bundle.version
+    assert again.version.startswith("tiny-")
+    assert len(again.version) == len("tiny-") + 12
+    assert again.vocabulary["good"] == 2
+
+
+def truncate(folder: Path) -> None:
+    data = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(data[:-1])
+
+
+def flip_a_bit(folder: Path) -> None:
+    data = bytearray((folder / "vocab.txt").read_bytes())
+    data[3] ^= 1
+    (folder / "vocab.txt").write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, "model.onnx was altered or cut off"),
+        (flip_a_bit, "vocab.txt was altered or cut off"),
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx is listed in the manifest but cannot be read"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json"),
+        (lambda folder: edit_manifest(folder, format=2), "format 2, this Prelabel reads format 1"),
+        (lambda folder: edit_manifest(folder, labels=["Positive", "Negative"]), "but its content is"),
+        (lambda folder: edit_manifest(folder, version="tiny-000000000000"), "but its content is"),
+        (lambda folder: edit_manifest(folder, temperature=0), "temperature"),
+        (lambda folder: edit_manifest(folder, surprise=1), "surprise"),
+        (lambda folder: edit_manifest(folder, labels=["A", "A"]), "every label must be another"),
+        (lambda folder: edit_manifest(folder, files={"../x": "0", "model.onnx": "0", "vocab.txt": "0"}), "plain file name"),
+    ],
+)
+def test_a_damaged_bundle_is_refused(copy: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(copy)
+    with pytest.raises(BadBundle, match=message):
+        read_bundle(copy)
+
+
+def test_a_file_that_the_bundle_does_not_have_is_named(bundle: Bundle) -> None:
+    with pytest.raises(BadBundle, match=r"has no model\.plan"):
+        bundle.file("model.plan")
+
+
+@pytest.mark.parametrize(("data", "message"), [(b"a\n\nb\n", "line 2 is empty"), (b"a\nb\na\n", "line 3 repeats"), (b"\xff\xfe", "UTF-8")])
+def test_a_vocabulary_that_is_none_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_bytes(data)
+    with pytest.raises(BadBundle, match=message):
+        read_vocabulary(path)

@@ -1,0 +1,59 @@
+"""The command line as a user meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from export.cnn import Network
+from server.bundle import Bundle, read_bundle
+from server.engines import open_engine, pad
+from tests.conftest import ROOT, WORDS, tokenizer_of
+
+
+def prelabel(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "prelabel.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_export_then_predict(network: Network, bundle: Bundle, tmp_path: Path) -> None:
+    torch.save(network.cnn.state_dict(), tmp_path / "cnn.pt")
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n", "utf-8")
+    options = ["export", "--checkpoint", tmp_path / "cnn.pt", "--vocab", tmp_path / "vocab.txt", "--out", tmp_path / "tiny"]
+    exported = prelabel(*options)
+    assert exported.returncode == 0, exported.stderr
+    assert "torchscript" in exported.stderr
+    assert "onnx" in exported.stderr
+    assert read_bundle(tmp_path / "tiny").version == bundle.version
+    again = prelabel(*options)
+    assert (again.returncode, "--force" in again.stderr) == (1, True)
+
+    (tmp_path / "in.csv").write_text("review,stars\ngood film,5\n,1\n")
+    predicted = prelabel("predict", tmp_path / "in.csv", tmp_path / "out.json", "--bundle", tmp_path / "tiny")
+    assert predicted.returncode == 0, predicted.stderr
+    assert "2 tasks" in predicted.stderr
+    assert [task["data"]["stars"] for task in json.loads((tmp_path / "out.json").read_text())] == ["5", "1"]
+
+
+def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
+    for arguments in (
+        ["serve", "--bundle", tmp_path],
+        ["serve", "--port", "70000"],
+        ["predict", tmp_path / "none.csv", tmp_path / "out.json"],
+        ["export", "--checkpoint", tmp_path / "none.pt", "--vocab", "x", "--out", tmp_path / "x"],
+    ):
+        refused = prelabel(*arguments)
+        assert refused.returncode == 1
+        assert refused.stderr.splitlines()[-1].startswith("Error: ")
+        assert "Traceback" not in refused.stderr
+
+
+def test_the_default_bundle_knows_good_from_bad() -> None:
+    texts = ["A wonderful film, beautifully acted and moving from start to end.", "Terrible. A boring plot, awful acting and a waste of time."]
+    bundle = read_bundle(ROOT / "artifacts" / "imdb-cnn")
+    rows = [tokenizer_of(bundle).encode(text) for text in texts]
+    answers = open_engine(bundle, device="cpu").run(*pad(rows, 64))
+    assert [bundle.labels[int(answer.argmax())] for answer in answers] == ["Positive", "Negative"]
+    assert all(path.stat().st_size < 20_000_000 for path in bundle.path.iterdir())

@@ -1,0 +1,94 @@
+"""The answer for a text depends on the bundle and the text, and on nothing else."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.cnn import Network
+from server.bundle import Bundle
+from server.engines import MAX_PIECE, Engine, open_engine, pad
+from server.errors import BadBundle, BadSetting
+from tests.conftest import random_texts, tokenizer_of
+
+
+@pytest.fixture(scope="module", params=["onnx", "torchscript"])
+def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Engine:
+    return open_engine(bundle, engine=request.param, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+def test_answers_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_bundle: Bundle, name: str) -> None:
+    engine, tokenizer = open_engine(oracle_bundle, engine=name, device="cpu"), tokenizer_of(oracle_bundle)
+    expected = np.array([entry["probabilities"] for entry in golden])
+    rows = [tokenizer.encode(entry["text"]) for entry in golden]
+    alone = np.concatenate([engine.run(*pad([row], len(row))) for row in rows])
+    together = engine.run(*pad(rows, max(map(len, rows)) + 100))
+    for answers in (alone, together):
+        assert np.abs(answers - expected).max() <= 1e-5
+        assert answers.argmax(axis=1).tolist() == [entry["predicted_class"] for entry in golden]
+
+
+def test_company_bucket_and_repetition_change_nothing(engine: Engine, bundle: Bundle) -> None:
+    tokenizer = tokenizer_of(bundle)
+    rows = [tokenizer.encode(text) for text in random_texts(64)]
+    long = tokenizer.encode("good film " * 2500)
+    alone = np.concatenate([engine.run(*pad([row], len(row))) for row in rows])
+    assert np.ptp(alone[:, 0]) > 0.001
+    for length in (512, 1024):
+        assert np.abs(engine.run(*pad(rows, length)) - alone).max() <= 1e-6
+    beside = np.concatenate([engine.run(*pad([row, long], len(long)))[:1] for row in rows[:8]])
+    assert np.abs(beside - alone[:8]).max() <= 1e-6
+    assert np.array_equal(engine.run(*pad(rows, 512)), engine.run(*pad(rows, 512)))
+
+
+def test_what_stands_behind_a_rows_length_is_ignored(engine: Engine) -> None:
+    lengths = np.array([6], dtype=np.int32)
+    clean = np.array([[2, 3, 4, 5, 6, 7, 0, 0, 0, 0]], dtype=np.int32)
+    dirty = np.array([[2, 3, 4, 5, 6, 7, 9, 9, 3, 3]], dtype=np.int32)
+    assert np.array_equal(engine.run(clean, lengths), engine.run(dirty, lengths))
+
+
+@pytest.mark.parametrize("extra", [0, 1, 3, 4, 5, MAX_PIECE - 4, MAX_PIECE])
+def test_a_text_longer_than_one_model_call_goes_through_in_pieces(engine: Engine, network: Network, extra: int) -> None:
+    random = np.random.default_rng(extra)
+    row = random.integers(2, 14, MAX_PIECE + extra).astype(np.int32)
+    short = row[:9]
+    answers = engine.run(*pad([row, short], len(row)))
+    expected = network.cnn.predict([row.tolist(), short.tolist()]).numpy()
+    assert np.abs(answers - expected).max() <= 1e-6
+
+
+def test_the_best_window_may_lie_across_two_pieces(engine: Engine, network: Network) -> None:
+    """Words that occur once, at each place around the seam: the answer must see every window that holds them."""
+    for place in range(MAX_PIECE - 6, MAX_PIECE + 3):
+        row = np.full(MAX_PIECE + 40, 5, dtype=np.int32)
+        row[place : place + 3] = (2, 14, 3)
+        expected = network.cnn.predict([row.tolist()]).numpy()
+        assert np.abs(engine.run(*pad([row], len(row))) - expected).max() <= 1e-6
+
+
+def test_engine_and_device_that_cannot_be_are_refused(bundle: Bundle) -> None:
+    with pytest.raises(BadSetting, match="engine='tensorrt'"):
+        open_engine(bundle, engine="tensorrt")
+    with pytest.raises(BadSetting, match="device='tpu'"):
+        open_engine(bundle, device="tpu")
+
+
+@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+def test_cuda_that_does_not_work_is_a_refusal_to_start(bundle: Bundle, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this host has a CUDA device")
+    with pytest.raises(BadSetting, match="device=cuda"):
+        open_engine(bundle, engine=name, device="cuda")
+    assert open_engine(bundle, engine=name, device="auto").device == "cpu"
+
+
+def test_a_model_file_that_does_not_load_is_a_bad_bundle(bundle: Bundle, tmp_path: Any) -> None:
+    from dataclasses import replace
+
+    for name, engine in (("model.onnx", "onnx"), ("model.ts", "torchscript")):
+        (tmp_path / name).write_bytes(b"no model")
+        with pytest.raises(BadBundle, match="cannot load"):
+            open_engine(replace(bundle, path=tmp_path), engine=engine, device="cpu")

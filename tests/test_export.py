@@ -1,0 +1,91 @@
+"""What export writes answers what the network answers, or is not written."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.cnn import Network
+from export.fold import FoldedCNN, stored
+from export.publish import export_bundle
+from export.verify import NotProven, check, prove
+from server.bundle import Bundle, read_bundle
+from server.engines import open_engine, pad
+from server.errors import BadInput
+from tests.conftest import tiny_network
+
+
+def test_the_manifest_tells_the_proof(bundle: Bundle) -> None:
+    engines = {line["engine"]: line for line in bundle.manifest.parity["engines"]}
+    assert set(engines) == {"onnx", "torchscript"}
+    for line in engines.values():
+        assert line["max_difference"] <= 1e-5
+        assert line["agreement"] == 1.0
+        assert line["texts"] > 40
+
+
+def test_other_shapes_export_too(tmp_path: Path) -> None:
+    network = tiny_network(widths=(4, 1), classes=3)
+    bundle = export_bundle(network, tmp_path / "other", torchscript=False)
+    assert bundle.labels == ("Negative", "Positive", "Neutral")
+    assert set(bundle.manifest.files) == {"model.onnx", "vocab.txt"}
+    rows = [np.array([2, 3, 4, 5, 6, 7], dtype=np.int32), np.array([9, 9, 9, 2], dtype=np.int32)]
+    answer = open_engine(bundle, device="cpu").run(*pad(rows, 64))
+    assert np.abs(answer - network.cnn.predict([row.tolist() for row in rows]).numpy()).max() < 1e-6
+
+
+def test_the_same_network_gives_the_same_version(bundle: Bundle, network: Network, tmp_path: Path) -> None:
+    assert export_bundle(network, tmp_path / "tiny").version == bundle.version
+    assert export_bundle(tiny_network(seed=1), tmp_path / "again" / "tiny").version != bundle.version
+
+
+def test_a_bundle_that_answers_otherwise_is_not_proven(bundle: Bundle) -> None:
+    report = prove(tiny_network(seed=2), bundle)
+    with pytest.raises(NotProven, match="nothing was published"):
+        check(report)
+
+
+def test_the_temperature_is_in_what_engines_return(network: Network, bundle: Bundle, tmp_path: Path) -> None:
+    hot = Network(network.cnn, network.tokens, 0, 1, network.labels, temperature=4.0)
+    cooled = export_bundle(hot, tmp_path / "hot")
+    row = [np.arange(2, 10, dtype=np.int32)]
+    logits = np.log(open_engine(bundle, device="cpu").run(*pad(row, 8)))
+    expected = np.exp(logits / 4) / np.exp(logits / 4).sum()
+    assert np.abs(open_engine(cooled, device="cpu").run(*pad(row, 8)) - expected).max() < 1e-6
+    assert cooled.version != bundle.version
+
+
+def test_a_bundle_is_replaced_only_by_force_and_failure_leaves_it(network: Network, tmp_path: Path) -> None:
+    out = tmp_path / "kept"
+    first = export_bundle(network, out)
+    with pytest.raises(BadInput, match="--force"):
+        export_bundle(tiny_network(seed=3), out)
+    broken = Network(network.cnn, network.tokens, 0, 1, network.labels, temperature=float("nan"))
+    with pytest.raises(Exception, match="temperature"):
+        export_bundle(broken, out, force=True)
+    assert read_bundle(out).version == first.version
+    second = export_bundle(tiny_network(seed=3), out, force=True)
+    assert read_bundle(out).version == second.version != first.version
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("name", ["has space", "-dash", "ä"])
+def test_a_name_that_cannot_be_a_bundles_is_refused(network: Network, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="becomes the bundle's name"):
+        export_bundle(network, tmp_path / name)
+
+
+def test_float16_weights_are_stored_as_float16_and_others_lose_nothing(network: Network) -> None:
+    assert stored(torch.tensor([0.5, 1.25])).dtype is torch.float16
+    exact = torch.tensor([0.1, 1e-9])
+    assert torch.equal(stored(exact), exact)
+    assert FoldedCNN(network.cnn).get_buffer("embedding").dtype is torch.float32
+
+
+def test_the_onnx_file_is_valid_and_has_no_convolution(bundle: Bundle) -> None:
+    model = onnx.load(bundle.file("model.onnx"))
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version == bundle.manifest.opset
+    assert "Conv" not in {node.op_type for node in model.graph.node}

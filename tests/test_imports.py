@@ -1,0 +1,70 @@
+"""The import graph: one direction, no circles, and a server without torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+LAYERS = [
+    {"errors", "buckets", "arrays"},
+    {"settings", "bundle", "label_studio", "records"},
+    {"tokenizer", "batcher", "engines"},
+    {"predictor", "bulk"},
+    {"routes"},
+    {"app"},
+]
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add(node.module or "")
+    return names
+
+
+def layer(part: str) -> int:
+    return next(i for i, parts in enumerate(LAYERS) if part in parts)
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "server").parts[0].removesuffix(".py")
+
+
+def test_server_imports_run_one_way() -> None:
+    for path in (ROOT / "server").rglob("*.py"):
+        part = part_of(path)
+        if part == "__init__":
+            continue
+        for name in imported(path):
+            assert not name.startswith("export"), f"{path} imports {name}: the server never imports export"
+            if name.startswith("server."):
+                other = name.split(".")[1]
+                assert other == part or layer(other) < layer(part) or other == "arrays", f"{path} imports {name}"
+
+
+def test_the_batcher_does_not_know_engines() -> None:
+    assert not any("engine" in name for name in imported(ROOT / "server" / "batcher.py"))
+
+
+def test_only_the_torchscript_engine_and_export_import_torch() -> None:
+    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "server").rglob("*.py") if "torch" in imported(path)}
+    assert users == {"server/engines/torch_script.py"}
+    assert "torch" not in imported(ROOT / "prelabel.py")
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = "import sys, prelabel, server.app, server.engines.onnx_runtime; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_no_module_is_named_like_a_library() -> None:
+    taken = sys.stdlib_module_names | {"onnx", "torch", "locust", "starlette", "uvicorn", "numpy"}
+    for folder in ("server", "export"):
+        assert not {path.stem for path in (ROOT / folder).rglob("*.py")} & taken
