@@ -8,6 +8,7 @@ starts there. The output takes its name when it is whole.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,8 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
     """
     if out.suffix not in (".json", ".jsonl"):
         raise BadInput(f"{out}: the name must end in .json or .jsonl.")
+    if out.resolve() == source.resolve():
+        raise BadInput(f"{out}: the output would replace the input; give it another name.")
     part, note = out.with_name(out.name + ".part"), out.with_name(out.name + ".part.progress")
     key = _key(source, labeler, out.suffix)
     progress = _read_note(note, part, key) if resume else Progress(key=key)
@@ -188,5 +191,8 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _dumps(task: dict[str, Any]) -> bytes:
-    """orjson's bytes; Parquet columns of types that JSON lacks are written as text."""
-    return orjson.dumps(task, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    """One line of JSON. Lone surrogates and numbers past 64 bits are beyond orjson; types that JSON lacks (Parquet has some) become text."""
+    try:
+        return orjson.dumps(task, default=str)
+    except TypeError:
+        return json.dumps(task, default=str).encode()

@@ -71,6 +71,19 @@ def test_rows_without_text_keep_their_place(tmp_path: Path, labeler: Labeler) ->
     assert (done.rows, done.without_text) == (6, 3)
 
 
+def test_columns_that_are_hard_to_write_are_kept(tmp_path: Path, labeler: Labeler) -> None:
+    rows = [{"review": "good \ud800", "big": 10**30}, {"review": "bad", "small": 1e-300}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predict_file(tmp_path / "in.jsonl", tmp_path / "out.json", labeler)
+    assert [task["data"] for task in json.loads((tmp_path / "out.json").read_text())] == rows
+
+
+def test_the_input_is_never_replaced(tmp_path: Path, labeler: Labeler) -> None:
+    (tmp_path / "in.json").write_text('[{"review": "good"}]')
+    with pytest.raises(BadInput, match="would replace the input"):
+        predict_file(tmp_path / "in.json", tmp_path / "in.json", labeler)
+
+
 def test_an_empty_file_gives_an_empty_list(tmp_path: Path, labeler: Labeler) -> None:
     predict_file(write_csv(tmp_path / "in.csv", []), tmp_path / "out.json", labeler)
     assert json.loads((tmp_path / "out.json").read_text()) == []
