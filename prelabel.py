@@ -24,6 +24,9 @@ DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or
 MapOption = Annotated[
     list[str] | None, typer.Option("--map", help="Label=choice, where the project's choices are named otherwise; may be repeated.", show_default=False)
 ]
+ScoreOption = Annotated[
+    str | None, typer.Option("--score", help="What a prediction's score is: confidence, margin or entropy [default: confidence].", show_default=False)
+]
 
 
 @app.command()
@@ -74,6 +77,7 @@ def predict(
     engine: EngineOption = None,
     device: DeviceOption = None,
     label_map: MapOption = None,
+    score: ScoreOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
 ) -> None:
     """Write the pre-annotated import file for a file of texts."""
@@ -86,11 +90,11 @@ def predict(
     from server.records import read_text
     from server.settings import load_settings
 
-    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map))
+    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score)
     loaded = read_bundle(settings.bundle)
     target = find_target(read_text(label_config) if label_config else TUTORIAL_CONFIG, loaded.labels, settings.label_map)
     opened = open_engine(loaded, engine=settings.engine, device=settings.device)
-    labeler = Labeler(loaded, opened, target, settings.threads(opened.device))
+    labeler = Labeler(loaded, opened, target, settings.threads(opened.device), settings.score)
     columns = (TextColumn("{task.fields[rows]} texts, {task.fields[rate]}/s"), BarColumn(), TaskProgressColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("predict", total=source.stat().st_size if source.exists() else None, rows=0, rate=0)
@@ -103,7 +107,7 @@ def predict(
 
         done = predict_file(source, out, labeler, resume=resume, on_progress=show)
         bar.update(task, completed=bar.tasks[task].total or 0)
-    console.print(f"{done.rows:,} tasks in {out}, {done.without_text:,} of them had no text. Model version: {loaded.version}", soft_wrap=True)
+    console.print(f"{done.rows:,} tasks in {out}, {done.without_text:,} of them had no text. Model version: {labeler.version}", soft_wrap=True)
 
 
 @app.command()
@@ -114,6 +118,7 @@ def serve(
     engine: EngineOption = None,
     device: DeviceOption = None,
     label_map: MapOption = None,
+    score: ScoreOption = None,
 ) -> None:
     """Serve a bundle as a Label Studio ML backend. Every setting is also an environment variable: see the README."""
     import uvicorn
@@ -122,7 +127,7 @@ def serve(
     from server.bundle import read_bundle
     from server.settings import load_settings
 
-    settings = load_settings(bundle=bundle, host=host, port=port, engine=engine, device=device, label_map=_joined(label_map))
+    settings = load_settings(bundle=bundle, host=host, port=port, engine=engine, device=device, label_map=_joined(label_map), score=score)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     loaded = read_bundle(settings.bundle)
     application = build_app(settings, loaded)

@@ -36,7 +36,7 @@ def build_app(settings: Settings, bundle: Bundle) -> Starlette:
         [runner(engine)] * settings.threads(engine.device),
         max_waiting_rows=settings.max_waiting_rows,
     )
-    predictor = Predictor(bundle, batcher, label_map=settings.label_map, timeout=settings.request_timeout)
+    predictor = Predictor(bundle, batcher, label_map=settings.label_map, score=settings.score, timeout=settings.request_timeout)
 
     def describe() -> dict[str, object]:
         return {

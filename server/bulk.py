@@ -27,6 +27,7 @@ from server.errors import BadInput
 from server.label_studio.config import Target
 from server.label_studio.results import Prediction, empty_prediction, prediction, text_of
 from server.records import columns_of, open_records
+from server.scores import Score, version_with
 from server.tokenizer import Tokenizer
 
 CHUNK = 2048
@@ -53,17 +54,22 @@ class Labeler:
     engine: Engine
     target: Target
     threads: int
+    score: Score = "confidence"
+
+    @property
+    def version(self) -> str:
+        return version_with(self.bundle.version, self.score)
 
     def predictions(self, texts: list[str | None], pool: ThreadPoolExecutor) -> list[Prediction]:
         """One prediction a text, in order; an empty one for None."""
         manifest = self.bundle.manifest
         tokenizer = Tokenizer(self.bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
         rows = [(place, tokenizer.encode(text)) for place, text in enumerate(texts) if text is not None]
-        answers: list[Prediction] = [empty_prediction(self.bundle.version) for _ in texts]
+        answers: list[Prediction] = [empty_prediction(self.version) for _ in texts]
         batches = list(_batches(rows))
         for batch, probabilities in zip(batches, pool.map(self._run, batches), strict=True):
             for (place, _), row in zip(batch, probabilities, strict=True):
-                answers[place] = prediction(self.target, self.bundle.version, texts[place] or "", row)
+                answers[place] = prediction(self.target, self.version, texts[place] or "", row, self.score)
         return answers
 
     def _run(self, batch: list[tuple[int, Ids]]) -> Floats:
@@ -162,7 +168,7 @@ def _key(source: Path, labeler: Labeler, suffix: str) -> str:
         source.resolve(),
         state.st_size,
         state.st_mtime_ns,
-        labeler.bundle.version,
+        labeler.version,
         labeler.engine.name,
         labeler.engine.device,
         labeler.target,

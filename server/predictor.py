@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,7 +13,9 @@ from server.batcher import Batcher
 from server.buckets import Lane
 from server.bundle import Bundle
 from server.label_studio.config import Target, find_target
+from server.label_studio.extra_params import score_wanted
 from server.label_studio.results import Prediction, empty_prediction, prediction, text_of
+from server.scores import Score, version_with
 from server.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -20,6 +23,12 @@ U = TypeVar("U")
 
 LOOP_SLICE = 0.002
 """Seconds that one request may hold the event loop before others get their turn."""
+
+MAX_PROJECTS = 10_000
+"""Projects whose own kind of score is remembered; of more, the one set up longest ago is forgotten and gets the default."""
+
+PROJECT_CHARACTERS = 100
+"""Label Studio's name for a project is `<id>.<unix time of its creation>`; what is much longer is not one and is not remembered."""
 
 LONG_TEXT = 100_000
 """Characters from which a text is tokenized in a thread, for it alone would take longer than a slice."""
@@ -36,9 +45,11 @@ class Answer:
 class Predictor:
     """Answers Label Studio's requests with one bundle. Knows HTTP as little as the batcher knows engines."""
 
-    def __init__(self, bundle: Bundle, batcher: Batcher, *, label_map: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, bundle: Bundle, batcher: Batcher, *, label_map: Mapping[str, str], score: Score, timeout: float) -> None:
         manifest = bundle.manifest
-        self.version = bundle.version
+        self._bundle_version = bundle.version
+        self._score = score
+        self._project_scores: OrderedDict[str, Score] = OrderedDict()
         self._batcher = batcher
         self._timeout = timeout
         self._tokenizer = Tokenizer(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
@@ -50,10 +61,35 @@ class Predictor:
         self.target: Callable[[str], Target] = cached_target
         """Labeling config → where predictions go. Raises BadLabelConfig."""
 
-    async def predict(self, tasks: list[Any], config: str) -> Answer:
-        """Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed, Unavailable."""
+    @property
+    def version(self) -> str:
+        """The model version of projects that ask for no score of their own."""
+        return version_with(self._bundle_version, self._score)
+
+    def set_up(self, config: str, project: object, extra_params: object) -> str:
+        """The model version for this project; its kind of score holds until it is set up again, as Label Studio does before it asks.
+
+        Raises BadLabelConfig, BadRequest.
+        """
+        self.target(config)
+        score = score_wanted(extra_params, self._score)
+        if isinstance(project, str) and len(project) <= PROJECT_CHARACTERS:
+            self._project_scores.pop(project, None)
+            if score != self._score:
+                self._project_scores[project] = score
+                if len(self._project_scores) > MAX_PROJECTS:
+                    self._project_scores.popitem(last=False)
+        return version_with(self._bundle_version, score)
+
+    async def predict(self, tasks: list[Any], config: str, project: object = None) -> Answer:
+        """One prediction a task, in order; `project` as Label Studio named it at set-up.
+
+        Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed, Unavailable.
+        """
         deadline = time.monotonic() + self._timeout
         target = self.target(config)
+        score = self._project_scores.get(project, self._score) if isinstance(project, str) else self._score
+        version = version_with(self._bundle_version, score)
         texts = [text_of(task.get("data") if isinstance(task, dict) else None, target.field) for task in tasks]
         present = [text for text in texts if text is not None]
         started = time.perf_counter()
@@ -66,7 +102,7 @@ class Predictor:
         run = time.perf_counter()
 
         def answer(text: str | None) -> Prediction:
-            return empty_prediction(self.version) if text is None else prediction(target, self.version, text, next(answers))
+            return empty_prediction(version) if text is None else prediction(target, version, text, next(answers), score)
 
         predictions = await _gently(answer, texts)
         done = time.perf_counter()

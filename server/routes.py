@@ -42,8 +42,8 @@ def routes(predictor: Predictor, *, describe: Callable[[], Mapping[str, Any]], m
 
     async def setup(request: Request) -> Json:
         body = await _object(request, max_body_bytes)
-        predictor.target(_label_config(body, "schema"))
-        return Json({"model_version": predictor.version})
+        version = predictor.set_up(_label_config(body, "schema"), body.get("project"), body.get("extra_params"))
+        return Json({"model_version": version})
 
     async def predict(request: Request) -> Json:
         body = await _object(request, max_body_bytes)
@@ -52,7 +52,7 @@ def routes(predictor: Predictor, *, describe: Callable[[], Mapping[str, Any]], m
             raise BadRequest(f"tasks: expected a list of tasks, found {_kind(tasks)}.")
         if len(tasks) > max_tasks:
             raise RequestTooLarge(f"tasks: {len(tasks)} in one request; the limit is {max_tasks} (PRELABEL_MAX_TASKS). Send fewer at once.")
-        answer = await predictor.predict(tasks, _label_config(body, "label_config"))
+        answer = await predictor.predict(tasks, _label_config(body, "label_config"), body.get("project"))
         timing = ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in answer.seconds.items())
         return Json({"results": answer.predictions}, headers={"Server-Timing": timing})
 

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.errors import BadSetting
+from server.scores import Score
 
 
 class Settings(BaseSettings):
@@ -36,6 +37,10 @@ class Settings(BaseSettings):
     request_timeout: float = Field(95.0, gt=0, description="Seconds until a request is given up and answered 503 (Label Studio gives up after 100).")
     label_map: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="Which choice stands for which of the model's labels, as `Label=choice`, separated by commas."
+    )
+    score: Score = Field(
+        "confidence",
+        description="What a prediction's score is: `confidence`, `margin` or `entropy` (see Scores); a backend's `extra_params` go before it.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged; task texts and tokens never are.")
 

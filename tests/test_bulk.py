@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,15 @@ def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(tmp_path: 
         (region,) = prediction["result"]
         assert region["value"] == {"choices": [bundle.labels[int(probabilities.argmax())]]}
         assert (region["from_name"], region["to_name"], region["type"]) == ("sentiment", "text", "choices")
+
+
+def test_another_score_has_a_version_of_its_own(tmp_path: Path, labeler: Labeler, bundle: Bundle) -> None:
+    source = write_csv(tmp_path / "in.csv", ["good film"])
+    predict_file(source, tmp_path / "usual.json", labeler)
+    predict_file(source, tmp_path / "margin.json", replace(labeler, score="margin"))
+    (usual,), (margin,) = (json.loads((tmp_path / name).read_text())[0]["predictions"] for name in ("usual.json", "margin.json"))
+    assert (usual["model_version"], margin["model_version"]) == (bundle.version, f"{bundle.version}-margin")
+    assert margin["score"] == pytest.approx(2 * usual["score"] - 1)
 
 
 def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:

@@ -43,9 +43,9 @@ def client(bundle: Bundle) -> Iterator[httpx.Client]:
         yield client
 
 
-def predict(client: httpx.Client, texts: list[Any], config: str = TUTORIAL_CONFIG) -> list[Any]:
+def predict(client: httpx.Client, texts: list[Any], config: str = TUTORIAL_CONFIG, project: str = "1.1795474444") -> list[Any]:
     tasks = [{"id": i, "data": {"review": text}} for i, text in enumerate(texts)]
-    body = {"tasks": tasks, "project": "1.1795474444", "label_config": config, "params": {"login": None, "password": None, "context": None}}
+    body = {"tasks": tasks, "project": project, "label_config": config, "params": {"login": None, "password": None, "context": None}}
     answer = client.post("/predict", json=body)
     assert answer.status_code == 200, answer.text
     results: list[Any] = answer.json()["results"]
@@ -64,6 +64,30 @@ def test_setup_and_predict_and_versions_name_the_same_version(client: httpx.Clie
     assert client.post("/setup", json=body).json() == {"model_version": bundle.version}
     assert predict(client, ["good"])[0]["model_version"] == bundle.version
     assert client.get("/versions").json() == {"versions": [bundle.version]}
+
+
+def test_a_projects_extra_params_choose_its_score_and_with_it_the_version(client: httpx.Client, bundle: Bundle) -> None:
+    def set_up(project: str, extra: Any) -> str:
+        return str(client.post("/setup", json={"project": project, "schema": TUTORIAL_CONFIG, "extra_params": extra}).json()["model_version"])
+
+    (usual,) = predict(client, ["good film"])
+    for extra in ({"score": "margin"}, '{"score": "margin"}'):
+        assert set_up("7.1", extra) == f"{bundle.version}-margin"
+        (answer,) = predict(client, ["good film"], project="7.1")
+        assert answer["model_version"] == f"{bundle.version}-margin"
+        assert answer["score"] == pytest.approx(2 * usual["score"] - 1)
+        assert answer["result"][0]["value"] == usual["result"][0]["value"]
+        assert predict(client, ["good film"], project="8.1") == [usual]
+        assert set_up("7.1", None) == bundle.version
+        assert predict(client, ["good film"], project="7.1") == [usual]
+    refused = client.post("/setup", json={"project": "7.1", "schema": TUTORIAL_CONFIG, "extra_params": {"score": "certainty"}})
+    assert (refused.status_code, "extra_params: score: expected one of confidence, margin, entropy" in refused.text) == (400, True)
+
+
+def test_the_score_of_the_server_is_a_setting(bundle: Bundle) -> None:
+    with running(bundle, score="entropy") as client:
+        assert client.get("/health").json()["model_version"] == f"{bundle.version}-entropy"
+        assert predict(client, ["good"])[0]["model_version"] == f"{bundle.version}-entropy"
 
 
 def test_every_task_gets_the_networks_answer_at_its_place(client: httpx.Client, bundle: Bundle, network: Network) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "buckets", "arrays"},
+    {"errors", "buckets", "arrays", "scores"},
     {"settings", "bundle", "label_studio", "records"},
     {"tokenizer", "batcher", "engines"},
     {"predictor", "bulk"},

@@ -34,7 +34,7 @@ def test_the_text_of_a_task(data: Any, expected: str | None) -> None:
 
 
 def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
-    given = prediction(TARGET, "m-1", "some text", np.array([0.25, 0.75], dtype=np.float32))
+    given = prediction(TARGET, "m-1", "some text", np.array([0.25, 0.75], dtype=np.float32), "confidence")
     (region,) = given["result"]
     assert len(region.pop("id")) == 10
     assert given == {
@@ -46,7 +46,7 @@ def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
 
 def test_the_same_text_has_the_same_region_id_and_another_text_another() -> None:
     def region_id(text: str) -> str:
-        return str(prediction(TARGET, "m-1", text, np.array([0.9, 0.1], dtype=np.float32))["result"][0]["id"])
+        return str(prediction(TARGET, "m-1", text, np.array([0.9, 0.1], dtype=np.float32), "confidence")["result"][0]["id"])
 
     assert region_id("a") == region_id("a") != region_id("b")
     assert region_id("\ud800")

@@ -47,7 +47,7 @@ def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("name", "value"),
     [("port", "x"), ("port", "70000"), ("engine", "tensorrt"), ("device", "tpu"), ("bucket_lengths", "8,8"), ("bucket_lengths", ""), ("bucket_lengths", "a"),
-     ("label_map", "Positive"), ("max_wait", "-1"), ("batch_tokens", "0")],
+     ("label_map", "Positive"), ("max_wait", "-1"), ("score", "certainty"), ("batch_tokens", "0")],
 )  # fmt: skip
 def test_a_wrong_value_is_a_refusal_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PRELABEL_{name.upper()}", value)

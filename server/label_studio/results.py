@@ -1,8 +1,7 @@
 """Tasks in, predictions out, in Label Studio's words.
 
 A prediction is `{"model_version", "score", "result": [region]}` and a region `{"id", "from_name", "to_name", "type",
-"value": {"choices": […]}}` (Label Studio's "Import pre-annotated data"). `score` is the probability of the chosen class,
-as in the tutorial.
+"value": {"choices": […]}}` (Label Studio's "Import pre-annotated data").
 """
 
 import hashlib
@@ -10,6 +9,7 @@ from typing import Any
 
 from server.arrays import Floats
 from server.label_studio.config import Target
+from server.scores import Score, score_of
 
 Prediction = dict[str, Any]
 
@@ -32,7 +32,7 @@ def _scalar(value: object) -> str | None:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def prediction(target: Target, version: str, text: str, probabilities: Floats) -> Prediction:
+def prediction(target: Target, version: str, text: str, probabilities: Floats, score: Score) -> Prediction:
     """The prediction for one text from its probabilities float32[classes]."""
     chosen = int(probabilities.argmax())
     region = {
@@ -42,7 +42,7 @@ def prediction(target: Target, version: str, text: str, probabilities: Floats) -
         "type": "choices",
         "value": {"choices": [target.choices[chosen]]},
     }
-    return {"model_version": version, "score": float(probabilities[chosen]), "result": [region]}
+    return {"model_version": version, "score": score_of(probabilities, score), "result": [region]}
 
 
 def empty_prediction(version: str) -> Prediction:

@@ -1,0 +1,39 @@
+"""How certain a prediction is, as the one number by which Label Studio sorts and samples, the lowest first.
+
+    confidence   max p              the probability of the chosen class, as in the tutorial: 1/K … 1
+    margin       p₁ − p₂            how far the best class is ahead of the second: 0 … 1
+    entropy      1 − H(p) / ln K    with H(p) = −Σ p ln p: 0 for a guess among K classes, 1 for certainty
+
+All three rise with certainty and lie in [0, 1]; for two classes they sort alike, for more they differ in what they call
+uncertain. They are the measures of uncertainty sampling in Settles (2009), "Active Learning Literature Survey", §3.1.
+"""
+
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from server.arrays import Floats
+
+Score: TypeAlias = Literal["confidence", "margin", "entropy"]
+
+SCORES: tuple[Score, ...] = get_args(Score)
+
+
+def score_of(probabilities: Floats, score: Score) -> float:
+    """A number in [0, 1] from probabilities float32[classes]."""
+    p = probabilities.astype(np.float64)
+    match score:
+        case "confidence":
+            value = p.max()
+        case "margin":
+            second, first = np.partition(p, -2)[-2:]
+            value = first - second
+        case "entropy":
+            positive = p[p > 0]
+            value = 1 + (positive * np.log(positive)).sum() / np.log(len(p))
+    return float(min(max(value, 0.0), 1.0))
+
+
+def version_with(version: str, score: Score) -> str:
+    """The model version under which scores of that kind are stored: Label Studio never sorts two kinds together, and asks anew after a change."""
+    return version if score == "confidence" else f"{version}-{score}"

@@ -1,0 +1,68 @@
+"""How certain a prediction is: in [0, 1], rising with certainty, and by the formula that the README states."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.arrays import Floats
+from server.errors import BadRequest
+from server.label_studio.extra_params import score_wanted
+from server.scores import SCORES, Score, score_of, version_with
+
+LOGITS = st.lists(st.floats(-60, 60), min_size=2, max_size=6)
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [("confidence", 0.7), ("margin", 0.5), ("entropy", 1 + (0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1)) / math.log(3))],
+)
+def test_the_formula(score: Score, expected: float) -> None:
+    assert score_of(np.array([0.2, 0.7, 0.1], dtype=np.float32), score) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("score", "lowest"), [("confidence", 0.25), ("margin", 0.0), ("entropy", 0.0)])
+def test_a_guess_is_lowest_and_certainty_is_one(score: Score, lowest: float) -> None:
+    assert score_of(np.full(4, 0.25, dtype=np.float32), score) == pytest.approx(lowest, abs=1e-6)
+    assert score_of(np.array([0, 0, 1, 0], dtype=np.float32), score) == 1.0
+
+
+@given(LOGITS, st.floats(1.0, 5.0))
+def test_sharper_probabilities_never_score_lower(logits: list[float], sharper: float) -> None:
+    def probabilities(scale: float) -> Floats:
+        raised = np.exp((np.array(logits) - max(logits)) * scale)
+        shares: Floats = (raised / raised.sum()).astype(np.float32)
+        return shares
+
+    for score in SCORES:
+        low, high = score_of(probabilities(1.0), score), score_of(probabilities(sharper), score)
+        assert 0.0 <= low <= 1.0
+        assert high >= low - 1e-6
+
+
+@given(st.floats(0.5, 1.0), st.floats(0.5, 1.0))
+def test_for_two_classes_all_sort_alike(one: float, other: float) -> None:
+    pairs = [np.array([p, 1 - p], dtype=np.float32) for p in sorted((one, other))]
+    for score in SCORES:
+        assert score_of(pairs[0], score) <= score_of(pairs[1], score) + 1e-7
+
+
+@pytest.mark.parametrize(
+    ("extra", "wanted"),
+    [(None, "confidence"), ("", "confidence"), ("free text", "confidence"), ("[1]", "confidence"), (7, "confidence"), ({}, "confidence"),
+     ({"score": "entropy", "other": 1}, "entropy"), ('{"score": "margin"}', "margin"), ("{", "confidence")],
+)  # fmt: skip
+def test_extra_params_of_any_kind_survive(extra: object, wanted: Score) -> None:
+    assert score_wanted(extra, "confidence") == wanted
+
+
+@pytest.mark.parametrize("extra", [{"score": "certainty"}, {"score": None}, {"score": ["margin"]}, '{"score": 1}'])
+def test_a_score_that_does_not_exist_is_refused(extra: object) -> None:
+    with pytest.raises(BadRequest, match="expected one of confidence, margin, entropy"):
+        score_wanted(extra, "confidence")
+
+
+def test_only_the_tutorials_score_has_the_bundles_own_version() -> None:
+    assert [version_with("m-1", score) for score in SCORES] == ["m-1", "m-1-margin", "m-1-entropy"]
