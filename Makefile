@@ -41,7 +41,7 @@ clean:
 
 .venv/dev/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/dev
-	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,dev]'
+	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,dev]'
 	touch $@
 
 .venv/label-studio/.done: Makefile

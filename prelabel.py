@@ -1,6 +1,8 @@
 """The command line: one thin function a command, its work imported when it is used."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,8 @@ DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or
 MapOption = Annotated[
     list[str] | None, typer.Option("--map", help="Label=choice, where the project's choices are named otherwise; may be repeated.", show_default=False)
 ]
+TextOption = Annotated[str, typer.Option("--text", help="Column with the text.")]
+LabelOption = Annotated[str, typer.Option("--label", help="Column with the label; in Label Studio's JSON export the name of the control.")]
 ScoreOption = Annotated[
     str | None, typer.Option("--score", help="What a prediction's score is: confidence, margin or entropy [default: confidence].", show_default=False)
 ]
@@ -52,8 +56,8 @@ def train(
     train_file: Annotated[Path, typer.Option("--train", help="Labelled texts: .csv, .json, .jsonl, .parquet, also .xz or .gz.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder, such as artifacts/NAME.")],
     test_file: Annotated[Path | None, typer.Option("--test", help="Labelled texts for the final figure.", show_default=False)] = None,
-    text: Annotated[str, typer.Option(help="Column with the text.")] = "review",
-    label: Annotated[str, typer.Option(help="Column with the label.")] = "sentiment",
+    text: TextOption = "review",
+    label: LabelOption = "sentiment",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training texts.")] = 3,
     seed: Annotated[int, typer.Option(help="The same seed gives the same network on one machine.")] = 1,
     torchscript: Annotated[bool, typer.Option(help="Also keep model.ts in the bundle.")] = True,
@@ -81,10 +85,9 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
 ) -> None:
     """Write the pre-annotated import file for a file of texts."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     from server.bulk import Labeler, predict_file
     from server.bundle import read_bundle
+    from server.classifier import Classifier
     from server.engines import open_engine
     from server.label_studio.config import TUTORIAL_CONFIG, find_target
     from server.records import read_text
@@ -94,20 +97,40 @@ def predict(
     loaded = read_bundle(settings.bundle)
     target = find_target(read_text(label_config) if label_config else TUTORIAL_CONFIG, loaded.labels, settings.label_map)
     opened = open_engine(loaded, engine=settings.engine, device=settings.device)
-    labeler = Labeler(loaded, opened, target, settings.threads(opened.device), settings.score)
-    columns = (TextColumn("{task.fields[rows]} texts, {task.fields[rate]}/s"), BarColumn(), TaskProgressColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("predict", total=source.stat().st_size if source.exists() else None, rows=0, rate=0)
-        begun: list[int] = []
-
-        def show(rows: int, read: int) -> None:
-            begun.append(rows)
-            elapsed = bar.tasks[task].elapsed or 0
-            bar.update(task, completed=read, rows=rows, rate=f"{(rows - begun[0]) / elapsed:,.0f}" if elapsed else 0)
-
+    with Classifier(loaded, opened, settings.threads(opened.device)) as classifier, _progress(source) as show:
+        labeler = Labeler(classifier, target, settings.score)
         done = predict_file(source, out, labeler, resume=resume, on_progress=show)
-        bar.update(task, completed=bar.tasks[task].total or 0)
     console.print(f"{done.rows:,} tasks in {out}, {done.without_text:,} of them had no text. Model version: {labeler.version}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Labelled texts: .csv, .json, .jsonl (also .xz, .gz), .parquet, or Label Studio's JSON export.")],
+    bundle: BundleOption = None,
+    text: TextOption = "review",
+    label: LabelOption = "sentiment",
+    by: Annotated[str | None, typer.Option(help="Also tell apart the values of this column.", show_default=False)] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for pictures: reliability diagram, accuracy by length.", show_default=False)] = None,
+    engine: EngineOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Measure a bundle on your own labelled texts, before you trust its predictions."""
+    from server.bundle import read_bundle
+    from server.classifier import Classifier
+    from server.engines import open_engine
+    from server.evaluation import evaluate_file
+    from server.report import draw, show
+    from server.settings import load_settings
+
+    settings = load_settings(bundle=bundle, engine=engine, device=device)
+    loaded = read_bundle(settings.bundle)
+    opened = open_engine(loaded, engine=settings.engine, device=settings.device)
+    with Classifier(loaded, opened, settings.threads(opened.device)) as classifier, _progress(source) as on_progress:
+        result = evaluate_file(source, classifier, text=text, label=label, by=by, on_progress=on_progress)
+    console.print(f"[bold]{loaded.version}[/bold] on {source}, {opened.name} on {opened.device}", soft_wrap=True)
+    show(result, Console(), by=by)
+    if plots is not None:
+        console.print(f"Pictures: {', '.join(map(str, draw(result, plots, by=by)))}", soft_wrap=True)
 
 
 @app.command()
@@ -133,6 +156,25 @@ def serve(
     application = build_app(settings, loaded)
     console.print(f"[bold]{loaded.version}[/bold]: give Label Studio the URL http://{settings.host}:{settings.port}", soft_wrap=True)
     uvicorn.run(application, host=settings.host, port=settings.port, log_level=settings.log_level, loop="uvloop", http="httptools", timeout_keep_alive=30)
+
+
+@contextmanager
+def _progress(source: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar that follows (rows done, bytes of `source` read)."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.fields[rows]} texts, {task.fields[rate]}/s"), BarColumn(), TaskProgressColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("texts", total=source.stat().st_size if source.exists() else None, rows=0, rate=0)
+        begun: list[int] = []
+
+        def show(rows: int, read: int) -> None:
+            begun.append(rows)
+            elapsed = bar.tasks[task].elapsed or 0
+            bar.update(task, completed=read, rows=rows, rate=f"{(rows - begun[0]) / elapsed:,.0f}" if elapsed else 0)
+
+        yield show
+        bar.update(task, completed=bar.tasks[task].total or 0)
 
 
 def _joined(pairs: list[str] | None) -> str | None:

@@ -82,15 +82,14 @@ def as_manifest(report: Sequence[Parity]) -> dict[str, Any]:
 
 def awkward_rows(network: Network, bundle: Bundle) -> list[Ids]:
     """Ids of texts that are empty, shorter than the widest filter, just as long, unknown, and longer than one model call."""
-    manifest = bundle.manifest
-    tokenizer = Tokenizer(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
+    tokenizer = Tokenizer.of(bundle)
     random = np.random.default_rng(0)
     words = [token for token in islice(network.tokens, 20_000) if token.isascii() and token.isalnum()] or list(network.tokens)
 
     def text(tokens: int) -> str:
         return " ".join(random.choice(words, tokens))
 
-    widest = max(manifest.widths)
+    widest = max(bundle.widths)
     lengths = [1, 2, widest - 1, widest, widest + 1, 3 * widest, 3_000, 20_000, *random.integers(10, 1_000, 40)]
     texts = ["", "   ", '"', "\N{CJK UNIFIED IDEOGRAPH-65E5} " * 20, *(text(length) for length in lengths)]
     return [tokenizer.encode(each) for each in texts]

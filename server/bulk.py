@@ -1,17 +1,16 @@
 """Files in, Label Studio import files out.
 
-    rows ─▶ chunks ─▶ ids ─▶ batches of like length, over the engine's threads ─▶ tasks with predictions
+    rows ─▶ chunks ─▶ classifier ─▶ tasks with predictions
 
-A chunk is a fixed number of rows and is cut into batches by length alone, so the same file gives the same bytes,
-however often it was interrupted. After every chunk a note beside the output says how far it came; a resumed run
-starts there. The output takes its name when it is whole.
+A chunk is a fixed number of rows, so the same file gives the same bytes, however often it was interrupted. After every
+chunk a note beside the output says how far it came; a resumed run starts there. The output takes its name when it is
+whole.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,21 +19,12 @@ from typing import IO, Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from server.arrays import Floats, Ids
-from server.bundle import Bundle
-from server.engines import Engine, pad
+from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.label_studio.config import Target
 from server.label_studio.results import Prediction, empty_prediction, prediction, text_of
 from server.records import columns_of, open_records
 from server.scores import Score, version_with
-from server.tokenizer import Tokenizer
-
-CHUNK = 2048
-"""Rows a chunk: what a killed run may have to do again."""
-
-BATCH_TOKENS = 8192
-"""Most padded tokens in one model call."""
 
 
 class Progress(BaseModel):
@@ -48,32 +38,21 @@ class Progress(BaseModel):
 
 @dataclass(frozen=True)
 class Labeler:
-    """Texts → predictions, in this process. `threads` model calls run at a time."""
+    """Texts → predictions. Its classifier must be in use (`with classifier:`)."""
 
-    bundle: Bundle
-    engine: Engine
+    classifier: Classifier
     target: Target
-    threads: int
     score: Score = "confidence"
 
     @property
     def version(self) -> str:
-        return version_with(self.bundle.version, self.score)
+        return version_with(self.classifier.bundle.version, self.score)
 
-    def predictions(self, texts: list[str | None], pool: ThreadPoolExecutor) -> list[Prediction]:
+    def predictions(self, texts: list[str | None]) -> list[Prediction]:
         """One prediction a text, in order; an empty one for None."""
-        manifest = self.bundle.manifest
-        tokenizer = Tokenizer(self.bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
-        rows = [(place, tokenizer.encode(text)) for place, text in enumerate(texts) if text is not None]
-        answers: list[Prediction] = [empty_prediction(self.version) for _ in texts]
-        batches = list(_batches(rows))
-        for batch, probabilities in zip(batches, pool.map(self._run, batches), strict=True):
-            for (place, _), row in zip(batch, probabilities, strict=True):
-                answers[place] = prediction(self.target, self.version, texts[place] or "", row, self.score)
-        return answers
-
-    def _run(self, batch: list[tuple[int, Ids]]) -> Floats:
-        return self.engine.run(*pad([ids for _, ids in batch], len(batch[-1][1])))
+        present = [text for text in texts if text is not None]
+        answers = iter(self.classifier.probabilities([self.classifier.tokenizer.encode(text) for text in present]))
+        return [empty_prediction(self.version) if text is None else prediction(self.target, self.version, text, next(answers), self.score) for text in texts]
 
 
 def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = False, on_progress: Callable[[int, int], None] | None = None) -> Progress:
@@ -91,14 +70,14 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
     key = _key(source, labeler, out.suffix)
     progress = _read_note(note, part, key) if resume else Progress(key=key)
     try:
-        with open_records(source) as (records, position), part.open("r+b" if progress.rows else "wb") as file, ThreadPoolExecutor(labeler.threads) as pool:
+        with open_records(source) as (records, position), part.open("r+b" if progress.rows else "wb") as file:
             file.truncate(progress.written)
             file.seek(progress.written)
             for _ in islice(records, progress.rows):
                 pass
             writer = _Writer(file, as_list=out.suffix == ".json")
             while chunk := list(islice(records, CHUNK)):
-                _write_chunk(chunk, writer, labeler, pool, progress, source)
+                _write_chunk(chunk, writer, labeler, progress, source)
                 file.flush()
                 _replace(note, progress.model_dump_json().encode())
                 if on_progress is not None:
@@ -113,14 +92,14 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
     return progress
 
 
-def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, pool: ThreadPoolExecutor, progress: Progress, source: Path) -> None:
+def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, progress: Progress, source: Path) -> None:
     columns = [columns_of(row) for row in chunk]
     field = labeler.target.field
     if progress.rows == 0 and not any(field in row for row in columns):
         names = ", ".join(dict.fromkeys(name for row in columns for name in row)) or "none"
         raise BadInput(f'{source}: no column "{field}", which the labeling config reads; its columns are: {names}. Rename one or give --label-config.')
     texts = [text_of(row, field) for row in columns]
-    for row, answer in zip(columns, labeler.predictions(texts, pool), strict=True):
+    for row, answer in zip(columns, labeler.predictions(texts), strict=True):
         writer.write({"data": row, "predictions": [answer]}, progress)
     progress.without_text += texts.count(None)
 
@@ -146,18 +125,6 @@ class _Writer:
         progress.written += len(data)
 
 
-def _batches(rows: list[tuple[int, Ids]]) -> Iterator[list[tuple[int, Ids]]]:
-    """Rows by rising length, as many to a batch as the budget of padded tokens holds; at least one."""
-    batch: list[tuple[int, Ids]] = []
-    for row in sorted(rows, key=lambda row: len(row[1])):
-        if batch and (len(batch) + 1) * len(row[1]) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
 def _key(source: Path, labeler: Labeler, suffix: str) -> str:
     """A digest of what decides the output: the source as it is now, the model, the engine, the target, the format."""
     try:
@@ -169,8 +136,8 @@ def _key(source: Path, labeler: Labeler, suffix: str) -> str:
         state.st_size,
         state.st_mtime_ns,
         labeler.version,
-        labeler.engine.name,
-        labeler.engine.device,
+        labeler.classifier.engine.name,
+        labeler.classifier.engine.device,
         labeler.target,
         suffix,
         CHUNK,

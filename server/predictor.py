@@ -46,13 +46,12 @@ class Predictor:
     """Answers Label Studio's requests with one bundle. Knows HTTP as little as the batcher knows engines."""
 
     def __init__(self, bundle: Bundle, batcher: Batcher, *, label_map: Mapping[str, str], score: Score, timeout: float) -> None:
-        manifest = bundle.manifest
         self._bundle_version = bundle.version
         self._score = score
         self._project_scores: OrderedDict[str, Score] = OrderedDict()
         self._batcher = batcher
         self._timeout = timeout
-        self._tokenizer = Tokenizer(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
+        self._tokenizer = Tokenizer.of(bundle)
 
         @lru_cache(maxsize=256)
         def cached_target(config: str) -> Target:

@@ -6,10 +6,12 @@ as torchtext's regular expressions; its twelfth, `\\s+` → a space, is what `st
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
 from server.arrays import Ids
+from server.bundle import Bundle
 
 _REPLACEMENTS = (
     ("'", " '  "),
@@ -36,6 +38,11 @@ def basic_english(text: str) -> list[str]:
 
 class Tokenizer:
     """`vocabulary` token → id; tokens outside it become `unknown`; rows are filled with `pad` up to `min_length` tokens."""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Self:
+        manifest = bundle.manifest
+        return cls(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
 
     def __init__(self, vocabulary: Mapping[str, int], *, unknown: int, pad: int, min_length: int) -> None:
         self._vocabulary = vocabulary

@@ -15,7 +15,6 @@ from export.cnn import Network, SentimentCNN, Shape
 from export.publish import export_bundle
 from server.bundle import Bundle
 from server.engines import Engine, open_engine
-from server.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 
@@ -75,11 +74,6 @@ def bundle(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Bundle
 @pytest.fixture(scope="session")
 def onnx(bundle: Bundle) -> Engine:
     return open_engine(bundle, device="cpu")
-
-
-def tokenizer_of(bundle: Bundle) -> Tokenizer:
-    manifest = bundle.manifest
-    return Tokenizer(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
 
 
 def random_texts(count: int, seed: int = 0) -> list[str]:

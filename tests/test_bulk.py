@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,20 @@ import pytest
 from export.cnn import Network
 from server.bulk import Labeler, predict_file
 from server.bundle import Bundle
+from server.classifier import Classifier
 from server.engines import Engine, open_engine
 from server.errors import BadInput
 from server.label_studio.config import TUTORIAL_CONFIG, find_target
-from tests.conftest import ROOT, random_texts, tokenizer_of
+from server.tokenizer import Tokenizer
+from tests.conftest import ROOT, random_texts
 
 TARGET = find_target(TUTORIAL_CONFIG, ("Negative", "Positive"), {})
 
 
 @pytest.fixture
-def labeler(bundle: Bundle, onnx: Engine) -> Labeler:
-    return Labeler(bundle, onnx, TARGET, threads=2)
+def labeler(bundle: Bundle, onnx: Engine) -> Iterator[Labeler]:
+    with Classifier(bundle, onnx, threads=2) as classifier:
+        yield Labeler(classifier, TARGET)
 
 
 def write_csv(path: Path, texts: list[str]) -> Path:
@@ -42,7 +46,7 @@ def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(tmp_path: 
     tasks = json.loads((tmp_path / "out.json").read_text("utf-8"))
     assert (done.rows, done.without_text) == (300, 0)
     assert [task["data"] for task in tasks] == [{"uid": str(i), "review": text} for i, text in enumerate(texts)]
-    expected = network.cnn.predict([tokenizer_of(bundle).encode(text).tolist() for text in texts]).numpy()
+    expected = network.cnn.predict([Tokenizer.of(bundle).encode(text).tolist() for text in texts]).numpy()
     for task, probabilities in zip(tasks, expected, strict=True):
         (prediction,) = task["predictions"]
         assert prediction["model_version"] == bundle.version
@@ -63,8 +67,8 @@ def test_another_score_has_a_version_of_its_own(tmp_path: Path, labeler: Labeler
 
 def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"review": entry["text"]}) + "\n" for entry in golden))
-    labeler = Labeler(oracle_bundle, open_engine(oracle_bundle, device="cpu"), TARGET, threads=2)
-    predict_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", labeler)
+    with Classifier(oracle_bundle, open_engine(oracle_bundle, device="cpu"), threads=2) as classifier:
+        predict_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", Labeler(classifier, TARGET))
     lines = (tmp_path / "out.jsonl").read_text("utf-8").removesuffix("\n").split("\n")
     for line, entry in zip(lines, golden, strict=True):
         (prediction,) = json.loads(line)["predictions"]
@@ -119,12 +123,13 @@ import os, signal, sys
 from pathlib import Path
 from server.bulk import Labeler, predict_file
 from server.bundle import read_bundle
+from server.classifier import Classifier
 from server.engines import open_engine
 from server.label_studio.config import TUTORIAL_CONFIG, find_target
 
 source, out, folder = map(Path, sys.argv[1:])
 bundle = read_bundle(folder)
-labeler = Labeler(bundle, open_engine(bundle, device="cpu"), find_target(TUTORIAL_CONFIG, bundle.labels, {}), threads=2)
+target = find_target(TUTORIAL_CONFIG, bundle.labels, {})
 
 def kill_half_way(rows, read):
     if rows >= 4096:
@@ -132,7 +137,8 @@ def kill_half_way(rows, read):
             file.write(b"half a chunk that was not yet noted")
         os.kill(os.getpid(), signal.SIGKILL)
 
-predict_file(source, out, labeler, on_progress=kill_half_way)
+with Classifier(bundle, open_engine(bundle, device="cpu"), threads=2) as classifier:
+    predict_file(source, out, Labeler(classifier, target), on_progress=kill_half_way)
 """
 
 

@@ -10,7 +10,8 @@ import torch
 from export.cnn import Network
 from server.bundle import Bundle, read_bundle
 from server.engines import open_engine, pad
-from tests.conftest import ROOT, WORDS, tokenizer_of
+from server.tokenizer import Tokenizer
+from tests.conftest import ROOT, WORDS
 
 
 def prelabel(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -37,11 +38,23 @@ def test_export_then_predict(network: Network, bundle: Bundle, tmp_path: Path) -
     assert [task["data"]["stars"] for task in json.loads((tmp_path / "out.json").read_text())] == ["5", "1"]
 
 
+def test_evaluate_prints_figures_and_draws_them(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("body,tone,kind\ngood film,positive,a\nbad film,negative,b\n")
+    done = prelabel(
+        "evaluate", tmp_path / "in.csv", "--bundle", bundle.path, "--text", "body", "--label", "tone", "--by", "kind", "--plots", tmp_path / "plots"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+    assert bundle.version in done.stderr
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"reliability.png", "accuracy-by-length.png", "accuracy-by-group.png"}
+
+
 def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
     for arguments in (
         ["serve", "--bundle", tmp_path],
         ["serve", "--port", "70000"],
         ["predict", tmp_path / "none.csv", tmp_path / "out.json"],
+        ["evaluate", tmp_path / "none.csv"],
         ["export", "--checkpoint", tmp_path / "none.pt", "--vocab", "x", "--out", tmp_path / "x"],
     ):
         refused = prelabel(*arguments)
@@ -53,7 +66,7 @@ def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
 def test_the_default_bundle_knows_good_from_bad() -> None:
     texts = ["A wonderful film, beautifully acted and moving from start to end.", "Terrible. A boring plot, awful acting and a waste of time."]
     bundle = read_bundle(ROOT / "artifacts" / "imdb-cnn")
-    rows = [tokenizer_of(bundle).encode(text) for text in texts]
+    rows = [Tokenizer.of(bundle).encode(text) for text in texts]
     answers = open_engine(bundle, device="cpu").run(*pad(rows, 64))
     assert [bundle.labels[int(answer.argmax())] for answer in answers] == ["Positive", "Negative"]
     assert all(path.stat().st_size < 20_000_000 for path in bundle.path.iterdir())

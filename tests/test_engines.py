@@ -9,7 +9,8 @@ from export.cnn import Network
 from server.bundle import Bundle
 from server.engines import MAX_PIECE, Engine, open_engine, pad
 from server.errors import BadBundle, BadSetting
-from tests.conftest import random_texts, tokenizer_of
+from server.tokenizer import Tokenizer
+from tests.conftest import random_texts
 
 
 @pytest.fixture(scope="module", params=["onnx", "torchscript"])
@@ -19,7 +20,7 @@ def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Engine:
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
 def test_answers_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_bundle: Bundle, name: str) -> None:
-    engine, tokenizer = open_engine(oracle_bundle, engine=name, device="cpu"), tokenizer_of(oracle_bundle)
+    engine, tokenizer = open_engine(oracle_bundle, engine=name, device="cpu"), Tokenizer.of(oracle_bundle)
     expected = np.array([entry["probabilities"] for entry in golden])
     rows = [tokenizer.encode(entry["text"]) for entry in golden]
     alone = np.concatenate([engine.run(*pad([row], len(row))) for row in rows])
@@ -30,7 +31,7 @@ def test_answers_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_
 
 
 def test_company_bucket_and_repetition_change_nothing(engine: Engine, bundle: Bundle) -> None:
-    tokenizer = tokenizer_of(bundle)
+    tokenizer = Tokenizer.of(bundle)
     rows = [tokenizer.encode(text) for text in random_texts(64)]
     long = tokenizer.encode("good film " * 2500)
     alone = np.concatenate([engine.run(*pad([row], len(row))) for row in rows])

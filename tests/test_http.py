@@ -17,7 +17,8 @@ from server.app import build_app
 from server.bundle import Bundle
 from server.label_studio.config import TUTORIAL_CONFIG
 from server.settings import load_settings
-from tests.conftest import random_texts, tokenizer_of
+from server.tokenizer import Tokenizer
+from tests.conftest import random_texts
 
 
 @contextmanager
@@ -92,7 +93,7 @@ def test_the_score_of_the_server_is_a_setting(bundle: Bundle) -> None:
 
 def test_every_task_gets_the_networks_answer_at_its_place(client: httpx.Client, bundle: Bundle, network: Network) -> None:
     texts = random_texts(200)
-    expected = network.cnn.predict([tokenizer_of(bundle).encode(text).tolist() for text in texts]).numpy()
+    expected = network.cnn.predict([Tokenizer.of(bundle).encode(text).tolist() for text in texts]).numpy()
     together = predict(client, texts)
     alone = [predict(client, [text])[0] for text in texts[:50]]
     for answers in (together, alone):

@@ -8,11 +8,14 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "buckets", "arrays", "scores"},
+    {"errors", "buckets", "arrays", "scores", "figures"},
     {"settings", "bundle", "label_studio", "records"},
+    {"labelled"},
     {"tokenizer", "batcher", "engines"},
-    {"predictor", "bulk"},
-    {"routes"},
+    {"predictor", "classifier"},
+    {"bulk", "evaluation"},
+    {"plots", "routes"},
+    {"report"},
     {"app"},
 ]
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from server.bundle import Bundle
 from server.tokenizer import Tokenizer, basic_english
-from tests.conftest import tokenizer_of
 
 PUBLISHED_RULES = [
     (r"\'", " '  "),
@@ -43,7 +42,7 @@ def test_tokens_are_those_of_the_published_rules(text: str) -> None:
 
 
 def test_tokens_and_ids_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
-    tokenizer = tokenizer_of(oracle_bundle)
+    tokenizer = Tokenizer.of(oracle_bundle)
     for entry in golden:
         assert basic_english(entry["text"]) == entry["tokens"]
         ids = tokenizer.encode(entry["text"]).tolist()

@@ -7,7 +7,8 @@ import torch
 
 from server.bundle import Bundle
 from server.engines import Engine, open_engine, pad
-from tests.conftest import random_texts, tokenizer_of
+from server.tokenizer import Tokenizer
+from tests.conftest import random_texts
 
 pytestmark = pytest.mark.gpu
 
@@ -23,6 +24,6 @@ def cuda(request: pytest.FixtureRequest, bundle: Bundle) -> Engine:
 
 def test_the_device_gives_the_answers_of_the_cpu(cuda: Engine, onnx: Engine, bundle: Bundle) -> None:
     assert cuda.device == "cuda"
-    rows = [tokenizer_of(bundle).encode(text) for text in random_texts(64)]
+    rows = [Tokenizer.of(bundle).encode(text) for text in random_texts(64)]
     for length in (512, 1024, 20_000):
         assert np.abs(cuda.run(*pad(rows, length)) - onnx.run(*pad(rows, length))).max() <= 1e-5

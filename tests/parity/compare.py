@@ -83,8 +83,7 @@ def reference(python: Path, job: dict[str, Any], folder: Path) -> dict[str, Any]
 
 def probabilities(bundle: Bundle, texts: Sequence[str]) -> Floats:
     """The bundle's answers through ONNX Runtime, in batches of mixed length."""
-    manifest = bundle.manifest
-    tokenizer = Tokenizer(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
+    tokenizer = Tokenizer.of(bundle)
     rows: list[Ids] = [tokenizer.encode(text) for text in texts]
     engine = open_engine(bundle, engine="onnx", device="cpu")
     try:

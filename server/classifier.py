@@ -1,0 +1,65 @@
+"""Many texts through one engine, in this process: tokens, batches of like length, probabilities in order.
+
+What the bulk commands share. Batches are cut by length alone, so the same texts make the same model calls.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.engines import Engine, pad
+from server.tokenizer import Tokenizer
+
+CHUNK = 2048
+"""Rows that a bulk command holds at a time."""
+
+BATCH_TOKENS = 8192
+"""Most padded tokens in one model call."""
+
+
+@dataclass
+class Classifier:
+    """Use it in a `with` block: it has `threads` threads of its own, a model call each at a time."""
+
+    bundle: Bundle
+    engine: Engine
+    threads: int
+    tokenizer: Tokenizer = field(init=False)
+    _pool: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokenizer = Tokenizer.of(self.bundle)
+
+    def __enter__(self) -> "Classifier":
+        self._pool = ThreadPoolExecutor(self.threads)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def probabilities(self, rows: Sequence[Ids]) -> Floats:
+        """float32[rows, classes] in the order of `rows`, as the tokenizer made them."""
+        answers = np.zeros((len(rows), len(self.bundle.labels)), dtype=np.float32)
+        batches = list(_batches(rows))
+        for places, probabilities in zip(batches, self._pool.map(lambda batch: self._run([rows[i] for i in batch]), batches), strict=True):
+            answers[places] = probabilities
+        return answers
+
+    def _run(self, batch: list[Ids]) -> Floats:
+        return self.engine.run(*pad(batch, len(batch[-1])))
+
+
+def _batches(rows: Sequence[Ids]) -> Iterator[list[int]]:
+    """Places of rows by rising length, as many to a batch as the budget of padded tokens holds; at least one."""
+    batch: list[int] = []
+    for place in sorted(range(len(rows)), key=lambda place: len(rows[place])):
+        if batch and (len(batch) + 1) * len(rows[place]) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch

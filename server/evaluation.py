@@ -1,0 +1,110 @@
+"""How good a bundle is on labelled texts: figures, by length and by any column, and its most confident mistakes."""
+
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from server.classifier import CHUNK, Classifier
+from server.errors import BadInput
+from server.figures import Figures
+from server.label_studio.results import text_of
+from server.labelled import Example, open_labelled
+
+MISTAKES = 20
+
+LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
+"""Upper bounds in tokens of the groups by length."""
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """A text that got another label than its own; ordered by confidence."""
+
+    confidence: float
+    number: int
+    text: str
+    label: str
+    predicted: str
+
+
+@dataclass
+class Evaluation:
+    """`by_length` and `by_group` hold [right rows, rows]; `left_out` counts exported tasks without a label; `seconds` are tokens and model alone."""
+
+    labels: tuple[str, ...]
+    figures: Figures
+    by_length: dict[int, list[int]] = field(default_factory=dict)
+    by_group: dict[str, list[int]] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+    left_out: int = 0
+    seconds: float = 0.0
+
+
+def evaluate_file(
+    source: Path, classifier: Classifier, *, text: str, label: str, by: str | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Measure the classifier (in use) on the labelled rows of `source`; `by` names a column whose values are told apart.
+
+    `on_progress(rows done, bytes of the source read)` is called after every chunk. Raises BadInput, also for labels that the model does not have.
+    """
+    labels = classifier.bundle.labels
+    result = Evaluation(labels, Figures(len(labels)))
+    lengths: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
+    groups: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    done = 0
+    with open_labelled(source, text, label) as (examples, position):
+        for chunk in _chunks(examples):
+            labelled = [example for example in chunk if example.label is not None]
+            result.left_out += len(chunk) - len(labelled)
+            truth = np.array([_class_of(source, example, labels) for example in labelled], dtype=np.int64)
+            started = time.perf_counter()
+            rows = [classifier.tokenizer.encode(example.text) for example in labelled]
+            probabilities = classifier.probabilities(rows)
+            result.seconds += time.perf_counter() - started
+            result.figures.add(probabilities, truth)
+            for example, row, p, true in zip(labelled, rows, probabilities, truth.tolist(), strict=True):
+                predicted = int(p.argmax())
+                tallies = [lengths[next((bound for bound in LENGTHS if len(row) <= bound), 0)]]
+                if by is not None:
+                    tallies.append(groups[_group(source, example, by)])
+                for tally in tallies:
+                    tally[0] += predicted == true
+                    tally[1] += 1
+                if predicted != true:
+                    mistake = Mistake(float(p[predicted]), example.number, example.text, labels[true], labels[predicted])
+                    (heapq.heappush if len(result.mistakes) < MISTAKES else heapq.heappushpop)(result.mistakes, mistake)
+            done += len(chunk)
+            if on_progress is not None:
+                on_progress(done, position())
+    result.mistakes.sort(reverse=True)
+    result.by_length = {bound: lengths[bound] for bound in (*LENGTHS, 0) if bound in lengths}
+    result.by_group = dict(sorted(groups.items()))
+    return result
+
+
+def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    while chunk := list(islice(examples, CHUNK)):
+        yield chunk
+
+
+def _class_of(source: Path, example: Example, labels: tuple[str, ...]) -> int:
+    """The class of a label: the same text, else ignoring case."""
+    name = example.label or ""
+    for same in (str, str.casefold):
+        found = [i for i, label in enumerate(labels) if same(label) == same(name)]
+        if found:
+            return found[0]
+    raise BadInput(f'{source}: row {example.number}: the label "{name}" is none of the model\'s: {", ".join(labels)}.')
+
+
+def _group(source: Path, example: Example, by: str) -> str:
+    group = text_of(example.columns, by)
+    if group is None:
+        raise BadInput(f'{source}: row {example.number} has no value in the column "{by}" (--by).')
+    return group

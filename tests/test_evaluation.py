@@ -1,0 +1,91 @@
+"""`prelabel evaluate`: the figures of a file whose answers are known, its groups, its mistakes, and its pictures."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from export.cnn import Network
+from server.bundle import Bundle
+from server.classifier import Classifier
+from server.engines import Engine
+from server.errors import BadInput
+from server.evaluation import MISTAKES, Evaluation, evaluate_file
+from server.report import draw, show
+from server.tokenizer import Tokenizer
+from tests.conftest import random_texts
+
+TEXTS = random_texts(300, seed=4)
+
+
+@pytest.fixture
+def classifier(bundle: Bundle, onnx: Engine) -> Iterator[Classifier]:
+    with Classifier(bundle, onnx, threads=2) as classifier:
+        yield classifier
+
+
+@pytest.fixture(scope="module")
+def truth(bundle: Bundle, network: Network) -> list[str]:
+    """The network's own labels, every third turned round: two thirds of them are right."""
+    probabilities = network.cnn.predict([Tokenizer.of(bundle).encode(text).tolist() for text in TEXTS])
+    return [bundle.labels[(int(row.argmax()) + (i % 3 == 0)) % 2] for i, row in enumerate(probabilities)]
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def evaluate(source: Path, classifier: Classifier, by: str | None = None) -> Evaluation:
+    return evaluate_file(source, classifier, text="review", label="sentiment", by=by)
+
+
+def test_figures_groups_and_mistakes(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
+    rows = [{"review": text, "sentiment": label, "kind": "odd" if i % 3 else "turned"} for i, (text, label) in enumerate(zip(TEXTS, truth, strict=True))]
+    result = evaluate(write(tmp_path / "in.csv", rows), classifier, by="kind")
+    assert (result.figures.rows, result.figures.right, result.left_out) == (300, 200, 0)
+    assert result.by_group == {"odd": [200, 200], "turned": [0, 100]}
+    assert sum(rows for _, rows in result.by_length.values()) == 300
+    assert sum(right for right, _ in result.by_length.values()) == 200
+    assert len(result.mistakes) == MISTAKES
+    assert [mistake.confidence for mistake in result.mistakes] == sorted((mistake.confidence for mistake in result.mistakes), reverse=True)
+    for mistake in result.mistakes:
+        assert (mistake.number - 1) % 3 == 0
+        assert mistake.text == TEXTS[mistake.number - 1]
+        assert mistake.predicted != mistake.label == truth[mistake.number - 1]
+
+
+def test_labels_match_whatever_their_case_and_others_are_named(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
+    rows = [{"review": text, "sentiment": label.upper()} for text, label in zip(TEXTS, truth, strict=True)]
+    assert evaluate(write(tmp_path / "in.csv", rows), classifier).figures.right == 200
+    rows[2]["sentiment"] = "neutral"
+    with pytest.raises(BadInput, match='row 3: the label "neutral" is none of the model\'s: Negative, Positive'):
+        evaluate(write(tmp_path / "in.csv", rows), classifier)
+    with pytest.raises(BadInput, match='no value in the column "kind"'):
+        evaluate(write(tmp_path / "in.csv", rows[:2]), classifier, by="kind")
+
+
+def test_what_is_shown_and_drawn(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
+    tasks = [
+        {"data": {"review": f"[red] {text}"}, "annotations": [{"result": [{"from_name": "sentiment", "value": {"choices": [label]}}]}]}
+        for text, label in zip(TEXTS, truth, strict=True)
+    ]
+    (tmp_path / "export.json").write_text(json.dumps([*tasks, {"data": {"review": "x"}, "annotations": []}]))
+    result = evaluate(tmp_path / "export.json", classifier)
+    printed = io.StringIO()
+    show(result, Console(file=printed, width=200), by=None)
+    for part in ("0.6667", "tasks left out", "expected calibration error", "texts a second", "Negative", "[red]", "up to 512"):
+        assert part in printed.getvalue()
+    pictures = draw(result, tmp_path / "plots", by=None)
+    assert [path.name for path in pictures] == ["reliability.png", "accuracy-by-length.png"]
+    again = draw(result, tmp_path / "again", by=None)
+    for path, other in zip(pictures, again, strict=True):
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.read_bytes() == other.read_bytes()
