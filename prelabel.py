@@ -53,22 +53,34 @@ def export(
 
 @app.command()
 def train(
-    train_file: Annotated[Path, typer.Option("--train", help="Labelled texts: .csv, .json, .jsonl, .parquet, also .xz or .gz.")],
+    train_file: Annotated[Path, typer.Option("--train", help="Labelled texts: .csv, .json, .jsonl (also .xz, .gz), .parquet, or Label Studio's JSON export.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder, such as artifacts/NAME.")],
-    test_file: Annotated[Path | None, typer.Option("--test", help="Labelled texts for the final figure.", show_default=False)] = None,
+    test_file: Annotated[Path | None, typer.Option("--test", help="Labelled texts for the final figures.", show_default=False)] = None,
     text: TextOption = "review",
     label: LabelOption = "sentiment",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training texts.")] = 3,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the texts [default: 6, more for few texts].", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same network on one machine.")] = 1,
+    vocabulary: Annotated[int, typer.Option(min=10, max=1_000_000, help="Most tokens in the vocabulary.")] = 30_000,
+    ignore: Annotated[str, typer.Option(help="Tokens that the network must not see, as a regular expression for the whole token.", show_default=False)] = "",
+    plots: Annotated[Path | None, typer.Option(help="Folder for a picture of the learning curve.", show_default=False)] = None,
     torchscript: Annotated[bool, typer.Option(help="Also keep model.ts in the bundle.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped or killed run was.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
 ) -> None:
-    """Train the network on your own labelled texts and export it."""
-    from export.publish import export_bundle
-    from export.training import train_network
+    """Train the network on your own labelled texts, and export it. Ctrl-C keeps the best weights so far."""
+    from export.training import Options, Source, train_bundle
 
-    network = train_network(train_file, test_file, text=text, label=label, epochs=epochs, seed=seed, console=console)
-    bundle = export_bundle(network, out, torchscript=torchscript, force=force, on_report=console.print)
+    options = Options(seed=seed, epochs=epochs, vocabulary=vocabulary, ignore=ignore)
+    bundle = train_bundle(
+        Source(train_file, test_file, text, label),
+        out,
+        options,
+        console,
+        torchscript=torchscript,
+        force=force,
+        resume=resume,
+        plots_folder=plots,
+    )
     console.print(f"[bold]{bundle.version}[/bold] is in {out}. Serve it with: prelabel serve --bundle {out}", soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
-"""Labelled texts → token ids in batches of like length."""
+"""Labelled texts → token ids: the vocabulary, what is held out, batches of like length, and noise."""
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,53 +13,90 @@ from torch import Tensor
 from export.vocabulary import PAD, UNKNOWN
 from server.arrays import Ids
 from server.errors import BadInput
-from server.label_studio.results import text_of
-from server.records import columns_of, open_records
+from server.labelled import open_labelled
 from server.tokenizer import basic_english
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Texts with their labels; `left_out` counts exported tasks without one."""
+
+    texts: list[str]
+    labels: list[str]
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class Examples:
-    """Texts as rows of ids, with the class of each."""
+    """Texts as rows of ids, with the class of each: classes int64[rows]."""
 
     rows: list[Ids]
-    classes: list[int]
+    classes: Tensor
 
-    def batches(self, size: int, random: np.random.Generator, *, pad: int, max_tokens: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(ids int64[rows, length], lengths int64[rows], classes int64[rows]); like lengths together, in random order."""
-        order = sorted(random.permutation(len(self.rows)), key=lambda i: min(len(self.rows[i]), max_tokens) // 16)
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, places: Sequence[int]) -> "Examples":
+        return Examples([self.rows[i] for i in places], self.classes[list(places)])
+
+    def padded(self, places: Sequence[int], pad: int) -> tuple[Tensor, Tensor]:
+        """(ids int64[rows, length], lengths int64[rows])."""
+        rows = [self.rows[i] for i in places]
+        ids = np.full((len(rows), max(map(len, rows))), pad, dtype=np.int64)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = row
+        return torch.from_numpy(ids), torch.tensor([len(row) for row in rows])
+
+    def batches(self, size: int, random: np.random.Generator | None = None) -> Iterator[list[int]]:
+        """Places in batches of like length; with `random` each time other ones, in random order."""
+        shuffled = range(len(self)) if random is None else random.permutation(len(self)).tolist()
+        order = sorted(shuffled, key=lambda i: len(self.rows[i]) // (1 if random is None else 16))
         groups = [order[i : i + size] for i in range(0, len(order), size)]
-        for group in random.permutation(len(groups)):
-            rows = [self.rows[i][:max_tokens] for i in groups[group]]
-            ids = np.full((len(rows), max(map(len, rows))), pad, dtype=np.int64)
-            for place, row in enumerate(rows):
-                ids[place, : len(row)] = row
-            classes = [self.classes[i] for i in groups[group]]
-            yield torch.from_numpy(ids), torch.tensor([len(row) for row in rows]), torch.tensor(classes)
+        yield from groups if random is None else (groups[i] for i in random.permutation(len(groups)))
 
 
-def read_labelled(path: Path, text: str, label: str) -> tuple[list[str], list[str]]:
-    """(texts, labels) of a file's rows. Raises BadInput for a missing column or an empty cell."""
-    texts, labels = [], []
-    with open_records(path) as (records, _):
-        for number, row in enumerate(map(columns_of, records), start=1):
-            for column in (text, label):
-                if column not in row:
-                    raise BadInput(f'{path}: row {number} has no column "{column}"; it has: {", ".join(map(str, row)) or "none"}.')
-            words, name = text_of(row, text), text_of(row, label)
-            if words is None or not name:
-                raise BadInput(f'{path}: row {number}: the column "{text if words is None else label}" is empty.')
-            texts.append(words)
-            labels.append(name)
-    if not texts:
-        raise BadInput(f"{path}: no rows.")
-    return texts, labels
+def read_texts(path: Path, text: str, label: str) -> Texts:
+    """The labelled texts of a file. Raises BadInput."""
+    with open_labelled(path, text, label) as (examples, _):
+        pairs = [(example.text, example.label) for example in examples]
+    labelled = [(words, name) for words, name in pairs if name is not None]
+    return Texts([words for words, _ in labelled], [name for _, name in labelled], len(pairs) - len(labelled))
 
 
-def build_vocabulary(texts: Sequence[str], size: int) -> list[str]:
-    """<unk>, <pad>, then the most frequent tokens; ties in alphabetical order, so the same texts give the same ids."""
+def hold_out(data: Texts, share: float, random: np.random.Generator, path: Path) -> tuple[list[int], list[int]]:
+    """Places (to fit, held out): `share` of each label's texts, at least one; the same text is never on both sides.
+
+    Raises BadInput when a label has only one text.
+    """
+    by_text: defaultdict[str, list[int]] = defaultdict(list)
+    for place, words in enumerate(data.texts):
+        by_text[words].append(place)
+    by_label: defaultdict[str, list[list[int]]] = defaultdict(list)
+    for places in by_text.values():
+        by_label[data.labels[places[0]]].append(places)
+    fitted, held_out = [], []
+    for label, groups in sorted(by_label.items()):
+        if len(groups) < 2:
+            raise BadInput(f'{path}: the label "{label}" has one text only; give it more, or leave it out.')
+        cut = max(1, round(len(groups) * share))
+        shuffled = [groups[i] for i in random.permutation(len(groups))]
+        held_out += [place for places in shuffled[:cut] for place in places]
+        fitted += [place for places in shuffled[cut:] for place in places]
+    return sorted(fitted), sorted(held_out)
+
+
+def build_vocabulary(texts: Sequence[str], size: int, ignored: str = "") -> list[str]:
+    """<unk>, <pad>, then the most frequent tokens; ties in alphabetical order, so the same texts give the same ids.
+
+    Tokens that match the regular expression `ignored` as a whole are left out: the network sees them as <unk>. Raises BadInput.
+    """
+    try:
+        left_out = re.compile(ignored) if ignored else None
+    except re.error as error:
+        raise BadInput(f"--ignore {ignored}: not a regular expression ({error}).") from None
     counts = Counter(token for text in texts for token in basic_english(text))
     for special in (UNKNOWN, PAD):
         counts.pop(special, None)
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
-    return [UNKNOWN, PAD, *ranked[: size - 2]]
+    kept = [token for token in ranked if left_out is None or not left_out.fullmatch(token)]
+    return [UNKNOWN, PAD, *kept[: size - 2]]

@@ -21,10 +21,7 @@ def export_bundle(network: Network, out: Path, *, torchscript: bool = True, forc
     `out` exists and not `force`, NotProven when an engine differs.
     """
     out = out.absolute()
-    if not NAME.fullmatch(out.name):
-        raise BadInput(f"--out {out}: the folder's name becomes the bundle's name: letters, digits, dots, dashes, underscores, at most 100.")
-    if out.exists() and not force:
-        raise BadInput(f"--out {out}: there is a bundle already; choose another name or give --force.")
+    check_name(out, force=force)
     beside = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
         beside.mkdir(parents=True)
@@ -43,6 +40,15 @@ def export_bundle(network: Network, out: Path, *, torchscript: bool = True, forc
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return read_bundle(out)
+
+
+def check_name(out: Path, *, force: bool) -> None:
+    """Raises BadInput where a bundle `out` could not be published, for long work to ask before it begins."""
+    out = out.absolute()
+    if not NAME.fullmatch(out.name):
+        raise BadInput(f"--out {out}: the folder's name becomes the bundle's name: letters, digits, dots, dashes, underscores, at most 100.")
+    if out.exists() and not force:
+        raise BadInput(f"--out {out}: there is a bundle already; choose another name or give --force.")
 
 
 def _write(network: Network, folder: Path, name: str) -> None:

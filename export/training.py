@@ -1,88 +1,252 @@
-"""Fit the network: a held-out tenth of the training texts decides which epoch is kept; the test texts only give the final figure."""
+"""Labelled texts → a bundle: the story of `prelabel train`, in order.
 
+    read ─▶ hold out ─▶ vocabulary ─▶ word vectors, teacher's opinions ─▶ fit ─▶ temperature ─▶ float16 ─▶ figures ─▶ bundle
+
+A tenth of the *training* texts is held out; it alone decides which epoch is kept, and the temperature. The test texts are
+looked at once, at the end, for the final figures.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
+from export.calibration import fit_temperature
 from export.cnn import Network, SentimentCNN, Shape
-from export.dataset import Examples, build_vocabulary, read_labelled
+from export.dataset import Examples, Texts, build_vocabulary, hold_out, read_texts
+from export.fitting import Recipe, Run, fit, logits_of
+from export.publish import check_name, export_bundle
+from export.teacher import opinions
 from export.vocabulary import PAD, UNKNOWN
+from export.word_vectors import PASSES, word_vectors
+from server import plots
+from server.bundle import Bundle
 from server.errors import BadInput
+from server.figures import Figures, wilson
 from server.tokenizer import Tokenizer
 
-VOCABULARY, DIMENSIONS, FILTERS, WIDTHS = 20_000, 300, 100, (3, 5, 7)
-BATCH, LEARNING_RATE, DROPOUT, HELD_OUT = 64, 1e-3, 0.4, 0.1
-TRAINING_TOKENS = 256
-"""Tokens of a text that a training step sees; evaluation sees the whole text."""
+DIMENSIONS, FILTERS, WIDTHS = 300, 100, (3, 5, 7)
+"""The tutorial's network."""
+
+SPREAD = 0.1
+"""Standard deviation of the initial word vectors."""
+
+HELD_OUT = 0.1
+LEAST_STEPS = 600
+"""Steps below which a run has more epochs: a hundred texts give two steps an epoch."""
 
 
-def train_network(train: Path, test: Path | None, *, text: str, label: str, epochs: int, seed: int, console: Console) -> Network:
-    """Raises BadInput for files that cannot be trained on."""
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    texts, names = read_labelled(train, text, label)
-    labels = tuple(sorted(set(names)))
-    if len(labels) < 2:
-        raise BadInput(f'{train}: the column "{label}" holds one class only ({labels[0]}); there is nothing to tell apart.')
-    tested = read_labelled(test, text, label) if test else ([], [])
-    unseen = sorted(set(tested[1]) - set(labels))
+@dataclass(frozen=True)
+class Source:
+    """Where the labelled texts are: `text` and `label` name columns, or in Label Studio's export a column and a control."""
+
+    train: Path
+    test: Path | None
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """`epochs` None: as many as the recipe has, or more where there are few texts. `ignore`: tokens that the network must not see."""
+
+    seed: int = 1
+    epochs: int | None = None
+    vocabulary: int = 30_000
+    ignore: str = ""
+
+
+def train_bundle(
+    source: Source,
+    out: Path,
+    options: Options,
+    console: Console,
+    *,
+    torchscript: bool = True,
+    force: bool = False,
+    resume: bool = False,
+    plots_folder: Path | None = None,
+) -> Bundle:
+    """Train on `source` and publish the bundle `out`. Raises BadInput.
+
+    Ctrl-C publishes the best weights so far; a later call with `resume` goes on from the last whole epoch, also after a kill.
+    """
+    note = out.with_name(f".{out.name}.training")
+    resumes = resume and note.exists()
+    check_name(out, force=force or resumes)
+    network, done = train_network(source, options, console, note=note, resume=resume)
+    if plots_folder is not None:
+        plots.learning_curve(network.metrics["history"], network.metrics["best_epoch"], plots_folder / "learning-curve.png")
+    bundle = export_bundle(network, out, torchscript=torchscript, force=force or resumes, on_report=console.print)
+    if done:
+        note.unlink(missing_ok=True)
+    else:
+        console.print("Stopped early; the best weights so far are published. The same command with --resume goes on.", soft_wrap=True)
+    return bundle
+
+
+def train_network(source: Source, options: Options, console: Console, *, note: Path, resume: bool = False) -> tuple[Network, bool]:
+    """The network of `source`, and whether it is done or was stopped by Ctrl-C; `note` is kept from epoch to epoch. Raises BadInput."""
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(options.seed)
+    started = time.monotonic()
+    data, tested = _read(source, console)
+    labels = tuple(sorted(set(data.labels)))
+    fitted_places, held_out_places = hold_out(data, HELD_OUT, np.random.default_rng(options.seed), source.train)
+    tokens = build_vocabulary([data.texts[i] for i in fitted_places], options.vocabulary, options.ignore)
+    everything = _examples(data, labels, tokens)
+    fitted, held_out = everything.take(fitted_places), everything.take(held_out_places)
+    recipe = _recipe(options, len(fitted))
+    cnn = SentimentCNN(Shape(len(tokens), DIMENSIONS, FILTERS, WIDTHS, len(labels)), pad=tokens.index(PAD), dropout=recipe.dropout)
+    key = _key(source, options)
+    run = Run.load(note, key) if resume else None
+    if run is None:
+        run = _prepared(cnn, fitted, options.seed, console)
+    with _Bar(console, recipe.epochs * -(-len(fitted) // recipe.batch), done=run.epoch * -(-len(fitted) // recipe.batch)) as bar:
+        done = fit(cnn, fitted, held_out, recipe, run, watcher=bar, on_epoch=lambda: _save(run, note, key))
+    rounded = {name: value.half().float() for name, value in cnn.state_dict().items()}
+    exact = logits_of(cnn, held_out)
+    cnn.load_state_dict(rounded)
+    logits = logits_of(cnn, held_out)
+    temperature = fit_temperature(logits, held_out.classes)
+    metrics: dict[str, Any] = {
+        "recipe": asdict(recipe),
+        "options": asdict(options),
+        "texts": {"fitted": len(fitted), "held_out": len(held_out), "left_out": data.left_out},
+        "seconds": round(time.monotonic() - started),
+        "history": run.history,
+        "best_epoch": run.best_epoch,
+        "held_out": _figures(logits, held_out, temperature),
+        "held_out_uncalibrated": _figures(logits, held_out, 1.0),
+        "held_out_before_float16": _figures(exact, held_out, 1.0),
+    }
+    if tested is not None:
+        test = _examples(tested, labels, tokens)
+        metrics["test"] = _figures(logits_of(cnn, test), test, temperature)
+    _tell(metrics, temperature, console)
+    return Network(cnn, tuple(tokens), tokens.index(UNKNOWN), tokens.index(PAD), labels, temperature=temperature, metrics=metrics), done
+
+
+def _read(source: Source, console: Console) -> tuple[Texts, Texts | None]:
+    with console.status("reading the texts"):
+        data = read_texts(source.train, source.text, source.label)
+        labels = sorted(set(data.labels))
+        if len(labels) < 2:
+            raise BadInput(f'{source.train}: "{source.label}" holds one class only ({labels[0]}); there is nothing to tell apart.')
+        tested = read_texts(source.test, source.text, source.label) if source.test else None
+    unseen = sorted(set(tested.labels) - set(labels)) if tested else []
     if unseen:
-        raise BadInput(f"{test}: labels that {train} never shows: {', '.join(unseen)}.")
-    order = random.permutation(len(texts))
-    held_out, fitted = np.split(order, [max(1, int(len(texts) * HELD_OUT))])
-    tokens = build_vocabulary([texts[i] for i in fitted], VOCABULARY)
+        raise BadInput(f"{source.test}: labels that {source.train} never shows: {', '.join(unseen)}.")
+    return data, tested
+
+
+def _examples(data: Texts, labels: tuple[str, ...], tokens: list[str]) -> Examples:
     ids = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=max(WIDTHS))
-
-    def examples(texts: list[str], names: list[str]) -> Examples:
-        return Examples([tokenizer.encode(each) for each in texts], [labels.index(name) for name in names])
-
-    everything = examples(texts, names)
-    fit = Examples([everything.rows[i] for i in fitted], [everything.classes[i] for i in fitted])
-    validation = Examples([everything.rows[i] for i in held_out], [everything.classes[i] for i in held_out])
-    cnn = SentimentCNN(Shape(len(tokens), DIMENSIONS, FILTERS, WIDTHS, len(labels)), pad=ids[PAD], dropout=DROPOUT)
-    torch.nn.init.normal_(cnn.embedding.weight, std=0.1)
-    best = _fit(cnn, fit, validation, epochs, random, console)
-    metrics = {"validation_accuracy": best, "train_rows": len(texts), "epochs": epochs, "seed": seed}
-    if test:
-        metrics |= {"test_accuracy": accuracy(cnn, examples(*tested)), "test_rows": len(tested[0])}
-        console.print(f"test accuracy: {metrics['test_accuracy']:.4f} on {len(tested[0]):,} texts")
-    return Network(cnn, tuple(tokens), ids[UNKNOWN], ids[PAD], labels, metrics=metrics)
+    return Examples([tokenizer.encode(text) for text in data.texts], torch.tensor([labels.index(name) for name in data.labels]))
 
 
-@torch.inference_mode()
-def accuracy(cnn: SentimentCNN, examples: Examples) -> float:
-    """Share of texts whose most probable class is theirs; whole texts, eval mode."""
-    cnn.eval()
-    right = 0
-    for ids, lengths, classes in examples.batches(32, np.random.default_rng(0), pad=cnn.embedding.padding_idx or 0, max_tokens=10**9):
-        right += int((cnn(ids, lengths).argmax(dim=1) == classes).sum())
-    return right / len(examples.rows)
+def _recipe(options: Options, rows: int) -> Recipe:
+    recipe = Recipe(seed=options.seed)
+    epochs = max(recipe.epochs, -(-LEAST_STEPS // -(-rows // recipe.batch)))
+    epochs = options.epochs or epochs
+    return Recipe(seed=options.seed, epochs=epochs, patience=max(recipe.patience, epochs // 5))
 
 
-def _fit(cnn: SentimentCNN, fit: Examples, validation: Examples, epochs: int, random: np.random.Generator, console: Console) -> float:
-    """Leave `cnn` with the weights of its best epoch, rounded to float16 (see `export.fold`); returns that epoch's accuracy."""
-    optimizer = torch.optim.AdamW(cnn.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
-    best, kept = -1.0, cnn.state_dict()
-    with Progress(
-        TextColumn("epoch {task.fields[epoch]}, loss {task.fields[loss]:.3f}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
-    ) as bar:
-        task = bar.add_task("fit", total=epochs * -(-len(fit.rows) // BATCH), epoch=1, loss=0.0)
-        for epoch in range(1, epochs + 1):
-            cnn.train()
-            for ids, lengths, classes in fit.batches(BATCH, random, pad=cnn.embedding.padding_idx or 0, max_tokens=TRAINING_TOKENS):
-                loss = torch.nn.functional.cross_entropy(cnn(ids, lengths), classes)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                bar.update(task, advance=1, epoch=epoch, loss=loss.item())
-            score = accuracy(cnn, validation)
-            console.print(f"epoch {epoch}: validation accuracy {score:.4f}")
-            if score <= best:
-                break
-            best, kept = score, {name: value.clone() for name, value in cnn.state_dict().items()}
-    cnn.load_state_dict({name: value.half().float() for name, value in kept.items()})
-    return best
+def _prepared(cnn: SentimentCNN, fitted: Examples, seed: int, console: Console) -> Run:
+    """The network with initial vectors, and what it is to learn: the mean of label and teacher's opinion."""
+    shape = cnn.shape
+    with _steps(console, "word vectors", PASSES) as advance:
+        vectors = word_vectors(fitted.rows, shape.vocabulary, shape.dimensions, seed=seed, spread=SPREAD, on_pass=advance)
+    with torch.no_grad():
+        cnn.embedding.weight.copy_(torch.from_numpy(vectors))
+        cnn.embedding.weight[cnn.embedding.padding_idx] = 0
+    targets = torch.nn.functional.one_hot(fitted.classes, shape.classes).float()
+    with _steps(console, "teacher", None):
+        said = opinions(fitted.rows, fitted.classes.tolist(), seed=seed)
+    if said is not None:
+        targets = (targets + torch.from_numpy(said)) / 2
+    return Run.start(cnn, targets)
+
+
+def _figures(logits: Tensor, examples: Examples, temperature: float) -> dict[str, Any]:
+    figures = Figures(logits.shape[1])
+    figures.add(torch.softmax(logits / temperature, dim=1).numpy(), examples.classes.numpy())
+    return {
+        "texts": figures.rows,
+        "accuracy": figures.accuracy,
+        "interval_95": wilson(figures.right, figures.rows),
+        "f1": figures.f1.tolist(),
+        "log_loss": figures.log_loss,
+        "calibration_error": figures.calibration_error,
+    }
+
+
+def _tell(metrics: dict[str, Any], temperature: float, console: Console) -> None:
+    for name, what in (("held_out", "held-out training texts, which chose the epoch and the temperature"), ("test", "test texts")):
+        if name in metrics:
+            figures = metrics[name]
+            low, high = figures["interval_95"]
+            console.print(
+                f"{figures['texts']:,} {what}: accuracy {figures['accuracy']:.4f} ({low:.4f} to {high:.4f}), "
+                f"calibration error {figures['calibration_error']:.4f} at temperature {temperature:.3f}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+
+def _save(run: Run, note: Path, key: str) -> None:
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        run.save(note, key)
+    except OSError as error:
+        raise BadInput(f"{note}: cannot be written ({error.strerror}).") from None
+
+
+def _key(source: Source, options: Options) -> str:
+    """A digest of what decides the run: the training file as it is now, its columns, the options, the recipe."""
+    state = source.train.stat()
+    parts = [source.train.resolve(), state.st_size, state.st_mtime_ns, source.text, source.label, options, Recipe()]
+    return hashlib.sha256(repr([str(part) for part in parts]).encode()).hexdigest()
+
+
+@contextmanager
+def _steps(console: Console, what: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A bar for a stage before fitting; without `total` it only shows that work goes on."""
+    with Progress(SpinnerColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+        bar.update(task, total=total or 1, completed=total or 1)
+
+
+class _Bar:
+    """The watcher of a fit: a bar with loss and accuracy, and a line an epoch."""
+
+    def __init__(self, console: Console, steps: int, *, done: int) -> None:
+        shown = TextColumn("epoch {task.fields[epoch]}, loss {task.fields[loss]:.3f}, accuracy {task.fields[accuracy]:.3f}")
+        self._progress = Progress(shown, BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        self._task = self._progress.add_task("fit", total=steps, completed=done, epoch=1, loss=0.0, accuracy=0.0)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_step(self, epoch: int, loss: float, accuracy: float) -> None:
+        self._progress.update(self._task, advance=1, epoch=epoch, loss=loss, accuracy=accuracy)
+
+    def on_epoch(self, line: dict[str, Any]) -> None:
+        self._progress.console.print(
+            f"epoch {line['epoch']}: held-out loss {line['validation_loss']:.4f}, accuracy {line['validation_accuracy']:.4f}", highlight=False
+        )

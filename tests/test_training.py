@@ -1,16 +1,29 @@
-"""Training, on a few hundred made-up texts: it learns what can be learned, and refuses what cannot."""
+"""Training, on a few hundred made-up texts: it learns what can be learned, goes on where it was stopped, and refuses what cannot be learned."""
 
 import csv
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from export.calibration import fit_temperature
 from export.cnn import Network
-from export.training import train_network
+from export.dataset import Texts, build_vocabulary, hold_out
+from export.training import Options, Source, train_bundle, train_network
+from server.bundle import Bundle, read_bundle
 from server.errors import BadInput
+from server.figures import Figures
+from tests.conftest import ROOT
+
+QUIET = Console(quiet=True)
+OPTIONS = Options(seed=5, epochs=4)
 
 
 def write(path: Path, rows: list[tuple[str, str]]) -> Path:
@@ -19,24 +32,129 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def made_up(count: int, seed: int) -> list[tuple[str, str]]:
+def made_up(count: int, seed: int, words: tuple[str, ...] = ("great", "awful"), labels: tuple[str, ...] = ("yes", "no")) -> list[tuple[str, str]]:
+    """Texts of nine words, one of which tells the label."""
     random = np.random.default_rng(seed)
-    filler = ["the", "film", "was", "with", "and"]
-    return [(" ".join([*random.choice(filler, 8), ("great", "awful")[i % 2]]), ("yes", "no")[i % 2]) for i in range(count)]
+    filler = ["the", "film", "was", "with", "and", "a", "plot"]
+    rows = []
+    for i in range(count):
+        text = [*random.choice(filler, 8), words[i % len(words)]]
+        rows.append((" ".join([*random.permutation(text), str(i)]), labels[i % len(labels)]))
+    return rows
 
 
-def train(tmp_path: Path) -> Network:
-    files = write(tmp_path / "train.csv", made_up(300, 1)), write(tmp_path / "test.csv", made_up(60, 2))
-    return train_network(*files, text="review", label="sentiment", epochs=3, seed=5, console=Console(quiet=True))
+def source(folder: Path) -> Source:
+    return Source(write(folder / "train.csv", made_up(300, 1)), write(folder / "test.csv", made_up(60, 2)), "review", "sentiment")
 
 
-def test_the_same_seed_gives_the_same_network_and_float16_holds_it(tmp_path: Path) -> None:
-    first, second = train(tmp_path), train(tmp_path)
-    for name, value in first.cnn.state_dict().items():
-        assert torch.equal(value, second.cnn.state_dict()[name])
+def train(source: Source, note: Path, options: Options = OPTIONS, *, resume: bool = False) -> Network:
+    return train_network(source, options, QUIET, note=note, resume=resume)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Network]:
+    folder = tmp_path_factory.mktemp("training")
+    files = source(folder)
+    return files, train(files, folder / "note")
+
+
+def same(one: Network, other: Network) -> bool:
+    states = one.cnn.state_dict(), other.cnn.state_dict()
+    return one.temperature == other.temperature and all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(trained: tuple[Source, Network], tmp_path: Path) -> None:
+    files, first = trained
+    assert same(train(files, tmp_path / "a"), first)
+    assert not same(train(files, tmp_path / "b", Options(seed=6, epochs=4)), first)
+
+
+def test_what_the_manifest_is_told(trained: tuple[Source, Network]) -> None:
+    _, network = trained
+    metrics = network.metrics
+    assert network.labels == ("no", "yes")
+    assert metrics["texts"] == {"fitted": 270, "held_out": 30, "left_out": 0}
+    assert metrics["test"]["texts"] == 60
+    assert [line["epoch"] for line in metrics["history"]] == [1, 2, 3, 4]
+    assert metrics["best_epoch"] == min(metrics["history"], key=lambda line: line["validation_loss"])["epoch"]
+    assert metrics["recipe"]["seed"] == 5
+    json.dumps(metrics)
+
+
+def test_float16_holds_the_weights(trained: tuple[Source, Network]) -> None:
+    for value in trained[1].cnn.state_dict().values():
         assert torch.equal(value, value.half().float())
-    assert first.labels == ("no", "yes")
-    assert set(first.metrics) >= {"validation_accuracy", "test_accuracy", "test_rows"}
+
+
+def test_a_word_that_tells_the_label_is_learned(tmp_path: Path) -> None:
+    """Forty epochs on texts that one word decides: far from chance, whatever the seed does."""
+    files = Source(write(tmp_path / "train.csv", made_up(600, 1)), write(tmp_path / "test.csv", made_up(200, 2)), "review", "sentiment")
+    network = train(files, tmp_path / "note", Options(epochs=40))
+    assert network.metrics["test"]["accuracy"] > 0.9
+
+
+def test_any_number_of_classes_and_label_studios_export(tmp_path: Path) -> None:
+    names = ("red", "green", "blue")
+    tasks: list[dict[str, Any]] = [
+        {"id": i, "data": {"words": text}, "annotations": [{"result": [{"from_name": "colour", "type": "choices", "value": {"choices": [label]}}]}]}
+        for i, (text, label) in enumerate(made_up(120, 3, words=("x", "y", "z"), labels=names))
+    ]
+    (tmp_path / "export.json").write_text(json.dumps([*tasks, {"id": 999, "data": {"words": "w"}, "annotations": []}]))
+    bundle = train_bundle(Source(tmp_path / "export.json", None, "words", "colour"), tmp_path / "colours", Options(epochs=2), QUIET, torchscript=False)
+    assert bundle.labels == ("blue", "green", "red")
+    assert bundle.manifest.metrics["texts"] == {"fitted": 108, "held_out": 12, "left_out": 1}
+    assert "test" not in bundle.manifest.metrics
+
+
+TRAIN = """
+import os, signal, sys
+from pathlib import Path
+from rich.console import Console
+import export.fitting
+from export.training import Options, Source, train_bundle
+
+folder, how = Path(sys.argv[1]), sys.argv[2]
+
+class Console(Console):
+    def print(self, *args, **kwargs):
+        if args and str(args[0]).startswith("epoch 2:") and how != "resume":
+            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGINT)
+
+train_bundle(Source(folder / "train.csv", None, "review", "sentiment"), folder / "made", Options(seed=5, epochs=4), Console(quiet=True),
+             torchscript=False, resume=how == "resume")
+"""
+
+
+def run(folder: Path, how: str) -> int:
+    return subprocess.run([sys.executable, "-c", TRAIN, folder, how], cwd=ROOT, check=False, timeout=120).returncode
+
+
+@pytest.mark.parametrize(("how", "status"), [("kill", -signal.SIGKILL), ("interrupt", 0)])
+def test_a_run_that_was_ended_goes_on_to_the_same_bundle(tmp_path: Path, how: str, status: int) -> None:
+    files = Source(write(tmp_path / "train.csv", made_up(300, 1)), None, "review", "sentiment")
+    whole = train_bundle(files, tmp_path / "whole" / "made", OPTIONS, QUIET, torchscript=False)
+    assert run(tmp_path, how) == status
+    assert (tmp_path / ".made.training").exists()
+    if how == "interrupt":
+        early: Bundle = read_bundle(tmp_path / "made")
+        assert len(early.manifest.metrics["history"]) < 4
+    assert run(tmp_path, "resume") == 0
+    assert read_bundle(tmp_path / "made").version == whole.version
+    assert not (tmp_path / ".made.training").exists()
+
+
+def test_going_on_with_other_options_is_refused(trained: tuple[Source, Network], tmp_path: Path) -> None:
+    files, _ = trained
+    with pytest.raises(BadInput, match="without --resume"):
+        train(files, Path(files.train).parent / "note", Options(seed=7, epochs=4), resume=True)
+    (tmp_path / "note").write_bytes(b"junk")
+    with pytest.raises(BadInput, match="cannot be read"):
+        train(files, tmp_path / "note", resume=True)
+
+
+def test_a_bundle_that_is_there_is_found_before_the_work(trained: tuple[Source, Network], bundle: Bundle) -> None:
+    with pytest.raises(BadInput, match="--force"):
+        train_bundle(trained[0], bundle.path, OPTIONS, QUIET)
 
 
 @pytest.mark.parametrize(
@@ -45,17 +163,39 @@ def test_the_same_seed_gives_the_same_network_and_float16_holds_it(tmp_path: Pat
         ([("a", "x"), ("b", "x")], [], "one class only"),
         ([("a", "x"), ("b", "")], [], 'row 2: the column "sentiment" is empty'),
         ([("a", "x"), ("b", "y")] * 5, [("c", "z")], "never shows: z"),
+        ([("a", "x"), ("a", "x"), ("b", "y"), ("c", "y")], [], 'the label "x" has one text only'),
         ([], [], "no rows"),
     ],
 )
 def test_files_that_cannot_be_trained_on_are_refused(tmp_path: Path, train_rows: list[tuple[str, str]], test_rows: list[tuple[str, str]], message: str) -> None:
-    train_file = write(tmp_path / "train.csv", train_rows)
     test_file = write(tmp_path / "test.csv", test_rows) if test_rows else None
     with pytest.raises(BadInput, match=message):
-        train_network(train_file, test_file, text="review", label="sentiment", epochs=1, seed=1, console=Console(quiet=True))
+        train(Source(write(tmp_path / "train.csv", train_rows), test_file, "review", "sentiment"), tmp_path / "note")
 
 
-def test_a_missing_column_names_those_there_are(tmp_path: Path) -> None:
-    path = write(tmp_path / "train.csv", made_up(10, 1))
-    with pytest.raises(BadInput, match='no column "text"; it has: review, sentiment'):
-        train_network(path, None, text="text", label="sentiment", epochs=1, seed=1, console=Console(quiet=True))
+def test_ignored_tokens_are_not_in_the_vocabulary() -> None:
+    texts = ["10/10 a film film", "7/10 film"]
+    assert build_vocabulary(texts, 10, r"\d+/\d+") == ["<unk>", "<pad>", "film", "a"]
+    assert build_vocabulary(texts, 3) == ["<unk>", "<pad>", "film"]
+    with pytest.raises(BadInput, match="not a regular expression"):
+        build_vocabulary(texts, 10, "(")
+
+
+def test_a_tenth_of_each_label_is_held_out_and_no_text_is_on_both_sides() -> None:
+    data = Texts([f"text {i % 150}" for i in range(300)], ["a" if i % 150 < 50 else "b" for i in range(300)])
+    fitted, held_out = hold_out(data, 0.1, np.random.default_rng(0), Path("x.csv"))
+    assert sorted(fitted + held_out) == list(range(300))
+    assert not {data.texts[i] for i in fitted} & {data.texts[i] for i in held_out}
+    assert [sum(data.labels[i] == label for i in held_out) for label in ("a", "b")] == [10, 20]
+
+
+def test_the_temperature_undoes_too_much_confidence() -> None:
+    random = torch.Generator().manual_seed(0)
+    honest = torch.randn(20_000, 3, generator=random) * 2
+    classes = torch.multinomial(torch.softmax(honest, dim=1), 1, generator=random).squeeze(1)
+    temperature = fit_temperature(honest * 2.5, classes)
+    assert temperature == pytest.approx(2.5, rel=0.05)
+    calibrated = Figures(3)
+    calibrated.add(torch.softmax(honest * 2.5 / temperature, dim=1).numpy(), classes.numpy())
+    assert calibrated.calibration_error < 0.02
+    assert fit_temperature(torch.tensor([[5.0, -5.0]] * 3), torch.tensor([0, 0, 0])) >= 0.05

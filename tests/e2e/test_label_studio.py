@@ -48,6 +48,24 @@ def test_live_predictions(studio: httpx.Client, backend: httpx.Client, bundle: P
     assert_same(stored_answers(studio, project), found)
 
 
+def test_a_projects_own_score(studio: httpx.Client, backend: httpx.Client) -> None:
+    """`extra_params` of one project's ML backend choose its score; its predictions have a version of their own and fill its score column."""
+    version = f"{ok(backend.get('/health'))['model_version']}-margin"
+    project = create_project(studio, TUTORIAL_CONFIG)
+    tasks = [{"uid": i, "review": text} for i, text in enumerate(("A great film.", "An awful film.", "It is a film."))]
+    ok(studio.post(f"/api/projects/{project}/import", json=tasks))
+    asked = {"url": str(backend.base_url), "project": project, "title": version, "extra_params": '{"score": "margin"}'}
+    assert ok(studio.post("/api/ml", json=asked))["model_version"] == version
+
+    retrieve_predictions(studio, project)
+
+    found = stored_answers(studio, project)
+    body = {"tasks": [{"data": task} for task in tasks], "label_config": TUTORIAL_CONFIG}
+    usual = [answer_of(result) for result in ok(backend.post("/predict", json=body))["results"]]
+    assert_same(found, {str(i): (choice, 2 * confidence - 1, version) for i, (choice, confidence, _) in enumerate(usual)})
+    assert_score_column(studio, project, found)
+
+
 def test_preannotated_import(studio: httpx.Client, bundle: Path, tutorial: Path, tmp_path: Path) -> None:
     """`prelabel predict` writes a file that Label Studio imports with every prediction and score."""
     written = prelabel_predict(tutorial / "IMDB_train_labeled_100.csv", tmp_path / "tasks.json", bundle)

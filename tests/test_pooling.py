@@ -1,0 +1,60 @@
+"""The quick way to the network's features gives the same features and the same gradients as the network itself."""
+
+import torch
+from torch import Tensor
+
+from export.cnn import SentimentCNN, Shape
+from export.pooling import FrozenFeatures, features
+
+SHAPE = Shape(vocabulary=40, dimensions=8, filters=6, widths=(3, 5, 7), classes=2)
+LENGTHS = torch.tensor([20, 13, 9, 7])
+
+
+def network() -> SentimentCNN:
+    torch.manual_seed(3)
+    return SentimentCNN(SHAPE, pad=1).eval()
+
+
+def some_ids() -> Tensor:
+    return torch.randint(2, 40, (4, 20), generator=torch.Generator().manual_seed(4))
+
+
+def test_the_logits_are_the_networks() -> None:
+    cnn, ids = network(), some_ids()
+    expected = cnn(ids, LENGTHS)
+    assert torch.allclose(cnn.fc(features(cnn, ids, LENGTHS)), expected, atol=1e-6)
+    assert torch.allclose(cnn.fc(FrozenFeatures(cnn)(ids, LENGTHS)), expected, atol=1e-6)
+
+
+def test_the_gradients_are_the_networks() -> None:
+    ids, gradients = some_ids(), []
+    for quick in (False, True):
+        cnn = network()
+        logits = cnn.fc(features(cnn, ids, LENGTHS)) if quick else cnn(ids, LENGTHS)
+        logits.square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in cnn.named_parameters()})
+    slow, quick_ones = gradients
+    assert slow.keys() == quick_ones.keys()
+    for name, gradient in slow.items():
+        other = quick_ones[name]
+        assert gradient is not None
+        assert other is not None
+        assert gradient.abs().max() > 0
+        assert torch.allclose(gradient, other, atol=1e-6), name
+
+
+def test_what_stands_behind_a_rows_end_counts_for_nothing() -> None:
+    cnn, ids = network(), some_ids()
+    other = ids.clone()
+    other[3, 7:] = 30
+    assert torch.equal(features(cnn, ids, LENGTHS), features(cnn, other, LENGTHS))
+    assert torch.equal(FrozenFeatures(cnn)(ids, LENGTHS), FrozenFeatures(cnn)(other, LENGTHS))
+
+
+def test_vector_dropout_is_another_at_each_call() -> None:
+    cnn, ids = network(), some_ids()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        noisy = torch.stack([features(cnn, ids, LENGTHS, vector_dropout=0.5) for _ in range(2)])
+    assert not torch.equal(noisy[0], noisy[1])
+    assert noisy.isfinite().all()
