@@ -40,7 +40,9 @@ class Recipe:
     """Share of the features left out in front of the last layer."""
     vector_dropout: float = 0.3
     """Share of each word's vector left out in a batch."""
-    word_dropout: float = 0.2
+    window_dropout: float = 0.3
+    """Share of the windows that may not win the maximum over time."""
+    word_dropout: float = 0.1
     """Share of the words replaced by <unk>."""
     rare_words: float = 3.0
     """A word that occurs n times is replaced by <unk> with probability rare_words / (rare_words + n): Kiperwasser & Goldberg (2016), §4."""
@@ -164,7 +166,7 @@ def _epoch(
             group["lr"] = recipe.learning_rate * _schedule(step, recipe.epochs * steps)
         ids, lengths = fitted.padded(places, pad)
         ids = ids.masked_fill(torch.rand(ids.shape) < noise[ids], UNKNOWN_ID)
-        logits = cnn.fc(cnn.dropout(features(cnn, ids, lengths, vector_dropout=recipe.vector_dropout)))
+        logits = cnn.fc(cnn.dropout(features(cnn, ids, lengths, vector_dropout=recipe.vector_dropout, window_dropout=recipe.window_dropout)))
         loss = torch.nn.functional.cross_entropy(logits, run.targets[places])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

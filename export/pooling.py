@@ -13,18 +13,23 @@ from torch import Tensor, nn
 
 from export.cnn import SentimentCNN
 
+LEFT_OUT = -1e9
+"""The score of a window that may not win: worse than any other, but better than −∞ behind a text's end, so that some window always wins."""
 
-def features(cnn: SentimentCNN, ids: Tensor, lengths: Tensor, *, vector_dropout: float = 0.0) -> Tensor:
+
+def features(cnn: SentimentCNN, ids: Tensor, lengths: Tensor, *, vector_dropout: float = 0.0, window_dropout: float = 0.0) -> Tensor:
     """ids int64[rows, length], lengths int64[rows] → float32[rows, filters × widths], before the dropout in front of the last layer.
 
-    `vector_dropout` is the share of each word's vector that is left out, the same wherever the word stands in this batch.
+    `vector_dropout` is the share of each word's vector that is left out, the same wherever the word stands in this batch;
+    `window_dropout` the share of windows that may not win, so that filters learn the second-best evidence too: Wu & Gu (2015),
+    "Max-Pooling Dropout for Regularization of Convolutional Neural Networks".
     """
     words, places = torch.unique(ids, return_inverse=True)
     vectors = nn.functional.dropout(cnn.embedding(words), vector_dropout)
     pooled = []
     for conv, bias in _banks(cnn):
         table, windows = tap_table(vectors, conv), windows_of(places, conv)
-        best = _scores(table.detach(), windows, lengths).argmax(dim=1)
+        best = _scores(table.detach(), windows, lengths, window_dropout).argmax(dim=1)
         rows = torch.gather(windows, 1, best.unsqueeze(2).expand(-1, -1, windows.shape[2]))
         filters = table.shape[1]
         cells = rows * filters + torch.arange(filters).view(1, filters, 1)
@@ -58,10 +63,12 @@ def windows_of(places: Tensor, conv: nn.Conv1d) -> Tensor:
 
 
 @torch.no_grad()
-def _scores(table: Tensor, windows: Tensor, lengths: Tensor) -> Tensor:
+def _scores(table: Tensor, windows: Tensor, lengths: Tensor, window_dropout: float = 0.0) -> Tensor:
     """[rows, windows, filters]; a window that reaches past its row's length never wins."""
     rows, count, width = windows.shape
     scores = nn.functional.embedding_bag(windows.reshape(-1, width), table, mode="sum").view(rows, count, -1)
+    if window_dropout:
+        scores.masked_fill_((torch.rand(rows, count) < window_dropout).unsqueeze(2), LEFT_OUT)
     outside = torch.arange(count) > (lengths - width).unsqueeze(1)
     return scores.masked_fill_(outside.unsqueeze(2), -torch.inf)
 

@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,9 @@ def train_bundle(
     resumes = resume and note.exists()
     check_name(out, force=force or resumes)
     network, done = train_network(source, options, console, note=note, resume=resume)
+    bundle = export_bundle(network, out, torchscript=torchscript, force=force or resumes, on_report=console.print)
     if plots_folder is not None:
         plots.learning_curve(network.metrics["history"], network.metrics["best_epoch"], plots_folder / "learning-curve.png")
-    bundle = export_bundle(network, out, torchscript=torchscript, force=force or resumes, on_report=console.print)
     if done:
         note.unlink(missing_ok=True)
     else:
@@ -99,67 +99,87 @@ def train_network(source: Source, options: Options, console: Console, *, note: P
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(options.seed)
     started = time.monotonic()
-    data, tested = _read(source, console)
-    labels = tuple(sorted(set(data.labels)))
-    fitted_places, held_out_places = hold_out(data, HELD_OUT, np.random.default_rng(options.seed), source.train)
-    tokens = build_vocabulary([data.texts[i] for i in fitted_places], options.vocabulary, options.ignore)
-    everything = _examples(data, labels, tokens)
-    fitted, held_out = everything.take(fitted_places), everything.take(held_out_places)
-    recipe = _recipe(options, len(fitted))
-    cnn = SentimentCNN(Shape(len(tokens), DIMENSIONS, FILTERS, WIDTHS, len(labels)), pad=tokens.index(PAD), dropout=recipe.dropout)
+    data = _read(source, options, console)
+    recipe = _recipe(options, len(data.fitted))
+    shape = Shape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))
+    cnn = SentimentCNN(shape, pad=data.tokens.index(PAD), dropout=recipe.dropout)
     key = _key(source, options)
     run = Run.load(note, key) if resume else None
     if run is None:
-        run = _prepared(cnn, fitted, options.seed, console)
-    with _Bar(console, recipe.epochs * -(-len(fitted) // recipe.batch), done=run.epoch * -(-len(fitted) // recipe.batch)) as bar:
-        done = fit(cnn, fitted, held_out, recipe, run, watcher=bar, on_epoch=lambda: _save(run, note, key))
-    rounded = {name: value.half().float() for name, value in cnn.state_dict().items()}
-    exact = logits_of(cnn, held_out)
-    cnn.load_state_dict(rounded)
-    logits = logits_of(cnn, held_out)
-    temperature = fit_temperature(logits, held_out.classes)
+        run = _prepared(cnn, data.fitted, options.seed, console)
+    steps = -(-len(data.fitted) // recipe.batch)
+    with _Bar(console, recipe.epochs * steps, done=run.epoch * steps) as bar:
+        done = fit(cnn, data.fitted, data.held_out, recipe, run, watcher=bar, on_epoch=lambda: _save(run, note, key))
+    with console.status("calibrating and measuring"):
+        temperature, figures = _finish(cnn, data)
     metrics: dict[str, Any] = {
         "recipe": asdict(recipe),
         "options": asdict(options),
-        "texts": {"fitted": len(fitted), "held_out": len(held_out), "left_out": data.left_out},
+        "texts": {"fitted": len(data.fitted), "held_out": len(data.held_out), "left_out": data.left_out},
         "seconds": round(time.monotonic() - started),
         "history": run.history,
         "best_epoch": run.best_epoch,
-        "held_out": _figures(logits, held_out, temperature),
-        "held_out_uncalibrated": _figures(logits, held_out, 1.0),
-        "held_out_before_float16": _figures(exact, held_out, 1.0),
+        **figures,
     }
-    if tested is not None:
-        test = _examples(tested, labels, tokens)
-        metrics["test"] = _figures(logits_of(cnn, test), test, temperature)
     _tell(metrics, temperature, console)
-    return Network(cnn, tuple(tokens), tokens.index(UNKNOWN), tokens.index(PAD), labels, temperature=temperature, metrics=metrics), done
+    network = Network(cnn, data.tokens, data.tokens.index(UNKNOWN), data.tokens.index(PAD), data.labels, temperature=temperature, metrics=metrics)
+    return network, done
 
 
-def _read(source: Source, console: Console) -> tuple[Texts, Texts | None]:
+@dataclass(frozen=True)
+class _Data:
+    """What is fitted, what is held out of the training texts, and the test texts, all as ids of `tokens`."""
+
+    labels: tuple[str, ...]
+    tokens: tuple[str, ...]
+    fitted: Examples
+    held_out: Examples
+    test: Examples | None
+    left_out: int
+
+
+def _read(source: Source, options: Options, console: Console) -> _Data:
     with console.status("reading the texts"):
-        data = read_texts(source.train, source.text, source.label)
-        labels = sorted(set(data.labels))
+        texts = read_texts(source.train, source.text, source.label)
+        labels = tuple(sorted(set(texts.labels)))
         if len(labels) < 2:
             raise BadInput(f'{source.train}: "{source.label}" holds one class only ({labels[0]}); there is nothing to tell apart.')
         tested = read_texts(source.test, source.text, source.label) if source.test else None
-    unseen = sorted(set(tested.labels) - set(labels)) if tested else []
-    if unseen:
-        raise BadInput(f"{source.test}: labels that {source.train} never shows: {', '.join(unseen)}.")
-    return data, tested
+        unseen = sorted(set(tested.labels) - set(labels)) if tested else []
+        if unseen:
+            raise BadInput(f"{source.test}: labels that {source.train} never shows: {', '.join(unseen)}.")
+        fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(options.seed), source.train)
+        tokens = tuple(build_vocabulary([texts.texts[i] for i in fitted], options.vocabulary, options.ignore))
+        examples = _examples(texts, labels, tokens)
+        test = _examples(tested, labels, tokens) if tested else None
+    return _Data(labels, tokens, examples.take(fitted), examples.take(held_out), test, texts.left_out)
 
 
-def _examples(data: Texts, labels: tuple[str, ...], tokens: list[str]) -> Examples:
+def _finish(cnn: SentimentCNN, data: _Data) -> tuple[float, dict[str, Any]]:
+    """Round the weights to float16, as the bundle stores them, and fit the temperature: (temperature, figures before and after)."""
+    parts = {"held_out": data.held_out} | ({"test": data.test} if data.test is not None else {})
+    exact = {name: logits_of(cnn, examples) for name, examples in parts.items()}
+    cnn.load_state_dict({name: value.half().float() for name, value in cnn.state_dict().items()})
+    logits = {name: logits_of(cnn, examples) for name, examples in parts.items()}
+    temperature = fit_temperature(logits["held_out"], data.held_out.classes)
+    figures = {}
+    for name, examples in parts.items():
+        figures[name] = _figures(logits[name], examples, temperature)
+        figures[f"{name}_uncalibrated"] = _figures(logits[name], examples, 1.0)
+        figures[f"{name}_before_float16"] = _figures(exact[name], examples, temperature)
+    return temperature, figures
+
+
+def _examples(data: Texts, labels: tuple[str, ...], tokens: tuple[str, ...]) -> Examples:
     ids = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=max(WIDTHS))
     return Examples([tokenizer.encode(text) for text in data.texts], torch.tensor([labels.index(name) for name in data.labels]))
 
 
 def _recipe(options: Options, rows: int) -> Recipe:
-    recipe = Recipe(seed=options.seed)
-    epochs = max(recipe.epochs, -(-LEAST_STEPS // -(-rows // recipe.batch)))
-    epochs = options.epochs or epochs
-    return Recipe(seed=options.seed, epochs=epochs, patience=max(recipe.patience, epochs // 5))
+    usual = Recipe()
+    epochs = options.epochs or max(usual.epochs, -(-LEAST_STEPS // -(-rows // usual.batch)))
+    return replace(usual, seed=options.seed, epochs=epochs, patience=max(usual.patience, epochs // 5))
 
 
 def _prepared(cnn: SentimentCNN, fitted: Examples, seed: int, console: Console) -> Run:

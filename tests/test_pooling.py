@@ -51,6 +51,20 @@ def test_what_stands_behind_a_rows_end_counts_for_nothing() -> None:
     assert torch.equal(FrozenFeatures(cnn)(ids, LENGTHS), FrozenFeatures(cnn)(other, LENGTHS))
 
 
+def test_window_dropout_lets_other_windows_win_but_never_those_behind_the_end() -> None:
+    cnn, ids = network(), some_ids()
+    whole = features(cnn, ids, LENGTHS)
+    other = ids.clone()
+    other[3, 7:] = 30
+    torch.manual_seed(0)
+    half = features(cnn, ids, LENGTHS, window_dropout=0.5)
+    assert (half <= whole).all()
+    assert (half < whole).any()
+    assert torch.equal(half[3, 12:], whole[3, 12:])  # seven tokens hold one window of width 7: it always wins
+    everything_left_out = [features(cnn, each, LENGTHS, window_dropout=1.0)[3] for each in (ids, other)]
+    assert torch.equal(*everything_left_out)
+
+
 def test_vector_dropout_is_another_at_each_call() -> None:
     cnn, ids = network(), some_ids()
     torch.manual_seed(0)
