@@ -9,8 +9,6 @@ import torch
 
 from export.cnn import Network
 from server.bundle import Bundle, read_bundle
-from server.engines import open_engine, pad
-from server.tokenizer import Tokenizer
 from tests.conftest import ROOT, WORDS
 
 
@@ -61,12 +59,3 @@ def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert refused.stderr.splitlines()[-1].startswith("Error: ")
         assert "Traceback" not in refused.stderr
-
-
-def test_the_default_bundle_knows_good_from_bad() -> None:
-    texts = ["A wonderful film, beautifully acted and moving from start to end.", "Terrible. A boring plot, awful acting and a waste of time."]
-    bundle = read_bundle(ROOT / "artifacts" / "imdb-cnn")
-    rows = [Tokenizer.of(bundle).encode(text) for text in texts]
-    answers = open_engine(bundle, device="cpu").run(*pad(rows, 64))
-    assert [bundle.labels[int(answer.argmax())] for answer in answers] == ["Positive", "Negative"]
-    assert all(path.stat().st_size < 20_000_000 for path in bundle.path.iterdir())

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from server.label_studio.config import TUTORIAL_CONFIG
+from server.labelled import open_labelled
 
 pytestmark = pytest.mark.e2e
 
@@ -77,6 +78,25 @@ def test_preannotated_import(studio: httpx.Client, bundle: Path, tutorial: Path,
     assert len(found) == 100
     assert_same(found, file_answers(written))
     assert_score_column(studio, project, found)
+
+
+def test_an_annotated_project_is_learned_from(studio: httpx.Client, tmp_path: Path) -> None:
+    """What annotators said in Label Studio comes back out of its own export, in both of its JSON forms."""
+    project = create_project(studio, TUTORIAL_CONFIG)
+    texts = ("A great film.", "An awful film.", "It is a film.", "Nobody came to this one.")
+    ok(studio.post(f"/api/projects/{project}/import", json=[{"uid": i, "review": text} for i, text in enumerate(texts)]))
+    ids = {task["data"]["review"]: task["id"] for task in tasks_of(studio, project)}
+    for text, choice, skipped in zip(texts, ("Positive", "Negative", "Positive"), (False, False, True), strict=False):
+        region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [choice]}}
+        ok(studio.post(f"/api/tasks/{ids[text]}/annotations", json={"result": [region], "was_cancelled": skipped}))
+
+    for form, everything in (("JSON", True), ("JSON", False), ("JSON_MIN", False)):
+        exported = studio.get(f"/api/projects/{project}/export", params={"exportType": form, "download_all_tasks": everything})
+        (tmp_path / "export.json").write_bytes(exported.content)
+        with open_labelled(tmp_path / "export.json", "review", "sentiment") as (examples, _):
+            found = {example.text: example.label for example in examples}
+        assert {text: label for text, label in found.items() if label} == {texts[0]: "Positive", texts[1]: "Negative"}, form
+        assert (texts[3] in found) == everything
 
 
 def create_project(studio: httpx.Client, config: str) -> int:
