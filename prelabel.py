@@ -131,9 +131,12 @@ def evaluate(
     from server.classifier import Classifier
     from server.engines import open_engine
     from server.evaluation import evaluate_file
+    from server.plots import check_available
     from server.report import draw, show
     from server.settings import load_settings
 
+    if plots is not None:
+        check_available()
     settings = load_settings(bundle=bundle, engine=engine, device=device)
     loaded = read_bundle(settings.bundle)
     opened = open_engine(loaded, engine=settings.engine, device=settings.device)

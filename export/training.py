@@ -41,6 +41,9 @@ SPREAD = 0.1
 """Standard deviation of the initial word vectors."""
 
 HELD_OUT = 0.1
+LEAST_CALIBRATED = 100
+"""Held-out texts below which the temperature stays 1: it would be fitted to chance."""
+
 LEAST_STEPS = 600
 """Steps below which a run has more epochs: a hundred texts give two steps an epoch."""
 
@@ -83,6 +86,8 @@ def train_bundle(
     note = out.with_name(f".{out.name}.training")
     resumes = resume and note.exists()
     check_name(out, force=force or resumes)
+    if plots_folder is not None:
+        plots.check_available()
     network, done = train_network(source, options, console, note=note, resume=resume)
     bundle = export_bundle(network, out, torchscript=torchscript, force=force or resumes, on_report=console.print)
     if plots_folder is not None:
@@ -122,6 +127,7 @@ def train_network(source: Source, options: Options, console: Console, *, note: P
         **figures,
     }
     _tell(metrics, temperature, console)
+    _warn(metrics["held_out"], data.held_out, console)
     network = Network(cnn, data.tokens, data.tokens.index(UNKNOWN), data.tokens.index(PAD), data.labels, temperature=temperature, metrics=metrics)
     return network, done
 
@@ -161,7 +167,7 @@ def _finish(cnn: SentimentCNN, data: _Data) -> tuple[float, dict[str, Any]]:
     exact = {name: logits_of(cnn, examples) for name, examples in parts.items()}
     cnn.load_state_dict({name: value.half().float() for name, value in cnn.state_dict().items()})
     logits = {name: logits_of(cnn, examples) for name, examples in parts.items()}
-    temperature = fit_temperature(logits["held_out"], data.held_out.classes)
+    temperature = fit_temperature(logits["held_out"], data.held_out.classes) if len(data.held_out) >= LEAST_CALIBRATED else 1.0
     figures = {}
     for name, examples in parts.items():
         figures[name] = _figures(logits[name], examples, temperature)
@@ -222,6 +228,22 @@ def _tell(metrics: dict[str, Any], temperature: float, console: Console) -> None
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+def _warn(figures: dict[str, Any], held_out: Examples, console: Console) -> None:
+    """Say it when the held-out texts cannot tell the network from a guess, or are too few for honest confidences."""
+    frequent = int(held_out.classes.bincount().max()) / len(held_out)
+    if figures["interval_95"][0] <= frequent:
+        console.print(
+            f"[yellow]As far as {len(held_out):,} held-out texts can tell, this is no better than always giving the most frequent label ({frequent:.2f}): "
+            "train on more labelled texts before you use it.[/yellow]",
+            soft_wrap=True,
+        )
+    if len(held_out) < LEAST_CALIBRATED:
+        console.print(
+            f"[yellow]Confidences are not calibrated: that takes at least {LEAST_CALIBRATED} held-out texts, a tenth of the training texts.[/yellow]",
+            soft_wrap=True,
+        )
 
 
 def _save(run: Run, note: Path, key: str) -> None:

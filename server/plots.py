@@ -1,5 +1,6 @@
 """What people compare, as pictures (PNG). The one place that needs matplotlib, which serving does not install."""
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], best: int, path: Path) 
     canvas = _canvas(9, 4)
     epochs = [line["epoch"] for line in history]
     for axes, name in zip(canvas.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [line[name] for line in history], "o-", color=GREY, label="training texts (with noise)")
+        axes.plot(epochs, [line[name] for line in history], "o-", color=GREY, label="fitted texts (with noise)")
         axes.plot(epochs, [line[f"validation_{name}"] for line in history], "o-", color=BLUE, label="held-out texts")
         axes.axvline(best, color=ORANGE, linestyle="--", label=f"kept: epoch {best}")
         axes.set(xlabel="epoch", ylabel=name)
@@ -61,12 +62,17 @@ def learning_curve(history: Sequence[Mapping[str, Any]], best: int, path: Path) 
     _save(canvas, path)
 
 
+def check_available() -> None:
+    """For long work to ask before it begins. Raises BadSetting where there is no matplotlib."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BadSetting("plots need matplotlib, which is not installed: install prelabel[plots], or leave --plots out.")
+
+
 def _canvas(width: float, height: float) -> "Figure":
     """A drawing of its own, without matplotlib's global state or a screen. Raises BadSetting where there is no matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise BadSetting("plots need matplotlib, which is not installed: install prelabel[plots].") from None
+    check_available()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 

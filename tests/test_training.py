@@ -1,6 +1,7 @@
 """Training, on a few hundred made-up texts: it learns what can be learned, goes on where it was stopped, and refuses what cannot be learned."""
 
 import csv
+import io
 import json
 import signal
 import subprocess
@@ -87,10 +88,21 @@ def test_float16_holds_the_weights(trained: tuple[Source, Network]) -> None:
 
 
 def test_a_word_that_tells_the_label_is_learned(tmp_path: Path) -> None:
-    """Forty epochs on texts that one word decides: far from chance, whatever the seed does."""
-    files = Source(write(tmp_path / "train.csv", made_up(600, 1)), write(tmp_path / "test.csv", made_up(200, 2)), "review", "sentiment")
-    network = train(files, tmp_path / "note", Options(epochs=40))
+    """Many epochs on texts that one word decides: far from chance, whatever the seed does."""
+    files = Source(write(tmp_path / "train.csv", made_up(1200, 1)), write(tmp_path / "test.csv", made_up(200, 2)), "review", "sentiment")
+    network = train(files, tmp_path / "note", Options(epochs=20))
     assert network.metrics["test"]["accuracy"] > 0.9
+    assert network.temperature != 1.0
+
+
+def test_few_texts_are_not_calibrated_and_that_is_said(tmp_path: Path) -> None:
+    rows = [(f"nothing to learn {i}", ("yes", "no")[i % 2]) for i in range(40)]
+    said = io.StringIO()
+    files = Source(write(tmp_path / "train.csv", rows), None, "review", "sentiment")
+    network, done = train_network(files, Options(epochs=1), Console(file=said, width=300), note=tmp_path / "note")
+    assert (network.temperature, done) == (1.0, True)
+    assert "no better than always giving the most frequent label" in said.getvalue()
+    assert "not calibrated" in said.getvalue()
 
 
 def test_any_number_of_classes_and_label_studios_export(tmp_path: Path) -> None:
