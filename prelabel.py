@@ -68,7 +68,8 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
 ) -> None:
     """Train the network on your own labelled texts, and export it. Ctrl-C keeps the best weights so far."""
-    from export.training import Options, Source, train_bundle
+    from export.dataset import Source
+    from export.training import Options, train_bundle
 
     options = Options(seed=seed, epochs=epochs, vocabulary=vocabulary, ignore=ignore)
     bundle = train_bundle(

@@ -14,7 +14,7 @@ from export.vocabulary import PAD, UNKNOWN
 from server.arrays import Ids
 from server.errors import BadInput
 from server.labelled import open_labelled
-from server.tokenizer import basic_english
+from server.tokenizer import Tokenizer, basic_english
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,54 @@ class Examples:
         order = sorted(shuffled, key=lambda i: len(self.rows[i]) // (1 if random is None else 16))
         groups = [order[i : i + size] for i in range(0, len(order), size)]
         yield from groups if random is None else (groups[i] for i in random.permutation(len(groups)))
+
+
+HELD_OUT = 0.1
+"""Share of the training texts that is not fitted."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the labelled texts are: `text` and `label` name columns, or in Label Studio's export a column and a control."""
+
+    train: Path
+    test: Path | None
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is fitted, what is held out of the training texts, and the test texts, all as ids of `tokens`."""
+
+    labels: tuple[str, ...]
+    tokens: tuple[str, ...]
+    fitted: Examples
+    held_out: Examples
+    test: Examples | None
+    left_out: int
+
+
+def read_data(source: Source, *, seed: int, vocabulary: int, ignored: str, min_length: int) -> Data:
+    """Read, hold out, build the vocabulary of what is fitted, encode. Raises BadInput."""
+    texts = read_texts(source.train, source.text, source.label)
+    labels = tuple(sorted(set(texts.labels)))
+    if len(labels) < 2:
+        raise BadInput(f'{source.train}: "{source.label}" holds one class only ({labels[0]}); there is nothing to tell apart.')
+    tested = read_texts(source.test, source.text, source.label) if source.test else None
+    unseen = sorted(set(tested.labels) - set(labels)) if tested else []
+    if unseen:
+        raise BadInput(f"{source.test}: labels that {source.train} never shows: {', '.join(unseen)}.")
+    fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(seed), source.train)
+    tokens = tuple(build_vocabulary([texts.texts[i] for i in fitted], vocabulary, ignored))
+    ids = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=min_length)
+
+    def examples(texts: Texts) -> Examples:
+        return Examples([tokenizer.encode(text) for text in texts.texts], torch.tensor([labels.index(name) for name in texts.labels]))
+
+    everything = examples(texts)
+    return Data(labels, tokens, everything.take(fitted), everything.take(held_out), examples(tested) if tested else None, texts.left_out)
 
 
 def read_texts(path: Path, text: str, label: str) -> Texts:

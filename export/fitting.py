@@ -7,8 +7,7 @@ randomness of an epoch comes from the seed and its number alone, so a run that w
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from export.cnn import SentimentCNN
 from export.dataset import Examples
 from export.pooling import FrozenFeatures, features
-from server.errors import BadInput
+from export.run import Run, weights_of
 
 EVALUATION_ROWS = 32
 """Rows of one batch without gradient."""
@@ -52,47 +51,6 @@ class Recipe:
     """Epochs without a better log loss on held-out texts until fitting ends."""
 
 
-@dataclass
-class Run:
-    """How far fitting came: what a stopped run goes on from. `latest`, `average` and `best` are state_dicts."""
-
-    targets: Tensor
-    """Probabilities float32[rows, classes] that the network learns."""
-    latest: dict[str, Tensor]
-    average: dict[str, Tensor]
-    best: dict[str, Tensor]
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    epoch: int = 0
-    best_epoch: int = 0
-    best_loss: float = float("inf")
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """A line an epoch: losses and accuracies of the fitted (with noise) and the held-out texts."""
-
-    @classmethod
-    def start(cls, cnn: SentimentCNN, targets: Tensor) -> "Run":
-        return cls(targets, _copy(cnn), _copy(cnn), _copy(cnn))
-
-    def save(self, note: Path, key: str) -> None:
-        """Write `note`, beside and renamed, so that a killed run leaves a whole one; `key` names everything that decides the run."""
-        beside = note.with_name(note.name + ".new")
-        torch.save({"key": key, "run": {each.name: getattr(self, each.name) for each in fields(self)}}, beside)
-        beside.replace(note)
-
-    @classmethod
-    def load(cls, note: Path, key: str) -> "Run | None":
-        """The run that `note` tells of, None where there is no note. Raises BadInput for one of another key, or a damaged one."""
-        if not note.exists():
-            return None
-        try:
-            held = torch.load(note, weights_only=True)
-            found, run = held["key"], cls(**held["run"])
-        except Exception as error:  # torch raises a dozen unrelated types for a damaged file
-            raise BadInput(f"{note}: cannot be read ({type(error).__name__}); run without --resume to start afresh.") from None
-        if found != key:
-            raise BadInput(f"{note}: left by a run with other texts or options; run without --resume to start afresh.")
-        return run
-
-
 class Watcher(Protocol):
     """What shows how fitting goes on."""
 
@@ -116,7 +74,7 @@ def fit(cnn: SentimentCNN, fitted: Examples, held_out: Examples, recipe: Recipe,
         while run.epoch < recipe.epochs and run.epoch - run.best_epoch < recipe.patience:
             average = {name: value.clone() for name, value in run.average.items()}
             line = _epoch(cnn, average, fitted, recipe, optimizer, run, noise, watcher)
-            latest = _copy(cnn)
+            latest = weights_of(cnn)
             cnn.load_state_dict(average)
             line |= _measured(logits_of(cnn, held_out), held_out.classes)
             cnn.load_state_dict(latest)
@@ -205,7 +163,3 @@ def _unknown_share(fitted: Examples, cnn: SentimentCNN, recipe: Recipe) -> Tenso
 def _average(average: dict[str, Tensor], cnn: SentimentCNN, kept: float) -> None:
     parameters = dict(cnn.named_parameters())
     torch._foreach_lerp_([average[name] for name in parameters], [value.detach() for value in parameters.values()], 1 - kept)
-
-
-def _copy(cnn: SentimentCNN) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in cnn.state_dict().items()}

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from export.calibration import fit_temperature
 from export.cnn import Network
-from export.dataset import Texts, build_vocabulary, hold_out
-from export.training import Options, Source, train_bundle, train_network
+from export.dataset import Source, Texts, build_vocabulary, hold_out
+from export.training import Options, train_bundle, train_network
 from server.bundle import Bundle, read_bundle
 from server.errors import BadInput
 from server.figures import Figures
@@ -122,8 +122,8 @@ TRAIN = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
-import export.fitting
-from export.training import Options, Source, train_bundle
+from export.dataset import Source
+from export.training import Options, train_bundle
 
 folder, how = Path(sys.argv[1]), sys.argv[2]
 

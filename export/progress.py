@@ -1,0 +1,73 @@
+"""What a person sees while `prelabel train` works, and when it is done."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from export.calibration import LEAST_CALIBRATED
+from export.dataset import Examples
+
+
+@contextmanager
+def stage_bar(console: Console, what: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A bar for a stage before fitting; without `total` it only shows that work goes on."""
+    with Progress(SpinnerColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+        bar.update(task, total=total or 1, completed=total or 1)
+
+
+class FitBar:
+    """The watcher of a fit: a bar with loss and accuracy, and a line an epoch."""
+
+    def __init__(self, console: Console, steps: int, *, done: int) -> None:
+        shown = TextColumn("epoch {task.fields[epoch]}, loss {task.fields[loss]:.3f}, accuracy {task.fields[accuracy]:.3f}")
+        self._progress = Progress(shown, BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        self._task = self._progress.add_task("fit", total=steps, completed=done, epoch=1, loss=0.0, accuracy=0.0)
+
+    def __enter__(self) -> "FitBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_step(self, epoch: int, loss: float, accuracy: float) -> None:
+        self._progress.update(self._task, advance=1, epoch=epoch, loss=loss, accuracy=accuracy)
+
+    def on_epoch(self, line: dict[str, Any]) -> None:
+        self._progress.console.print(
+            f"epoch {line['epoch']}: held-out loss {line['validation_loss']:.4f}, accuracy {line['validation_accuracy']:.4f}", highlight=False
+        )
+
+
+def tell(metrics: dict[str, Any], temperature: float, console: Console) -> None:
+    for name, what in (("held_out", "held-out training texts, which chose the epoch and the temperature"), ("test", "test texts")):
+        if name in metrics:
+            figures = metrics[name]
+            low, high = figures["interval_95"]
+            console.print(
+                f"{figures['texts']:,} {what}: accuracy {figures['accuracy']:.4f} ({low:.4f} to {high:.4f}), "
+                f"calibration error {figures['calibration_error']:.4f} at temperature {temperature:.3f}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+
+def warn(figures: dict[str, Any], held_out: Examples, console: Console) -> None:
+    """Say it when the held-out texts cannot tell the network from a guess, or are too few for honest confidences."""
+    frequent = int(held_out.classes.bincount().max()) / len(held_out)
+    if figures["interval_95"][0] <= frequent:
+        console.print(
+            f"[yellow]As far as {len(held_out):,} held-out texts can tell, this is no better than always giving the most frequent label ({frequent:.2f}): "
+            "train on more labelled texts before you use it.[/yellow]",
+            soft_wrap=True,
+        )
+    if len(held_out) < LEAST_CALIBRATED:
+        console.print(
+            f"[yellow]Confidences are not calibrated: that takes at least {LEAST_CALIBRATED} held-out texts, a tenth of the training texts.[/yellow]",
+            soft_wrap=True,
+        )
