@@ -124,6 +124,7 @@ def evaluate(
     label: LabelOption = "sentiment",
     by: Annotated[str | None, typer.Option(help="Also tell apart the values of this column.", show_default=False)] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for pictures: reliability diagram, accuracy by length.", show_default=False)] = None,
+    label_map: MapOption = None,
     engine: EngineOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -138,11 +139,11 @@ def evaluate(
 
     if plots is not None:
         check_available()
-    settings = load_settings(bundle=bundle, engine=engine, device=device)
+    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map))
     loaded = read_bundle(settings.bundle)
     opened = open_engine(loaded, engine=settings.engine, device=settings.device)
     with Classifier(loaded, opened, settings.threads(opened.device)) as classifier, _progress(source) as on_progress:
-        result = evaluate_file(source, classifier, text=text, label=label, by=by, on_progress=on_progress)
+        result = evaluate_file(source, classifier, text=text, label=label, label_map=settings.label_map, by=by, on_progress=on_progress)
     console.print(f"[bold]{loaded.version}[/bold] on {source}, {opened.name} on {opened.device}", soft_wrap=True)
     show(result, Console(), by=by)
     if plots is not None:

@@ -3,7 +3,7 @@
 import heapq
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -47,13 +47,23 @@ class Evaluation:
 
 
 def evaluate_file(
-    source: Path, classifier: Classifier, *, text: str, label: str, by: str | None = None, on_progress: Callable[[int, int], None] | None = None
+    source: Path,
+    classifier: Classifier,
+    *,
+    text: str,
+    label: str,
+    label_map: Mapping[str, str] | None = None,
+    by: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure the classifier (in use) on the labelled rows of `source`; `by` names a column whose values are told apart.
+    """Measure the classifier (in use) on the labelled rows of `source`.
+
+    `label_map` maps a label of the model to the file's word for it; `by` names a column whose values are told apart.
 
     `on_progress(rows done, bytes of the source read)` is called after every chunk. Raises BadInput, also for labels that the model does not have.
     """
     labels = classifier.bundle.labels
+    renamed = {name: label for label, name in (label_map or {}).items()}
     result = Evaluation(labels, Figures(len(labels)))
     lengths: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     groups: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -62,7 +72,7 @@ def evaluate_file(
         for chunk in _chunks(examples):
             labelled = [example for example in chunk if example.label is not None]
             result.left_out += len(chunk) - len(labelled)
-            truth = np.array([_class_of(source, example, labels) for example in labelled], dtype=np.int64)
+            truth = np.array([_class_of(source, example, labels, renamed) for example in labelled], dtype=np.int64)
             started = time.perf_counter()
             rows = [classifier.tokenizer.encode(example.text) for example in labelled]
             probabilities = classifier.probabilities(rows)
@@ -93,14 +103,14 @@ def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
         yield chunk
 
 
-def _class_of(source: Path, example: Example, labels: tuple[str, ...]) -> int:
-    """The class of a label: the same text, else ignoring case."""
-    name = example.label or ""
+def _class_of(source: Path, example: Example, labels: tuple[str, ...], renamed: Mapping[str, str]) -> int:
+    """The class of a label: by the label map, else the same text, else ignoring case."""
+    name = renamed.get(example.label or "", example.label or "")
     for same in (str, str.casefold):
         found = [i for i, label in enumerate(labels) if same(label) == same(name)]
         if found:
             return found[0]
-    raise BadInput(f'{source}: row {example.number}: the label "{name}" is none of the model\'s: {", ".join(labels)}.')
+    raise BadInput(f'{source}: row {example.number}: the label "{name}" is none of the model\'s: {", ".join(labels)}. Give --map LABEL={name}.')
 
 
 def _group(source: Path, example: Example, by: str) -> str:

@@ -39,7 +39,6 @@ def _examples(path: Path, records: Iterator[Any], text: str, label: str) -> Iter
     number, labelled, controls = 0, 0, set[str]()
     for number, record in enumerate(records, start=1):
         columns = columns_of(record)
-        words = _text(path, number, columns, text)
         if is_exported(record):
             try:
                 name = label_of(record, label)
@@ -47,25 +46,27 @@ def _examples(path: Path, records: Iterator[Any], text: str, label: str) -> Iter
                 raise BadInput(f"{path}: {error}") from None
             controls |= controls_of(record)
         else:
-            name = _cell(path, number, columns, label)
+            name = _as_label(_cell(path, number, columns, label))
             if not name:
                 raise BadInput(f'{path}: row {number}: the column "{label}" is empty.')
+        _cell(path, number, columns, text)
+        words = text_of(columns, text)
+        if words is None and name is not None:
+            raise BadInput(f'{path}: row {number}: the column "{text}" is empty.')
         labelled += name is not None
-        yield Example(number, words, name, columns)
+        yield Example(number, words or "", name, columns)
     if not number:
         raise BadInput(f"{path}: no rows.")
     if not labelled:
         raise BadInput(f'{path}: no task has a label by "{label}"; its annotations are by: {", ".join(sorted(controls)) or "nobody"}. Name one with --label.')
 
 
-def _text(path: Path, number: int, columns: dict[str, Any], column: str) -> str:
-    words = _cell(path, number, columns, column)
-    if words is None:
-        raise BadInput(f'{path}: row {number}: the column "{column}" is empty.')
-    return words
-
-
-def _cell(path: Path, number: int, columns: dict[str, Any], column: str) -> str | None:
+def _cell(path: Path, number: int, columns: dict[str, Any], column: str) -> Any:
     if column not in columns:
         raise BadInput(f'{path}: row {number} has no column "{column}"; it has: {", ".join(map(str, columns)) or "none"}. Name one with --text or --label.')
-    return text_of(columns, column)
+    return columns[column]
+
+
+def _as_label(value: Any) -> str:
+    """Text without the spaces around it; numbers, true and false as they are written; nothing for anything else."""
+    return str(value).strip() if isinstance(value, str | int | float) else ""

@@ -65,6 +65,9 @@ def test_figures_groups_and_mistakes(tmp_path: Path, classifier: Classifier, tru
 def test_labels_match_whatever_their_case_and_others_are_named(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
     rows = [{"review": text, "sentiment": label.upper()} for text, label in zip(TEXTS, truth, strict=True)]
     assert evaluate(write(tmp_path / "in.csv", rows), classifier).figures.right == 200
+    renamed = [{"review": row["review"], "sentiment": {"NEGATIVE": "bad", "POSITIVE": "good"}[row["sentiment"]]} for row in rows]
+    mapped = evaluate_file(write(tmp_path / "in.csv", renamed), classifier, text="review", label="sentiment", label_map={"Negative": "bad", "Positive": "good"})
+    assert mapped.figures.right == 200
     rows[2]["sentiment"] = "neutral"
     with pytest.raises(BadInput, match='row 3: the label "neutral" is none of the model\'s: Negative, Positive'):
         evaluate(write(tmp_path / "in.csv", rows), classifier)

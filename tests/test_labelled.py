@@ -67,6 +67,21 @@ def test_an_export_by_another_control_names_those_there_are(tmp_path: Path) -> N
     assert read(tmp_path / "export.json", "genre") == [("good", "Drama"), ("good", None)]
 
 
+def test_a_task_that_nobody_labelled_needs_no_text(tmp_path: Path) -> None:
+    empty = exported() | {"data": {"review": None}}
+    (tmp_path / "export.json").write_text(json.dumps([empty, exported(annotation("Positive"))]))
+    assert read(tmp_path / "export.json") == [("", None), ("good", "Positive")]
+    (tmp_path / "export.json").write_text(json.dumps([empty | {"annotations": [annotation("Positive")]}]))
+    with pytest.raises(BadInput, match='row 1: the column "review" is empty'):
+        read(tmp_path / "export.json")
+
+
+def test_labels_of_any_plain_type(tmp_path: Path) -> None:
+    rows = [{"review": "a", "sentiment": value} for value in (" Positive ", True, False, 4, 0)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [label for _, label in read(tmp_path / "in.jsonl")] == ["Positive", "True", "False", "4", "0"]
+
+
 def test_label_studios_short_export_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "min.json").write_text(json.dumps([{"id": 1, "review": "good", "sentiment": "Positive", "annotator": 1}]))
     assert read(tmp_path / "min.json") == [("good", "Positive")]
