@@ -2,7 +2,6 @@
 
 import heapq
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from server.arrays import Floats
 from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.figures import Figures
@@ -45,6 +45,26 @@ class Evaluation:
     left_out: int = 0
     seconds: float = 0.0
 
+    def note(self, example: Example, tokens: int, true: int, probabilities: Floats, group: str | None) -> None:
+        """Count one text to its groups, and keep it if it is among the most confident mistakes."""
+        predicted = int(probabilities.argmax())
+        bound = next((bound for bound in LENGTHS if tokens <= bound), 0)
+        tallies = [self.by_length.setdefault(bound, [0, 0])]
+        if group is not None:
+            tallies.append(self.by_group.setdefault(group, [0, 0]))
+        for tally in tallies:
+            tally[0] += predicted == true
+            tally[1] += 1
+        if predicted != true:
+            mistake = Mistake(float(probabilities[predicted]), example.number, example.text, self.labels[true], self.labels[predicted])
+            (heapq.heappush if len(self.mistakes) < MISTAKES else heapq.heappushpop)(self.mistakes, mistake)
+
+    def sort(self) -> None:
+        """Lengths rising, groups by name, the most confident mistake first."""
+        self.by_length = {bound: self.by_length[bound] for bound in (*LENGTHS, 0) if bound in self.by_length}
+        self.by_group = dict(sorted(self.by_group.items()))
+        self.mistakes.sort(reverse=True)
+
 
 def evaluate_file(
     source: Path,
@@ -58,15 +78,12 @@ def evaluate_file(
 ) -> Evaluation:
     """Measure the classifier (in use) on the labelled rows of `source`.
 
-    `label_map` maps a label of the model to the file's word for it; `by` names a column whose values are told apart.
-
+    `label_map` maps a label of the model to the file's word for it; `by` names a column whose values are told apart;
     `on_progress(rows done, bytes of the source read)` is called after every chunk. Raises BadInput, also for labels that the model does not have.
     """
     labels = classifier.bundle.labels
     renamed = {name: label for label, name in (label_map or {}).items()}
     result = Evaluation(labels, Figures(len(labels)))
-    lengths: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
-    groups: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     done = 0
     with open_labelled(source, text, label) as (examples, position):
         for chunk in _chunks(examples):
@@ -78,23 +95,12 @@ def evaluate_file(
             probabilities = classifier.probabilities(rows)
             result.seconds += time.perf_counter() - started
             result.figures.add(probabilities, truth)
-            for example, row, p, true in zip(labelled, rows, probabilities, truth.tolist(), strict=True):
-                predicted = int(p.argmax())
-                tallies = [lengths[next((bound for bound in LENGTHS if len(row) <= bound), 0)]]
-                if by is not None:
-                    tallies.append(groups[_group(source, example, by)])
-                for tally in tallies:
-                    tally[0] += predicted == true
-                    tally[1] += 1
-                if predicted != true:
-                    mistake = Mistake(float(p[predicted]), example.number, example.text, labels[true], labels[predicted])
-                    (heapq.heappush if len(result.mistakes) < MISTAKES else heapq.heappushpop)(result.mistakes, mistake)
+            for example, row, true, p in zip(labelled, rows, truth.tolist(), probabilities, strict=True):
+                result.note(example, len(row), true, p, _group(source, example, by))
             done += len(chunk)
             if on_progress is not None:
                 on_progress(done, position())
-    result.mistakes.sort(reverse=True)
-    result.by_length = {bound: lengths[bound] for bound in (*LENGTHS, 0) if bound in lengths}
-    result.by_group = dict(sorted(groups.items()))
+    result.sort()
     return result
 
 
@@ -113,8 +119,8 @@ def _class_of(source: Path, example: Example, labels: tuple[str, ...], renamed: 
     raise BadInput(f'{source}: row {example.number}: the label "{name}" is none of the model\'s: {", ".join(labels)}. Give --map LABEL={name}.')
 
 
-def _group(source: Path, example: Example, by: str) -> str:
-    group = text_of(example.columns, by)
-    if group is None:
+def _group(source: Path, example: Example, by: str | None) -> str | None:
+    group = text_of(example.columns, by) if by is not None else None
+    if by is not None and group is None:
         raise BadInput(f'{source}: row {example.number} has no value in the column "{by}" (--by).')
     return group
