@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
-BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Folder of the bundle [default: artifacts/imdb-cnn].", show_default=False)]
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Folder of the bundle.", show_default="artifacts/imdb-cnn")]
 EngineOption = Annotated[str | None, typer.Option("--engine", help="auto, onnx or torchscript.", show_default=False)]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default=False)]
 MapOption = Annotated[
@@ -28,9 +28,7 @@ MapOption = Annotated[
 ]
 TextOption = Annotated[str, typer.Option("--text", help="Column with the text.")]
 LabelOption = Annotated[str, typer.Option("--label", help="Column with the label; in Label Studio's JSON export the name of the control.")]
-ScoreOption = Annotated[
-    str | None, typer.Option("--score", help="What a prediction's score is: confidence, margin or entropy [default: confidence].", show_default=False)
-]
+ScoreOption = Annotated[str | None, typer.Option("--score", help="What a prediction's score is: confidence, margin or entropy.", show_default="confidence")]
 
 
 @app.command()
@@ -58,7 +56,7 @@ def train(
     test_file: Annotated[Path | None, typer.Option("--test", help="Labelled texts for the final figures.", show_default=False)] = None,
     text: TextOption = "review",
     label: LabelOption = "sentiment",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the texts [default: 6, more for few texts].", show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the texts (6, and more where there are few texts).", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same network on one machine.")] = 1,
     vocabulary: Annotated[int, typer.Option(min=10, max=1_000_000, help="Most tokens in the vocabulary.")] = 30_000,
     ignore: Annotated[str, typer.Option(help="Tokens that the network must not see, as a regular expression for the whole token.", show_default=False)] = "",
@@ -90,7 +88,7 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help=".csv, .json, .jsonl (also .xz, .gz) or .parquet.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help=".json or .jsonl, for Label Studio's import.")],
     bundle: BundleOption = None,
-    label_config: Annotated[Path | None, typer.Option(help="The project's labeling config (XML) [default: the tutorial's].", show_default=False)] = None,
+    label_config: Annotated[Path | None, typer.Option(help="The project's labeling config (XML).", show_default="the tutorial's")] = None,
     engine: EngineOption = None,
     device: DeviceOption = None,
     label_map: MapOption = None,
@@ -153,8 +151,8 @@ def evaluate(
 @app.command()
 def serve(
     bundle: BundleOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].", show_default=False)] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on [default: 9090].", show_default=False)] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="9090")] = None,
     engine: EngineOption = None,
     device: DeviceOption = None,
     label_map: MapOption = None,

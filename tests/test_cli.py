@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ import torch
 
 from export.cnn import Network
 from server.bundle import Bundle, read_bundle
+from server.settings import Settings
 from tests.conftest import ROOT, WORDS
 
 
 def prelabel(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "prelabel.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_export_then_predict(network: Network, bundle: Bundle, tmp_path: Path) -> None:
@@ -45,6 +47,12 @@ def test_evaluate_prints_figures_and_draws_them(bundle: Bundle, tmp_path: Path) 
     assert "accuracy" in done.stdout
     assert bundle.version in done.stderr
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"reliability.png", "accuracy-by-length.png", "accuracy-by-group.png"}
+
+
+def test_help_shows_the_defaults_that_settings_have() -> None:
+    shown = prelabel("serve", "--help").stdout
+    for name in ("bundle", "host", "port", "score"):
+        assert f"[default: ({Settings.model_fields[name].default})]" in shown
 
 
 def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
