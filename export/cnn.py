@@ -5,7 +5,7 @@ sentiment tutorial uses, with the same `state_dict` names: `embedding.weight`, `
 `fc.weight|bias`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,11 +50,23 @@ class SentimentCNN(nn.Module):
         logits: Tensor = self.fc(self.dropout(torch.cat(pooled, dim=-1)))
         return logits
 
+    def banks(self) -> Iterator[tuple[nn.Conv1d, Tensor]]:
+        """Each filter bank with its bias float32[filters], in the order of `shape.widths`."""
+        for conv in self.convs:
+            assert isinstance(conv, nn.Conv1d)
+            assert conv.bias is not None
+            yield conv, conv.bias
+
     @torch.inference_mode()
     def predict(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Probabilities float32[rows, classes], each row run alone and in eval mode: the reference of every parity proof."""
         self.eval()
         return torch.cat([torch.softmax(self(torch.tensor([list(row)])), dim=-1) for row in rows])
+
+
+def taps_of(conv: nn.Conv1d) -> Tensor:
+    """[filters, dimensions, width] → [dimensions, width × filters]: E @ taps is, for each word, its row for every tap."""
+    return conv.weight.permute(1, 2, 0).reshape(conv.in_channels, -1)
 
 
 @dataclass(frozen=True)

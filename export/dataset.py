@@ -1,4 +1,4 @@
-"""Labelled texts → token ids: the vocabulary, what is held out, batches of like length, and noise."""
+"""Labelled texts → token ids: the vocabulary, what is held out, and batches of like length."""
 
 import re
 from collections import Counter, defaultdict
@@ -15,6 +15,9 @@ from server.arrays import Ids
 from server.errors import BadInput
 from server.labelled import open_labelled
 from server.tokenizer import Tokenizer, basic_english
+
+HELD_OUT = 0.1
+"""Share of the training texts that is not fitted."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,6 @@ class Examples:
         order = sorted(shuffled, key=lambda i: len(self.rows[i]) // (1 if random is None else 16))
         groups = [order[i : i + size] for i in range(0, len(order), size)]
         yield from groups if random is None else (groups[i] for i in random.permutation(len(groups)))
-
-
-HELD_OUT = 0.1
-"""Share of the training texts that is not fitted."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,10 @@ class Recipe:
     patience: int = 3
     """Epochs without a better log loss on held-out texts until fitting ends."""
 
+    def steps(self, rows: int) -> int:
+        """Batches of one epoch over `rows` texts."""
+        return -(-rows // self.batch)
+
 
 class Watcher(Protocol):
     """What shows how fitting goes on."""
@@ -116,7 +120,7 @@ def _epoch(
     """One pass over the fitted texts; changes `cnn` and `average`."""
     torch.manual_seed(recipe.seed * 100_003 + run.epoch)
     random = np.random.default_rng([recipe.seed, run.epoch])
-    pad, steps = cnn.embedding.padding_idx or 0, -(-len(fitted) // recipe.batch)
+    pad, steps = cnn.embedding.padding_idx or 0, recipe.steps(len(fitted))
     loss_sum, right, seen = 0.0, 0, 0
     cnn.train()
     for step, places in enumerate(fitted.batches(recipe.batch, random), start=run.epoch * steps):

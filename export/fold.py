@@ -12,7 +12,7 @@ weight is a float16 number the file stores float16 (half the size, no loss); oth
 import torch
 from torch import Tensor, nn
 
-from export.cnn import SentimentCNN
+from export.cnn import SentimentCNN, taps_of
 
 
 def stored(tensor: Tensor) -> Tensor:
@@ -35,12 +35,9 @@ class FoldedCNN(nn.Module):
         self.widths = cnn.shape.widths
         self.filters = cnn.shape.filters
         self.register_buffer("embedding", stored(cnn.embedding.weight))
-        for i, conv in enumerate(cnn.convs):
-            assert isinstance(conv, nn.Conv1d)
-            assert conv.bias is not None
-            # [filters, dimensions, width] → [dimensions, width × filters]: row v of E·W is word v's row for every tap
-            self.register_buffer(f"taps{i}", stored(conv.weight.permute(1, 2, 0).reshape(cnn.shape.dimensions, -1)))
-            self.register_buffer(f"bias{i}", conv.bias.detach().clone())
+        for i, (conv, bias) in enumerate(cnn.banks()):
+            self.register_buffer(f"taps{i}", stored(taps_of(conv)))
+            self.register_buffer(f"bias{i}", bias.detach().clone())
         self.register_buffer("head", (cnn.fc.weight.detach() / temperature).T.contiguous())
         self.register_buffer("head_bias", cnn.fc.bias.detach() / temperature)
 

@@ -6,12 +6,10 @@ window that wins the maximum over time has a gradient, so every window is scored
 summed again with one. The result is `SentimentCNN`'s own, up to rounding, at a fraction of its time on a CPU.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
-from export.cnn import SentimentCNN
+from export.cnn import SentimentCNN, taps_of
 
 LEFT_OUT = -1e9
 """The score of a window that may not win: worse than any other, but better than −∞ behind a text's end, so that some window always wins."""
@@ -27,7 +25,7 @@ def features(cnn: SentimentCNN, ids: Tensor, lengths: Tensor, *, vector_dropout:
     words, places = torch.unique(ids, return_inverse=True)
     vectors = nn.functional.dropout(cnn.embedding(words), vector_dropout)
     pooled = []
-    for conv, bias in _banks(cnn):
+    for conv, bias in cnn.banks():
         table, windows = tap_table(vectors, conv), windows_of(places, conv)
         best = _scores(table.detach(), windows, lengths, window_dropout).argmax(dim=1)
         rows = torch.gather(windows, 1, best.unsqueeze(2).expand(-1, -1, windows.shape[2]))
@@ -42,7 +40,7 @@ class FrozenFeatures:
 
     @torch.no_grad()
     def __init__(self, cnn: SentimentCNN) -> None:
-        self._banks = [(conv, bias, tap_table(cnn.embedding.weight, conv)) for conv, bias in _banks(cnn)]
+        self._banks = [(conv, bias, tap_table(cnn.embedding.weight, conv)) for conv, bias in cnn.banks()]
 
     @torch.no_grad()
     def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -52,8 +50,7 @@ class FrozenFeatures:
 
 def tap_table(vectors: Tensor, conv: nn.Conv1d) -> Tensor:
     """[words, dimensions] → [words × width, filters]: row v · width + j is what word v adds at tap j."""
-    weight = conv.weight
-    return (vectors @ weight.permute(1, 2, 0).reshape(weight.shape[1], -1)).view(-1, weight.shape[0])
+    return (vectors @ taps_of(conv)).view(-1, conv.out_channels)
 
 
 def windows_of(places: Tensor, conv: nn.Conv1d) -> Tensor:
@@ -71,10 +68,3 @@ def _scores(table: Tensor, windows: Tensor, lengths: Tensor, window_dropout: flo
         scores.masked_fill_((torch.rand(rows, count) < window_dropout).unsqueeze(2), LEFT_OUT)
     outside = torch.arange(count) > (lengths - width).unsqueeze(1)
     return scores.masked_fill_(outside.unsqueeze(2), -torch.inf)
-
-
-def _banks(cnn: SentimentCNN) -> Iterator[tuple[nn.Conv1d, Tensor]]:
-    for conv in cnn.convs:
-        assert isinstance(conv, nn.Conv1d)
-        assert conv.bias is not None
-        yield conv, conv.bias

@@ -45,6 +45,7 @@ class FitBar:
 
 
 def tell(metrics: dict[str, Any], temperature: float, console: Console) -> None:
+    """One line for the held-out texts, one for the test texts where there are any."""
     for name, what in (("held_out", "held-out training texts, which chose the epoch and the temperature"), ("test", "test texts")):
         if name in metrics:
             figures = metrics[name]

@@ -53,4 +53,5 @@ class Run:
 
 
 def weights_of(cnn: SentimentCNN) -> dict[str, Tensor]:
+    """A state_dict that later steps do not change."""
     return {name: value.detach().clone() for name, value in cnn.state_dict().items()}

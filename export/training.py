@@ -94,7 +94,7 @@ def train_network(source: Source, options: Options, console: Console, *, note: P
     run = Run.load(note, key) if resume else None
     if run is None:
         run = _prepared(cnn, data.fitted, options.seed, console)
-    steps = -(-len(data.fitted) // recipe.batch)
+    steps = recipe.steps(len(data.fitted))
     with FitBar(console, recipe.epochs * steps, done=run.epoch * steps) as bar:
         done = fit(cnn, data.fitted, data.held_out, recipe, run, watcher=bar, on_epoch=lambda: _save(run, note, key))
     with console.status("calibrating and measuring"):
@@ -116,7 +116,7 @@ def train_network(source: Source, options: Options, console: Console, *, note: P
 
 def _recipe(options: Options, rows: int) -> Recipe:
     usual = Recipe()
-    epochs = options.epochs or max(usual.epochs, -(-LEAST_STEPS // -(-rows // usual.batch)))
+    epochs = options.epochs or max(usual.epochs, -(-LEAST_STEPS // usual.steps(rows)))
     return replace(usual, seed=options.seed, epochs=epochs, patience=max(usual.patience, epochs // 5))
 
 

@@ -21,16 +21,15 @@ SCORES: tuple[Score, ...] = get_args(Score)
 
 def score_of(probabilities: Floats, score: Score) -> float:
     """A number in [0, 1] from probabilities float32[classes]."""
-    p = probabilities.astype(np.float64)
     match score:
         case "confidence":
-            value = p.max()
+            value = probabilities.max()
         case "margin":
-            second, first = np.partition(p, -2)[-2:]
+            second, first = np.partition(probabilities.astype(np.float64), -2)[-2:]
             value = first - second
         case "entropy":
-            positive = p[p > 0]
-            value = 1 + (positive * np.log(positive)).sum() / np.log(len(p))
+            positive = probabilities[probabilities > 0].astype(np.float64)
+            value = 1 + (positive * np.log(positive)).sum() / np.log(len(probabilities))
     return float(min(max(value, 0.0), 1.0))
 
 
