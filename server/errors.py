@@ -4,6 +4,8 @@
     ├── BadSetting                an environment variable or option that cannot be; refuses to start
     ├── BadBundle                 a bundle that is missing, altered, or of a newer format; refuses to start
     ├── BadInput                  a file that is not what it claims to be (command line only)
+    ├── LabelStudioUnreachable    no answer from Label Studio (command line only)
+    ├── LabelStudioRefused        Label Studio answered with an error (command line only)
     ├── BadRequest                400  the body is not what the protocol says
     │   └── RequestTooLarge       413  more bytes or tasks than the settings allow
     ├── BadLabelConfig            422  a labeling config that this model cannot answer
@@ -32,6 +34,21 @@ class BadBundle(PrelabelError):
 
 class BadInput(PrelabelError):
     pass
+
+
+class LabelStudioUnreachable(PrelabelError):
+    pass
+
+
+class LabelStudioRefused(PrelabelError):
+    """`http_status` is what Label Studio answered."""
+
+    def __init__(self, message: str, http_status: int) -> None:
+        super().__init__(message, http_status)
+        self.http_status = http_status
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class BadRequest(PrelabelError):
