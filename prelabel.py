@@ -28,6 +28,10 @@ MapOption = Annotated[
 ]
 TextOption = Annotated[str, typer.Option("--text", help="Column with the text.")]
 LabelOption = Annotated[str, typer.Option("--label", help="Column with the label; in Label Studio's JSON export the name of the control.")]
+BundlesOption = Annotated[
+    list[Path] | None, typer.Option("--bundle", help="Folder of a bundle; may be repeated: each is served at its name.", show_default="artifacts/imdb-cnn")
+]
+ThresholdOption = Annotated[float | None, typer.Option("--threshold", help="Probability of a label where several may be chosen.", show_default="0.5")]
 ScoreOption = Annotated[str | None, typer.Option("--score", help="What a prediction's score is: confidence, margin or entropy.", show_default="confidence")]
 
 
@@ -100,16 +104,16 @@ def predict(
     from server.bundle import read_bundle
     from server.classifier import Classifier
     from server.engines import open_engine
-    from server.label_studio.config import TUTORIAL_CONFIG, find_target
+    from server.label_studio.config import TUTORIAL_CONFIG, read_plan
     from server.records import read_text
     from server.settings import load_settings
 
     settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score)
-    loaded = read_bundle(settings.bundle)
-    target = find_target(read_text(label_config) if label_config else TUTORIAL_CONFIG, loaded.labels, settings.label_map)
+    loaded = read_bundle(settings.bundle[0])
+    plan = read_plan(read_text(label_config) if label_config else TUTORIAL_CONFIG, loaded.labels, settings.label_map)
     opened = open_engine(loaded, engine=settings.engine, device=settings.device)
     with Classifier(loaded, opened, settings.threads(opened.device)) as classifier, _progress(source) as show:
-        labeler = Labeler(classifier, target, settings.score)
+        labeler = Labeler(classifier, plan, settings.scoring)
         done = predict_file(source, out, labeler, resume=resume, on_progress=show)
     console.print(f"{done.rows:,} tasks in {out}, {done.without_text:,} of them had no text. Model version: {labeler.version}", soft_wrap=True)
 
@@ -138,7 +142,7 @@ def evaluate(
     if plots is not None:
         check_available()
     settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map))
-    loaded = read_bundle(settings.bundle)
+    loaded = read_bundle(settings.bundle[0])
     opened = open_engine(loaded, engine=settings.engine, device=settings.device)
     with Classifier(loaded, opened, settings.threads(opened.device)) as classifier, _progress(source) as on_progress:
         result = evaluate_file(source, classifier, text=text, label=label, label_map=settings.label_map, by=by, on_progress=on_progress)
@@ -150,27 +154,53 @@ def evaluate(
 
 @app.command()
 def serve(
-    bundle: BundleOption = None,
+    bundle: BundlesOption = None,
+    ensemble: Annotated[
+        list[str] | None, typer.Option(help="Bundles that answer as one, as NAME=A,B or NAME=A,B:WEIGHT,WEIGHT; may be repeated.", show_default=False)
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="9090")] = None,
     engine: EngineOption = None,
     device: DeviceOption = None,
     label_map: MapOption = None,
     score: ScoreOption = None,
+    threshold: ThresholdOption = None,
 ) -> None:
-    """Serve a bundle as a Label Studio ML backend. Every setting is also an environment variable: see the README."""
+    """Serve bundles as Label Studio ML backends. Every setting is also an environment variable: see the README."""
     import uvicorn
 
     from server.app import build_app
-    from server.bundle import read_bundle
     from server.settings import load_settings
 
-    settings = load_settings(bundle=bundle, host=host, port=port, engine=engine, device=device, label_map=_joined(label_map), score=score)
+    settings = load_settings(
+        bundle=tuple(bundle) if bundle else None,
+        ensemble=";".join(ensemble) if ensemble else None,
+        host=host,
+        port=port,
+        engine=engine,
+        device=device,
+        label_map=_joined(label_map),
+        score=score,
+        threshold=threshold,
+    )
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    loaded = read_bundle(settings.bundle)
-    application = build_app(settings, loaded)
-    console.print(f"[bold]{loaded.version}[/bold]: give Label Studio the URL http://{settings.host}:{settings.port}", soft_wrap=True)
+    application = build_app(settings)
+    registry = application.state.registry
+    address = f"http://{settings.host}:{settings.port}{settings.path_prefix}"
+    for place, name in enumerate(registry.names):
+        console.print(f"[bold]{registry.current(name).version}[/bold]: give Label Studio the URL {address}{f'/{name}' if place else ''}", soft_wrap=True)
     uvicorn.run(application, host=settings.host, port=settings.port, log_level=settings.log_level, loop="uvloop", http="httptools", timeout_keep_alive=30)
+
+
+@app.command()
+def bundles(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder that holds bundles.")] = Path("artifacts"),
+    backend: Annotated[str | None, typer.Option(help="URL of a running server, to tell which of them it serves.", show_default=False)] = None,
+) -> None:
+    """List the bundles in a folder: name, version, labels, accuracy, size, and what is wrong with those that are not whole."""
+    from server.catalogue import find_bundles, serving, show
+
+    show(find_bundles(folder), serving(backend) if backend else None, Console())
 
 
 @contextmanager

@@ -2,30 +2,40 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount
 
-from server.arrays import Floats, Ids
-from server.batcher import Batcher, Runner, WaitingRow
+from server.auth import check_admin, check_basic, check_health
+from server.batcher import Batcher, WaitingRow
 from server.buckets import Buckets
-from server.bundle import Bundle
-from server.engines import Engine, open_engine, pad
 from server.errors import PrelabelError
+from server.journal import Journal, name_of
+from server.models import Model, load_model
 from server.predictor import Predictor
-from server.routes import Json, routes
-from server.settings import Settings
+from server.registry import Registry, Slot
+from server.routes import Backend, Door, Json, admin_routes
+from server.settings import Settings, is_free
 
 log = logging.getLogger(__name__)
 
 
-def build_app(settings: Settings, bundle: Bundle) -> Starlette:
-    """The server for one bundle. Raises BadSetting, BadBundle before any port is opened."""
-    engine = open_engine(bundle, engine=settings.engine, device=settings.device)
+def build_app(settings: Settings) -> Starlette:
+    """The server for the settings' bundles, each loaded and checked. Raises BadSetting, BadBundle before any port is opened."""
+
+    def load(path: Path) -> Model:
+        return load_model(path, settings)
+
+    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load)
     batcher = Batcher(
         Buckets[WaitingRow](
             settings.bucket_lengths,
@@ -33,60 +43,93 @@ def build_app(settings: Settings, bundle: Bundle) -> Starlette:
             max_wait=settings.max_wait,
             bulk_patience=settings.bulk_patience,
         ),
-        [runner(engine)] * settings.threads(engine.device),
+        settings.threads(next(iter(registry.slots.values())).current.engine.device),
         max_waiting_rows=settings.max_waiting_rows,
     )
-    predictor = Predictor(bundle, batcher, label_map=settings.label_map, score=settings.score, timeout=settings.request_timeout)
-
-    def describe() -> dict[str, object]:
-        return {
-            "model_class": bundle.manifest.model_class,
-            "engine": engine.name,
-            "device": engine.device,
-            "waiting_rows": batcher.waiting_rows,
-        }
+    journal = Journal()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await asyncio.to_thread(warm_up, engine, bundle.manifest.min_length, settings.bucket_lengths)
         serving = asyncio.create_task(batcher.serve())
-        yield
+        with reloading_on_hangup(registry):
+            yield
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
         await asyncio.to_thread(batcher.close)
-        engine.close()
+        registry.close()
 
-    return Starlette(
-        routes=routes(predictor, describe=describe, max_tasks=settings.max_tasks, max_body_bytes=settings.max_body_bytes),
-        exception_handlers={PrelabelError: _refused, HTTPException: _no_route, Exception: _failed},
+    paths = all_routes(settings, registry, batcher, journal)
+    app = Starlette(
+        routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
+        exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route, Exception: _failed},
         lifespan=lifespan,
     )
+    app.state.registry = registry
+    return app
 
 
-def runner(engine: Engine) -> Runner:
-    """What the batcher calls in an engine's thread: pad, run."""
+def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal) -> list[BaseRoute]:
+    """The first bundle at /, every bundle and ensemble at its name."""
+    user, password = settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()
+    door = Door(
+        caller=partial(check_basic, user=user, password=password),
+        health=partial(check_health, user=user, password=password),
+        admin=partial(check_admin, token=settings.admin_token.get_secret_value()),
+        max_tasks=settings.max_tasks,
+        max_body_bytes=settings.max_body_bytes,
+    )
 
-    def run(rows: Sequence[Ids], length: int) -> Floats:
-        return engine.run(*pad(rows, length))
+    def describe(name: str) -> dict[str, Any]:
+        models = [member.model for member in registry.current(name).members]
+        return {
+            "model": name,
+            "model_class": models[0].bundle.manifest.model_class if len(models) == 1 else "Ensemble",
+            "engine": models[0].engine.name,
+            "device": models[0].engine.device,
+            "waiting_rows": batcher.waiting_rows,
+            "models": {each: registry.current(each).version for each in registry.names},
+        }
 
-    return run
+    def routes_of(name: str) -> list[BaseRoute]:
+        predictor = Predictor(
+            partial(registry.current, name), batcher, label_map=settings.label_map, scoring=settings.scoring, timeout=settings.request_timeout
+        )
+        return Backend(name, predictor, journal, door, partial(describe, name)).routes()
+
+    by_name = {name: routes_of(name) for name in registry.names}
+    return [
+        *by_name[registry.names[0]],
+        *admin_routes(registry, door),
+        *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
+    ]
 
 
-def warm_up(engine: Engine, min_length: int, lengths: Sequence[int]) -> None:
-    """One call at every bucket length, so that no request is the first of its shape."""
-    for length in lengths:
-        size = max(length, min_length)
-        engine.run(np.zeros((1, size), dtype=np.int32), np.array([size], dtype=np.int32))
+@contextmanager
+def reloading_on_hangup(registry: Registry) -> Iterator[None]:
+    """SIGHUP takes all bundles anew. Only the main thread can hear a signal; elsewhere /admin/reload is the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, running = asyncio.get_running_loop(), set[asyncio.Task[Any]]()
+
+    def reload() -> None:
+        task = loop.create_task(registry.reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    yield
+    loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _refused(request: Request, error: Exception) -> Json:
+async def _refused(journal: Journal, request: Request, error: Exception) -> Json:
     assert isinstance(error, PrelabelError)
-    if error.status >= 500:
-        log.error("%s %s: %s", request.method, request.url.path, error, exc_info=error.__cause__)
-    else:
-        log.warning("%s %s refused with %d: %s", request.method, request.url.path, error.status, error)
-    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
-    return Json({"status": error.status, "error": type(error).__name__, "detail": str(error)}, error.status, headers=headers)
+    model, project = getattr(request.state, "model", None), getattr(request.state, "project", None)
+    level = logging.ERROR if error.status >= 500 else logging.WARNING
+    log.log(level, "%s %s of project %s answered with %d: %s", request.method, request.url.path, name_of(project), error.status, error)
+    if model is not None:
+        journal.refused(model, project, error)
+    return Json({"status": error.status, "error": type(error).__name__, "detail": str(error)}, error.status, headers=dict(error.headers))
 
 
 async def _no_route(request: Request, error: Exception) -> Json:

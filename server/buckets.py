@@ -1,19 +1,22 @@
 """The rule of who waits together and which batch is due. Pure: no waiting, no clock; time is an argument.
 
-A row goes to the shortest bucket length that holds it. A batch is rows of one lane and one bucket, and costs
-rows × bucket length padded tokens, which stays under a budget. A row longer than every bucket is a batch by
-itself, at its own length. Rows whose caller left are dropped when their turn comes.
+A row goes to the shortest bucket length that holds it. A batch is rows of one group (a group is a model), one lane and
+one bucket, and costs rows × bucket length padded tokens, which stays under a budget. A row longer than every bucket is a
+batch by itself, at its own length. Rows whose caller left are dropped when their turn comes.
 
 Two lanes: *interactive* rows go before *bulk* rows, and bulk is passed over at most `bulk_patience` batches in
-a row. Within a lane, the due batch is the one whose head has waited longest.
+a row. Within a lane, groups with a due batch take turns by what they have used of the padded tokens, so that a busy
+model does not starve another; within a group, the due batch is the one whose head has waited longest.
 """
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
+
+from server.fairness import FairShare
 
 
 class Lane(IntEnum):
@@ -22,12 +25,14 @@ class Lane(IntEnum):
 
 
 class Row(Protocol):
-    """One text that waits: its length in tokens, its lane, and whether its caller has left."""
+    """One text that waits: its length in tokens, its lane, its group, and whether its caller has left."""
 
     @property
     def length(self) -> int: ...
     @property
     def lane(self) -> Lane: ...
+    @property
+    def group(self) -> Hashable: ...
     @property
     def abandoned(self) -> bool: ...
 
@@ -37,7 +42,7 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class Batch(Generic[R]):
-    """Rows for one model call, in order of arrival, each to be padded to `length` tokens."""
+    """Rows of one group for one model call, in order of arrival, each to be padded to `length` tokens."""
 
     rows: tuple[R, ...]
     length: int
@@ -45,7 +50,7 @@ class Batch(Generic[R]):
 
 @dataclass
 class _Queue(Generic[R]):
-    """One lane's rows of one bucket: (arrival in seconds, arrival number, row), oldest first."""
+    """One group's rows of one lane and bucket: (arrival in seconds, arrival number, row), oldest first."""
 
     length: int
     capacity: int
@@ -66,47 +71,61 @@ class Buckets(Generic[R]):
         self._passed_over = 0
         self._arrivals = 0
         # the last queue of a lane is for rows longer than every bucket: one at a time
-        capacities = [max(1, budget // length) for length in self._lengths]
-        sizes = [*zip(self._lengths, capacities, strict=True), (0, 1)]
-        self._lanes: dict[Lane, list[_Queue[R]]] = {lane: [_Queue(length, capacity) for length, capacity in sizes] for lane in Lane}
+        self._sizes = [*((length, max(1, budget // length)) for length in self._lengths), (0, 1)]
+        self._groups: dict[Hashable, dict[Lane, list[_Queue[R]]]] = {}
+        self._shares: FairShare[Hashable] = FairShare()
 
     def put(self, row: R, now: float) -> None:
         """Let `row` wait. O(log buckets)."""
+        lanes = self._groups.get(row.group)
+        if lanes is None:
+            lanes = self._groups[row.group] = {lane: [_Queue(*size) for size in self._sizes] for lane in Lane}
+            self._shares.arrive(row.group)
         self._arrivals += 1
-        self._lanes[row.lane][bisect_left(self._lengths, row.length)].rows.append((now, self._arrivals, row))
+        lanes[row.lane][bisect_left(self._lengths, row.length)].rows.append((now, self._arrivals, row))
 
     def pop(self, now: float) -> Batch[R] | None:
         """The batch that is due at `now`, removed; None when nothing is."""
-        interactive = self._head(Lane.INTERACTIVE, now)
-        bulk = self._head(Lane.BULK, now)
-        if interactive is None or (bulk is not None and self._passed_over >= self._bulk_patience):
-            queue = bulk
+        interactive, bulk = self._due(Lane.INTERACTIVE, now), self._due(Lane.BULK, now)
+        self._forget_idle_groups()
+        if not interactive or (bulk and self._passed_over >= self._bulk_patience):
+            due = bulk
             self._passed_over = 0
         else:
-            queue = interactive
-            self._passed_over = self._passed_over + 1 if bulk is not None else 0
-        if queue is None:
+            due = interactive
+            self._passed_over = self._passed_over + 1 if bulk else 0
+        if not due:
             return None
+        group = self._shares.choose(due)
+        queue = due[group]
         rows: list[R] = []
         while queue.rows and len(rows) < queue.capacity:
             row = queue.rows.popleft()[2]
             if not row.abandoned:
                 rows.append(row)
-        return Batch(tuple(rows), queue.length or rows[0].length)
+        batch = Batch(tuple(rows), queue.length or rows[0].length)
+        self._shares.charge(group, len(rows) * batch.length)
+        return batch
 
     def next_due(self) -> float | None:
         """The time at which the oldest waiting row has waited `max_wait`; None when nobody waits."""
-        arrivals = [queue.rows[0][0] for queues in self._lanes.values() for queue in queues if queue.rows]
+        arrivals = [queue.rows[0][0] for lanes in self._groups.values() for queues in lanes.values() for queue in queues if queue.rows]
         return min(arrivals) + self._max_wait if arrivals else None
 
-    def _head(self, lane: Lane, now: float) -> _Queue[R] | None:
-        """The lane's due queue whose head arrived first; due = a full batch, or a head that waited `max_wait`."""
-        due = None
-        for queue in self._lanes[lane]:
-            queue.drop_abandoned_head()
-            if not queue.rows:
-                continue
-            full = len(queue.rows) >= queue.capacity
-            if (full or now >= queue.rows[0][0] + self._max_wait) and (due is None or queue.rows[0][1] < due.rows[0][1]):
-                due = queue
+    def _due(self, lane: Lane, now: float) -> dict[Hashable, _Queue[R]]:
+        """For each group with a due queue in `lane`, the one whose head arrived first; due = a full batch, or a head that waited `max_wait`."""
+        due: dict[Hashable, _Queue[R]] = {}
+        for group, lanes in self._groups.items():
+            for queue in lanes[lane]:
+                queue.drop_abandoned_head()
+                if not queue.rows:
+                    continue
+                full = len(queue.rows) >= queue.capacity
+                if (full or now >= queue.rows[0][0] + self._max_wait) and (group not in due or queue.rows[0][1] < due[group].rows[0][1]):
+                    due[group] = queue
         return due
+
+    def _forget_idle_groups(self) -> None:
+        for group in [group for group, lanes in self._groups.items() if not any(queue.rows for queues in lanes.values() for queue in queues)]:
+            del self._groups[group]
+            self._shares.leave(group)

@@ -21,10 +21,10 @@ from pydantic import BaseModel, ValidationError
 
 from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
-from server.label_studio.config import Target
-from server.label_studio.results import Prediction, empty_prediction, prediction, text_of
+from server.label_studio.config import Plan
+from server.label_studio.results import Prediction, prediction
 from server.records import columns_of, open_records
-from server.scores import Score, version_with
+from server.scores import DEFAULT_SCORING, Scoring
 
 
 class Progress(BaseModel):
@@ -38,21 +38,22 @@ class Progress(BaseModel):
 
 @dataclass(frozen=True)
 class Labeler:
-    """Texts → predictions. Its classifier must be in use (`with classifier:`)."""
+    """Tasks' data → predictions. Its classifier must be in use (`with classifier:`)."""
 
     classifier: Classifier
-    target: Target
-    score: Score = "confidence"
+    plan: Plan
+    scoring: Scoring = DEFAULT_SCORING
 
     @property
     def version(self) -> str:
-        return version_with(self.classifier.bundle.version, self.score)
+        return self.scoring.version(self.classifier.bundle.version)
 
-    def predictions(self, texts: list[str | None]) -> list[Prediction]:
-        """One prediction a text, in order; an empty one for None."""
-        present = [text for text in texts if text is not None]
+    def predictions(self, rows: list[Any]) -> list[Prediction]:
+        """One prediction for each task's data, in order; an empty one where no text is usable."""
+        texts = [self.plan.texts(row) for row in rows]
+        present = [text for each in texts for text in each if text is not None]
         answers = iter(self.classifier.probabilities([self.classifier.tokenizer.encode(text) for text in present]))
-        return [empty_prediction(self.version) if text is None else prediction(self.target, self.version, text, next(answers), self.score) for text in texts]
+        return [prediction(self.plan, self.version, each, [next(answers) if text is not None else None for text in each], self.scoring) for each in texts]
 
 
 def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = False, on_progress: Callable[[int, int], None] | None = None) -> Progress:
@@ -94,14 +95,14 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
 
 def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, progress: Progress, source: Path) -> None:
     columns = [columns_of(row) for row in chunk]
-    field = labeler.target.field
-    if progress.rows == 0 and not any(field in row for row in columns):
+    wanted = [column for each in labeler.plan.sources for column in each.columns]
+    if progress.rows == 0 and not any(name in row for row in columns for name in wanted):
         names = ", ".join(dict.fromkeys(name for row in columns for name in row)) or "none"
-        raise BadInput(f'{source}: no column "{field}", which the labeling config reads; its columns are: {names}. Rename one or give --label-config.')
-    texts = [text_of(row, field) for row in columns]
-    for row, answer in zip(columns, labeler.predictions(texts), strict=True):
+        missing = " or ".join(f'"{column}"' for column in wanted)
+        raise BadInput(f"{source}: no column {missing}, which the labeling config reads; its columns are: {names}. Rename one or give --label-config.")
+    for row, answer in zip(columns, labeler.predictions(columns), strict=True):
         writer.write({"data": row, "predictions": [answer]}, progress)
-    progress.without_text += texts.count(None)
+        progress.without_text += not any(text is not None for text in labeler.plan.texts(row))
 
 
 @dataclass
@@ -138,7 +139,7 @@ def _key(source: Path, labeler: Labeler, suffix: str) -> str:
         labeler.version,
         labeler.classifier.engine.name,
         labeler.classifier.engine.device,
-        labeler.target,
+        labeler.plan,
         suffix,
         CHUNK,
     )

@@ -6,6 +6,8 @@
     ├── BadInput                  a file that is not what it claims to be (command line only)
     ├── LabelStudioUnreachable    no answer from Label Studio (command line only)
     ├── LabelStudioRefused        Label Studio answered with an error (command line only)
+    ├── Unauthorized              401  no credentials, or wrong ones
+    │   └── AdminOnly             401  no administrator's token, or a wrong one
     ├── BadRequest                400  the body is not what the protocol says
     │   └── RequestTooLarge       413  more bytes or tasks than the settings allow
     ├── BadLabelConfig            422  a labeling config that this model cannot answer
@@ -17,11 +19,15 @@
 The message is one sentence for a person: what was expected, what was found, what to do.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class PrelabelError(Exception):
-    """A refusal in plain words. `status` is the HTTP status it is answered with."""
+    """A refusal in plain words. `status` is the HTTP status it is answered with, `headers` go with it."""
 
     status = 500
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class BadSetting(PrelabelError):
@@ -51,6 +57,15 @@ class LabelStudioRefused(PrelabelError):
         return str(self.args[0])
 
 
+class Unauthorized(PrelabelError):
+    status = 401
+    headers = MappingProxyType({"WWW-Authenticate": 'Basic realm="Prelabel", charset="UTF-8"'})
+
+
+class AdminOnly(Unauthorized):
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="Prelabel"'})
+
+
 class BadRequest(PrelabelError):
     status = 400
 
@@ -65,10 +80,12 @@ class BadLabelConfig(PrelabelError):
 
 class Overloaded(PrelabelError):
     status = 429
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class Unavailable(PrelabelError):
     status = 503
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class DeadlineExceeded(Unavailable):

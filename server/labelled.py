@@ -11,7 +11,7 @@ from typing import Any
 
 from server.errors import BadInput
 from server.label_studio.annotations import controls_of, is_exported, label_of
-from server.label_studio.results import text_of
+from server.label_studio.sources import text_of
 from server.records import Position, columns_of, open_records
 
 

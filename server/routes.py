@@ -1,115 +1,131 @@
-"""URL → handler: JSON in, JSON out, as Label Studio's ML-backend protocol says.
+"""URL → handler: JSON in, JSON out, as Label Studio's ML-backend protocol says. Each model has all of it, under its name.
 
-GET  /, /health   is it up, and with which model
+GET  /            what happened to each project: set-ups, counts, refusals, last errors
+GET  /health      is it up, and with which model
 POST /setup       can it serve this project's labeling config → the model version
 POST /predict     tasks → predictions, one a task, in order
 GET  /versions    the model versions it can answer with
 POST /webhook     answered at once; this server does not train
+
+POST /admin/reload, /admin/rollback     a bundle's folder taken anew, or taken back; with the administrator's token
 """
 
-import asyncio
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from server.errors import BadRequest, RequestTooLarge
+from server.bodies import Json, kind_of, label_config_of, read_object, tasks_of
+from server.errors import BadRequest
+from server.journal import Journal, name_of
 from server.predictor import Predictor
+from server.registry import Change, Registry
 
 log = logging.getLogger(__name__)
 
-LARGE_BODY = 1_000_000
-"""Bytes from which a body is parsed in a thread."""
+Check = Callable[[Mapping[str, str]], None]
+"""A request's headers → nothing. Raises Unauthorized."""
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Json(Response):
-    media_type = "application/json"
+@dataclass(frozen=True)
+class Door:
+    """Who may come in, by route, and with how much."""
 
-    def render(self, content: Any) -> bytes:
-        return orjson.dumps(content)
+    caller: Check
+    health: Check
+    admin: Check
+    max_tasks: int
+    max_body_bytes: int
 
 
-def routes(predictor: Predictor, *, describe: Callable[[], Mapping[str, Any]], max_tasks: int, max_body_bytes: int) -> list[Route]:
-    """`describe` gives what /health says of the engine."""
+@dataclass(frozen=True)
+class Backend:
+    """The protocol for one model. `describe` gives what / and /health say of it besides its version."""
 
-    async def health(request: Request) -> Json:
-        return Json({"status": "UP", "model_version": predictor.version, **describe()})
+    name: str
+    predictor: Predictor
+    journal: Journal
+    door: Door
+    describe: Callable[[], Mapping[str, Any]]
 
-    async def setup(request: Request) -> Json:
-        body = await _object(request, max_body_bytes)
-        version = predictor.set_up(_label_config(body, "schema"), body.get("project"), body.get("extra_params"))
+    def routes(self) -> list[BaseRoute]:
+        caller = self.door.caller
+        return [
+            self._route("/", "GET", self.status, caller),
+            self._route("/health", "GET", self.health, self.door.health),
+            self._route("/setup", "POST", self.setup, caller),
+            self._route("/predict", "POST", self.predict, caller),
+            self._route("/versions", "GET", self.versions, caller),
+            self._route("/webhook", "POST", self.webhook, caller),
+        ]
+
+    async def status(self, request: Request) -> Json:
+        return Json({**self._up(), **self.journal.told(self.name)})
+
+    async def health(self, request: Request) -> Json:
+        return Json(self._up())
+
+    async def setup(self, request: Request) -> Json:
+        body = await read_object(request, self.door.max_body_bytes)
+        project = request.state.project = body.get("project")
+        version, plan = self.predictor.set_up(label_config_of(body, "schema"), project, body.get("extra_params"))
+        self.journal.set_up(self.name, project, version, plan.summary)
         return Json({"model_version": version})
 
-    async def predict(request: Request) -> Json:
-        body = await _object(request, max_body_bytes)
-        tasks = body.get("tasks")
-        if not isinstance(tasks, list):
-            raise BadRequest(f"tasks: expected a list of tasks, found {_kind(tasks)}.")
-        if len(tasks) > max_tasks:
-            raise RequestTooLarge(f"tasks: {len(tasks)} in one request; the limit is {max_tasks} (PRELABEL_MAX_TASKS). Send fewer at once.")
-        answer = await predictor.predict(tasks, _label_config(body, "label_config"), body.get("project"))
+    async def predict(self, request: Request) -> Json:
+        body = await read_object(request, self.door.max_body_bytes)
+        project = request.state.project = body.get("project")
+        tasks = tasks_of(body, self.door.max_tasks)
+        answer = await self.predictor.predict(tasks, label_config_of(body, "label_config"), project)
+        counts = answer.count()
+        self.journal.predicted(self.name, project, **counts)
+        if answer.failure is not None:
+            self.journal.refused(self.name, project, answer.failure)
+        log.info("project %s, model %s: %d tasks predicted, %d empty, %d failed", name_of(project), self.name, *counts.values())
         timing = ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in answer.seconds.items())
         return Json({"results": answer.predictions}, headers={"Server-Timing": timing})
 
-    async def versions(request: Request) -> Json:
-        return Json({"versions": [predictor.version]})
+    async def versions(self, request: Request) -> Json:
+        return Json({"versions": [self.predictor.version]})
 
-    async def webhook(request: Request) -> Json:
-        body = await _object(request, max_body_bytes)
+    async def webhook(self, request: Request) -> Json:
+        body = await read_object(request, self.door.max_body_bytes)
         if body.get("action") == "START_TRAINING":
             return Json({"status": "Training is not available on this server; train with `prelabel train` and serve the new bundle.", "job": "none"})
         return Json({"status": "ignored"})
 
-    return [
-        Route("/", health, methods=["GET"]),
-        Route("/health", health, methods=["GET"]),
-        Route("/setup", setup, methods=["POST"]),
-        Route("/predict", predict, methods=["POST"]),
-        Route("/versions", versions, methods=["GET"]),
-        Route("/webhook", webhook, methods=["POST"]),
-    ]
+    def _up(self) -> dict[str, Any]:
+        return {"status": "UP", "model_version": self.predictor.version, **self.describe()}
+
+    def _route(self, path: str, method: str, handler: Handler, check: Check) -> BaseRoute:
+        async def guarded(request: Request) -> Response:
+            request.state.model = self.name
+            check(request.headers)
+            return await handler(request)
+
+        return Route(path, guarded, methods=[method])
 
 
-async def _object(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The body as a JSON object. Raises BadRequest, RequestTooLarge."""
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise RequestTooLarge(f"The body is larger than {max_bytes} bytes (PRELABEL_MAX_BODY_BYTES). Send fewer tasks at once.")
-    except ClientDisconnect:
-        raise BadRequest("The client left before its body was complete.") from None
-    value = await asyncio.to_thread(_parse, body) if len(body) > LARGE_BODY else _parse(body)
-    if not isinstance(value, dict):
-        raise BadRequest(f"The body must be a JSON object, found {_kind(value)}.")
-    return value
+def admin_routes(registry: Registry, door: Door) -> list[BaseRoute]:
+    """The body, `{"bundle": name}`, may be missing: then all are meant."""
 
+    def route(path: str, change: Callable[[str | None], Awaitable[list[Change]]]) -> BaseRoute:
+        async def handler(request: Request) -> Json:
+            door.admin(request.headers)
+            body = await read_object(request, door.max_body_bytes, empty=b"{}")
+            name = body.get("bundle")
+            if name is not None and not isinstance(name, str):
+                raise BadRequest(f"bundle: expected the name of a bundle, found {kind_of(name)}.")
+            changes = await change(name)
+            failed = any(each.error for each in changes)
+            return Json({"changes": [vars(each) for each in changes]}, 409 if failed else 200)
 
-def _parse(body: bytearray) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        problem = str(error)
-    try:
-        # orjson refuses lone surrogates and numbers past 64 bits, which Label Studio passes on; the library's parser takes them
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest(f"The body is not JSON: {problem}.") from None
+        return Route(path, handler, methods=["POST"])
 
-
-def _label_config(body: Mapping[str, Any], field: str) -> str:
-    config = body.get(field)
-    if not isinstance(config, str) or not config.strip():
-        raise BadRequest(f"{field}: expected the labeling config as text, found {_kind(config)}.")
-    return config
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
-    return names.get(type(value), type(value).__name__)
+    return [route("/admin/reload", registry.reload), route("/admin/rollback", registry.rollback)]

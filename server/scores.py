@@ -8,6 +8,7 @@ All three rise with certainty and lie in [0, 1]; for two classes they sort alike
 uncertain. They are the measures of uncertainty sampling in Settles (2009), "Active Learning Literature Survey", §3.1.
 """
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -33,6 +34,17 @@ def score_of(probabilities: Floats, score: Score) -> float:
     return float(min(max(value, 0.0), 1.0))
 
 
-def version_with(version: str, score: Score) -> str:
-    """The model version under which scores of that kind are stored: Label Studio never sorts two kinds together, and asks anew after a change."""
-    return version if score == "confidence" else f"{version}-{score}"
+@dataclass(frozen=True)
+class Scoring:
+    """How probabilities become a prediction: what its score is, and from which probability on a choice of several is taken."""
+
+    score: Score = "confidence"
+    threshold: float = 0.5
+
+    def version(self, bundle_version: str) -> str:
+        """The model version of such predictions: Label Studio never sorts two kinds together, and asks anew after a change."""
+        kind = "" if self.score == "confidence" else f"-{self.score}"
+        return bundle_version + kind + ("" if self.threshold == DEFAULT_SCORING.threshold else f"-t{self.threshold:g}")
+
+
+DEFAULT_SCORING = Scoring()

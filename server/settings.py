@@ -1,15 +1,31 @@
 """Every knob of the server: name, default, unit, meaning. Each is read once, from `PRELABEL_<NAME>` or an option."""
 
+import math
 import os
+import re
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.errors import BadSetting
-from server.scores import Score
+from server.scores import DEFAULT_SCORING, Score, Scoring
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+TAKEN = {"admin", "docs", "health", "live", "metrics", "openapi.json", "predict", "ready", "setup", "static", "v2", "versions", "webhook"}
+"""Names that are paths of the server's own."""
+
+
+@dataclass(frozen=True)
+class EnsembleSetting:
+    """`members` are names of bundles; `weights`, one a member, need not sum to 1."""
+
+    name: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
 
 
 class Settings(BaseSettings):
@@ -17,9 +33,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PRELABEL_", frozen=True)
 
-    bundle: Path = Field(Path("artifacts/imdb-cnn"), description="Folder of the bundle to serve.")
+    bundle: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (Path("artifacts/imdb-cnn"),),
+        min_length=1,
+        description="Folder of the bundle to serve; of several, separated by commas, each is served at `/<folder's name>`, the first at `/` too.",
+    )
+    ensemble: Annotated[tuple[EnsembleSetting, ...], NoDecode] = Field(
+        (), description="Bundles that answer as one at `/name`, as `name=a,b` or, weighted, `name=a,b:2,1`; several are separated by semicolons."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for every network of the host.")
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    path_prefix: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Path before every route, such as `/prelabel`, besides none at all.")
+    basic_auth_user: str = Field("", description="User that every route but `/health` asks for; with a password.")
+    basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password of that user.")
+    admin_token: SecretStr = Field(SecretStr(""), description="Bearer token for `/admin/reload` and `/admin/rollback`, which are off without one.")
     engine: Literal["auto", "onnx", "torchscript"] = Field("auto", description="`onnx`, `torchscript` (needs torch), or `auto` (= onnx).")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`cuda` refuses to start without a working GPU; `auto` falls back to the CPU and says so."
@@ -31,7 +58,7 @@ class Settings(BaseSettings):
     batch_tokens: int = Field(8192, ge=1, description="Most padded tokens (rows × length) in one model call.")
     max_wait: float = Field(0.0, ge=0, le=10, description="Seconds a text may wait for company in its batch; 0 takes what is there when an engine is free.")
     bulk_patience: int = Field(8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request.")
-    max_waiting_rows: int = Field(100_000, ge=1, description="Texts admitted and not yet answered; a request that would pass it is answered 429.")
+    max_waiting_rows: int = Field(100_000, ge=1, description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.")
     max_tasks: int = Field(50_000, ge=1, description="Tasks in one request; more are answered 413.")
     max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Bytes in one request body; more are answered 413.")
     request_timeout: float = Field(95.0, gt=0, description="Seconds until a request is given up and answered 503 (Label Studio gives up after 100).")
@@ -39,15 +66,33 @@ class Settings(BaseSettings):
         {}, description="Which choice stands for which of the model's labels, as `Label=choice`, separated by commas."
     )
     score: Score = Field(
-        "confidence",
+        DEFAULT_SCORING.score,
         description="What a prediction's score is: `confidence`, `margin` or `entropy` (see Scores); a backend's `extra_params` go before it.",
+    )
+    threshold: float = Field(
+        DEFAULT_SCORING.threshold, gt=0, le=1, description='Probability from which on a label is taken where a `<Choices>` takes several (`choice="multiple"`).'
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged; task texts and tokens never are.")
 
-    @field_validator("bucket_lengths", mode="before")
+    @field_validator("bucket_lengths", "bundle", mode="before")
     @classmethod
-    def _split_lengths(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, Path):
+            return (value,)
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("bundle")
+    @classmethod
+    def _bundles_have_names(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        names = [path.resolve().name for path in value]
+        if len(set(names)) != len(names) or (len(names) > 1 and not all(is_free(name) for name in names)):
+            raise ValueError("each folder's name becomes a path of the server: they must differ, and hold only letters, digits, dots and hyphens")
+        return value
+
+    @field_validator("ensemble", mode="before")
+    @classmethod
+    def _split_ensembles(cls, value: Any) -> Any:
+        return tuple(_ensemble(part) for part in value.split(";") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("bucket_lengths")
     @classmethod
@@ -66,9 +111,50 @@ class Settings(BaseSettings):
             raise ValueError("must be Label=choice pairs separated by commas, such as Negative=bad,Positive=good")
         return {label.strip(): choice.strip() for label, _, choice in pairs}
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
+            raise ValueError("basic_auth_user: set PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS both, or neither")
+        names = list(self.bundles)
+        for ensemble in self.ensemble:
+            strange = [member for member in ensemble.members if member not in self.bundles]
+            if strange:
+                raise ValueError(f"ensemble: {ensemble.name} names {', '.join(strange)}; the bundles are {', '.join(self.bundles)}")
+            if ensemble.name in names:
+                raise ValueError(f"ensemble: the name {ensemble.name} is taken")
+            names.append(ensemble.name)
+        return self
+
+    @property
+    def bundles(self) -> dict[str, Path]:
+        """The bundles' folders by name, the default first."""
+        return {path.resolve().name: path for path in self.bundle}
+
+    @property
+    def scoring(self) -> Scoring:
+        return Scoring(self.score, self.threshold)
+
     def threads(self, device: str) -> int:
         """Model calls at the same time on `device`."""
         return self.engine_threads or (2 if device == "cuda" else len(os.sched_getaffinity(0)))
+
+
+def is_free(name: str) -> bool:
+    """Whether `name` can be a path of the server beside its own."""
+    return NAME.fullmatch(name) is not None and name not in TAKEN
+
+
+def _ensemble(text: str) -> EnsembleSetting:
+    name, _, rest = text.strip().partition("=")
+    listed, _, given = rest.partition(":")
+    members = tuple(member.strip() for member in listed.split(",") if member.strip())
+    try:
+        weights = tuple(float(weight) for weight in given.split(",")) if given else (1.0,) * len(members)
+    except ValueError:
+        weights = ()
+    if not is_free(name) or len(members) < 2 or len(weights) != len(members) or not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise ValueError("must be NAME=BUNDLE,BUNDLE or NAME=BUNDLE,BUNDLE:WEIGHT,WEIGHT with weights above 0, such as both=a,b:2,1")
+    return EnsembleSetting(name, members, weights)
 
 
 def load_settings(**options: Any) -> Settings:
@@ -77,5 +163,8 @@ def load_settings(**options: Any) -> Settings:
         return Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise BadSetting(f"{first['msg'].removeprefix('Value error, ')}.") from None
         name = str(first["loc"][0])
-        raise BadSetting(f"{name} (PRELABEL_{name.upper()}) = {first['input']!r}: {first['msg']}.") from None
+        found = "" if name in ("basic_auth_pass", "admin_token") else f" = {first['input']!r}"
+        raise BadSetting(f"{name} (PRELABEL_{name.upper()}){found}: {first['msg']}.") from None

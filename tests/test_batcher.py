@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -25,12 +26,29 @@ def row(first: int, length: int = 3) -> Ids:
     return np.full(length, first, dtype=np.int32)
 
 
+@dataclass
+class Served:
+    """A batcher that runs, and the runner that is meant where none is named."""
+
+    batcher: Batcher
+    runner: Runner
+
+    async def submit(self, rows: Sequence[Ids], lane: Lane, seconds: float | None = None) -> Floats:
+        outcome = await self.batcher.submit(rows, lane, self.runner, seconds=seconds)
+        assert outcome.failure is None
+        return np.stack([each for each in outcome.rows if each is not None])
+
+    @property
+    def waiting_rows(self) -> int:
+        return self.batcher.waiting_rows
+
+
 @asynccontextmanager
-async def serving(*runners: Runner, max_waiting_rows: int = 100, max_wait: float = 0.0) -> AsyncIterator[Batcher]:
-    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), runners, max_waiting_rows=max_waiting_rows)
+async def serving(runner: Runner, threads: int = 1, max_waiting_rows: int = 100, max_wait: float = 0.0) -> AsyncIterator[Served]:
+    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), threads, max_waiting_rows=max_waiting_rows)
     task = asyncio.create_task(batcher.serve())
     try:
-        yield batcher
+        yield Served(batcher, runner)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -55,7 +73,7 @@ class Gate:
 
 
 async def test_answers_come_in_the_order_of_the_rows_whatever_their_lengths() -> None:
-    async with serving(echo, echo) as batcher:
+    async with serving(echo, threads=2) as batcher:
         rows = [row(i, 1 + (i * 7) % 30) for i in range(60)]
         answers = await batcher.submit(rows, Lane.BULK)
         assert answers[:, 0].tolist() == list(range(60))
@@ -150,3 +168,32 @@ async def test_whoever_waits_when_the_server_stops_is_told() -> None:
     assert all(isinstance(answer, Unavailable | np.ndarray) for answer in answers)
     with pytest.raises(Unavailable):
         await batcher.submit([row(1)], Lane.BULK)
+
+
+async def test_of_a_request_whose_model_calls_failed_in_part_the_rest_is_answered() -> None:
+    def failing(rows: Sequence[Ids], length: int) -> Floats:
+        if any(each[0] == 13 for each in rows):
+            raise RuntimeError("secret detail")
+        return echo(rows, length)
+
+    async with serving(failing) as served:
+        outcome = await served.batcher.submit([row(1), row(13, 6), row(2)], Lane.BULK, failing)
+        assert [None if each is None else int(each[0]) for each in outcome.rows] == [1, None, 2]
+        assert isinstance(outcome.failure, EngineFailed)
+        assert "secret" not in str(outcome.failure)
+
+
+async def test_runners_never_share_a_batch_and_have_rooms_of_their_own() -> None:
+    gate, other = Gate(), Gate()
+    other.open.set()
+    async with serving(gate, max_waiting_rows=2) as served:
+        first = [asyncio.create_task(served.batcher.submit([row(i)], Lane.BULK, gate)) for i in (0, 1)]
+        await gate.was_entered()
+        with pytest.raises(Overloaded):
+            await served.batcher.submit([row(9)], Lane.BULK, gate)
+        second = [asyncio.create_task(served.batcher.submit([row(i)], Lane.BULK, other)) for i in (2, 3)]
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(*first, *second)
+        assert gate.batches == [[0], [1]] or gate.batches == [[0, 1]]
+        assert other.batches == [[2, 3]]

@@ -16,9 +16,10 @@ class Waiting:
     length: int
     lane: Lane
     abandoned: bool = False
+    group: str = "model"
 
 
-rows = st.builds(Waiting, st.integers(1, 40), st.sampled_from(Lane), st.booleans())
+rows = st.builds(Waiting, st.integers(1, 40), st.sampled_from(Lane), st.booleans(), st.sampled_from(("model", "other")))
 steps = st.lists(st.one_of(rows, st.none()), max_size=60)
 
 
@@ -55,7 +56,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(steps: list[Waiting | None]) ->
 def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: list[Waiting | None]) -> None:
     for batch in run(steps):
         assert batch.rows
-        assert len({row.lane for row in batch.rows}) == 1
+        assert len({(row.lane, row.group) for row in batch.rows}) == 1
         assert all(row.length <= batch.length for row in batch.rows)
         assert len(batch.rows) * batch.length <= BUDGET or len(batch.rows) == 1
         if batch.length in LENGTHS:
@@ -68,10 +69,10 @@ def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: lis
 @given(steps)
 def test_rows_of_one_lane_and_bucket_keep_their_order(steps: list[Waiting | None]) -> None:
     arrival = {id(step): place for place, step in enumerate(steps)}
-    seen: dict[tuple[Lane, int], int] = {}
+    seen: dict[tuple[str, Lane, int], int] = {}
     for batch in run(steps):
         for row in batch.rows:
-            key = (row.lane, next((i for i, length in enumerate(LENGTHS) if row.length <= length), len(LENGTHS)))
+            key = (row.group, row.lane, next((i for i, length in enumerate(LENGTHS) if row.length <= length), len(LENGTHS)))
             assert seen.get(key, -1) < arrival[id(row)]
             seen[key] = arrival[id(row)]
 
@@ -120,3 +121,28 @@ def test_a_row_longer_than_every_bucket_goes_alone_at_its_own_length(length: int
     waiting.put(Waiting(length, Lane.BULK), 0)
     waiting.put(Waiting(length, Lane.BULK), 0)
     assert [(len(batch.rows), batch.length) for batch in drain(waiting, 0)] == [(1, length)] * 2
+
+
+def test_a_busy_model_does_not_starve_another() -> None:
+    """One model has a hundred batches waiting; another's rows, coming one at a time, each wait for at most one of them."""
+    waiting = buckets()
+    for _ in range(200):
+        waiting.put(Waiting(16, Lane.BULK, group="busy"), 0)
+    for now in range(1, 20):
+        waiting.put(Waiting(16, Lane.BULK, group="quiet"), now)
+        served = [waiting.pop(now), waiting.pop(now)]
+        assert any(batch is not None and batch.rows[0].group == "quiet" for batch in served)
+
+
+@given(st.lists(st.tuples(st.sampled_from(("a", "b", "c")), st.integers(1, 16)), min_size=1, max_size=80))
+def test_models_that_always_have_something_to_do_get_equal_shares(order: list[tuple[str, int]]) -> None:
+    """Whatever the order and the lengths of their rows."""
+    waiting = buckets()
+    for group, length in [*order, *((group, 16) for group in ("a", "b", "c") for _ in range(100))]:
+        waiting.put(Waiting(length, Lane.BULK, group=group), 0)
+    used = dict.fromkeys(("a", "b", "c"), 0)
+    for _ in range(30):
+        batch = waiting.pop(1)
+        assert batch is not None
+        used[batch.rows[0].group] += len(batch.rows) * batch.length
+        assert max(used.values()) - min(used.values()) <= BUDGET

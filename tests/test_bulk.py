@@ -19,17 +19,18 @@ from server.bundle import Bundle
 from server.classifier import Classifier
 from server.engines import Engine, open_engine
 from server.errors import BadInput
-from server.label_studio.config import TUTORIAL_CONFIG, find_target
+from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.scores import Scoring
 from server.tokenizer import Tokenizer
 from tests.conftest import ROOT, random_texts
 
-TARGET = find_target(TUTORIAL_CONFIG, ("Negative", "Positive"), {})
+PLAN = read_plan(TUTORIAL_CONFIG, ("Negative", "Positive"), {})
 
 
 @pytest.fixture
 def labeler(bundle: Bundle, onnx: Engine) -> Iterator[Labeler]:
     with Classifier(bundle, onnx, threads=2) as classifier:
-        yield Labeler(classifier, TARGET)
+        yield Labeler(classifier, PLAN)
 
 
 def write_csv(path: Path, texts: list[str]) -> Path:
@@ -59,7 +60,7 @@ def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(tmp_path: 
 def test_another_score_has_a_version_of_its_own(tmp_path: Path, labeler: Labeler, bundle: Bundle) -> None:
     source = write_csv(tmp_path / "in.csv", ["good film"])
     predict_file(source, tmp_path / "usual.json", labeler)
-    predict_file(source, tmp_path / "margin.json", replace(labeler, score="margin"))
+    predict_file(source, tmp_path / "margin.json", replace(labeler, scoring=Scoring("margin")))
     (usual,), (margin,) = (json.loads((tmp_path / name).read_text())[0]["predictions"] for name in ("usual.json", "margin.json"))
     assert (usual["model_version"], margin["model_version"]) == (bundle.version, f"{bundle.version}-margin")
     assert margin["score"] == pytest.approx(2 * usual["score"] - 1)
@@ -68,7 +69,7 @@ def test_another_score_has_a_version_of_its_own(tmp_path: Path, labeler: Labeler
 def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"review": entry["text"]}) + "\n" for entry in golden))
     with Classifier(oracle_bundle, open_engine(oracle_bundle, device="cpu"), threads=2) as classifier:
-        predict_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", Labeler(classifier, TARGET))
+        predict_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", Labeler(classifier, PLAN))
     lines = (tmp_path / "out.jsonl").read_text("utf-8").removesuffix("\n").split("\n")
     for line, entry in zip(lines, golden, strict=True):
         (prediction,) = json.loads(line)["predictions"]
@@ -125,11 +126,11 @@ from server.bulk import Labeler, predict_file
 from server.bundle import read_bundle
 from server.classifier import Classifier
 from server.engines import open_engine
-from server.label_studio.config import TUTORIAL_CONFIG, find_target
+from server.label_studio.config import TUTORIAL_CONFIG, read_plan
 
 source, out, folder = map(Path, sys.argv[1:])
 bundle = read_bundle(folder)
-target = find_target(TUTORIAL_CONFIG, bundle.labels, {})
+plan = read_plan(TUTORIAL_CONFIG, bundle.labels, {})
 
 def kill_half_way(rows, read):
     if rows >= 4096:
@@ -138,7 +139,7 @@ def kill_half_way(rows, read):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with Classifier(bundle, open_engine(bundle, device="cpu"), threads=2) as classifier:
-    predict_file(source, out, Labeler(classifier, target), on_progress=kill_half_way)
+    predict_file(source, out, Labeler(classifier, plan), on_progress=kill_half_way)
 """
 
 

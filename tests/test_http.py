@@ -2,55 +2,25 @@
 
 import concurrent.futures
 import json
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from export.cnn import Network
-from server.app import build_app
 from server.bundle import Bundle
 from server.label_studio.config import TUTORIAL_CONFIG
-from server.settings import load_settings
 from server.tokenizer import Tokenizer
 from tests.conftest import random_texts
-
-
-@contextmanager
-def running(bundle: Bundle, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a server on a free loopback port; connections queue until it is ready."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    app = build_app(load_settings(bundle=bundle.path, device="cpu", **options), bundle)
-    server = uvicorn.Server(uvicorn.Config(app, loop="uvloop", http="httptools", log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
+from tests.serving import predict, running, set_up
 
 
 @pytest.fixture(scope="module")
 def client(bundle: Bundle) -> Iterator[httpx.Client]:
     with running(bundle) as client:
         yield client
-
-
-def predict(client: httpx.Client, texts: list[Any], config: str = TUTORIAL_CONFIG, project: str = "1.1795474444") -> list[Any]:
-    tasks = [{"id": i, "data": {"review": text}} for i, text in enumerate(texts)]
-    body = {"tasks": tasks, "project": project, "label_config": config, "params": {"login": None, "password": None, "context": None}}
-    answer = client.post("/predict", json=body)
-    assert answer.status_code == 200, answer.text
-    results: list[Any] = answer.json()["results"]
-    return results
 
 
 def test_health_tells_what_serves(client: httpx.Client, bundle: Bundle) -> None:
@@ -68,18 +38,18 @@ def test_setup_and_predict_and_versions_name_the_same_version(client: httpx.Clie
 
 
 def test_a_projects_extra_params_choose_its_score_and_with_it_the_version(client: httpx.Client, bundle: Bundle) -> None:
-    def set_up(project: str, extra: Any) -> str:
-        return str(client.post("/setup", json={"project": project, "schema": TUTORIAL_CONFIG, "extra_params": extra}).json()["model_version"])
+    def version_of(project: str, extra: Any) -> str:
+        return str(set_up(client, project=project, extra=extra).json()["model_version"])
 
     (usual,) = predict(client, ["good film"])
     for extra in ({"score": "margin"}, '{"score": "margin"}'):
-        assert set_up("7.1", extra) == f"{bundle.version}-margin"
+        assert version_of("7.1", extra) == f"{bundle.version}-margin"
         (answer,) = predict(client, ["good film"], project="7.1")
         assert answer["model_version"] == f"{bundle.version}-margin"
         assert answer["score"] == pytest.approx(2 * usual["score"] - 1)
         assert answer["result"][0]["value"] == usual["result"][0]["value"]
         assert predict(client, ["good film"], project="8.1") == [usual]
-        assert set_up("7.1", None) == bundle.version
+        assert version_of("7.1", None) == bundle.version
         assert predict(client, ["good film"], project="7.1") == [usual]
     refused = client.post("/setup", json={"project": "7.1", "schema": TUTORIAL_CONFIG, "extra_params": {"score": "certainty"}})
     assert (refused.status_code, "extra_params: score: expected one of confidence, margin, entropy" in refused.text) == (400, True)

@@ -8,11 +8,13 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "buckets", "arrays", "scores", "figures"},
-    {"settings", "bundle", "label_studio", "records"},
+    {"errors", "fairness", "arrays", "figures"},
+    {"buckets", "scores"},
+    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
     {"labelled"},
     {"tokenizer", "batcher", "engines"},
-    {"predictor", "classifier"},
+    {"models", "classifier", "catalogue"},
+    {"registry", "predictor"},
     {"bulk", "evaluation"},
     {"plots", "routes"},
     {"report"},

@@ -1,9 +1,13 @@
 """Labeling configs: the field, the choices and the labels they stand for, or a plain sentence."""
 
+from typing import Any
+
 import pytest
 
 from server.errors import BadLabelConfig
-from server.label_studio.config import TUTORIAL_CONFIG, Target, find_target
+from server.label_studio.config import TUTORIAL_CONFIG, Plan, Target, read_plan
+from server.label_studio.controls import Control
+from server.label_studio.sources import Source
 
 LABELS = ("Negative", "Positive")
 
@@ -13,7 +17,9 @@ def config(choices: str, text: str = '<Text name="t" value="$body"/>', attribute
 
 
 def test_the_tutorials_config() -> None:
-    assert find_target(TUTORIAL_CONFIG, LABELS, {}) == Target("sentiment", "text", "review", ("Negative", "Positive"))
+    assert read_plan(TUTORIAL_CONFIG, LABELS, {}) == Plan(
+        (Source("text", "text", "$review"),), (Target(Control("sentiment", "choices", ("Negative", "Positive")), 0),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,16 +35,91 @@ def test_the_tutorials_config() -> None:
     ],
 )
 def test_choices_are_matched_by_text_then_case_then_alias_then_map(choices: str, label_map: dict[str, str], expected: tuple[str, ...]) -> None:
-    assert find_target(config(choices), LABELS, label_map) == Target("c", "t", "body", expected)
+    assert read_plan(config(choices), LABELS, label_map) == Plan((Source("t", "text", "$body"),), (Target(Control("c", "choices", expected), 0),))
 
 
-def test_the_first_choices_that_fit_are_taken() -> None:
-    two = (
-        config('<Choice value="Yes"/>')
-        .replace("</View><Choices", '</View><Choices name="first" toName="t"><Choice value="No"/></Choices><Choices', 1)
-        .replace('<Choice value="Yes"/>', '<Choice value="Negative"/><Choice value="Positive"/>')
+def filled(config: str, labels: tuple[str, ...] = LABELS, label_map: dict[str, str] | None = None) -> dict[str, tuple[Any, ...]]:
+    """Each control that is filled, with its values in class order."""
+    return {target.control.name: target.control.values for target in read_plan(config, labels, label_map or {}).targets}
+
+
+CHOICES = '<Choice value="Negative"/><Choice value="Positive"/>'
+
+
+def test_every_control_that_fits_is_filled_and_each_text_is_read_once() -> None:
+    plan = read_plan(
+        f"""<View><View><Text name="t" value="$title"/></View><HyperText name="h" value="$page"/><Paragraphs name="p" value="$talk" textKey="says"/>
+        <Choices name="a" toName="t">{CHOICES}</Choices><Choices name="topic" toName="t"><Choice value="Film"/></Choices>
+        <View visibleWhen="choice-selected"><Choices name="b" toName="t" choice="multiple">{CHOICES}</Choices></View>
+        <Choices name="c" toName="h">{CHOICES}</Choices><Choices name="d" toName="p">{CHOICES}</Choices><TextArea name="why" toName="t"/></View>""",
+        LABELS,
+        {},
     )
-    assert find_target(two, LABELS, {}).from_name == "c"
+    assert [(target.control.name, target.source, target.control.several) for target in plan.targets] == [
+        ("a", 0, False), ("b", 0, True), ("c", 1, False), ("d", 2, False),
+    ]  # fmt: skip
+    assert plan.texts({"title": "x", "page": "<b>y</b>", "talk": [{"says": "z"}]}) == ("x", "y", "z")
+    assert plan.summary == "a ← t ($title), b ← t ($title), c ← h ($page), d ← p ($talk)"
+
+
+TAXONOMY = """<View><Text name="t" value="$body"/><Taxonomy name="x" toName="t"><Choice value="Opinion"><Choice value="Negative" alias="neg"/>
+<Choice value="Good"><Choice value="Positive"/></Choice></Choice><Choice value="Other"/></Taxonomy></View>"""
+
+
+def test_a_taxonomys_paths_are_matched_by_their_last_step_or_by_all_of_them() -> None:
+    assert filled(TAXONOMY) == {"x": (("Opinion", "neg"), ("Opinion", "Good", "Positive"))}
+    assert filled(TAXONOMY, ("NEG", "Opinion/Good")) == {"x": (("Opinion", "neg"), ("Opinion", "Good"))}
+    with pytest.raises(BadLabelConfig, match='<Taxonomy name="x"> has no choice for the model\'s label "Mixed"; its choices are "Opinion", "Negative"'):
+        filled(TAXONOMY, ("Negative", "Mixed"))
+
+
+def number(tag: str) -> str:
+    return f'<View><Text name="t" value="$body"/>{tag}</View>'
+
+
+def test_ratings_and_numbers_are_filled_where_labels_are_numbers_or_mapped_to_some() -> None:
+    assert filled(number('<Rating name="r" toName="t"/>'), ("1", "5 stars", "3 Stars")) == {"r": (1, 5, 3)}
+    assert filled(number('<Rating name="r" toName="t"/>'), LABELS, {"Negative": "1", "Positive": "5"}) == {"r": (1, 5)}
+    assert filled(number('<Number name="n" toName="t" min="-1" max="1"/>'), ("-1", "0.5")) == {"n": (-1, 0.5)}
+    assert filled(number('<Number name="n" toName="t"/>'), LABELS, {"Negative": "0", "Positive": "1"}) == {"n": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("tag", "labels", "message"),
+    [
+        ('<Rating name="r" toName="t" maxRating="3"/>', ("1", "5"), '<Rating name="r"> has no choice for the model\'s label "5"'),
+        ('<Rating name="r" toName="t" maxRating="999999999999"/>', ("1", "bad"), '"bad"; its choices are "1".*and 80 more'),
+        ('<Rating name="r" toName="t" maxRating="many"/>', ("0", "1"), '"0"; its choices are "1", "2", "3", "4", "5"'),
+        ('<Number name="n" toName="t"/>', ("1", "bad"), '"bad" is none; start Prelabel with --map bad=NUMBER'),
+        ('<Number name="n" toName="t"/>', ("1", "inf"), '"inf" is none'),
+        ('<Number name="n" toName="t" max="3"/>', ("1", "5"), '5, for the model\'s label "5", lies outside'),
+        (f'<Choices name="c" toName="t" perRegion="true">{CHOICES}</Choices>', LABELS, 'has perRegion="true"'),
+        (f'<Choices name="c" toName="t" perItem="true">{CHOICES}</Choices>', LABELS, 'has perItem="true"'),
+        ('<Choices name="c" toName="t" value="$options"/>', LABELS, "takes its choices from elsewhere; write them into the config"),
+        ('<Taxonomy name="c" toName="t" apiUrl="http://x"/>', LABELS, "takes its choices from elsewhere"),
+        (f'<Choices name="c_{{{{idx}}}}" toName="t">{CHOICES}</Choices>', LABELS, "stands in a <Repeater>"),
+        (f'<Choices name="c" toName="t,t">{CHOICES}</Choices>', LABELS, "must have one tag in toName"),
+        ('<TextArea name="c" toName="t"/>', LABELS, "no <Choices> tag"),
+    ],
+)
+def test_a_control_that_cannot_be_filled_is_refused_by_its_name(tag: str, labels: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadLabelConfig, match=message):
+        filled(number(tag), labels)
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ('<Text name="t" value="$body" valueType="url"/>', '<Text name="t"> has valueType="url"; Prelabel fetches nothing'),
+        ('<HyperText name="t" value="$body" encoding="base64"/>', '<HyperText name="t"> has an encoding'),
+        ('<Text name="t" value="$body[{{idx}}].text"/>', "stands in a <Repeater>"),
+        ('<Text name="t" value="$"/>', "must take its text from the task"),
+        ('<Audio name="t" value="$url"/>', '<Audio name="t"> is no text; this model reads <Text>, <HyperText> and <Paragraphs>'),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_refused_by_its_name(tag: str, message: str) -> None:
+    with pytest.raises(BadLabelConfig, match=message):
+        filled(f'<View>{tag}<Choices name="c" toName="t">{CHOICES}</Choices></View>')
 
 
 @pytest.mark.parametrize(
@@ -50,7 +131,7 @@ def test_the_first_choices_that_fit_are_taken() -> None:
         ("<View/>", "no <Choices> tag"),
         (config('<Choice value="Good"/>'), 'no choice for the model\'s labels "Negative", "Positive"; its choices are "Good"'),
         (config('<Choice value="Positive"/>'), 'label "Negative".*--map Negative=CHOICE'),
-        (config("", text='<Image name="t" value="$url"/>'), "belongs to <Image>"),
+        (config("", text='<Image name="t" value="$url"/>'), "<Image name=.t.> is no text"),
         (config("", attributes='name="c" toName="nobody"'), "belongs to nothing|cannot be read"),
         (config('<Choice value="Positive"/><Choice value="Negative"/>', text='<Text name="t" value="fixed"/>'), "must take its text from the task"),
         ('<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><View>&e;</View>', "document type or an entity"),
@@ -58,10 +139,10 @@ def test_the_first_choices_that_fit_are_taken() -> None:
 )
 def test_a_config_that_cannot_be_served_is_refused_in_plain_words(text: str, message: str) -> None:
     with pytest.raises(BadLabelConfig, match=message) as refusal:
-        find_target(text, LABELS, {})
+        read_plan(text, LABELS, {})
     assert "\n" not in str(refusal.value)
 
 
 def test_one_choice_cannot_stand_for_two_labels() -> None:
     with pytest.raises(BadLabelConfig, match="stands for two"):
-        find_target(config('<Choice value="same"/>'), LABELS, {"Negative": "same", "Positive": "same"})
+        read_plan(config('<Choice value="same"/>'), LABELS, {"Negative": "same", "Positive": "same"})

@@ -1,40 +1,40 @@
-"""Texts out of tasks, predictions into Label Studio's form."""
+"""Predictions in Label Studio's form."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from server.label_studio.config import Target
-from server.label_studio.results import empty_prediction, prediction, text_of
+from server.arrays import Floats
+from server.label_studio.config import Plan, read_plan
+from server.label_studio.results import prediction
+from server.scores import DEFAULT_SCORING, Scoring
 
-TARGET = Target("sentiment", "text", "review", ("neg", "pos"))
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        ({"review": "good"}, "good"),
-        ({"review": ""}, ""),
-        ({"review": 10}, "10"),
-        ({"review": 2.5}, "2.5"),
-        ({"review": ["good", 10]}, "good\n10"),
-        ({"review": []}, ""),
-        ({"review": None}, None),
-        ({"review": {"text": "good"}}, None),
-        ({"review": [{"text": "good"}]}, None),
-        ({"review": True}, None),
-        ({}, None),
-        (None, None),
-        ("review", None),
-    ],
+ONE = read_plan(
+    '<View><Text name="text" value="$review"/><Choices name="sentiment" toName="text"><Choice value="neg"/><Choice value="pos"/></Choices></View>',
+    ("neg", "pos"),
+    {},
 )
-def test_the_text_of_a_task(data: Any, expected: str | None) -> None:
-    assert text_of(data, "review") == expected
+TWO = read_plan(
+    """<View><Text name="title" value="$title"/><Text name="body" value="$body"/>
+    <Choices name="first" toName="title"><Choice value="neg"/><Choice value="pos"/></Choices>
+    <Choices name="all" toName="body" choice="multiple"><Choice value="neg"/><Choice value="pos"/></Choices>
+    <Rating name="stars" toName="body"/></View>""",
+    ("neg", "pos"),
+    {"neg": "1", "pos": "5"},
+)
+
+
+def floats(*numbers: float) -> Floats:
+    return np.array(numbers, dtype=np.float32)
+
+
+def values(plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING) -> dict[str, Any]:
+    return {region["from_name"]: region["value"] for region in prediction(plan, "m-1", texts, answers, scoring)["result"]}
 
 
 def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
-    given = prediction(TARGET, "m-1", "some text", np.array([0.25, 0.75], dtype=np.float32), "confidence")
+    given = prediction(ONE, "m-1", ["some text"], [floats(0.25, 0.75)], Scoring())
     (region,) = given["result"]
     assert len(region.pop("id")) == 10
     assert given == {
@@ -46,11 +46,25 @@ def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
 
 def test_the_same_text_has_the_same_region_id_and_another_text_another() -> None:
     def region_id(text: str) -> str:
-        return str(prediction(TARGET, "m-1", text, np.array([0.9, 0.1], dtype=np.float32), "confidence")["result"][0]["id"])
+        return str(prediction(ONE, "m-1", [text], [floats(0.9, 0.1)], Scoring())["result"][0]["id"])
 
     assert region_id("a") == region_id("a") != region_id("b")
     assert region_id("\ud800")
 
 
-def test_an_empty_prediction_is_one_that_label_studio_stores() -> None:
-    assert empty_prediction("m-1") == {"model_version": "m-1", "score": 0.0, "result": []}
+def test_a_task_without_text_gets_an_empty_result_that_label_studio_stores() -> None:
+    assert prediction(ONE, "m-1", [None], [None], Scoring()) == {"model_version": "m-1", "score": 0.0, "result": []}
+
+
+def test_every_control_is_filled_and_the_least_certain_text_gives_the_score() -> None:
+    answers: list[Floats | None] = [floats(0.9, 0.1), floats(0.25, 0.75)]
+    assert values(TWO, ["t", "b"], answers) == {"first": {"choices": ["neg"]}, "all": {"choices": ["pos"]}, "stars": {"rating": 5}}
+    assert prediction(TWO, "m-1", ["t", "b"], answers, Scoring())["score"] == pytest.approx(0.75)
+    assert values(TWO, [None, "b"], [None, floats(0.25, 0.75)]) == {"all": {"choices": ["pos"]}, "stars": {"rating": 5}}
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.2, ["neg", "pos"]), (0.5, ["pos"]), (0.75, ["pos"]), (0.8, None)])
+def test_of_several_choices_those_at_the_threshold_are_taken(threshold: float, expected: list[str] | None) -> None:
+    found = values(TWO, [None, "b"], [None, floats(0.25, 0.75)], Scoring(threshold=threshold))
+    assert found.get("all") == ({"choices": expected} if expected else None)
+    assert found["stars"] == {"rating": 5}

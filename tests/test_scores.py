@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from server.arrays import Floats
 from server.errors import BadRequest
-from server.label_studio.extra_params import score_wanted
-from server.scores import SCORES, Score, score_of, version_with
+from server.label_studio.extra_params import scoring_wanted
+from server.scores import SCORES, Score, Scoring, score_of
 
 LOGITS = st.lists(st.floats(-60, 60), min_size=2, max_size=6)
 
@@ -51,18 +51,26 @@ def test_for_two_classes_all_sort_alike(one: float, other: float) -> None:
 
 @pytest.mark.parametrize(
     ("extra", "wanted"),
-    [(None, "confidence"), ("", "confidence"), ("free text", "confidence"), ("[1]", "confidence"), (7, "confidence"), ({}, "confidence"),
-     ({"score": "entropy", "other": 1}, "entropy"), ('{"score": "margin"}', "margin"), ("{", "confidence")],
+    [(None, Scoring()), ("", Scoring()), ("free text", Scoring()), ("[1]", Scoring()), (7, Scoring()), ({}, Scoring()), ("{", Scoring()),
+     ({"score": "entropy", "other": 1}, Scoring("entropy")), ('{"score": "margin"}', Scoring("margin")),
+     ({"threshold": 0.25}, Scoring(threshold=0.25)), ('{"threshold": 1, "score": "margin"}', Scoring("margin", 1.0))],
 )  # fmt: skip
-def test_extra_params_of_any_kind_survive(extra: object, wanted: Score) -> None:
-    assert score_wanted(extra, "confidence") == wanted
+def test_extra_params_of_any_kind_survive(extra: object, wanted: Scoring) -> None:
+    assert scoring_wanted(extra, Scoring()) == wanted
 
 
 @pytest.mark.parametrize("extra", [{"score": "certainty"}, {"score": None}, {"score": ["margin"]}, '{"score": 1}'])
 def test_a_score_that_does_not_exist_is_refused(extra: object) -> None:
     with pytest.raises(BadRequest, match="expected one of confidence, margin, entropy"):
-        score_wanted(extra, "confidence")
+        scoring_wanted(extra, Scoring())
 
 
-def test_only_the_tutorials_score_has_the_bundles_own_version() -> None:
-    assert [version_with("m-1", score) for score in SCORES] == ["m-1", "m-1-margin", "m-1-entropy"]
+@pytest.mark.parametrize("threshold", [0, 1.5, "0.5", True, None, [0.5]])
+def test_a_threshold_that_does_not_exist_is_refused(threshold: object) -> None:
+    with pytest.raises(BadRequest, match="threshold: expected a number above 0 and up to 1"):
+        scoring_wanted({"threshold": threshold}, Scoring())
+
+
+def test_what_changes_predictions_changes_the_version() -> None:
+    assert [Scoring(score).version("m-1") for score in SCORES] == ["m-1", "m-1-margin", "m-1-entropy"]
+    assert Scoring("margin", 0.25).version("m-1") == "m-1-margin-t0.25"

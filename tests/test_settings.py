@@ -3,13 +3,16 @@
 import re
 
 import pytest
+from pydantic import SecretStr
 
 from server.errors import BadSetting
-from server.settings import Settings, load_settings
+from server.settings import EnsembleSetting, Settings, load_settings
 from tests.conftest import ROOT
 
 
 def shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return "" if value == {} else str(value)
@@ -47,7 +50,9 @@ def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("name", "value"),
     [("port", "x"), ("port", "70000"), ("engine", "tensorrt"), ("device", "tpu"), ("bucket_lengths", "8,8"), ("bucket_lengths", ""), ("bucket_lengths", "a"),
-     ("label_map", "Positive"), ("max_wait", "-1"), ("score", "certainty"), ("batch_tokens", "0")],
+     ("path_prefix", "prelabel"), ("path_prefix", "/a/"), ("bundle", ""), ("bundle", "x/a,y/a"), ("bundle", "a,predict"), ("bundle", "a,b c"),
+     ("ensemble", "both"), ("ensemble", "both=a"), ("ensemble", "both=a,b:1"), ("ensemble", "both=a,b:1,-1"), ("ensemble", "both=a,b:1,x"),
+     ("ensemble", "setup=a,b"), ("threshold", "0"), ("label_map", "Positive"), ("max_wait", "-1"), ("score", "certainty"), ("batch_tokens", "0")],
 )  # fmt: skip
 def test_a_wrong_value_is_a_refusal_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PRELABEL_{name.upper()}", value)
@@ -59,3 +64,32 @@ def test_threads_follow_the_device_unless_they_are_set() -> None:
     assert load_settings().threads("cuda") == 2
     assert load_settings().threads("cpu") >= 1
     assert load_settings(engine_threads=7).threads("cuda") == 7
+
+
+def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRELABEL_BUNDLE", "artifacts/a, artifacts/b")
+    monkeypatch.setenv("PRELABEL_ENSEMBLE", "both=a,b:2,1; even=b,a")
+    settings = load_settings()
+    assert list(settings.bundles) == ["a", "b"]
+    assert settings.ensemble == (EnsembleSetting("both", ("a", "b"), (2.0, 1.0)), EnsembleSetting("even", ("b", "a"), (1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ensemble": "x=a,b"}, "ensemble: x names a, b; the bundles are imdb-cnn"),
+        ({"bundle": "a,b", "ensemble": "b=a,b"}, "the name b is taken"),
+        ({"bundle": "a,b", "ensemble": "x=a,b;x=b,a"}, "the name x is taken"),
+        ({"basic_auth_user": "me"}, "PRELABEL_BASIC_AUTH_PASS both"),
+        ({"basic_auth_pass": "secret"}, "PRELABEL_BASIC_AUTH_PASS both"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(BadSetting, match=message) as refusal:
+        load_settings(**options)
+    assert "secret" not in str(refusal.value)
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRELABEL_ADMIN_TOKEN", "hush")
+    assert "hush" not in repr(load_settings())

@@ -1,4 +1,4 @@
-"""The labeling config: which field holds the text, which choice stands for which label.
+"""The labeling config: which texts are read and which controls are filled.
 
 Read with label-studio-sdk. Document types and entities are refused before its parser sees them.
 """
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from label_studio_sdk.label_interface import LabelInterface
-from label_studio_sdk.label_interface.base import LabelStudioTag
 from label_studio_sdk.label_interface.control_tags import ControlTag
 
 from server.errors import BadLabelConfig
+from server.label_studio.controls import KINDS, Control, listed, read_control
+from server.label_studio.sources import Source, read_source
 
 TUTORIAL_CONFIG = """\
 <View>
@@ -26,30 +27,56 @@ TUTORIAL_CONFIG = """\
 
 @dataclass(frozen=True)
 class Target:
-    """Where predictions go: `<Choices name=from_name toName=to_name>` on the text in `field`; `choices` in class order."""
+    """One control on one text: `source` is the place of its text among the plan's sources."""
 
-    from_name: str
-    to_name: str
-    field: str
-    choices: tuple[str, ...]
+    control: Control
+    source: int
 
 
-def find_target(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> Target:
-    """The first `<Choices>` on a `<Text>` whose choices cover the model's `labels`.
+@dataclass(frozen=True)
+class Plan:
+    """What a labeling config asks of the model: texts to read, each once, and controls to fill."""
 
-    `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig, in plain words.
+    sources: tuple[Source, ...]
+    targets: tuple[Target, ...]
+
+    def texts(self, data: object) -> tuple[str | None, ...]:
+        """A task's text for each source, None where it has none that is usable."""
+        return tuple(source.text(data) for source in self.sources)
+
+    @property
+    def summary(self) -> str:
+        """Such as `sentiment ← text ($review)`."""
+        return ", ".join(f"{target.control.name} ← {(source := self.sources[target.source]).name} ({source.value})" for target in self.targets)
+
+
+def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> Plan:
+    """Every control on a text that can hold the model's `labels`; others are somebody else's.
+
+    `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig when there is none, in plain words.
     """
     interface = _parse(config)
-    controls = [control for control in interface.controls if control.tag == "Choices"]
+    controls = [control for control in interface.controls if (control.tag or "").lower() in KINDS]
     if not controls:
-        raise BadLabelConfig("The labeling config has no <Choices> tag; this model labels whole texts, so add one with the choices " + _listed(labels) + ".")
-    refusals = []
-    for control in controls:
+        raise BadLabelConfig(
+            f"The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this model labels whole texts, so add a <Choices> with "
+            f"the choices {listed(labels)}."
+        )
+    elements = {element.get("name"): element for element in interface._tree.iter() if element.get("toName")}  # noqa: SLF001 - the SDK keeps no nested choices
+    sources: list[Source] = []
+    targets, refusals = [], []
+    for tag in controls:
         try:
-            return _target(interface, control, labels, label_map)
+            source, control = _source(interface, tag), read_control(tag, elements[tag.name], labels, label_map)
         except BadLabelConfig as refusal:
             refusals.append(str(refusal))
-    raise BadLabelConfig(" ".join(refusals))
+            continue
+        if source not in sources:
+            sources.append(source)
+        targets.append(Target(control, sources.index(source)))
+    if not targets:
+        raise BadLabelConfig(" ".join(refusals))
+    return Plan(tuple(sources), tuple(targets))
 
 
 def _parse(config: str) -> LabelInterface:
@@ -62,49 +89,12 @@ def _parse(config: str) -> LabelInterface:
         raise BadLabelConfig(f"The labeling config cannot be read ({first_line}); correct it in the project's settings.") from None
 
 
-def _target(interface: LabelInterface, control: ControlTag, labels: Sequence[str], label_map: Mapping[str, str]) -> Target:
-    where = f'<Choices name="{control.name}">'
-    if not control.name or len(control.to_name or ()) != 1:
-        raise BadLabelConfig(f"{where} must have a name and one tag in toName.")
-    to_name = (control.to_name or [""])[0]
-    source = next((tag for tag in interface.objects if tag.name == to_name), None)
-    if source is None or source.tag != "Text":
-        found = "nothing" if source is None else f"<{source.tag}>"
-        raise BadLabelConfig(f'{where} belongs to {found} through toName="{to_name}"; this model reads <Text> tags, so point it to one.')
-    if not (source.value or "").startswith("$") or len(source.value or "") < 2:
-        raise BadLabelConfig(f'<Text name="{to_name}"> must take its text from the task, such as value="$text"; found value="{source.value}".')
-    return Target(control.name, to_name, (source.value or "")[1:], _match(where, control.labels_attrs or {}, labels, label_map))
-
-
-def _match(where: str, choices: Mapping[str, LabelStudioTag], labels: Sequence[str], label_map: Mapping[str, str]) -> tuple[str, ...]:
-    """The choice for each label: the same text, then ignoring case, then its alias, then by `label_map`.
-
-    `choices` is keyed by what Label Studio stores in a result: the alias where there is one, else the value.
-    """
-    shown = {stored: str((tag.attr or {}).get("value") or stored) for stored, tag in choices.items()}
-
-    def chosen(label: str) -> str | None:
-        mapped = label_map.get(label)
-        rules = (
-            lambda stored: shown[stored] == label,
-            lambda stored: shown[stored].casefold() == label.casefold(),
-            lambda stored: stored.casefold() == label.casefold(),
-            lambda stored: mapped in (stored, shown[stored]),
-        )
-        return next((stored for rule in rules for stored in shown if rule(stored)), None)
-
-    found = {label: chosen(label) for label in labels}
-    missing = [label for label, stored in found.items() if stored is None]
-    if missing:
-        raise BadLabelConfig(
-            f"{where} has no choice for the model's label{'s' if len(missing) > 1 else ''} {_listed(missing)}; its choices are "
-            f"{_listed(list(shown.values())) or 'none'}. Rename a choice, give it that alias, or start Prelabel with --map {missing[0]}=CHOICE."
-        )
-    matched = tuple(stored for stored in found.values() if stored is not None)
-    if len(set(matched)) != len(matched):
-        raise BadLabelConfig(f"{where}: one choice stands for two of the model's labels {_listed(labels)}; check --map.")
-    return matched
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(f'"{word}"' for word in words)
+def _source(interface: LabelInterface, control: ControlTag) -> Source:
+    names = control.to_name or []
+    where = f'<{control.tag} name="{control.name}">'
+    if len(names) != 1:
+        raise BadLabelConfig(f"{where} must have one tag in toName.")
+    tag = next((tag for tag in interface.objects if tag.name == names[0]), None)
+    if tag is None:
+        raise BadLabelConfig(f'{where} belongs to nothing through toName="{names[0]}"; point it to a <Text>.')
+    return read_source(tag)

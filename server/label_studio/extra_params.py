@@ -6,21 +6,23 @@ from typing import Any
 import orjson
 
 from server.errors import BadRequest
-from server.scores import SCORES, Score
+from server.scores import SCORES, Scoring
 
 
-def score_wanted(extra_params: object, default: Score) -> Score:
-    """What an ML backend's `extra_params` ask for: `{"score": "margin"}`, as an object or, from Label Studio's form, as text.
+def scoring_wanted(extra_params: object, default: Scoring) -> Scoring:
+    """What an ML backend's `extra_params` ask for: `{"score": "margin", "threshold": 0.3}`, as an object or, from Label Studio's form, as text.
 
-    Anything that is no JSON object asks for nothing. Raises BadRequest for a score that does not exist.
+    Anything that is no JSON object asks for nothing. Raises BadRequest for a score or a threshold that does not exist.
     """
     if isinstance(extra_params, str):
         try:
             extra_params = orjson.loads(extra_params)
         except orjson.JSONDecodeError:
             return default
-    wanted: Any = extra_params.get("score", default) if isinstance(extra_params, Mapping) else default
-    if wanted not in SCORES:
-        raise BadRequest(f"extra_params: score: expected one of {', '.join(SCORES)}, found {str(wanted)[:40]!r}.")
-    chosen: Score = wanted
-    return chosen
+    wanted: Mapping[str, Any] = extra_params if isinstance(extra_params, Mapping) else {}
+    score, threshold = wanted.get("score", default.score), wanted.get("threshold", default.threshold)
+    if score not in SCORES:
+        raise BadRequest(f"extra_params: score: expected one of {', '.join(SCORES)}, found {str(score)[:40]!r}.")
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+        raise BadRequest(f"extra_params: threshold: expected a number above 0 and up to 1, found {str(threshold)[:40]!r}.")
+    return Scoring(score, float(threshold))

@@ -1,53 +1,36 @@
-"""Tasks in, predictions out, in Label Studio's words.
+"""Probabilities → predictions, in Label Studio's words.
 
 A prediction is `{"model_version", "score", "result": [region]}` and a region `{"id", "from_name", "to_name", "type",
 "value": {"choices": […]}}` (Label Studio's "Import pre-annotated data").
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from server.arrays import Floats
-from server.label_studio.config import Target
-from server.scores import Score, score_of
+from server.label_studio.config import Plan
+from server.scores import Scoring, score_of
 
 Prediction = dict[str, Any]
 
 
-def text_of(data: object, field: str) -> str | None:
-    """The task's text as one string, None when it has none that is usable.
+def prediction(plan: Plan, version: str, texts: Sequence[str | None], answers: Sequence[Floats | None], scoring: Scoring) -> Prediction:
+    """The prediction for one task, from its text and probabilities float32[classes] for each of the plan's sources.
 
-    Label Studio turns numbers of an imported CSV into numbers and takes lists of them for a `<Text>`.
+    Of several texts the least certain gives the score. A task without any usable text gets an empty result with score 0, which
+    Label Studio stores, does not ask for again, and sorts among the least certain.
     """
-    value = data.get(field) if isinstance(data, dict) else None
-    if isinstance(value, list):
-        parts = [_scalar(part) for part in value]
-        return "\n".join(part for part in parts if part is not None) if None not in parts else None
-    return _scalar(value)
-
-
-def _scalar(value: object) -> str | None:
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def prediction(target: Target, version: str, text: str, probabilities: Floats, score: Score) -> Prediction:
-    """The prediction for one text from its probabilities float32[classes]."""
-    chosen = int(probabilities.argmax())
-    region = {
-        "id": _region_id(version, target.from_name, text),
-        "from_name": target.from_name,
-        "to_name": target.to_name,
-        "type": "choices",
-        "value": {"choices": [target.choices[chosen]]},
-    }
-    return {"model_version": version, "score": score_of(probabilities, score), "result": [region]}
-
-
-def empty_prediction(version: str) -> Prediction:
-    """For a task without usable text. Label Studio stores it, shows nothing, and sorts it among the least certain."""
-    return {"model_version": version, "score": 0.0, "result": []}
+    regions = []
+    for target in plan.targets:
+        text, probabilities, control = texts[target.source], answers[target.source], target.control
+        value = control.value(probabilities, scoring.threshold) if probabilities is not None else None
+        if text is not None and value is not None:
+            to_name = plan.sources[target.source].name
+            identity = _region_id(version, control.name, text)
+            regions.append({"id": identity, "from_name": control.name, "to_name": to_name, "type": control.kind, "value": value})
+    scores = [score_of(probabilities, scoring.score) for probabilities in answers if probabilities is not None]
+    return {"model_version": version, "score": min(scores, default=0.0), "result": regions}
 
 
 def _region_id(version: str, from_name: str, text: str) -> str:

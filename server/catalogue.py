@@ -1,0 +1,64 @@
+"""What bundles there are, and which of them a server has in use."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from server.bundle import Bundle, read_bundle
+from server.errors import BadBundle, BadInput
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder with a manifest: its bundle, or why it is none; `size` in bytes of all its files."""
+
+    path: Path
+    bundle: Bundle | None
+    problem: str
+    size: int
+
+
+def find_bundles(folder: Path) -> list[Entry]:
+    """Every bundle directly below `folder`, by name; each checksum is computed. Raises BadInput when there is none."""
+    paths = sorted(manifest.parent for manifest in folder.glob("*/manifest.json"))
+    if not paths:
+        raise BadInput(f"{folder}: no bundle there; make one with `prelabel export` or `prelabel train`.")
+    return [_entry(path) for path in paths]
+
+
+def serving(backend: str) -> set[str]:
+    """The versions that the server at this URL has in use. Raises BadInput when it does not answer."""
+    try:
+        answer = httpx.get(f"{backend.rstrip('/')}/health", timeout=5).raise_for_status().json()
+        return {str(version) for version in answer["models"].values()}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{backend}: no Prelabel answers there ({type(error).__name__}); check the URL and that it runs.") from None
+
+
+def show(entries: list[Entry], served: set[str] | None, console: Console) -> None:
+    """`served` adds a column that marks what is in use."""
+    table = Table("bundle", "version", "labels", "accuracy", "MB", *(["serving"] if served is not None else []), "")
+    for entry in entries:
+        manifest = entry.bundle.manifest if entry.bundle else None
+        accuracy = (manifest.metrics.get("test") or {}).get("accuracy") if manifest else None
+        table.add_row(
+            str(entry.path),
+            manifest.version if manifest else "–",
+            ", ".join(manifest.labels) if manifest else "–",
+            f"{accuracy:.4f}" if isinstance(accuracy, float) else "–",
+            f"{entry.size / 1e6:.1f}",
+            *(["✓" if manifest and manifest.version in served else ""] if served is not None else []),
+            entry.problem,
+        )
+    console.print(table)
+
+
+def _entry(path: Path) -> Entry:
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    try:
+        return Entry(path, read_bundle(path), "", size)
+    except BadBundle as error:
+        return Entry(path, None, str(error), size)

@@ -1,0 +1,139 @@
+"""Which text of a task is read: `<Text>`, `<HyperText>` and `<Paragraphs>`, and the fields that their `value` names.
+
+A value is `$field`, a path such as `$review.body` or `$items[0].text`, or words with several of them ("$title: $body"), as in
+Label Studio's own editor. Only the task's own data is read; nothing is ever fetched.
+"""
+
+import re
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from typing import Any
+
+from label_studio_sdk.label_interface.object_tags import ObjectTag
+
+from server.errors import BadLabelConfig
+
+WHOLE = re.compile(r"\$([^\s$]+)")
+"""A value that is one field or path and nothing else: it may hold more than text."""
+FIELD = re.compile(r"\$(\w+(?:\.\w+|\[\d+\])*)")
+"""A field or path among other words."""
+BLOCKS = re.compile(r"address|article|aside|blockquote|br|d[dlt]|div|fig(ure|caption)|footer|form|h[1-6r]|header|li|main|nav|[ou]l|p|pre|section|t(able|[dhr])")
+"""HTML elements that a browser puts on lines of their own."""
+UNSEEN = {"script", "style", "title"}
+"""HTML elements whose text a reader does not see."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One object tag: where it takes its text from. `text_key` is the part of a paragraph that holds its words."""
+
+    name: str
+    tag: str
+    value: str
+    text_key: str = "text"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Paths into a task's data, as they are written in the config."""
+        whole = WHOLE.fullmatch(self.value)
+        return (whole[1],) if whole else tuple(FIELD.findall(self.value))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Where those paths may begin: columns of a table."""
+        return tuple(dict.fromkeys(name for field in self.fields for name in (field, re.split(r"[.\[]", field)[0])))
+
+    def text(self, data: object) -> str | None:
+        """The task's text as one string, None when it has none that is usable."""
+        whole = WHOLE.fullmatch(self.value)
+        if whole is None:
+            parts = [text_of(data, field) for field in self.fields]
+            words = iter(part or "" for part in parts)
+            return FIELD.sub(lambda _: next(words), self.value) if any(part is not None for part in parts) else None
+        value = look_up(data, whole[1])
+        if self.tag == "paragraphs" and isinstance(value, list):
+            value = [part.get(self.text_key) if isinstance(part, dict) else part for part in value]
+        text = as_text(value)
+        return visible_text(text) if text is not None and self.tag == "hypertext" else text
+
+
+def read_source(tag: ObjectTag) -> Source:
+    """Raises BadLabelConfig for a tag that holds no text, or whose text lies elsewhere."""
+    kind = (tag.tag or "").lower()
+    where = f'<{tag.tag} name="{tag.name}">'
+    attributes = {name.lower(): value for name, value in (tag.attr or {}).items()}
+    value = str(tag.value or "")
+    if kind not in ("text", "hypertext", "paragraphs"):
+        raise BadLabelConfig(f"{where} is no text; this model reads <Text>, <HyperText> and <Paragraphs>, so point toName to one of them.")
+    if attributes.get("valuetype", "").lower() == "url":
+        raise BadLabelConfig(f'{where} has valueType="url"; Prelabel fetches nothing, so import the texts themselves and remove valueType.')
+    if attributes.get("encoding", "none").lower() != "none":
+        raise BadLabelConfig(f"{where} has an encoding; import the texts as they are and remove it.")
+    if "{{" in value:
+        raise BadLabelConfig(f"{where} stands in a <Repeater>; this model labels whole tasks, so put the tag outside of it.")
+    source = Source(str(tag.name), kind, value, attributes.get("textkey") or "text")
+    if not source.fields:
+        raise BadLabelConfig(f'{where} must take its text from the task, such as value="$text"; found value="{value}".')
+    return source
+
+
+def text_of(data: object, path: str) -> str | None:
+    """The text under a field or path of a task's data, None when there is none that is usable."""
+    return as_text(look_up(data, path))
+
+
+def look_up(data: object, path: str) -> Any:
+    """The value under a path; None where it leads nowhere. A field that is named like the whole path comes first."""
+    if isinstance(data, dict) and path in data:
+        return data[path]
+    for step in re.findall(r"[^.\[\]]+", path):
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
+            data = data[int(step)]
+        else:
+            return None
+    return data
+
+
+def as_text(value: object) -> str | None:
+    """Text as it is; numbers as Label Studio makes them of a CSV's cells; a list of these line by line."""
+    if isinstance(value, list):
+        parts = [_scalar(part) for part in value]
+        return "\n".join(part for part in parts if part is not None) if None not in parts else None
+    return _scalar(value)
+
+
+def visible_text(html: str) -> str:
+    """What a reader sees of an HTML page, a line for each block."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return "".join(reader.parts)
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the parser's signature
+        self._unseen += tag in UNSEEN
+        if BLOCKS.fullmatch(tag):
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unseen = max(0, self._unseen - (tag in UNSEEN))
+        if BLOCKS.fullmatch(tag):
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.parts.append(data)
+
+
+def _scalar(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

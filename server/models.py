@@ -1,0 +1,109 @@
+"""A bundle ready to answer, and several that answer as one.
+
+bundle folder ──load_model──▶ Model = bundle + tokenizer + engine, warm and checked
+one or more models ──────────▶ Ensemble = the weighted mean of their probabilities; one model is an ensemble of itself
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from server.arrays import Floats, Ids
+from server.bundle import Bundle, read_bundle
+from server.engines import Engine, open_engine, pad
+from server.errors import BadBundle, BadSetting
+from server.settings import Settings
+from server.tokenizer import Tokenizer
+
+SAME = 1e-5
+"""Largest difference in probability between two answers to the same text."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One bundle in use. Equal only to itself, so that two loads of one bundle never share a batch."""
+
+    bundle: Bundle
+    engine: Engine
+    tokenizer: Tokenizer
+
+    def run(self, rows: Sequence[Ids], length: int) -> Floats:
+        """What the batcher calls in one of its threads: float32[rows, classes] for rows padded to `length`."""
+        return self.engine.run(*pad(rows, length))
+
+
+def load_model(path: Path, settings: Settings) -> Model:
+    """Read a bundle, open its engine, and let it answer at every bucket length, so that no request is the first of its shape.
+
+    Raises BadBundle, also for one whose answers depend on padding, and BadSetting.
+    """
+    bundle = read_bundle(path)
+    engine = open_engine(bundle, engine=settings.engine, device=settings.device)
+    # the folder may have been replaced between its check and its use
+    if read_bundle(path).version != bundle.version:
+        raise BadBundle(f"{path}: the bundle was replaced while it was read; load it again.")
+    model = Model(bundle, engine, Tokenizer.of(bundle))
+    _check(model, settings.bucket_lengths)
+    return model
+
+
+def _check(model: Model, lengths: Sequence[int]) -> None:
+    """The same text at every bucket length: its probabilities must be some, sum to 1, and be the same everywhere."""
+    manifest = model.bundle.manifest
+    ids = (np.arange(manifest.min_length, dtype=np.int32) * 7) % len(model.bundle.vocabulary)
+    answers = np.concatenate([model.run([ids], max(length, len(ids))) for length in (*lengths, len(ids))])
+    if answers.shape[1:] != (len(manifest.labels),) or not np.isfinite(answers).all() or not np.allclose(answers.sum(axis=1), 1, atol=1e-4):
+        raise BadBundle(f"{model.bundle.path}: the model does not answer with {len(manifest.labels)} probabilities a text; export the bundle again.")
+    if np.ptp(answers, axis=0).max() > SAME:
+        raise BadBundle(f"{model.bundle.path}: the model's answer to a text depends on its padding; export the bundle again.")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A model of an ensemble: its share of the mean, and for each of the ensemble's labels the class that it has in this model."""
+
+    model: Model
+    weight: float
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models that answer as one. `labels` in class order."""
+
+    version: str
+    labels: tuple[str, ...]
+    members: tuple[Member, ...]
+
+    @classmethod
+    def of_one(cls, model: Model) -> "Ensemble":
+        labels = model.bundle.labels
+        return cls(model.bundle.version, labels, (Member(model, 1.0, tuple(range(len(labels)))),))
+
+    @classmethod
+    def of_several(cls, name: str, models: Sequence[Model], weights: Sequence[float]) -> "Ensemble":
+        """Its version is made of its members' versions and weights. Raises BadSetting for models with other labels."""
+        labels = models[0].bundle.labels
+        for model in models:
+            if set(model.bundle.labels) != set(labels):
+                raise BadSetting(
+                    f"ensemble {name}: its models must have the same labels; {models[0].bundle.version} has {', '.join(labels)}, "
+                    f"{model.bundle.version} has {', '.join(model.bundle.labels)}."
+                )
+        shares = [weight / sum(weights) for weight in weights]
+        content = " ".join(f"{model.bundle.version}:{share:.9g}" for model, share in zip(models, shares, strict=True))
+        version = f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+        members = [Member(model, share, tuple(model.bundle.labels.index(label) for label in labels)) for model, share in zip(models, shares, strict=True)]
+        return cls(version, labels, tuple(members))
+
+    def mean(self, answers: Sequence[Floats | None]) -> Floats | None:
+        """The weighted mean of each member's probabilities float32[classes] for one text; None when one of them has none."""
+        total = np.zeros(len(self.labels), dtype=np.float32)
+        for member, answer in zip(self.members, answers, strict=True):
+            if answer is None:
+                return None
+            total += np.float32(member.weight) * answer[list(member.order)]
+        return total

@@ -1,0 +1,92 @@
+"""Bundles made ready, and several that answer as one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.publish import export_bundle
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.engines import Engine
+from server.errors import BadBundle, BadSetting
+from server.models import Ensemble, Model, _check, load_model
+from server.settings import load_settings
+from server.tokenizer import Tokenizer
+from tests.conftest import tiny_network
+
+
+class FakeEngine:
+    """Answers with what `answer` makes of the padded ids."""
+
+    name, device = "fake", "cpu"
+
+    def __init__(self, answer: Floats | None = None) -> None:
+        self.answer = answer
+
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        if self.answer is not None:
+            return np.repeat(self.answer[None], len(ids), axis=0)
+        share = np.float32(ids.shape[1] / 10_000)
+        return np.array([[share, 1 - share]] * len(ids), dtype=np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def model(bundle: Bundle, engine: Engine) -> Model:
+    return Model(bundle, engine, Tokenizer.of(bundle))
+
+
+def floats(*numbers: float) -> Floats:
+    return np.array(numbers, dtype=np.float32)
+
+
+def test_a_bundle_that_is_whole_is_ready_to_answer(bundle: Bundle) -> None:
+    ready = load_model(bundle.path, load_settings(device="cpu"))
+    answer = ready.run([ready.tokenizer.encode("good film")], 16)
+    assert answer.shape == (1, 2)
+    assert Ensemble.of_one(ready).version == bundle.version
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "depends on its padding"),
+        (floats(0.2, 0.3, 0.5), "2 probabilities"),
+        (floats(0.9, 0.9), "2 probabilities"),
+        (floats(float("nan"), 1.0), "2 probabilities"),
+    ],
+)
+def test_a_model_that_answers_wrongly_is_not_taken(bundle: Bundle, answer: Floats | None, message: str) -> None:
+    with pytest.raises(BadBundle, match=message):
+        _check(model(bundle, FakeEngine(answer)), (16, 32))
+
+
+def test_an_ensemble_is_the_weighted_mean_label_by_label(bundle: Bundle, tmp_path: Path) -> None:
+    network = replace(tiny_network(seed=1), labels=("Positive", "Negative"))
+    other = export_bundle(network, tmp_path / "other", torchscript=False)
+    models = [model(bundle, FakeEngine()), model(other, FakeEngine())]
+    ensemble = Ensemble.of_several("both", models, (3, 1))
+    assert ensemble.labels == ("Negative", "Positive")
+    mean = ensemble.mean([floats(0.8, 0.2), floats(0.4, 0.6)])
+    assert mean is not None
+    np.testing.assert_allclose(mean, [0.75 * 0.8 + 0.25 * 0.6, 0.75 * 0.2 + 0.25 * 0.4], atol=1e-7)
+    assert ensemble.mean([floats(0.8, 0.2), None]) is None
+    assert ensemble.version.startswith("both-")
+    assert ensemble.version == Ensemble.of_several("both", models, (6, 2)).version
+    assert len({ensemble.version, Ensemble.of_several("both", models, (1, 1)).version, Ensemble.of_several("both", models[::-1], (3, 1)).version}) == 3
+
+
+def test_of_one_model_the_mean_is_its_answer_bit_by_bit(bundle: Bundle) -> None:
+    answer = np.random.default_rng(0).random(2, dtype=np.float32)
+    mean = Ensemble.of_one(model(bundle, FakeEngine())).mean([answer])
+    assert mean is not None
+    assert mean.tobytes() == answer.tobytes()
+
+
+def test_models_with_other_labels_cannot_answer_as_one(bundle: Bundle, tmp_path: Path) -> None:
+    other = export_bundle(tiny_network(classes=3), tmp_path / "three", torchscript=False)
+    with pytest.raises(BadSetting, match="ensemble both: its models must have the same labels"):
+        Ensemble.of_several("both", [model(bundle, FakeEngine()), model(other, FakeEngine())], (1, 1))

@@ -1,0 +1,114 @@
+"""Reload and rollback: what serves, what is kept, and what a broken bundle leaves as it was."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from export.publish import export_bundle
+from server.bundle import Bundle
+from server.engines import Engine
+from server.errors import BadBundle, BadRequest
+from server.models import Model
+from server.registry import Registry, Slot
+from server.settings import EnsembleSetting
+from server.tokenizer import Tokenizer
+from tests.conftest import tiny_network
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def models(bundle: Bundle, onnx: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[Model]:
+    """Two models with the same labels and one with others."""
+    folder = tmp_path_factory.mktemp("versions")
+    bundles = [bundle, *(export_bundle(tiny_network(seed=seed, classes=classes), folder / f"v{seed}", torchscript=False) for seed, classes in ((1, 2), (2, 3)))]
+    return [Model(each, onnx, Tokenizer.of(each)) for each in bundles]
+
+
+class Shelf:
+    """What a reload finds: the next model, or an error."""
+
+    def __init__(self, *found: Model | Exception) -> None:
+        self.found = list(found)
+        self.open = threading.Event()
+        self.open.set()
+
+    def __call__(self, path: Path) -> Model:
+        self.open.wait()
+        found = self.found.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def registry(shelf: Shelf, *models: Model, ensembles: tuple[EnsembleSetting, ...] = ()) -> Registry:
+    return Registry({name: Slot(Path(name), model) for name, model in zip("ab", models, strict=False)}, ensembles, shelf)
+
+
+def versions(*models: Model) -> list[str]:
+    return [model.bundle.version for model in models]
+
+
+async def test_a_new_bundle_takes_over_and_the_old_one_comes_back_on_request(models: list[Model]) -> None:
+    first, second, _ = models
+    served = registry(Shelf(second), first)
+    (change,) = await served.reload()
+    assert (change.version, change.before, change.error) == (*versions(second, first), None)
+    assert served.current("a").version == second.bundle.version
+    (change,) = await served.rollback("a")
+    assert (change.version, change.error) == (first.bundle.version, None)
+    (change,) = await served.rollback("a")
+    assert served.current("a").version == second.bundle.version
+
+
+async def test_the_old_model_serves_while_the_new_one_is_loaded(models: list[Model]) -> None:
+    first, second, _ = models
+    shelf = Shelf(second)
+    shelf.open.clear()
+    served = registry(shelf, first)
+    reload = asyncio.create_task(served.reload())
+    await asyncio.sleep(0)
+    assert served.current("a").version == first.bundle.version
+    shelf.open.set()
+    await reload
+    assert served.current("a").version == second.bundle.version
+
+
+async def test_a_broken_bundle_leaves_the_old_one_serving_and_says_why(models: list[Model]) -> None:
+    served = registry(Shelf(BadBundle("model.onnx was altered")), models[0])
+    (change,) = await served.reload()
+    assert (change.version, change.error) == (models[0].bundle.version, "model.onnx was altered")
+    assert served.current("a").version == models[0].bundle.version
+    (change,) = await served.rollback()
+    assert "nothing to go back to" in str(change.error)
+
+
+async def test_one_of_several_is_reloaded_and_ensembles_follow(models: list[Model]) -> None:
+    first, second, _ = models
+    served = registry(Shelf(second), first, first, ensembles=(EnsembleSetting("both", ("a", "b"), (1.0, 1.0)),))
+    assert served.names == ("a", "b", "both")
+    before = served.current("both").version
+    await served.reload("b")
+    assert [served.current(name).version for name in ("a", "b")] == versions(first, second)
+    assert served.current("both").version != before
+    with pytest.raises(BadRequest, match="'both' is not served; these are: a, b"):
+        await served.reload("both")
+
+
+async def test_a_model_that_an_ensemble_cannot_take_is_refused_and_nothing_changes(models: list[Model]) -> None:
+    first, _, three = models
+    served = registry(Shelf(three, three), first, first, ensembles=(EnsembleSetting("both", ("a", "b"), (1.0, 1.0)),))
+    before = {name: served.current(name).version for name in served.names}
+    changes = await served.reload()
+    assert all("must have the same labels" in str(change.error) for change in changes)
+    assert {name: served.current(name).version for name in served.names} == before
+    assert "nothing to go back to" in str((await served.rollback("a"))[0].error)
+
+
+async def test_the_same_bundle_again_changes_nothing(models: list[Model]) -> None:
+    served = registry(Shelf(models[0]), models[0])
+    (change,) = await served.reload()
+    assert (change.version, change.before, change.error) == (*versions(models[0], models[0]), None)
+    assert served.slots["a"].previous is None
