@@ -17,13 +17,14 @@ from starlette.routing import BaseRoute, Mount
 
 from server.auth import check_admin, check_basic, check_health
 from server.batcher import Batcher, WaitingRow
+from server.bodies import Json
 from server.buckets import Buckets
 from server.errors import PrelabelError
 from server.journal import Journal, name_of
 from server.models import Model, load_model
 from server.predictor import Predictor
 from server.registry import Registry, Slot
-from server.routes import Backend, Door, Json, admin_routes
+from server.routes import Backend, Door, admin_routes
 from server.settings import Settings, is_free
 
 log = logging.getLogger(__name__)
