@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 Check = Callable[[Mapping[str, str]], None]
 """A request's headers → nothing. Raises Unauthorized."""
 
+NO_TRAINING = "Training is not available on this server; train with `prelabel train` and serve the new bundle."
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -97,7 +99,8 @@ class Backend:
     async def webhook(self, request: Request) -> Json:
         body = await read_object(request, self.door.max_body_bytes)
         if body.get("action") == "START_TRAINING":
-            return Json({"status": "Training is not available on this server; train with `prelabel train` and serve the new bundle.", "job": "none"})
+            log.warning("Start Training was asked for: %s", NO_TRAINING)
+            return Json({"status": NO_TRAINING, "job": "none"})
         return Json({"status": "ignored"})
 
     def _up(self) -> dict[str, Any]:
