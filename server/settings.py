@@ -115,6 +115,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
             raise ValueError("basic_auth_user: set PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS both, or neither")
+        if ":" in self.basic_auth_user:
+            raise ValueError("basic_auth_user (PRELABEL_BASIC_AUTH_USER): it cannot hold a colon, which ends it in HTTP")
         names = list(self.bundles)
         for ensemble in self.ensemble:
             strange = [member for member in ensemble.members if member not in self.bundles]

@@ -82,6 +82,7 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
         ({"bundle": "a,b", "ensemble": "x=a,b;x=b,a"}, "the name x is taken"),
         ({"basic_auth_user": "me"}, "PRELABEL_BASIC_AUTH_PASS both"),
         ({"basic_auth_pass": "secret"}, "PRELABEL_BASIC_AUTH_PASS both"),
+        ({"basic_auth_user": "a:b", "basic_auth_pass": "secret"}, "cannot hold a colon"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options: dict[str, str], message: str) -> None:
