@@ -1,6 +1,7 @@
 """The command line: one thin function a command, its work imported when it is used."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +202,30 @@ def bundles(
     from server.catalogue import find_bundles, serving, show
 
     show(find_bundles(folder), serving(backend) if backend else None, Console())
+
+
+@app.command()
+def connect(
+    label_studio: Annotated[str, typer.Option(help="Address of Label Studio; its token comes from LABEL_STUDIO_API_KEY.")],
+    project: Annotated[int, typer.Option(help="Number of the project.")],
+    backend: Annotated[str, typer.Option(help="Address of this server, as Label Studio reaches it.")],
+    basic_auth: Annotated[
+        str | None, typer.Option(metavar="USER:PASSWORD", help="The server's user and password.", show_default="PRELABEL_BASIC_AUTH_USER and _PASS")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look, change nothing.")] = False,
+    disconnect: Annotated[bool, typer.Option("--disconnect", help="Take back what connect made; predictions stay.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Remove the project's other ML backends and their webhooks.")] = False,
+) -> None:
+    """Connect the server to a project of Label Studio, and prove that predictions and scores arrive."""
+    from server.connect import checklist, connecting, disconnecting
+    from server.connect.options import read_wish, token
+    from server.label_studio.client import Api
+
+    wish = read_wish(label_studio, project, backend, basic_auth, os.environ, check=check, disconnect=disconnect, replace=replace)
+    run = disconnecting.disconnect if disconnect else connecting.connect
+    stdout = Console()
+    if not run(wish, Api(wish.label_studio, token(os.environ)), lambda line: checklist.show(line, stdout)):
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "fairness", "arrays", "figures"},
     {"buckets", "scores"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
-    {"labelled"},
+    {"labelled", "connect"},
     {"tokenizer", "batcher", "engines"},
     {"models", "classifier", "catalogue"},
     {"registry", "predictor"},
