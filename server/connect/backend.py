@@ -9,6 +9,8 @@ from server.connect.options import BasicAuth
 SECONDS = 5.0
 """For one answer."""
 
+CHECK_URL = "Check --backend: host, port, and where the server has several bundles the bundle's name as its path."
+
 
 class BackendFails(Exception):
     """What is wrong with the backend, and what to do."""
@@ -39,11 +41,10 @@ class Backend:
         """The model version with which it serves a project. Raises BackendFails."""
         health = self._ask("GET", "health")
         if not _is_up(health):
-            raise BackendFails(
-                f"{self.url} answers, but not as an ML backend: GET /health: {_in_short(health)}.",
-                "Check the address: host, port, and the path in front of a bundle's name.",
-            )
+            raise BackendFails(f"{self.url} answers, but not as an ML backend: GET /health: {_in_short(health)}.", CHECK_URL)
         answer = self._ask("POST", "setup", {"project": f"{project}.0", "schema": config, "extra_params": extra_params})
+        if answer.status_code in (404, 405):
+            raise BackendFails(f"{self.url} answers, but not as an ML backend: POST /setup: {_in_short(answer)}.", CHECK_URL)
         if answer.status_code == 401:
             raise BackendFails(*self._unauthorized())
         detail = _object(answer).get("detail")

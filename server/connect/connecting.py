@@ -199,6 +199,9 @@ class Connecting(Visit):
         if not self.project["task_number"]:
             yield aside("No test prediction: the project has no tasks yet.")
             return
+        if self.found()["state"] != "CO":
+            yield aside("No test prediction: Label Studio is not connected to the backend.")
+            return
         try:
             answer = self.api.call("POST", f"ml/{self.found()['id']}/predict/test", params={"random": "true"}, timeout=TEST_SECONDS, retries=0)
         except PrelabelError as error:

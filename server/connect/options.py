@@ -48,6 +48,8 @@ def read_wish(
 
 def web_address(option: str, url: str) -> str:
     """The URL without a slash at its end. Raises BadSetting."""
+    if "@" in url:
+        raise BadSetting(f"{option}: no user and password in the address, for it is shown and stored; give them with --basic-auth.")
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -55,8 +57,6 @@ def web_address(option: str, url: str) -> str:
         usable = False
     if not usable:
         raise BadSetting(f"{option}: expected an address such as http://192.0.2.7:9090, found {url!r}.")
-    if parts.username or parts.password:
-        raise BadSetting(f"{option}: no user and password in the address, for it is shown and stored; give them with --basic-auth.")
     if parts.query or parts.fragment:
         raise BadSetting(f"{option}: the address must end before its ? or #.")
     return url.rstrip("/")

@@ -7,7 +7,7 @@ from server.connect import rules
 from server.connect.checklist import Line, aside, fails, holds
 from server.connect.options import Wish
 from server.connect.rules import Row
-from server.errors import PrelabelError
+from server.errors import LabelStudioRefused, PrelabelError
 from server.label_studio.client import Api, Method
 
 Step = Callable[[], Iterator[Line]]
@@ -52,8 +52,8 @@ class Visit:
 
     def label_studio(self) -> Iterator[Line]:
         """Does it answer, and take the token?"""
-        who = self.look("current-user/whoami")
-        version = self.look("version")
+        version = self._look_unless_missing("version")
+        who = self._look_unless_missing("current-user/whoami")
         if not (isinstance(who, dict) and "email" in who and isinstance(version, dict) and "release" in version):
             yield fails(
                 f"{self.api.url} answers, but not as Label Studio.", "Correct --label-studio: the address that the browser shows, up to its first path."
@@ -62,14 +62,11 @@ class Visit:
         yield holds(f"Label Studio {version['release']} at {self.api.url} takes the token of {who['email']}.")
 
     def the_project(self) -> Iterator[Line]:
-        try:
-            self.reload()
-        except PrelabelError as error:
-            if getattr(error, "http_status", 0) != 404:
-                raise
+        if self._look_unless_missing(f"projects/{self.wish.project}") is None:
             remedy = "Take the number from the address that the browser shows in the project: …/projects/NUMBER/data."
             yield fails(f"There is no project {self.wish.project} that this token may see.", remedy)
             return
+        self.reload()
         yield holds(f"Project {self.wish.project}, “{self.project['title']}”: {self.project['task_number'] or 0:,} tasks.")
 
     def reload(self) -> None:
@@ -88,6 +85,15 @@ class Visit:
 
     def look(self, path: str, **params: Any) -> Any:
         return self.api.call("GET", path, params=params, retries=LOOK_RETRIES)
+
+    def _look_unless_missing(self, path: str) -> Any:
+        """None for what is not there."""
+        try:
+            return self.look(path)
+        except LabelStudioRefused as error:
+            if error.http_status != 404:
+                raise
+            return None
 
     def change(self, method: Method, path: str, body: Any = None, **params: Any) -> Any:
         if self.wish.check:
