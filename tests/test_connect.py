@@ -16,8 +16,8 @@ from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable
 from tests.conftest import ROOT
 
 BACKEND = "http://192.0.2.7:9090/imdb"
-AUTH = BasicAuth("label-studio", "s3cret:ü")
-HEADER = "Basic bGFiZWwtc3R1ZGlvOnMzY3JldDrDvA=="
+AUTH = BasicAuth("label-studio", "s3cret:u")
+HEADER = "Basic bGFiZWwtc3R1ZGlvOnMzY3JldDp1"
 
 
 def ml_backend(**fields: Any) -> rules.Row:
@@ -102,6 +102,7 @@ def test_origins_know_the_usual_ports() -> None:
         ("POST /api/ml: 403: URL resolves to a reserved network address (block: 127.0.0.0/8)", 403, "USE_DEFAULT_BANNED_SUBNETS=False"),
         ("POST /api/ml: 400: … Additional info: URL resolves to a reserved network address (block: 10.0.0.0/8)", 400, "USE_DEFAULT_BANNED_SUBNETS=False"),
         ("GET /api/version: 401: Invalid token.", 401, "LABEL_STUDIO_API_KEY"),
+        ("PATCH /api/ml/3: 400: … 401 Client Error: Unauthorized for url: http://x/setup", 400, "--basic-auth"),
         ("PATCH /api/projects/7: 403: no", 403, "must be allowed"),
         ("POST /api/ml: 500: Can't resolve hostname prelabel", 500, "--host 0.0.0.0"),
         ("POST /api/ml: 400: Can't connect to ML backend, health check failed.", 400, "--host 0.0.0.0"),
@@ -174,7 +175,14 @@ def test_the_backends_user_and_password() -> None:
     assert basic_auth(None, both) == BasicAuth("u", "p")
     assert basic_auth("a:b:c", both) == BasicAuth("a", "b:c")
     assert "s3cret" not in repr(Wish("http://x", 1, "http://y", AUTH))
-    for option, environ in (("u", {}), (":p", {}), ("u:", {}), (None, {"PRELABEL_BASIC_AUTH_USER": "u"})):
+    for option, environ in (
+        ("u", {}),
+        (":p", {}),
+        ("u:", {}),
+        (None, {"PRELABEL_BASIC_AUTH_USER": "u"}),
+        ("u:ü", {}),
+        (None, both | {"PRELABEL_BASIC_AUTH_USER": "a:b"}),
+    ):
         with pytest.raises(BadSetting):
             basic_auth(option, environ)
 

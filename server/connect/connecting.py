@@ -86,22 +86,30 @@ class Connecting(Visit):
             yield holds(f"ML backend {self.row['id']}: Label Studio refused its address and kept it all the same.")
             return
         self.reload()
-        yield holds(f"ML backend {self.found()['id']}: added.")
+        if self.row is None:
+            yield fails(
+                "Label Studio answered and added nothing.",
+                "Where its address leads on to another, as from http to https, a change is lost: give --label-studio that other address.",
+            )
+        else:
+            yield holds(f"ML backend {self.row['id']}: added.")
 
     def _update(self, row: Row, others: list[Row]) -> Iterator[Line]:
         changes = rules.row_changes(row, self.version, self.wish.auth)
+        if self.wish.check:
+            wrong = f"ML backend {row['id']} is not as it should be: {_listed(changes)}."
+            yield fails(wrong, CHANGE_IT) if changes else holds(f"ML backend {row['id']} has the model version as its title.")
+            return
+        if note.read(row["description"]) is None and (changes or rules.live_changes(self.project, self.version)):
+            earlier = {name: value for name, value in row.items() if name in note.FIELDS and name in changes}
+            changes["description"] = note.write(note.before_of(self.project, others, earlier), row["description"])
         # a backend that is not connected is saved again as it is, for then Label Studio tells its reason
-        if not changes and (row["state"] == "CO" or self.wish.check):
-            yield holds(f"ML backend {row['id']} has the model version as its title.")
-        elif self.wish.check:
-            yield fails(f"ML backend {row['id']} is not as it should be: {_listed(changes)}.", CHANGE_IT)
-        else:
-            if note.read(row["description"]) is None:
-                earlier = {name: value for name, value in row.items() if name in note.FIELDS and name in changes}
-                changes["description"] = note.write(note.before_of(self.project, others, earlier), row["description"])
+        if changes or row["state"] != "CO":
             self.patch_row(row, changes)
             self.reload()
             yield holds(f"ML backend {row['id']}: updated ({_listed(changes) or 'saved again'}).")
+        else:
+            yield holds(f"ML backend {row['id']} has the model version as its title.")
 
     def the_only_one(self) -> Iterator[Line]:
         """Label Studio only ever uses a project's first ML backend."""

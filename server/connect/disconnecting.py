@@ -54,12 +54,12 @@ class Disconnecting(Visit):
             return
         try:
             self.change("PATCH", path, changes)
+            yield holds("The project's settings are as before.")
         except LabelStudioRefused as error:
             if error.http_status != 400 or not changes.get("model_version"):
                 raise
             self.change("PATCH", path, changes | {"model_version": ""})
-            yield aside(f"The project's model version was {before.model_version!r} before; Label Studio does not know it any more, so there is none now.")
-        yield holds("The project's settings are as before.")
+            yield aside(f"The project has no model version now: Label Studio does not know {changes['model_version']!r} any more, which it was before.")
 
     def _remove_webhooks(self) -> Generator[Line, None, bool]:
         """Those that Label Studio made; were there any?"""

@@ -76,11 +76,13 @@ def token(environ: Mapping[str, str]) -> str:
 def basic_auth(option: str | None, environ: Mapping[str, str]) -> BasicAuth | None:
     """The backend's user and password from `USER:PASSWORD`, else from the environment. Raises BadSetting."""
     if option is not None:
-        user, colon, password = option.partition(":")
-        if not (user and colon and password):
+        user, _, password = option.partition(":")
+        if not (user and password):
             raise BadSetting("--basic-auth: expected USER:PASSWORD.")
-        return BasicAuth(user, password)
-    user, password = environ.get(USER_VARIABLE, ""), environ.get(PASSWORD_VARIABLE, "")
-    if bool(user) != bool(password):
-        raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE} go together; only one of them is set.")
+    else:
+        user, password = environ.get(USER_VARIABLE, ""), environ.get(PASSWORD_VARIABLE, "")
+        if bool(user) != bool(password):
+            raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE} go together; only one of them is set.")
+    if ":" in user or not (user + password).isascii():
+        raise BadSetting("The backend's user and password: Label Studio can only send ASCII characters, and no colon in the user.")
     return BasicAuth(user, password) if user else None

@@ -137,7 +137,7 @@ def remedy(error: PrelabelError) -> str:
         return ANOTHER_KEY
     if "Can't resolve hostname" in words or "health check failed" in words:
         return REACH
-    if "authentication parameters" in words:
+    if "authentication parameters" in words or "401 Client Error" in words:
         return "Give the backend's user and password: --basic-auth USER:PASSWORD."
     if status == 403:
         return "The token's user must be allowed to change this project."

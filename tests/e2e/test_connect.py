@@ -192,6 +192,26 @@ def test_disconnect_hands_back_an_ml_backend_that_was_there(studio: httpx.Client
     assert hooks == before[1]
 
 
+def test_disconnect_after_replacing_an_ml_backend_of_another_kind(studio: httpx.Client, backend: httpx.Client, second: httpx.Client, project: int) -> None:
+    """The model version from before was the title of what is gone, so there is none."""
+    ok(studio.post("/api/ml", json={"url": url_of(backend), "project": project}))
+    assert connect(studio, project, second, "--replace")[0] == 0
+    status, lines = connect(studio, project, second, "--disconnect")
+    assert (status, "✗" in lines, "'default'" in lines) == (0, False, True), lines
+    assert state_of(studio, project) == ([], [], {"show_collab_predictions": True, "model_version": ""})
+
+
+def test_disconnect_restores_settings_of_an_ml_backend_that_was_right(studio: httpx.Client, backend: httpx.Client, project: int) -> None:
+    """Only the project's settings were changed; the note of them is kept all the same."""
+    ok(studio.patch(f"/api/projects/{project}", json={"show_collab_predictions": False}))
+    ok(studio.post("/api/ml", json={"url": url_of(backend), "project": project, "title": version_of(backend)}))
+    before = everything_in(studio, project)
+    assert connect(studio, project, backend)[0] == 0
+    assert state_of(studio, project)[2] == {"show_collab_predictions": True, "model_version": version_of(backend)}
+    assert connect(studio, project, backend, "--disconnect")[0] == 0
+    assert everything_in(studio, project) == before
+
+
 def test_disconnect_leaves_what_was_chosen_since(studio: httpx.Client, backend: httpx.Client, project: int) -> None:
     ok(studio.post("/api/predictions", json={"task": tasks(studio, project)[0]["id"], "model_version": "chosen", "result": []}))
     assert connect(studio, project, backend)[0] == 0
