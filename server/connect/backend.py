@@ -40,6 +40,8 @@ class Backend:
     def set_up(self, project: int, config: str, extra_params: Any) -> str:
         """The model version with which it serves a project. Raises BackendFails."""
         health = self._ask("GET", "health")
+        if health.status_code == 401:
+            raise BackendFails(*self._unauthorized())
         if not _is_up(health):
             raise BackendFails(f"{self.url} answers, but not as an ML backend: GET /health: {_in_short(health)}.", CHECK_URL)
         answer = self._ask("POST", "setup", {"project": f"{project}.0", "schema": config, "extra_params": extra_params})

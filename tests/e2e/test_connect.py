@@ -255,6 +255,53 @@ def test_a_backend_that_is_down(studio: httpx.Client, bundle: Path, project: int
     assert (status, state_of(studio, project)[:2]) == (0, ([], [])), lines
 
 
+def test_a_backend_with_a_password(studio: httpx.Client, bundle: Path, project: int, tmp_path: Path) -> None:
+    """Label Studio is given it, and the webhook a header with it, for Label Studio sends webhooks without. It is shown nowhere."""
+    settings = {"PRELABEL_BASIC_AUTH_USER": "label-studio", "PRELABEL_BASIC_AUTH_PASS": "s3cret:s3cret"}
+    right = ("--basic-auth", "label-studio:s3cret:s3cret")
+    with serving(bundle, tmp_path / "server.log", settings=settings) as closed:
+        status, lines = connect(studio, project, closed)
+        assert (status, "✗ The backend asks for a user and a password." in lines) == (1, True), lines
+        status, lines = connect(studio, project, closed, "--basic-auth", "label-studio:wrong")
+        assert (status, "✗ The backend does not take this user and password." in lines) == (1, True), lines
+        assert state_of(studio, project)[:2] == ([], [])
+
+        status, lines = connect(studio, project, closed, *right)
+        assert (status, "✓ Test prediction" in lines, "s3cret" in lines) == (0, True, False), lines
+        connected = everything_in(studio, project)
+        [row], [hook], _ = state_of(studio, project)
+        header = httpx.BasicAuth("label-studio", "s3cret:s3cret")._auth_header
+        assert (row["state"], row["auth_method"], hook["headers"]) == ("CO", "BASIC_AUTH", {"Authorization": header})
+        assert "s3cret" not in row["description"]
+        assert connect(studio, project, closed, *right)[0] == 0
+        assert everything_in(studio, project) == connected
+
+        # what a change of the password leaves behind
+        fields = {"url": row["url"], "project": project, "title": row["title"]}
+        changed = {"basic_auth_user": "label-studio", "basic_auth_pass": "s3cret:s3cret", "auth_method": "NONE"}
+        ok(studio.patch(f"/api/ml/{row['id']}", json=fields | changed))
+        ok(studio.patch(f"/api/webhooks/{hook['id']}/", json={"headers": {}}))
+        status, lines = connect(studio, project, closed, "--check", *right)
+        assert (status, "Authorization header" in lines, "basic_auth_user" in lines) == (1, True, True), lines
+        assert connect(studio, project, closed, *right)[0] == 0
+        [row], [hook], _ = state_of(studio, project)
+        assert (row["auth_method"], hook["headers"]) == ("BASIC_AUTH", {"Authorization": header})
+
+        assert connect(studio, project, closed, "--disconnect")[0] == 0
+        assert state_of(studio, project)[:2] == ([], [])
+
+
+def test_a_backend_behind_a_path(studio: httpx.Client, bundle: Path, project: int, tmp_path: Path) -> None:
+    """One of several models of a server: its path stays in the webhook's address, and the server's other addresses stay apart."""
+    with serving(bundle, tmp_path / "server.log", settings={"PRELABEL_PATH_PREFIX": "/ml"}) as server:
+        status, lines = connect(studio, project, f"{url_of(server)}/ml/")
+        assert status == 0, lines
+        [row], [hook], _ = state_of(studio, project)
+        assert (row["url"], hook["url"]) == (f"{url_of(server)}/ml", f"{url_of(server)}/ml/webhook")
+        status, lines = connect(studio, project, f"{url_of(server)}/nowhere")
+        assert (status, "answers, but not as an ML backend" in lines) == (1, True), lines
+
+
 def test_a_host_name_without_a_dot_gets_no_webhook(studio: httpx.Client, backend: httpx.Client, project: int) -> None:
     """As in a network of containers: Label Studio connects and makes no webhook, without a word."""
     name = socket.gethostname()
