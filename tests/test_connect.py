@@ -217,3 +217,7 @@ def test_refusals_before_anything_is_sent(environ: dict[str, str], options: list
     assert done.stderr.startswith("Error: ")
     assert named in done.stderr
     assert "s3cret" not in done.stderr
+
+
+def test_a_projects_name_is_the_one_that_label_studio_gives_its_backends() -> None:
+    assert rules.name_of({"id": 7, "created_at": "2026-01-02T03:04:05.678901Z"}) == "7.1767323045"

@@ -37,14 +37,14 @@ class Backend:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def set_up(self, project: int, config: str, extra_params: Any) -> str:
-        """The model version with which it serves a project. Raises BackendFails."""
+    def set_up(self, project: str, config: str, extra_params: Any) -> str:
+        """The model version with which it serves a project, by Label Studio's own name for it. Raises BackendFails."""
         health = self._ask("GET", "health")
         if health.status_code == 401:
             raise BackendFails(*self._unauthorized())
         if not _is_up(health):
             raise BackendFails(f"{self.url} answers, but not as an ML backend: GET /health: {_in_short(health)}.", CHECK_URL)
-        answer = self._ask("POST", "setup", {"project": f"{project}.0", "schema": config, "extra_params": extra_params})
+        answer = self._ask("POST", "setup", {"project": project, "schema": config, "extra_params": extra_params})
         if answer.status_code in (404, 405):
             raise BackendFails(f"{self.url} answers, but not as an ML backend: POST /setup: {_in_short(answer)}.", CHECK_URL)
         if answer.status_code == 401:

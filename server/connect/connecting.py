@@ -49,7 +49,7 @@ class Connecting(Visit):
         """Is it up, as seen from here, and what does it say of the labeling config?"""
         with Backend(self.wish.backend, self.wish.auth) as backend:
             try:
-                self.version = backend.set_up(self.wish.project, self.project["label_config"], self.row and self.row["extra_params"])
+                self.version = backend.set_up(rules.name_of(self.project), self.project["label_config"], self.row and self.row["extra_params"])
             except BackendFails as failure:
                 yield fails(str(failure), failure.remedy)
                 return

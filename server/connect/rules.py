@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,11 @@ REACH = (
     " the backend has from there, and start the backend with --host 0.0.0.0."
 )
 ANOTHER_KEY = "Take a token from Label Studio (Account & Settings → Personal Access Token or Legacy Token) and put it in LABEL_STUDIO_API_KEY."
+
+
+def name_of(project: Row) -> str:
+    """A project's name to its ML backends: `<id>.<unix time of creation>`."""
+    return f"{project['id']}.{int(datetime.fromisoformat(project['created_at']).timestamp())}"
 
 
 def same_url(one: str, other: str) -> bool:
