@@ -149,6 +149,46 @@ def evaluate(
 
 
 @app.command()
+def annotate(
+    label_studio: Annotated[str, typer.Option("--label-studio", metavar="URL", help="Label Studio's URL; its API token is read from LABEL_STUDIO_API_KEY.")],
+    project: Annotated[int, typer.Option(help="The project's number.")],
+    view: Annotated[int | None, typer.Option(help="Only the tasks of this tab: the number behind tab= in its address.", show_default=False)] = None,
+    only_unlabeled: Annotated[bool, typer.Option("--only-unlabeled", help="Only tasks without an annotation.")] = False,
+    backend: Annotated[str | None, typer.Option(metavar="URL", help="Ask this ML backend instead of a bundle.", show_default=False)] = None,
+    basic_auth: Annotated[
+        str | None,
+        typer.Option(metavar="USER:PASSWORD", help="Of the ML backend, else PRELABEL_BASIC_AUTH_USER and _PASS.", show_default=False),
+    ] = None,
+    bundle: BundleOption = None,
+    engine: EngineOption = None,
+    device: DeviceOption = None,
+    label_map: MapOption = None,
+    score: ScoreOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Predictions stored with one request.")] = 10_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict, but store nothing.")] = False,
+) -> None:
+    """Store predictions for the tasks of a Label Studio project that lack them. Run it again to go on after a stop."""
+    from server.annotate import Options, Run, api_of
+    from server.annotate_report import progress_bar, show, status, stop_on_ctrl_c
+    from server.settings import load_settings
+    from server.sources import open_backend, open_bundle, user_and_password
+
+    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score)
+    options = Options(project, view, only_unlabeled, batch, dry_run)
+    with stop_on_ctrl_c(console) as stop:
+        opened = open_backend(backend, user_and_password(basic_auth), settings.score if score else None, stop.wait) if backend else open_bundle(settings)
+        with opened as open_source:
+            run = Run(api_of(label_studio), options, open_source)
+            try:
+                with progress_bar(console) as on_progress:
+                    run.go(stop=stop.is_set, wait=stop.wait, on_progress=on_progress)
+            finally:
+                if run.outcome is not None:
+                    show(run.outcome, options, Console())
+    raise typer.Exit(status(run.outcome))
+
+
+@app.command()
 def serve(
     bundle: BundleOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,

@@ -6,6 +6,7 @@
     ├── BadInput                  a file that is not what it claims to be (command line only)
     ├── LabelStudioUnreachable    no answer from Label Studio (command line only)
     ├── LabelStudioRefused        Label Studio answered with an error (command line only)
+    ├── BackendFailed             an ML backend gave no usable answer (command line only)
     ├── BadRequest                400  the body is not what the protocol says
     │   └── RequestTooLarge       413  more bytes or tasks than the settings allow
     ├── BadLabelConfig            422  a labeling config that this model cannot answer
@@ -49,6 +50,10 @@ class LabelStudioRefused(PrelabelError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class BackendFailed(PrelabelError):
+    pass
 
 
 class BadRequest(PrelabelError):

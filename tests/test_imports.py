@@ -8,14 +8,15 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "buckets", "arrays", "scores", "figures"},
+    {"errors", "buckets", "arrays", "scores", "figures", "halving"},
     {"settings", "bundle", "label_studio", "records"},
     {"labelled"},
     {"tokenizer", "batcher", "engines"},
     {"predictor", "classifier"},
     {"bulk", "evaluation"},
-    {"plots", "routes"},
-    {"report"},
+    {"sources"},
+    {"annotate", "plots", "routes"},
+    {"annotate_report", "report"},
     {"app"},
 ]
 
