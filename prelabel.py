@@ -175,10 +175,11 @@ def annotate(
 
     settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score)
     options = Options(project, view, only_unlabeled, batch, dry_run)
+    api = api_of(label_studio)
     with stop_on_ctrl_c(console) as stop:
         opened = open_backend(backend, user_and_password(basic_auth), settings.score if score else None, stop.wait) if backend else open_bundle(settings)
         with opened as open_source:
-            run = Run(api_of(label_studio), options, open_source)
+            run = Run(api, options, open_source)
             try:
                 with progress_bar(console) as on_progress:
                     run.go(stop=stop.is_set, wait=stop.wait, on_progress=on_progress)

@@ -52,7 +52,7 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a run did so far. `total`: the tasks it was to look at; `failed`: task id → reason; `seconds` by stage, pulling beside predicting."""
+    """What a run did so far. `total`: the tasks it was to look at; `found`: those that lack the version, at most, until all are listed; `failed`: task id → reason; `seconds` by stage, pulling beside predicting."""
 
     version: str
     total: int | None
@@ -124,6 +124,7 @@ class Run:
     ) -> None:
         pages = tasks.pages()
         held: list[Item] = []
+        listed = 0
         store = Store(self._post, tasks.among, wait)
 
         def pull() -> list[Task] | None:
@@ -137,6 +138,7 @@ class Run:
             while not outcome.stopped and (page := coming.result()) is not None:
                 coming = ahead.submit(pull)
                 outcome.found = tasks.found
+                listed += len(page)
                 held += _predict(source, page, outcome)
                 on_progress(outcome)
                 outcome.stopped = stop()
@@ -146,6 +148,7 @@ class Run:
                     on_progress(outcome)
                     outcome.stopped = stop()
         if not outcome.stopped:
+            outcome.found = listed
             self._push(held, store, outcome)
             on_progress(outcome)
 

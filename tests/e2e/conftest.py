@@ -38,23 +38,34 @@ def bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def studio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `studio` keeps its data."""
+    return tmp_path_factory.mktemp("label-studio")
+
+
+@pytest.fixture(scope="session")
+def studio(studio_folder: Path) -> Iterator[httpx.Client]:
     """A client of Label Studio's API, logged in as its only user."""
+    # without it Label Studio refuses a backend on 127.0.0.1
+    with label_studio(studio_folder, secrets.token_hex(20), {"LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False"}) as client:
+        yield client
+
+
+@contextmanager
+def label_studio(folder: Path, token: str, settings: Mapping[str, str]) -> Iterator[httpx.Client]:
+    """Run Label Studio with its data in `folder`; a client of its API for its only user, whose token a new folder is given."""
     executable = os.environ.get("LABEL_STUDIO_BIN")
     if not executable:
         pytest.skip("LABEL_STUDIO_BIN is not set: it names Label Studio's executable (make e2e sets it)")
-    folder = tmp_path_factory.mktemp("label-studio")
-    port, token = free_port(), secrets.token_hex(20)
+    port = free_port()
     command = [
         str(ROOT / executable), "start", "--no-browser", "--init", "--data-dir", str(folder), "--internal-host", "127.0.0.1", "--port", str(port),
         "--username", "e2e@example.com", "--password", secrets.token_hex(20), "--user-token", token, "--enable-legacy-api-token",
     ]  # fmt: skip
-    settings = {
+    usual = {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
         "LABEL_STUDIO_DJANGO_DB": "sqlite",
         "LABEL_STUDIO_HOST": "",
-        # without it Label Studio refuses a backend on 127.0.0.1
-        "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False",
         "LABEL_STUDIO_COLLECT_ANALYTICS": "False",
         "LABEL_STUDIO_LATEST_VERSION_CHECK": "False",
         "LABEL_STUDIO_SENTRY_DSN": "",
@@ -65,7 +76,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     url = f"http://127.0.0.1:{port}"
     headers = {"Authorization": f"Token {token}"}
     with (
-        running(command, f"{url}/health/", folder / "server.log", settings),
+        running(command, f"{url}/health/", folder / "server.log", usual | dict(settings)),
         httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
     ):
         yield client
@@ -74,13 +85,17 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def backend(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of `prelabel serve`; its base URL is what Label Studio is given."""
+    with serving(bundle, tmp_path_factory.mktemp("backend") / "server.log") as client:
+        yield client
+
+
+@contextmanager
+def serving(bundle: Path, log: Path, *options: str) -> Iterator[httpx.Client]:
+    """Run `prelabel serve`; a client of it."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port)]
-    with (
-        running(command, f"{url}/health", tmp_path_factory.mktemp("backend") / "server.log", {}),
-        httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
-    ):
+    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port), *options]
+    with running(command, f"{url}/health", log, {}), httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         yield client
 
 
