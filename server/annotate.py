@@ -52,7 +52,11 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a run did so far. `total`: the tasks it was to look at; `found`: those that lack the version, at most, until all are listed; `failed`: task id → reason; `seconds` by stage, pulling beside predicting."""
+    """What a run did so far.
+
+    `total`: the tasks it was to look at, None where that was not counted; `found`: those without the version, until all are
+    listed at most so many; `failed`: task id → reason; `seconds` by stage, of which pulling runs beside predicting.
+    """
 
     version: str
     total: int | None

@@ -3,12 +3,17 @@
 Every outcome is read back through Label Studio's own API.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -135,6 +140,31 @@ def test_a_longer_version_does_not_hide_a_task(studio: httpx.Client, backend: ht
     assert figures(annotate(studio, project, "--bundle", bundle, "--score", "margin").stdout, "had this version", "predicted and stored") == [5, 3]
 
 
+def test_bad_tasks_are_named_and_cost_only_themselves(studio: httpx.Client) -> None:
+    """An ML backend that fails one task, gives one a choice that does not exist, and during whose work one is deleted."""
+    project = project_with(studio, list(WORDS))
+    ids = ids_by_text(studio, project)
+    failing, misfit, deleted = (ids[text] for text in WORDS[:3])
+
+    def answer(task: dict[str, Any]) -> dict[str, Any]:
+        if task["id"] == failing:
+            return {}
+        if task["id"] == deleted:
+            assert studio.delete(f"/api/tasks/{deleted}").is_success
+        choice = "Sideways" if task["id"] == misfit else "Positive"
+        return {"score": 0.75, "result": [{**ANNOTATION, "value": {"choices": [choice]}}]}
+
+    with answering(answer) as url:
+        done = annotate(studio, project, "--backend", url)
+
+    assert done.returncode == 1, done.stderr
+    assert figures(done.stdout, "predicted and stored", "failed") == [5, 3]
+    reasons = dict(zip(("no prediction for it", "left the prediction out", "no longer in the project"), (failing, misfit, deleted), strict=True))
+    for reason, task in reasons.items():
+        assert [line for line in done.stdout.splitlines() if str(task) in line and reason in line], done.stdout
+    assert sorted(prediction["task"] for prediction in stored(studio, project)) == sorted(set(ids.values()) - {failing, misfit, deleted})
+
+
 def test_a_labeling_config_that_does_not_fit_is_told_in_the_backends_words(studio: httpx.Client, backend: httpx.Client) -> None:
     project = project_with(studio, list(WORDS), TUTORIAL_CONFIG.replace("Positive", "Good").replace("Negative", "Bad"))
     refused = annotate(studio, project, "--backend", backend.base_url)
@@ -155,6 +185,32 @@ def test_what_is_missing_is_said(studio: httpx.Client, bundle: Path) -> None:
         check=False,
     )
     assert (untold.returncode, "LABEL_STUDIO_API_KEY is not set" in untold.stderr) == (1, True)
+
+
+@contextmanager
+def answering(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[str]:
+    """An ML backend that answers each task by `answer`; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            said = {"results": [answer(task) for task in body["tasks"]]} if self.path == "/predict" else {"model_version": "hand-made"}
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(said).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def command(studio: httpx.Client, project: int, *options: object) -> list[str]:
