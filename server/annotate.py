@@ -68,6 +68,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=lambda: {"pull": 0.0, "predict": 0.0, "push": 0.0})
     elapsed: float = 0.0
     stopped: bool = False
+    finished: bool = False
     shown_version: str = ""
     """The version whose scores Label Studio shows."""
 
@@ -95,6 +96,7 @@ class Run:
             if not self._options.dry_run and not outcome.shown_version and (outcome.stored or source.version in versions):
                 self._api.call("PATCH", f"projects/{self._options.project}", json={"model_version": source.version})
                 outcome.shown_version = source.version
+            outcome.finished = not outcome.stopped
         finally:
             outcome.elapsed = perf_counter() - begun
         return outcome
@@ -110,7 +112,7 @@ class Run:
 
     def _tasks(self, project: dict[str, Any], version: str) -> tuple[Lacking, list[str]]:
         options = self._options
-        versions = list(self._api.get(f"projects/{options.project}/model-versions/"))
+        versions = list(self._api.get(f"projects/{options.project}/model-versions/")) if project["total_predictions_number"] else []
         chosen = chosen_tasks(self._api.get, options.project, options.view, only_unlabeled=options.only_unlabeled)
         # without `review` such a project's ML backend is called for every page that is listed
         review = bool(project["evaluate_predictions_automatically"])

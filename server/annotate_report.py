@@ -68,17 +68,17 @@ def show(outcome: Outcome, options: Options, console: Console) -> None:
     table.add_row(
         "predicted, nothing stored (--dry-run)" if options.dry_run else "predicted and stored", f"{outcome.predicted if options.dry_run else outcome.stored:,}"
     )
-    table.add_row("of them without text: stored as an empty prediction", f"{outcome.without_text:,}")
+    table.add_row("of them without text (an empty prediction)", f"{outcome.without_text:,}")
     table.add_row("failed", f"{len(outcome.failed):,}")
-    if outcome.stopped:
+    if not outcome.finished:
         table.add_row("left to do", f"{max(0, outcome.found - done):,}")
     console.print(table)
     _show_failures(outcome, console)
     seconds = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in outcome.seconds.items())
     rate = f"{done / outcome.elapsed:,.0f} tasks a second" if outcome.elapsed else ""
     console.print(f"{outcome.elapsed:.2f} s, {rate} ({seconds}; pull runs beside predict).", highlight=False, soft_wrap=True)
-    if outcome.stopped:
-        console.print("Stopped. The same command goes on where it stopped.", soft_wrap=True)
+    if not outcome.finished:
+        console.print("Not finished. The same command goes on where this run stopped.", soft_wrap=True)
     console.print(_score_column(outcome), highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 tasks [{"id", "data"}] ─▶ source ─▶ predictions, one a task, in order, None where there is none
 """
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ BUSY = (429, 502, 503, 504)
 REFUSED = (400, 413, 500)
 """What may be due to one task in the list."""
 
-NO_ANSWER = "there is no prediction for it in the answer"
+NO_ANSWER = "there is no usable prediction for it in the answer"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def in_process(labeler: Labeler) -> Source:
             predictions = _predictions(labeler, [task["data"] for task in tasks])
         except Exception as error:  # engines raise many unrelated types
             raise BatchRefused(f"the model call failed ({type(error).__name__})") from error
-        return [prediction if math.isfinite(prediction["score"]) else None for prediction in predictions]
+        return [prediction if _usable(prediction["score"]) else None for prediction in predictions]
 
     return Source(labeler.version, predict, PAGE)
 
@@ -152,7 +153,8 @@ class Backend:
         where = f"{self.url}/{path}"
         for pause in (*PAUSES, None):
             try:
-                response = self.client.post(where, json=body)
+                # as ASCII, for a text may hold half a character, which UTF-8 cannot
+                response = self.client.post(where, content=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
             except httpx.TransportError as error:
                 seconds, problem = pause, f"no answer ({type(error).__name__}); check the URL and that the ML backend runs"
             else:
@@ -181,11 +183,16 @@ class Backend:
 def _prediction(answer: Any, version: str) -> Prediction | None:
     """What is stored of a backend's answer for one task: its only or first prediction."""
     first = answer[0] if isinstance(answer, list) and answer else answer
-    if not isinstance(first, dict) or not isinstance(first.get("result"), list):
+    if not isinstance(first, dict) or not isinstance(first.get("result"), list) or not _usable(first.get("score")):
         return None
     if first.get("model_version", version) != version:
         raise BackendFailed(f"The ML backend was set up as {version} and now answers as {first['model_version']}; run again.")
     return {"model_version": version, "score": first.get("score"), "result": first["result"]}
+
+
+def _usable(score: Any) -> bool:
+    """Label Studio fails the whole list for a score that is no number, and chokes on one that is not finite."""
+    return score is None or (isinstance(score, int | float) and math.isfinite(score))
 
 
 def _retry_after(response: httpx.Response, otherwise: float) -> float:

@@ -52,6 +52,7 @@ class Studio:
     tasks: set[int]
     invalid: set[int] = field(default_factory=set)
     strict: bool = False
+    poison: set[int] = field(default_factory=set)
     troubles: list[Exception] = field(default_factory=list)
     losing: list[Exception] = field(default_factory=list)
     stored: list[int] = field(default_factory=list)
@@ -65,6 +66,8 @@ class Studio:
         ids = [item["task"] for item in items]
         if not self.tasks.issuperset(ids):
             raise LabelStudioRefused("invalid task field", 400)
+        if self.poison.intersection(ids):
+            raise LabelStudioRefused("could not convert", 500)
         if self.strict and self.invalid.intersection(ids):
             raise LabelStudioRefused("Invalid value", 400)
         kept = [number for number in ids if number not in self.invalid]
@@ -101,6 +104,13 @@ def test_refused_predictions_are_found_and_the_rest_stored() -> None:
     studio = Studio(set(range(100)) - {7}, invalid={20, 21}, strict=True)
     assert studio.store(100) == {7: GONE, 20: "Invalid value", 21: "Invalid value"}
     assert sorted(studio.stored) == sorted(studio.tasks - {20, 21})
+
+
+def test_what_label_studio_chokes_on_is_found() -> None:
+    studio = Studio(set(range(100)), poison={42})
+    assert studio.store(100) == {42: "could not convert"}
+    assert sorted(studio.stored) == sorted(studio.tasks - {42})
+    assert set(studio.waited) == {1.0, 2.0}
 
 
 def test_predictions_that_are_left_out_without_a_word_are_found() -> None:
@@ -262,19 +272,28 @@ def test_a_backend_that_cannot_be_set_up(answer: httpx.Response, words: str) -> 
 
 def test_what_a_backends_answers_mean() -> None:
     region = {"from_name": "a", "to_name": "b", "type": "choices", "value": {"choices": ["c"]}}
-    results = [{"result": [region], "score": 0.5, "model_version": "v"}, {}, {"error": "no"}, [], [{"result": []}, {"result": [region]}], None]
+    results: list[Any] = [
+        {"result": [region], "score": 0.5, "model_version": "v"},
+        {},
+        {"error": "no"},
+        [],
+        [{"result": []}, {"result": [region]}],
+        None,
+        {"result": [], "score": "high"},
+    ]
 
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"model_version": "v"} if request.url.path == "/setup" else {"results": results})
 
     made = backend(handler, [])
     with made.client:
-        found, failed = made.source(1, "<View/>").answers([{"id": number, "data": {}} for number in range(6)])
-        results[0]["model_version"] = "w"  # type: ignore[index]
+        tasks = [{"id": number, "data": {"text": "half a character: \ud800"}} for number in range(7)]
+        found, failed = made.source(1, "<View/>").answers(tasks)
+        results[0]["model_version"] = "w"
         with pytest.raises(BackendFailed, match="as w"):
-            made.source(1, "<View/>").answers([{"id": number, "data": {}} for number in range(6)])
+            made.source(1, "<View/>").answers(tasks)
     assert found == {0: {"model_version": "v", "score": 0.5, "result": [region]}, 4: {"model_version": "v", "score": None, "result": []}}
-    assert set(failed) == {1, 2, 3, 5}
+    assert failed == dict.fromkeys((1, 2, 3, 5, 6), NO_ANSWER)
 
 
 def test_the_backends_user_and_password(monkeypatch: pytest.MonkeyPatch) -> None:

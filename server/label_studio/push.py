@@ -17,6 +17,9 @@ Item = dict[str, Any]
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a repeat."""
 
+REPEATS_OF_500 = 2
+"""Of an error inside Label Studio: a locked database has passed by then, one bad prediction has not."""
+
 LEFT_OUT = "Label Studio left the prediction out; its log says why (most likely the labeling config was changed meanwhile)"
 GONE = "the task is no longer in the project, or has this version meanwhile"
 
@@ -45,7 +48,7 @@ class Store:
                 if status == 400:
                     self._without_the_gone(items, failed, str(error))
                     return
-                if status == 413 or (status == 500 and pause is None):
+                if status == 413 or (status == 500 and pause not in PAUSES[:REPEATS_OF_500]):
                     raise BatchRefused(str(error)) from None
                 if pause is None or (status is not None and status < 500 and status not in (408, 429)):
                     raise

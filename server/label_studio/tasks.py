@@ -126,12 +126,13 @@ class Lacking:
             answer = self._ask(one.filters, after, page_size=size, **parameters)
             # a task with two predictions that the filter finds is listed twice
             tasks = {task["id"]: task for task in answer["tasks"]}
-            if tasks:
-                lacking = [task for task in tasks.values() if not (one.look and self._carries(task))]
-                yield answer["total"], [{name: task[name] for name in fields.split(",")} for task in lacking]
-                after = max(tasks)
+            if not tasks:
+                return
+            lacking = [task for task in tasks.values() if not (one.look and self._carries(task))]
+            yield answer["total"], [{name: task[name] for name in fields.split(",")} for task in lacking]
             if len(answer["tasks"]) == answer["total"]:
                 return
+            after = max(tasks)
 
     def _ask(self, filters: Sequence[Filter], after: int | None = None, **parameters: Any) -> Any:
         """A page of tasks. Addresses in storages stay as they are, as in what Label Studio sends to an ML backend."""
@@ -155,5 +156,5 @@ def chosen_tasks(get: Get, project: int, view: int | None, *, only_unlabeled: bo
             raise BadSetting(f"--view {view}: Label Studio has no such tab; its number stands behind tab= in the tab's address.") from None
         if tab["project"] != project:
             raise BadSetting(f"--view {view}: the tab belongs to project {tab['project']}, not to {project}; its number stands behind tab= in its address.")
-        filters = tab["data"].get("filters")
+        filters = (tab["data"] or {}).get("filters")
     return [(*one, UNLABELED) if only_unlabeled else one for one in tab_passes(filters)]

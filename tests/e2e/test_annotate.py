@@ -72,7 +72,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(studio: httpx.Client, backend: h
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "goes on where it stopped" in output
+    assert "goes on where this run stopped" in output
     [done, left] = figures(output, "predicted and stored", "left to do")
     assert len(stored(studio, project)) == done >= before
     assert (done < 2000, done + left) == (True, 2000)
@@ -159,7 +159,7 @@ def test_bad_tasks_are_named_and_cost_only_themselves(studio: httpx.Client) -> N
 
     assert done.returncode == 1, done.stderr
     assert figures(done.stdout, "predicted and stored", "failed") == [5, 3]
-    reasons = dict(zip(("no prediction for it", "left the prediction out", "no longer in the project"), (failing, misfit, deleted), strict=True))
+    reasons = dict(zip(("no usable prediction", "left the prediction out", "no longer in the project"), (failing, misfit, deleted), strict=True))
     for reason, task in reasons.items():
         assert [line for line in done.stdout.splitlines() if str(task) in line and reason in line], done.stdout
     assert sorted(prediction["task"] for prediction in stored(studio, project)) == sorted(set(ids.values()) - {failing, misfit, deleted})
