@@ -170,11 +170,12 @@ def annotate(
     """Store predictions for the tasks of a Label Studio project that lack them. Run it again to go on after a stop."""
     from server.annotate import Options, Run, api_of
     from server.annotate_report import progress_bar, show, status, stop_on_ctrl_c
+    from server.ml_backend import open_backend, user_and_password
     from server.settings import load_settings
-    from server.sources import open_backend, open_bundle, user_and_password
+    from server.sources import open_bundle
 
     settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score)
-    options = Options(project, view, only_unlabeled, batch, dry_run)
+    options = Options(project, batch, view, only_unlabeled, dry_run)
     api = api_of(label_studio)
     with stop_on_ctrl_c(console) as stop:
         opened = open_backend(backend, user_and_password(basic_auth), settings.score if score else None, stop.wait) if backend else open_bundle(settings)

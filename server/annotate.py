@@ -20,9 +20,6 @@ from server.label_studio.push import Item, Store
 from server.label_studio.tasks import NOT_FOUND, PAGE, Lacking, Task, chosen_tasks
 from server.sources import Source
 
-BATCH = 10_000
-"""Predictions in one request. Label Studio counts all of the project's tasks anew after each, so a few large ones are fastest."""
-
 PUSH_SECONDS = 900.0
 """How long a batch may take; Label Studio goes on storing what nobody waits for any more, so better wait."""
 
@@ -43,10 +40,12 @@ def api_of(url: str) -> Api:
 
 @dataclass(frozen=True)
 class Options:
+    """`batch`: predictions in one request. Label Studio counts all of the project's tasks anew after each, so a few large ones are fastest."""
+
     project: int
+    batch: int
     view: int | None = None
     only_unlabeled: bool = False
-    batch: int = BATCH
     dry_run: bool = False
 
 

@@ -12,7 +12,8 @@ from server.errors import BackendFailed, BadSetting, LabelStudioRefused, LabelSt
 from server.halving import REFUSALS, BatchRefused, halve
 from server.label_studio.push import GONE, LEFT_OUT, Item, Store
 from server.label_studio.tasks import Lacking, chosen_tasks, tab_passes, version_passes
-from server.sources import NO_ANSWER, Backend, Source, user_and_password
+from server.ml_backend import Backend, user_and_password
+from server.sources import NO_ANSWER, Source
 
 LETTERS = {"filter": "filter:tasks:data.review", "operator": "contains", "type": "String", "value": "film"}
 EMPTY = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}

@@ -15,6 +15,7 @@ LAYERS = [
     {"predictor", "classifier"},
     {"bulk", "evaluation"},
     {"sources"},
+    {"ml_backend"},
     {"annotate", "plots", "routes"},
     {"annotate_report", "report"},
     {"app"},
