@@ -101,6 +101,23 @@ def test_a_dry_run_stores_nothing_and_only_unlabeled_leaves_the_labeled(studio: 
     assert {prediction["task"] for prediction in stored(studio, project)} == set(ids.values()) - labeled
 
 
+def test_a_project_that_predicts_whatever_is_listed_is_left_in_peace(studio: httpx.Client, backend: httpx.Client, bundle: Path) -> None:
+    """Listing tasks makes Label Studio call its ML backend where the project says so, but not for us; and the version that it shows stays."""
+    project = project_with(studio, list(WORDS))
+    ok(studio.post("/api/ml", json={"url": str(backend.base_url), "project": project, "title": "live"}))
+    ok(studio.patch(f"/api/projects/{project}", json={"evaluate_predictions_automatically": True, "model_version": "live"}))
+
+    tried = annotate(studio, project, "--bundle", bundle, "--dry-run")
+    assert figures(tried.stdout, "nothing stored") == [8]
+    assert stored(studio, project) == []
+
+    done = annotate(studio, project, "--bundle", bundle)
+    assert figures(done.stdout, "predicted and stored") == [8]
+    assert len(stored(studio, project)) == 8
+    assert ok(studio.get(f"/api/projects/{project}"))["model_version"] == "live"
+    assert "shows the scores of live" in done.stdout
+
+
 @pytest.mark.parametrize(("conjunction", "expected"), [("and", {WORDS[0]}), ("or", {WORDS[0], WORDS[1], WORDS[3]})])
 def test_a_tab_chooses_the_tasks(studio: httpx.Client, backend: httpx.Client, bundle: Path, conjunction: str, expected: set[str]) -> None:
     """Through the ML backend this time. Its filters join with ours, whichever way they join with one another."""
