@@ -60,7 +60,7 @@ def main() -> None:
             studio.timeout = httpx.Timeout(3600)
             retrieved = retrieve(studio, backend, texts)
             rounds = [annotate(studio, token, asked.bundle, texts) for _ in range(asked.rounds)]
-    report(len(texts), retrieved, rounds, Console())
+    report(len(texts), retrieved, rounds, Console(width=110))
 
 
 def read_texts(path: Path, count: int) -> list[str]:
