@@ -39,7 +39,7 @@ def stop_on_ctrl_c(console: Console) -> Iterator[Event]:
 def progress_bar(console: Console) -> Iterator[Callable[[Outcome], None]]:
     """A bar over both halves of the work: predicting and storing."""
     columns = (TextColumn("{task.fields[predicted]} predicted, {task.fields[stored]} stored, {task.fields[rate]}/s"), BarColumn())
-    with Progress(*columns, TaskProgressColumn(), TimeRemainingColumn(), console=console) as bar:
+    with Progress(*columns, TaskProgressColumn(), TimeRemainingColumn(), console=console, refresh_per_second=2) as bar:
         task = bar.add_task("tasks", total=None, predicted=0, stored=0, rate=0)
 
         def update(outcome: Outcome) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -90,12 +91,12 @@ def backend(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str) -> Iterator[httpx.Client]:
-    """Run `prelabel serve`; a client of it."""
-    port = free_port()
+def serving(bundle: Path, log: Path, *options: str, port: int | None = None, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[httpx.Client]:
+    """Run `prelabel serve` with these options and environment variables; a client of it."""
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port), *options]
-    with running(command, f"{url}/health", log, {}), httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+    with running(command, f"{url}/health", log, settings), httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         yield client
 
 
