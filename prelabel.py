@@ -157,7 +157,7 @@ def annotate(
     backend: Annotated[str | None, typer.Option(metavar="URL", help="Ask this ML backend instead of a bundle.", show_default=False)] = None,
     basic_auth: Annotated[
         str | None,
-        typer.Option(metavar="USER:PASSWORD", help="Of the ML backend, else PRELABEL_BASIC_AUTH_USER and _PASS.", show_default=False),
+        typer.Option(metavar="USER:PASSWORD", help="What the ML backend expects.", show_default=False),
     ] = None,
     bundle: BundleOption = None,
     engine: EngineOption = None,

@@ -1,7 +1,6 @@
 """An ML backend as a source of predictions, asked the way Label Studio asks it: POST /setup once, then POST /predict."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 LONGEST_PAUSE = 120.0
 
-USER_VARIABLE, PASSWORD_VARIABLE = "PRELABEL_BASIC_AUTH_USER", "PRELABEL_BASIC_AUTH_PASS"
-
 BUSY = (429, 502, 503, 504)
 REFUSED = (400, 413, 500)
 """What may be due to one task in the list."""
@@ -44,11 +41,13 @@ def open_backend(url: str, auth: tuple[str, str] | None, score: Score | None, wa
 
 
 def user_and_password(option: str | None) -> tuple[str, str] | None:
-    """The ML backend's from `USER:PASSWORD`, else from the environment. Raises BadSetting."""
-    user, _, password = (option if option is not None else ":".join(os.environ.get(name, "") for name in (USER_VARIABLE, PASSWORD_VARIABLE))).partition(":")
-    if bool(user) != bool(password) or (option is not None and not user):
-        raise BadSetting(f"--basic-auth takes USER:PASSWORD; {USER_VARIABLE} and {PASSWORD_VARIABLE} go together.")
-    return (user, password) if user else None
+    """The ML backend's, from `USER:PASSWORD`. Raises BadSetting."""
+    if option is None:
+        return None
+    user, _, password = option.partition(":")
+    if not (user and password):
+        raise BadSetting("--basic-auth takes USER:PASSWORD.")
+    return user, password
 
 
 @dataclass(frozen=True)
