@@ -32,6 +32,10 @@ LabelOption = Annotated[str, typer.Option("--label", help="Column with the label
 BundlesOption = Annotated[
     list[Path] | None, typer.Option("--bundle", help="Folder of a bundle; may be repeated: each is served at its name.", show_default="artifacts/imdb-cnn")
 ]
+BasicAuthOption = Annotated[
+    str | None,
+    typer.Option("--basic-auth", metavar="USER:PASSWORD", help="The server's user and password.", show_default="PRELABEL_BASIC_AUTH_USER and _PASS"),
+]
 ThresholdOption = Annotated[float | None, typer.Option("--threshold", help="Probability of a label where several may be chosen.", show_default="0.5")]
 ScoreOption = Annotated[str | None, typer.Option("--score", help="What a prediction's score is: confidence, margin or entropy.", show_default="confidence")]
 
@@ -98,6 +102,7 @@ def predict(
     device: DeviceOption = None,
     label_map: MapOption = None,
     score: ScoreOption = None,
+    threshold: ThresholdOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
 ) -> None:
     """Write the pre-annotated import file for a file of texts."""
@@ -109,7 +114,7 @@ def predict(
     from server.records import read_text
     from server.settings import load_settings
 
-    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score)
+    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score, threshold=threshold)
     loaded = read_bundle(settings.bundle[0])
     plan = read_plan(read_text(label_config) if label_config else TUTORIAL_CONFIG, loaded.labels, settings.label_map)
     opened = open_engine(loaded, engine=settings.engine, device=settings.device)
@@ -151,6 +156,52 @@ def evaluate(
     show(result, Console(), by=by)
     if plots is not None:
         console.print(f"Pictures: {', '.join(map(str, draw(result, plots, by=by)))}", soft_wrap=True)
+
+
+@app.command()
+def annotate(
+    label_studio: Annotated[str, typer.Option("--label-studio", metavar="URL", help="Label Studio's URL; its API token is read from LABEL_STUDIO_API_KEY.")],
+    project: Annotated[int, typer.Option(help="The project's number.")],
+    view: Annotated[int | None, typer.Option(help="Only the tasks of this tab: the number behind tab= in its address.", show_default=False)] = None,
+    only_unlabeled: Annotated[bool, typer.Option("--only-unlabeled", help="Only tasks without an annotation.")] = False,
+    backend: Annotated[str | None, typer.Option(metavar="URL", help="Ask this ML backend instead of a bundle.", show_default=False)] = None,
+    auth: BasicAuthOption = None,
+    bundle: BundleOption = None,
+    engine: EngineOption = None,
+    device: DeviceOption = None,
+    label_map: MapOption = None,
+    score: ScoreOption = None,
+    threshold: ThresholdOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Predictions stored with one request.")] = 10_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Predict, but store nothing.")] = False,
+) -> None:
+    """Store predictions for the tasks of a Label Studio project that lack them. Run it again to go on after a stop."""
+    from server.annotate.ml_backend import open_backend
+    from server.annotate.report import progress_bar, show, status, stop_on_ctrl_c
+    from server.annotate.run import Options, Run
+    from server.annotate.sources import open_bundle
+    from server.label_studio.access import basic_auth, token, web_address
+    from server.label_studio.client import Api
+    from server.settings import load_settings
+
+    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score, threshold=threshold)
+    options = Options(project, batch, view, only_unlabeled, dry_run)
+    api = Api(web_address("--label-studio", label_studio), token(os.environ))
+    asked = {name: value for name, value in {"score": score, "threshold": threshold}.items() if value is not None}
+    with stop_on_ctrl_c(console) as stop:
+        if backend is not None:
+            opened = open_backend(web_address("--backend", backend), basic_auth(auth, os.environ), asked, stop.wait)
+        else:
+            opened = open_bundle(settings)
+        with opened as open_source:
+            run = Run(api, options, open_source)
+            try:
+                with progress_bar(console) as on_progress:
+                    run.go(stop=stop.is_set, wait=stop.wait, on_progress=on_progress)
+            finally:
+                if run.outcome is not None:
+                    show(run.outcome, options, Console())
+    raise typer.Exit(status(run.outcome))
 
 
 @app.command()
@@ -209,19 +260,18 @@ def connect(
     label_studio: Annotated[str, typer.Option(help="Address of Label Studio; its token comes from LABEL_STUDIO_API_KEY.")],
     project: Annotated[int, typer.Option(help="Number of the project.")],
     backend: Annotated[str, typer.Option(help="Address of this server, as Label Studio reaches it.")],
-    basic_auth: Annotated[
-        str | None, typer.Option(metavar="USER:PASSWORD", help="The server's user and password.", show_default="PRELABEL_BASIC_AUTH_USER and _PASS")
-    ] = None,
+    auth: BasicAuthOption = None,
     check: Annotated[bool, typer.Option("--check", help="Only look, change nothing.")] = False,
     disconnect: Annotated[bool, typer.Option("--disconnect", help="Take back what connect made; predictions stay.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Remove the project's other ML backends and their webhooks.")] = False,
 ) -> None:
     """Connect the server to a project of Label Studio, and prove that predictions and scores arrive."""
     from server.connect import checklist, connecting, disconnecting
-    from server.connect.options import read_wish, token
+    from server.connect.options import read_wish
+    from server.label_studio.access import token
     from server.label_studio.client import Api
 
-    wish = read_wish(label_studio, project, backend, basic_auth, os.environ, check=check, disconnect=disconnect, replace=replace)
+    wish = read_wish(label_studio, project, backend, auth, os.environ, check=check, disconnect=disconnect, replace=replace)
     run = disconnecting.disconnect if disconnect else connecting.connect
     stdout = Console()
     if not run(wish, Api(wish.label_studio, token(os.environ)), lambda line: checklist.show(line, stdout)):

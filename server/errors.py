@@ -6,6 +6,7 @@
     ├── BadInput                  a file that is not what it claims to be (command line only)
     ├── LabelStudioUnreachable    no answer from Label Studio (command line only)
     ├── LabelStudioRefused        Label Studio answered with an error (command line only)
+    ├── BackendFailed             an ML backend gave no usable answer (command line only)
     ├── Unauthorized              401  no credentials, or wrong ones
     │   └── AdminOnly             401  no administrator's token, or a wrong one
     ├── BadRequest                400  the body is not what the protocol says
@@ -55,6 +56,10 @@ class LabelStudioRefused(PrelabelError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class BackendFailed(PrelabelError):
+    pass
 
 
 class Unauthorized(PrelabelError):

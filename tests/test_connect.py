@@ -11,8 +11,9 @@ from rich.console import Console
 
 from server.connect import checklist, note, rules
 from server.connect.note import Before
-from server.connect.options import BasicAuth, Wish, basic_auth, read_wish, token, web_address
+from server.connect.options import Wish, read_wish
 from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable
+from server.label_studio.access import BasicAuth, basic_auth, token, web_address
 from tests.conftest import ROOT
 
 BACKEND = "http://192.0.2.7:9090/imdb"

@@ -16,7 +16,7 @@ LAYERS = [
     {"models", "classifier", "catalogue"},
     {"registry", "predictor"},
     {"bulk", "evaluation"},
-    {"plots", "routes"},
+    {"annotate", "plots", "routes"},
     {"report"},
     {"app"},
 ]

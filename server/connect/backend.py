@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from server.connect.options import BasicAuth
+from server.label_studio.access import BasicAuth
 
 SECONDS = 5.0
 """For one answer."""

@@ -1,27 +1,10 @@
 """What `prelabel connect` was asked for, checked before anything is sent."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from server.errors import BadSetting
-
-KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
-USER_VARIABLE, PASSWORD_VARIABLE = "PRELABEL_BASIC_AUTH_USER", "PRELABEL_BASIC_AUTH_PASS"
-
-
-@dataclass(frozen=True)
-class BasicAuth:
-    user: str
-    password: str
-
-    @property
-    def header(self) -> str:
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-
-    def __repr__(self) -> str:
-        return "BasicAuth(…)"
+from server.label_studio.access import BasicAuth, basic_auth, web_address
 
 
 @dataclass(frozen=True)
@@ -44,45 +27,3 @@ def read_wish(
         raise BadSetting("--disconnect goes with neither --check nor --replace.")
     addresses = web_address("--label-studio", label_studio), web_address("--backend", backend)
     return Wish(addresses[0], project, addresses[1], basic_auth(auth, environ), check, replace)
-
-
-def web_address(option: str, url: str) -> str:
-    """The URL without a slash at its end. Raises BadSetting."""
-    if "@" in url:
-        raise BadSetting(f"{option}: no user and password in the address, for it is shown and stored; give them with --basic-auth.")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise BadSetting(f"{option}: expected an address such as http://192.0.2.7:9090, found {url!r}.")
-    if parts.query or parts.fragment:
-        raise BadSetting(f"{option}: the address must end before its ? or #.")
-    return url.rstrip("/")
-
-
-def token(environ: Mapping[str, str]) -> str:
-    """Label Studio's API token. Raises BadSetting."""
-    found = environ.get(KEY_VARIABLE, "").strip()
-    if not found:
-        raise BadSetting(
-            f"{KEY_VARIABLE} is not set: put an API token of Label Studio there. Label Studio shows it under Account & Settings (the round picture"
-            " at the top right) → Personal Access Token or Legacy Token."
-        )
-    return found
-
-
-def basic_auth(option: str | None, environ: Mapping[str, str]) -> BasicAuth | None:
-    """The backend's user and password from `USER:PASSWORD`, else from the environment. Raises BadSetting."""
-    if option is not None:
-        user, _, password = option.partition(":")
-        if not (user and password):
-            raise BadSetting("--basic-auth: expected USER:PASSWORD.")
-    else:
-        user, password = environ.get(USER_VARIABLE, ""), environ.get(PASSWORD_VARIABLE, "")
-        if bool(user) != bool(password):
-            raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE} go together; only one of them is set.")
-    if ":" in user or not (user + password).isascii():
-        raise BadSetting("The backend's user and password: Label Studio can only send ASCII characters, and no colon in the user.")
-    return BasicAuth(user, password) if user else None

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from server.connect.checklist import Line, aside, fails, holds
-from server.connect.options import BasicAuth
 from server.errors import LabelStudioRefused, PrelabelError
+from server.label_studio.access import BasicAuth
 
 Row = dict[str, Any]
 """An ML backend, a webhook or a project as Label Studio's API gives it."""

@@ -1,0 +1,81 @@
+"""Where predictions for tasks come from.
+
+    tasks [{"id", "data"}] ─▶ source ─▶ predictions, one a task, in order, None where there is none
+
+Here is what every source is, and the one that is the model in this process; an ML backend is another.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from server.annotate.halving import BatchRefused, halve
+from server.annotate.tasks import PAGE, Task
+from server.bulk import Labeler
+from server.bundle import read_bundle
+from server.classifier import Classifier
+from server.engines import open_engine
+from server.label_studio.config import read_plan
+from server.label_studio.results import Prediction
+from server.settings import Settings
+
+NO_ANSWER = "there is no usable prediction for it in the answer"
+
+
+@dataclass(frozen=True)
+class Source:
+    """`predict` takes up to `batch` tasks; it raises BatchRefused where one of them may be at fault."""
+
+    version: str
+    predict: Callable[[list[Task]], list[Prediction | None]]
+    batch: int
+
+    def answers(self, tasks: list[Task]) -> tuple[dict[int, Prediction], dict[int, str]]:
+        """(task id → prediction, task id → why there is none); a bad task costs only itself."""
+        found: dict[int, Prediction] = {}
+        failed: dict[int, str] = {}
+
+        def attempt(part: list[Task]) -> None:
+            for task, prediction in zip(part, self.predict(part), strict=True):
+                if prediction is None:
+                    failed[task["id"]] = NO_ANSWER
+                else:
+                    found[task["id"]] = prediction
+
+        for first in range(0, len(tasks), self.batch):
+            for task, reason in halve(tasks[first : first + self.batch], attempt):
+                failed[task["id"]] = reason
+        return found, failed
+
+
+OpenSource = Callable[[int, str], Source]
+"""Project id and labeling config → its source."""
+
+
+@contextmanager
+def open_bundle(settings: Settings) -> Iterator[OpenSource]:
+    """The bundle, engine and score that the settings name, in this process. Raises BadBundle, BadSetting; what it yields BadLabelConfig."""
+    bundle = read_bundle(settings.bundle[0])
+    engine = open_engine(bundle, engine=settings.engine, device=settings.device)
+    with Classifier(bundle, engine, settings.threads(engine.device)) as classifier:
+        yield lambda _, config: in_process(Labeler(classifier, read_plan(config, bundle.labels, settings.label_map), settings.scoring))
+
+
+def in_process(labeler: Labeler) -> Source:
+    """The model in this process; its classifier must be in use."""
+
+    def predict(tasks: list[Task]) -> list[Prediction | None]:
+        try:
+            predictions = labeler.predictions([task["data"] for task in tasks])
+        except Exception as error:  # engines raise many unrelated types
+            raise BatchRefused(f"the model call failed ({type(error).__name__})") from error
+        return [prediction if usable_score(prediction["score"]) else None for prediction in predictions]
+
+    return Source(labeler.version, predict, PAGE)
+
+
+def usable_score(score: Any) -> bool:
+    """Label Studio fails the whole list for a score that is no number, and chokes on one that is not finite."""
+    return score is None or (isinstance(score, int | float) and math.isfinite(score))
