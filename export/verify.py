@@ -1,7 +1,7 @@
 """The proof that a bundle answers what its network answers.
 
-The same texts go through the eager network one by one, and through TorchScript and ONNX Runtime one by one and in
-batches of mixed length: the largest |Δp| and the agreement of classes, and a refusal when they are not good enough.
+The same texts go through the eager network one by one, and through every engine one by one and in batches of mixed
+length: the largest |Δp| and the agreement of classes, and a refusal when they are not good enough.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def prove(network: Network, bundle: Bundle) -> list[Parity]:
         scaled = np.log(expected) / network.temperature
         expected = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
     report = []
-    for name in ("torchscript", "onnx"):
+    for name in ("torchscript", "onnx", "tables"):
         engine = open_engine(bundle, engine=name, device="cpu")
         runs = [np.concatenate([_run(engine, [row]) for row in rows]), _in_batches(engine, rows)]
         difference = max(float(np.abs(run - expected).max()) for run in runs)

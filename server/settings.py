@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     basic_auth_user: str = Field("", description="User that every route but `/health` asks for; with a password.")
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password of that user.")
     admin_token: SecretStr = Field(SecretStr(""), description="Bearer token for `/admin/reload` and `/admin/rollback`, which are off without one.")
-    engine: Literal["auto", "onnx", "torchscript"] = Field("auto", description="`onnx`, `torchscript` (needs torch), or `auto` (= onnx).")
+    engine: Literal["auto", "tables", "onnx", "torchscript"] = Field(
+        "auto", description="`tables` (CPU), `onnx`, `torchscript` (needs torch), or `auto`: `onnx` where it runs on CUDA, else `tables`."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`cuda` refuses to start without a working GPU; `auto` falls back to the CPU and says so."
     )

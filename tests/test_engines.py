@@ -13,12 +13,12 @@ from server.tokenizer import Tokenizer
 from tests.conftest import random_texts
 
 
-@pytest.fixture(scope="module", params=["onnx", "torchscript"])
+@pytest.fixture(scope="module", params=["tables", "onnx", "torchscript"])
 def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Engine:
     return open_engine(bundle, engine=request.param, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+@pytest.mark.parametrize("name", ["tables", "onnx", "torchscript"])
 def test_answers_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_bundle: Bundle, name: str) -> None:
     engine, tokenizer = open_engine(oracle_bundle, engine=name, device="cpu"), Tokenizer.of(oracle_bundle)
     expected = np.array([entry["probabilities"] for entry in golden])
@@ -76,7 +76,7 @@ def test_engine_and_device_that_cannot_be_are_refused(bundle: Bundle) -> None:
         open_engine(bundle, device="tpu")
 
 
-@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+@pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript"])
 def test_cuda_that_does_not_work_is_a_refusal_to_start(bundle: Bundle, name: str) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
@@ -89,7 +89,30 @@ def test_cuda_that_does_not_work_is_a_refusal_to_start(bundle: Bundle, name: str
 def test_a_model_file_that_does_not_load_is_a_bad_bundle(bundle: Bundle, tmp_path: Any) -> None:
     from dataclasses import replace
 
-    for name, engine in (("model.onnx", "onnx"), ("model.ts", "torchscript")):
+    for name, engine in (("model.onnx", "tables"), ("model.onnx", "onnx"), ("model.ts", "torchscript")):
         (tmp_path / name).write_bytes(b"no model")
         with pytest.raises(BadBundle, match="cannot load"):
             open_engine(replace(bundle, path=tmp_path), engine=engine, device="cpu")
+
+
+def test_on_a_cpu_the_tables_are_taken_unless_another_engine_is_named(bundle: Bundle) -> None:
+    assert [open_engine(bundle, engine=name, device="cpu").name for name in ("auto", "tables", "onnx")] == ["tables", "tables", "onnx"]
+
+
+def test_a_model_with_other_tensors_is_no_folded_network(bundle: Bundle, tmp_path: Any) -> None:
+    from dataclasses import replace
+
+    import onnx
+
+    model = onnx.load(bundle.file("model.onnx"))
+    model.graph.initializer[1].name = "another"
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(BadBundle, match="are not those of a folded network .*taps0"):
+        open_engine(replace(bundle, path=tmp_path), engine="tables")
+
+
+def test_a_vocabulary_larger_than_the_table_is_refused(bundle: Bundle) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(BadBundle, match="16 rows for 17 tokens"):
+        open_engine(replace(bundle, vocabulary={**bundle.vocabulary, "another": 16}), engine="tables")

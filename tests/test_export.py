@@ -19,7 +19,7 @@ from tests.conftest import tiny_network
 
 def test_the_manifest_tells_the_proof(bundle: Bundle) -> None:
     engines = {line["engine"]: line for line in bundle.manifest.parity["engines"]}
-    assert set(engines) == {"onnx", "torchscript"}
+    assert set(engines) == {"onnx", "tables", "torchscript"}
     for line in engines.values():
         assert line["max_difference"] <= 1e-5
         assert line["agreement"] == 1.0

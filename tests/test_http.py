@@ -26,7 +26,7 @@ def client(bundle: Bundle) -> Iterator[httpx.Client]:
 def test_health_tells_what_serves(client: httpx.Client, bundle: Bundle) -> None:
     for path in ("/", "/health"):
         health = client.get(path).json()
-        assert health.items() >= {"status": "UP", "model_class": "SentimentCNN", "model_version": bundle.version, "engine": "onnx", "device": "cpu"}.items()
+        assert health.items() >= {"status": "UP", "model_class": "SentimentCNN", "model_version": bundle.version, "engine": "tables", "device": "cpu"}.items()
 
 
 @pytest.mark.parametrize("extra", [None, "text", {"a": 1}])

@@ -13,7 +13,7 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.errors import BadSetting
 
-ENGINES = ("auto", "onnx", "torchscript")
+ENGINES = ("auto", "tables", "onnx", "torchscript")
 
 MAX_PIECE = 8192
 """Tokens a row may have in one model call; a longer text goes through piece by piece, so memory stays bounded."""
@@ -37,11 +37,24 @@ class Engine(Protocol):
 
 
 def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto") -> Engine:
-    """`engine`: auto, onnx or torchscript; `device`: auto, cpu or cuda. Raises BadSetting, BadBundle."""
+    """`engine`: auto, tables, onnx or torchscript; `device`: auto, cpu or cuda. Raises BadSetting, BadBundle.
+
+    `auto` is ONNX Runtime where it runs on CUDA, else the tables.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise BadSetting(f"device={device!r}: it must be auto, cpu or cuda.")
     match engine:
-        case "auto" | "onnx":
+        case "auto":
+            from server.engines.onnx_runtime import OnnxEngine, has_cuda
+
+            if device == "cuda" or (device == "auto" and has_cuda()):
+                on_cuda = OnnxEngine(bundle, device)
+                if on_cuda.device == "cuda":
+                    return on_cuda
+            return _tables(bundle, "cpu")
+        case "tables":
+            return _tables(bundle, device)
+        case "onnx":
             from server.engines.onnx_runtime import OnnxEngine
 
             return OnnxEngine(bundle, device)
@@ -53,6 +66,14 @@ def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto") -
             return TorchScriptEngine(bundle, device)
         case _:
             raise BadSetting(f"engine={engine!r}: it must be one of {', '.join(ENGINES)}.")
+
+
+def _tables(bundle: Bundle, device: str) -> Engine:
+    from server.engines.tables import TablesEngine
+
+    if device == "cuda":
+        raise BadSetting("engine=tables runs on the CPU: for device=cuda set engine=onnx.")
+    return TablesEngine(bundle)
 
 
 def pad(rows: Sequence[Ids], length: int) -> tuple[Ids, Ids]:

@@ -15,6 +15,11 @@ log = logging.getLogger(__name__)
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
+def has_cuda() -> bool:
+    """Whether this ONNX Runtime knows CUDA; whether CUDA works only a session tells."""
+    return CUDA in onnxruntime.get_available_providers()
+
+
 class OnnxEngine:
     """One session, safe to call from several threads; on the CPU each call computes in its caller's thread."""
 
@@ -44,9 +49,9 @@ class OnnxEngine:
 
 def _open_session(bundle: Bundle, device: str) -> onnxruntime.InferenceSession:
     """Raises BadSetting for device=cuda without a working CUDA provider, BadBundle for a file ONNX Runtime cannot load."""
-    if device == "cuda" and CUDA not in onnxruntime.get_available_providers():
+    if device == "cuda" and not has_cuda():
         raise BadSetting("device=cuda, but this ONNX Runtime has no CUDA provider: install prelabel[gpu] (onnxruntime-gpu), or set device=cpu.")
-    wants_cuda = device != "cpu" and CUDA in onnxruntime.get_available_providers()
+    wants_cuda = device != "cpu" and has_cuda()
     if wants_cuda:
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
