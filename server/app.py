@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -29,6 +30,12 @@ from server.settings import Settings, is_free
 
 log = logging.getLogger(__name__)
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must be less than
+`predictor.LOOP_SLICE`: the event loop lets go of the lock for a moment after every slice, the waiting thread is woken each
+time, finds the lock taken again, and begins to wait anew. With the default a single task waited for all of a bulk request's
+texts to be tokenized (1.1 s beside 20,000 tasks)."""
+
 
 def build_app(settings: Settings) -> Starlette:
     """The server for the settings' bundles, each loaded and checked. Raises BadSetting, BadBundle before any port is opened."""
@@ -51,6 +58,7 @@ def build_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        sys.setswitchinterval(SWITCH_INTERVAL)
         serving = asyncio.create_task(batcher.serve())
         with reloading_on_hangup(registry):
             yield

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from export.publish import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.errors import BadBundle
 from server.label_studio.config import TUTORIAL_CONFIG
+from server.predictor import LOOP_SLICE
 from tests.conftest import random_texts, tiny_network
 from tests.serving import predict, predict_body, running, set_up
 
@@ -189,3 +191,9 @@ def test_twenty_thousand_tasks_in_one_request_while_single_ones_are_answered(cli
     assert len(results) == 20_000
     assert results[:40] == predict(client, texts[:40])
     assert singles >= 5
+
+
+def test_model_calls_get_the_interpreters_lock_within_a_slice_of_the_event_loop(client: httpx.Client) -> None:
+    """Otherwise they starve while a large request is tokenized: see `SWITCH_INTERVAL`."""
+    assert client.get("/health").is_success
+    assert sys.getswitchinterval() < LOOP_SLICE
