@@ -17,7 +17,7 @@ Filter = dict[str, Any]
 Get = Callable[..., Any]
 """`Api.get`: a path and its parameters → the answer's JSON."""
 
-PAGE = 1000
+PAGE = 500
 """Tasks in one answer: a few megabytes, and the cost of a request is shared by enough of them."""
 
 NOT_FOUND = 404

@@ -37,14 +37,17 @@ class TablesEngine:
             if len(table) < len(bundle.vocabulary):
                 # nothing in the kernel looks whether a word has a row
                 raise ValueError(f"{len(table)} rows for {len(bundle.vocabulary)} tokens of vocab.txt")
-            self._head, self._head_bias = tensors["head"].astype(np.float32), tensors["head_bias"].astype(np.float32)
+            head: Floats = tensors["head"].astype(np.float32).T
+            self._head = np.ascontiguousarray(head).reshape(len(head), *self._bias.shape)
+            self._head_bias = tensors["head_bias"].astype(np.float32)
         except (KeyError, ValueError) as error:
             raise BadBundle(f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({error}); export it again.") from None
+        # the kernel is compiled, or its machine code loaded, at the first call of all
+        self.run(np.zeros((1, 1), dtype=np.int32), np.zeros(1, dtype=np.int32))
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        pooled = np.empty((len(lengths), *self._bias.shape), dtype=np.float32)
-        _pool(ids, lengths, self._table, self._bias, self._widths, pooled)
-        logits = pooled.reshape(len(pooled), -1) @ self._head + self._head_bias
+        logits = np.empty((len(lengths), len(self._head_bias)), dtype=np.float32)
+        _logits(ids, lengths, self._table, self._bias, self._widths, self._head, self._head_bias, logits)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: Floats = raised / raised.sum(axis=1, keepdims=True)
         return probabilities
@@ -71,21 +74,23 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
-def _pool(ids, lengths, table, bias, widths, pooled):  # type: ignore[no-untyped-def]  # numba infers the types
-    """ids int32[rows, length], lengths int32[rows] → pooled float32[rows, widths, filters]: ReLU, then the maximum over windows.
+def _logits(ids, lengths, table, bias, widths, head, head_bias, logits):  # type: ignore[no-untyped-def]  # numba infers the types
+    """ids int32[rows, length], lengths int32[rows] → logits float32[rows, classes]: ReLU, the maximum over windows, the head.
 
-    A row of the table is taken before its filters are walked through: that is what lets the compiler use vectors.
+    `head` is float32[classes, widths, filters]. A row of a table is taken before its filters are walked through: that is what
+    lets the compiler use vectors.
     """
     filters = table.shape[2]
-    window = np.empty(filters, np.float32)
+    window, best = np.empty(filters, np.float32), np.empty(filters, np.float32)
     for row in range(len(lengths)):
+        scores = logits[row]
+        scores[:] = head_bias
         first_tap = 0
         for bank in range(len(widths)):
-            width, best, start = widths[bank], pooled[row, bank], bias[bank]
+            width, start = widths[bank], bias[bank]
             best[:] = 0.0
             for begin in range(lengths[row] - width + 1):
-                for f in range(filters):
-                    window[f] = start[f]
+                window[:] = start
                 for tap in range(width):
                     looked_up = table[ids[row, begin + tap], first_tap + tap]
                     for f in range(filters):
@@ -93,3 +98,7 @@ def _pool(ids, lengths, table, bias, widths, pooled):  # type: ignore[no-untyped
                 for f in range(filters):
                     best[f] = max(best[f], window[f])
             first_tap += width
+            for label in range(len(scores)):
+                weights = head[label, bank]
+                for f in range(filters):
+                    scores[label] += weights[f] * best[f]
