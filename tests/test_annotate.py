@@ -240,9 +240,20 @@ def test_a_bad_task_costs_only_its_own_prediction() -> None:
     assert failed == {3: "the model call failed", 5: NO_ANSWER}
 
 
+@dataclass
+class Answering(httpx.BaseTransport):
+    """A backend without a network: its answers are those of `handler`."""
+
+    handler: Callable[[httpx.Request], httpx.Response]
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        return self.handler(request)
+
+
 def backend(handler: Callable[[httpx.Request], httpx.Response], waited: list[float]) -> Backend:
     """A backend that answers by `handler`. Its client is the test's to close."""
-    return Backend("http://backend", httpx.Client(transport=httpx.MockTransport(handler)), {}, waited.append)
+    return Backend("http://backend", httpx.Client(transport=Answering(handler)), {}, waited.append)
 
 
 def test_a_busy_backend_is_asked_again_when_it_says() -> None:

@@ -47,6 +47,7 @@ def test_live_predictions(studio: httpx.Client, backend: httpx.Client, bundle: P
 
     retrieve_predictions(studio, project)
     assert_same(stored_answers(studio, project), found)
+    assert_sorted_by_score(studio, project, found)
 
 
 def test_a_projects_own_score(studio: httpx.Client, backend: httpx.Client) -> None:
@@ -137,6 +138,15 @@ def assert_score_column(studio: httpx.Client, project: int, expected: dict[str, 
     """The Data Manager's column "Prediction score" is filled, for every task with its own score."""
     column = {str(task["data"]["uid"]): task["predictions_score"] for task in tasks_of(studio, project)}
     assert column == {uid: pytest.approx(score, abs=TOLERANCE) for uid, (_, score, _) in expected.items()}
+
+
+def assert_sorted_by_score(studio: httpx.Client, project: int, expected: dict[str, Answer]) -> None:
+    """The Data Manager sorts by that column, the least certain first and last."""
+    for ordering, descending in (("tasks:predictions_score", False), ("-tasks:predictions_score", True)):
+        page = ok(studio.get("/api/tasks", params={"project": project, "page_size": 1000, "query": json.dumps({"ordering": [ordering]})}))
+        scores = [expected[str(task["data"]["uid"])][1] for task in page["tasks"]]
+        assert scores == sorted(scores, reverse=descending)
+        assert len(scores) == len(expected)
 
 
 def direct_answers(backend: httpx.Client, reviews: Path, config: str) -> dict[str, Answer]:

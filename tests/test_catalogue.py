@@ -1,0 +1,39 @@
+"""What bundles there are, and which of them serve."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from server.bundle import Bundle
+from server.catalogue import find_bundles, serving, show
+from server.errors import BadInput
+from tests.serving import running
+
+
+def test_bundles_are_listed_with_what_is_wrong_and_what_serves(bundle: Bundle, tmp_path: Path) -> None:
+    for name in ("good", "broken"):
+        shutil.copytree(bundle.path, tmp_path / name)
+    (tmp_path / "broken" / "vocab.txt").write_text("other\n")
+    (tmp_path / "no bundle").mkdir()
+    broken, good = find_bundles(tmp_path)
+    assert (broken.path.name, broken.bundle, good.bundle and good.bundle.version) == ("broken", None, bundle.version)
+    assert "vocab.txt was altered" in broken.problem
+    assert good.size > 1000
+    with running(bundle) as client:
+        served = serving(f"{client.base_url}/")
+    assert served == {bundle.version}
+    console = Console(width=300, record=True, quiet=False, file=(tmp_path / "shown.txt").open("w"))
+    show([broken, good], served, console)
+    console.file.close()
+    lines = (tmp_path / "shown.txt").read_text().splitlines()
+    assert any(bundle.version in line and "✓" in line and "Negative, Positive" in line for line in lines)
+    assert any("vocab.txt was altered" in line and "✓" not in line for line in lines)
+
+
+def test_a_folder_without_bundles_and_a_server_that_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no bundle there"):
+        find_bundles(tmp_path)
+    with pytest.raises(BadInput, match="no Prelabel answers there"):
+        serving("http://127.0.0.1:9")
