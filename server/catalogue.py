@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from server.bundle import Bundle, read_bundle
 from server.errors import BadBundle, BadInput
@@ -40,7 +40,8 @@ def serving(backend: str) -> set[str]:
 
 def show(entries: list[Entry], served: set[str] | None, console: Console) -> None:
     """`served` adds a column that marks what is in use."""
-    table = Table("bundle", "version", "labels", "accuracy", "MB", *(["serving"] if served is not None else []), "")
+    whole = [Column(name, overflow="fold") for name in ("bundle", "version")]
+    table = Table(*whole, "labels", "accuracy", "MB", *(["serving"] if served is not None else []), "")
     for entry in entries:
         manifest = entry.bundle.manifest if entry.bundle else None
         accuracy = (manifest.metrics.get("test") or {}).get("accuracy") if manifest else None
