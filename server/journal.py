@@ -42,10 +42,12 @@ class Journal:
         self._projects: OrderedDict[tuple[str, str], Project] = OrderedDict()
         self._refusals: deque[dict[str, Any]] = deque(maxlen=20)
 
-    def set_up(self, model: str, project: object, version: str, served: str) -> None:
-        """A project was told `version`; `served` says which controls are filled from which texts."""
+    def set_up(self, model: str, project: object, version: str, served: str) -> bool:
+        """A project was told `version`; `served` says which controls are filled from which texts. True where that is news."""
         entry = self._entry(model, project)
+        news = (entry.model_version, entry.config) != (version, served)
         entry.set_up, entry.model_version, entry.config = self._time(), version, served
+        return news
 
     def predicted(self, model: str, project: object, *, predicted: int, empty: int, failed: int) -> None:
         """Tasks that got a result, had no text (or no label above the threshold), and whose model call failed."""

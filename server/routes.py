@@ -77,7 +77,8 @@ class Backend:
         body = await read_object(request, self.door.max_body_bytes)
         project = request.state.project = body.get("project")
         version, plan = self.predictor.set_up(label_config_of(body, "schema"), project, body.get("extra_params"))
-        self.journal.set_up(self.name, project, version, plan.summary)
+        if self.journal.set_up(self.name, project, version, plan.summary):
+            log.info("project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary)
         return Json({"model_version": version})
 
     async def predict(self, request: Request) -> Json:

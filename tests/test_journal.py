@@ -16,7 +16,8 @@ def told(journal: Journal, model: str | None = None) -> dict[str, dict[str, Any]
 
 def test_a_project_from_set_up_to_failure() -> None:
     journal = Journal(lambda: NOON)
-    journal.set_up("m", "1.5", "m-1", "c ← t ($body)")
+    assert journal.set_up("m", "1.5", "m-1", "c ← t ($body)")
+    assert not journal.set_up("m", "1.5", "m-1", "c ← t ($body)")
     journal.predicted("m", "1.5", predicted=3, empty=1, failed=0)
     journal.predicted("m", "1.5", predicted=1, empty=0, failed=2)
     journal.refused("m", "1.5", EngineFailed("The model call failed."))

@@ -128,6 +128,7 @@ def test_a_new_version_is_predicted_anew_and_going_back_adds_nothing(studio: htt
         (change,) = ok(backend.post("/admin/reload", headers=admin))["changes"]
         assert (change["before"], change["version"]) == (old, other.version)
         assert ok(studio.get(f"/api/ml/{connected['id']}"))["model_version"] == other.version
+        assert ok(studio.get(f"/api/ml/{connected['id']}/versions"))["versions"] == [other.version]
         retrieve_predictions(studio, project)
         versions = [each["model_version"] for each in predictions_of(studio, project)]
         assert sorted(versions) == sorted([old, other.version] * 3)
