@@ -126,6 +126,8 @@ from export.dataset import Source
 from export.training import Options, train_bundle
 
 folder, how = Path(sys.argv[1]), sys.argv[2]
+# a test run in the background hands down an interrupt that is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Console(Console):
     def print(self, *args, **kwargs):
