@@ -107,18 +107,15 @@ def predict(
 ) -> None:
     """Write the pre-annotated import file for a file of texts."""
     from server.bulk import Labeler, predict_file
-    from server.bundle import read_bundle
-    from server.classifier import Classifier
-    from server.engines import open_engine
+    from server.classifier import open_classifier
     from server.label_studio.config import TUTORIAL_CONFIG, read_plan
     from server.records import read_text
     from server.settings import load_settings
 
     settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score, threshold=threshold)
-    loaded = read_bundle(settings.bundle[0])
-    plan = read_plan(read_text(label_config) if label_config else TUTORIAL_CONFIG, loaded.labels, settings.label_map)
-    opened = open_engine(loaded, engine=settings.engine, device=settings.device)
-    with Classifier(loaded, opened, settings.threads(opened.device)) as classifier, _progress(source) as show:
+    opened = open_classifier(settings)
+    plan = read_plan(read_text(label_config) if label_config else TUTORIAL_CONFIG, opened.bundle.labels, settings.label_map)
+    with opened as classifier, _progress(source) as show:
         labeler = Labeler(classifier, plan, settings.scoring)
         done = predict_file(source, out, labeler, resume=resume, on_progress=show)
     console.print(f"{done.rows:,} tasks in {out}, {done.without_text:,} of them had no text. Model version: {labeler.version}", soft_wrap=True)
@@ -137,9 +134,7 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Measure a bundle on your own labelled texts, before you trust its predictions."""
-    from server.bundle import read_bundle
-    from server.classifier import Classifier
-    from server.engines import open_engine
+    from server.classifier import open_classifier
     from server.evaluation import evaluate_file
     from server.plots import check_available
     from server.report import draw, show
@@ -148,11 +143,10 @@ def evaluate(
     if plots is not None:
         check_available()
     settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map))
-    loaded = read_bundle(settings.bundle[0])
-    opened = open_engine(loaded, engine=settings.engine, device=settings.device)
-    with Classifier(loaded, opened, settings.threads(opened.device)) as classifier, _progress(source) as on_progress:
+    with open_classifier(settings) as classifier, _progress(source) as on_progress:
         result = evaluate_file(source, classifier, text=text, label=label, label_map=settings.label_map, by=by, on_progress=on_progress)
-    console.print(f"[bold]{loaded.version}[/bold] on {source}, {opened.name} on {opened.device}", soft_wrap=True)
+    engine_used = classifier.engine
+    console.print(f"[bold]{classifier.bundle.version}[/bold] on {source}, {engine_used.name} on {engine_used.device}", soft_wrap=True)
     show(result, Console(), by=by)
     if plots is not None:
         console.print(f"Pictures: {', '.join(map(str, draw(result, plots, by=by)))}", soft_wrap=True)

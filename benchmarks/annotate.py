@@ -8,16 +8,13 @@ and prints both rates. What `annotate` counts runs from its first request to its
 Python, ONNX Runtime and the bundle loaded, stands beside it.
 """
 
-import argparse
 import os
-import random
 import re
 import secrets
 import statistics
 import subprocess
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,30 +23,19 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.texts import arguments, texts_of
 from server.label_studio.config import TUTORIAL_CONFIG
-from server.records import columns_of, open_records
 from tests.e2e.conftest import ROOT, label_studio, serving
-
-WORDS = 230
-"""Words in a made-up review, as many as IMDB's have on average."""
-
-VOCABULARY = re.findall(
-    r"\w+",
-    "the a an of and to in is it this that was film movie story actors plot scene ending music director great awful boring lovely dull "
-    "brilliant terrible wonderful waste time watch never always really quite rather every minute character dialogue camera works fails",
-)
 
 FIGURES = re.compile(r"([\d.]+) s, .*pull ([\d.]+) s, predict ([\d.]+) s, push ([\d.]+) s")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("reviews", nargs="?", type=Path)
-    parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "imdb-cnn")
+    parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    texts = read_texts(asked.reviews, asked.tasks) if asked.reviews else made_up_texts(asked.tasks)
+    texts = texts_of(asked.reviews, asked.tasks)
     with TemporaryDirectory() as folder:
         token = secrets.token_hex(20)
         (Path(folder) / "studio").mkdir()
@@ -61,16 +47,6 @@ def main() -> None:
             retrieved = retrieve(studio, backend, texts)
             rounds = [annotate(studio, token, asked.bundle, texts) for _ in range(asked.rounds)]
     report(len(texts), retrieved, rounds, Console(width=110))
-
-
-def read_texts(path: Path, count: int) -> list[str]:
-    with open_records(path) as (records, _):
-        return [str(columns_of(row)["review"]) for row in islice(records, count)]
-
-
-def made_up_texts(count: int) -> list[str]:
-    numbers = random.Random(1)  # noqa: S311 - texts, not secrets
-    return [" ".join(numbers.choices(VOCABULARY, k=int(numbers.lognormvariate(0, 0.6) * WORDS * 0.85) + 10)) for _ in range(count)]
 
 
 def project_with(studio: httpx.Client, texts: list[str]) -> int:

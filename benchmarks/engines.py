@@ -3,34 +3,29 @@
 .venv/dev/bin/python -m benchmarks.engines [REVIEWS.csv] [--texts 1000] [--rounds 5]
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.annotate import made_up_texts, read_texts
+from benchmarks.texts import arguments, texts_of
 from server.bundle import read_bundle
 from server.engines import open_engine, pad
 from server.tokenizer import Tokenizer
-from tests.e2e.conftest import ROOT
 
 ENGINES = ("tables", "onnx")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("reviews", nargs="?", type=Path)
-    parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "imdb-cnn")
+    parser = arguments(__doc__)
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     bundle = read_bundle(asked.bundle)
     tokenizer = Tokenizer.of(bundle)
-    rows = [tokenizer.encode(text) for text in (read_texts(asked.reviews, asked.texts) if asked.reviews else made_up_texts(asked.texts))]
+    rows = [tokenizer.encode(text) for text in texts_of(asked.reviews, asked.texts)]
     calls = [pad([row], len(row)) for row in rows]
     engines = {name: open_engine(bundle, engine=name, device="cpu") for name in ENGINES}
     answers = {name: np.concatenate([engine.run(*call) for call in calls]) for name, engine in engines.items()}

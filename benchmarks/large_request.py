@@ -6,7 +6,6 @@ Starts a real `prelabel serve` and sends it tasks as Label Studio writes them (m
 tasks are asked for one after another from a process of its own, idle first and then beside each large request.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -22,9 +21,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.annotate import made_up_texts, read_texts
+from benchmarks.texts import arguments, texts_of
 from server.label_studio.config import TUTORIAL_CONFIG
-from tests.e2e.conftest import ROOT, serving
+from tests.e2e.conftest import serving
 
 REST: dict[str, Any] = {
     "meta": {}, "created_at": "2026-01-02T03:04:05.678901Z", "updated_at": "2026-01-02T03:04:05.678901Z", "is_labeled": False, "overlap": 1,
@@ -45,14 +44,12 @@ with httpx.Client() as client:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("reviews", nargs="?", type=Path)
-    parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "imdb-cnn")
+    parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", default="auto")
     asked = parser.parse_args()
-    texts = read_texts(asked.reviews, asked.tasks) if asked.reviews else made_up_texts(asked.tasks)
+    texts = texts_of(asked.reviews, asked.tasks)
     large = body_of(texts)
     with TemporaryDirectory() as folder, serving(asked.bundle, Path(folder) / "serve.log", "--engine", asked.engine) as server:
         memory = psutil.Process(next(each.pid for each in psutil.Process().children() if "serve" in each.cmdline())).memory_info
@@ -86,7 +83,7 @@ def beside(server: httpx.Client, texts: list[str], work: Any) -> tuple[float, li
         return seconds, [float(line) for line in singles.stdout.read().split()]
 
 
-def told(waits: list[float]) -> tuple[str, str, str, str]:
+def told(waits: list[float]) -> tuple[str, ...]:
     ordered = sorted(waits)
     figures = statistics.median(ordered), ordered[int(len(ordered) * 0.99)], ordered[-1]
     return (f"{len(ordered):,}", *(f"{figure * 1000:.1f}" for figure in figures))

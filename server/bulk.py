@@ -38,7 +38,7 @@ class Progress(BaseModel):
 
 @dataclass(frozen=True)
 class Labeler:
-    """Tasks' data → predictions. Its classifier must be in use (`with classifier:`)."""
+    """Tasks' texts → predictions. Its classifier must be in use (`with classifier:`)."""
 
     classifier: Classifier
     plan: Plan
@@ -48,9 +48,8 @@ class Labeler:
     def version(self) -> str:
         return self.scoring.version(self.classifier.bundle.version)
 
-    def predictions(self, rows: list[Any]) -> list[Prediction]:
-        """One prediction for each task's data, in order; an empty one where no text is usable."""
-        texts = [self.plan.texts(row) for row in rows]
+    def predictions(self, texts: list[tuple[str | None, ...]]) -> list[Prediction]:
+        """One prediction for each task's texts as the plan takes them, in order; an empty one where none is usable."""
         present = [text for each in texts for text in each if text is not None]
         answers = iter(self.classifier.probabilities([self.classifier.tokenizer.encode(text) for text in present]))
         return [prediction(self.plan, self.version, each, [next(answers) if text is not None else None for text in each], self.scoring) for each in texts]
@@ -100,9 +99,10 @@ def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, progress
         names = ", ".join(dict.fromkeys(name for row in columns for name in row)) or "none"
         missing = " or ".join(f'"{column}"' for column in wanted)
         raise BadInput(f"{source}: no column {missing}, which the labeling config reads; its columns are: {names}. Rename one or give --label-config.")
-    for row, answer in zip(columns, labeler.predictions(columns), strict=True):
+    texts = [labeler.plan.texts(row) for row in columns]
+    for row, answer in zip(columns, labeler.predictions(texts), strict=True):
         writer.write({"data": row, "predictions": [answer]}, progress)
-        progress.without_text += not any(text is not None for text in labeler.plan.texts(row))
+    progress.without_text += sum(not any(text is not None for text in each) for each in texts)
 
 
 @dataclass

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from server.arrays import Floats, Ids
-from server.bundle import Bundle
-from server.engines import Engine, pad
+from server.bundle import Bundle, read_bundle
+from server.engines import Engine, open_engine, pad
+from server.settings import Settings
 from server.tokenizer import Tokenizer
 
 CHUNK = 2048
@@ -51,6 +52,13 @@ class Classifier:
 
     def _run(self, batch: list[Ids]) -> Floats:
         return self.engine.run(*pad(batch, len(batch[-1])))
+
+
+def open_classifier(settings: Settings) -> Classifier:
+    """The settings' bundle (the first of several) in their engine. Raises BadBundle, BadSetting."""
+    bundle = read_bundle(settings.bundle[0])
+    engine = open_engine(bundle, engine=settings.engine, device=settings.device)
+    return Classifier(bundle, engine, settings.threads(engine.device))
 
 
 def _batches(rows: Sequence[Ids]) -> Iterator[list[int]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
@@ -67,7 +68,7 @@ class Member:
 
     model: Model
     weight: float
-    order: tuple[int, ...]
+    order: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Ensemble:
     @classmethod
     def of_one(cls, model: Model) -> "Ensemble":
         labels = model.bundle.labels
-        return cls(model.bundle.version, labels, (Member(model, 1.0, tuple(range(len(labels)))),))
+        return cls(model.bundle.version, labels, (Member(model, 1.0, np.arange(len(labels))),))
 
     @classmethod
     def of_several(cls, name: str, models: Sequence[Model], weights: Sequence[float]) -> "Ensemble":
@@ -96,7 +97,7 @@ class Ensemble:
         shares = [weight / sum(weights) for weight in weights]
         content = " ".join(f"{model.bundle.version}:{share:.9g}" for model, share in zip(models, shares, strict=True))
         version = f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-        members = [Member(model, share, tuple(model.bundle.labels.index(label) for label in labels)) for model, share in zip(models, shares, strict=True)]
+        members = [Member(model, share, np.array([model.bundle.labels.index(label) for label in labels])) for model, share in zip(models, shares, strict=True)]
         return cls(version, labels, tuple(members))
 
     def mean(self, answers: Sequence[Floats | None]) -> Floats | None:
@@ -105,5 +106,5 @@ class Ensemble:
         for member, answer in zip(self.members, answers, strict=True):
             if answer is None:
                 return None
-            total += np.float32(member.weight) * answer[list(member.order)]
+            total += np.float32(member.weight) * answer[member.order]
         return total

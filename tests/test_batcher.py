@@ -22,6 +22,13 @@ def echo(rows: Sequence[Ids], length: int) -> Floats:
     return np.array([[row[0], len(row), length] for row in rows], dtype=np.float32)
 
 
+def failing(rows: Sequence[Ids], length: int) -> Floats:
+    """`echo`, except for batches with a row that begins with 13."""
+    if any(each[0] == 13 for each in rows):
+        raise RuntimeError("secret detail")
+    return echo(rows, length)
+
+
 def row(first: int, length: int = 3) -> Ids:
     return np.full(length, first, dtype=np.int32)
 
@@ -138,11 +145,6 @@ async def test_a_deadline_ends_the_wait_and_takes_the_rows_along() -> None:
 
 
 async def test_a_failure_reaches_the_callers_of_that_batch_only() -> None:
-    def failing(rows: Sequence[Ids], length: int) -> Floats:
-        if any(each[0] == 13 for each in rows):
-            raise RuntimeError("secret detail")
-        return echo(rows, length)
-
     async with serving(failing) as batcher:
         answers = await asyncio.gather(batcher.submit([row(13)], Lane.INTERACTIVE), batcher.submit([row(1), row(2, 6)], Lane.BULK), return_exceptions=True)
         assert isinstance(answers[0], EngineFailed)
@@ -171,11 +173,6 @@ async def test_whoever_waits_when_the_server_stops_is_told() -> None:
 
 
 async def test_of_a_request_whose_model_calls_failed_in_part_the_rest_is_answered() -> None:
-    def failing(rows: Sequence[Ids], length: int) -> Floats:
-        if any(each[0] == 13 for each in rows):
-            raise RuntimeError("secret detail")
-        return echo(rows, length)
-
     async with serving(failing) as served:
         outcome = await served.batcher.submit([row(1), row(13, 6), row(2)], Lane.BULK, failing)
         assert [None if each is None else int(each[0]) for each in outcome.rows] == [1, None, 2]

@@ -14,9 +14,7 @@ from typing import Any
 from server.annotate.halving import BatchRefused, halve
 from server.annotate.tasks import PAGE, Task
 from server.bulk import Labeler
-from server.bundle import read_bundle
-from server.classifier import Classifier
-from server.engines import open_engine
+from server.classifier import open_classifier
 from server.label_studio.config import read_plan
 from server.label_studio.results import Prediction
 from server.settings import Settings
@@ -57,10 +55,9 @@ OpenSource = Callable[[int, str], Source]
 @contextmanager
 def open_bundle(settings: Settings) -> Iterator[OpenSource]:
     """The bundle, engine and score that the settings name, in this process. Raises BadBundle, BadSetting; what it yields BadLabelConfig."""
-    bundle = read_bundle(settings.bundle[0])
-    engine = open_engine(bundle, engine=settings.engine, device=settings.device)
-    with Classifier(bundle, engine, settings.threads(engine.device)) as classifier:
-        yield lambda _, config: in_process(Labeler(classifier, read_plan(config, bundle.labels, settings.label_map), settings.scoring))
+    with open_classifier(settings) as classifier:
+        labels = classifier.bundle.labels
+        yield lambda _, config: in_process(Labeler(classifier, read_plan(config, labels, settings.label_map), settings.scoring))
 
 
 def in_process(labeler: Labeler) -> Source:
@@ -68,7 +65,7 @@ def in_process(labeler: Labeler) -> Source:
 
     def predict(tasks: list[Task]) -> list[Prediction | None]:
         try:
-            predictions = labeler.predictions([task["data"] for task in tasks])
+            predictions = labeler.predictions([labeler.plan.texts(task["data"]) for task in tasks])
         except Exception as error:  # engines raise many unrelated types
             raise BatchRefused(f"the model call failed ({type(error).__name__})") from error
         return [prediction if usable_score(prediction["score"]) else None for prediction in predictions]
