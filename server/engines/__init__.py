@@ -69,11 +69,12 @@ def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto") -
 
 
 def _tables(bundle: Bundle, device: str) -> Engine:
+    from server.engines.fixed_point import read_tables
     from server.engines.tables import TablesEngine
 
     if device == "cuda":
         raise BadSetting("engine=tables runs on the CPU: for device=cuda set engine=onnx.")
-    return TablesEngine(bundle)
+    return TablesEngine(read_tables(bundle))
 
 
 def pad(rows: Sequence[Ids], length: int) -> tuple[Ids, Ids]:
