@@ -10,3 +10,6 @@ Ids: TypeAlias = npt.NDArray[np.int32]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 """Probabilities [rows, classes], or features [rows, features]."""
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+"""A yes or no for each row."""

@@ -1,6 +1,6 @@
 """Many callers, few model calls.
 
-`submit` lets the rows of one request wait and gives back their results in order; `serve`, the one task that owns
+`room` admits a request, whole or not at all; `submit` lets some rows of it wait and gives back their results in order; `serve`, the one task that owns
 the queue, hands each due batch to a free thread. What a batch runs is its rows' runner: a function that blocks (pad, run
 a model's engine). Rows of one runner are batched together, rows of several take turns. Nothing here knows engines: a
 lambda is a runner.
@@ -13,15 +13,16 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from server.arrays import Floats, Ids
+from server.arrays import Bools, Floats, Ids
 from server.buckets import Batch, Buckets, Lane
-from server.errors import DeadlineExceeded, EngineFailed, Overloaded, PrelabelError, Unavailable
+from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +32,55 @@ Runner = Callable[[Sequence[Ids], int], Floats]
 
 @dataclass(frozen=True)
 class Outcome:
-    """float32[classes] for each row in order, None where its model call failed; `failure` is why, when any did."""
+    """What became of the rows of one `submit`, in their order.
 
-    rows: list[Floats | None]
-    failure: PrelabelError | None = None
+    `probabilities` float32[rows, classes]; `answered` bool[rows] is False where the model call failed, and then `failure` is why.
+    `waited` is in seconds from arrival to model call, the mean of the rows; `engine` in seconds of model calls, these rows' share.
+    """
+
+    probabilities: Floats
+    answered: Bools
+    failure: PrelabelError | None
+    waited: float
+    engine: float
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request: the future its caller waits for and the results that are there already."""
+    """The rows of one `submit`: the future its caller waits for and the results that are there already."""
 
     future: "asyncio.Future[Outcome]"
-    results: list[Floats | None]
+    arrived: float
     missing: int
+    answered: Bools
+    probabilities: Floats | None = None
     failure: BaseException | None = None
+    waited: float = 0.0
+    engine: float = 0.0
+
+    def take(self, places: list[int], answers: "Answers", share: float) -> None:
+        """The answers to the rows at `places`, which were `share` of a model call."""
+        if self.probabilities is None:
+            self.probabilities = np.zeros((len(self.answered), answers.probabilities.shape[1]), dtype=np.float32)
+        self.probabilities[places] = answers.probabilities
+        self.answered[places] = True
+        self.waited += len(places) * (answers.begun - self.arrived)
+        self.engine += share * (answers.ended - answers.begun)
+
+    def end(self) -> None:
+        rows = len(self.answered)
+        probabilities = self.probabilities if self.probabilities is not None else np.zeros((rows, 0), dtype=np.float32)
+        failure = _as_refusal(self.failure) if self.failure is not None else None
+        self.future.set_result(Outcome(probabilities, self.answered, failure, self.waited / rows, self.engine))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model call gave for its rows, float32[rows, classes], and when it began and ended."""
+
+    probabilities: Floats
+    begun: float
+    ended: float
 
 
 @dataclass(eq=False, slots=True)
@@ -85,37 +121,39 @@ class Batcher:
         """Rows admitted and not yet answered."""
         return self._waiting.total()
 
-    async def submit(self, rows: Sequence[Ids], lane: Lane, runner: Runner, *, seconds: float | None = None) -> Outcome:
-        """What `runner` answers to `rows` (at least one), in their order.
-
-        Raises Overloaded at once when there is no room for all rows, DeadlineExceeded after `seconds`,
-        EngineFailed when every model call of the rows failed, Unavailable when the server stops.
-        """
+    @contextmanager
+    def room(self, rows: int, runner: Runner) -> Iterator[None]:
+        """Admits `rows` rows for `runner`, all of one request or none, for as long as the block lasts. Raises Overloaded, Unavailable."""
         if self._closed:
             raise Unavailable("The server is stopping; send the request again in a moment.")
-        if self._waiting[runner] + len(rows) > self._max_waiting_rows:
+        if self._waiting[runner] + rows > self._max_waiting_rows:
             raise Overloaded(
-                f"{self._waiting[runner]} texts are waiting and {len(rows)} more would pass the limit of "
+                f"{self._waiting[runner]} texts are waiting and {rows} more would pass the limit of "
                 f"{self._max_waiting_rows} (PRELABEL_MAX_WAITING_ROWS); send the request again later."
             )
-        job = Job(asyncio.get_running_loop().create_future(), [None] * len(rows), len(rows))
-        self._jobs.add(job)
-        self._waiting[runner] += len(rows)
+        self._waiting[runner] += rows
+        try:
+            yield
+        finally:
+            self._waiting[runner] -= rows
+            if not self._waiting[runner]:
+                del self._waiting[runner]
+
+    async def submit(self, rows: Sequence[Ids], lane: Lane, runner: Runner) -> Outcome:
+        """What `runner` answers to `rows`, at least one, for which there is room. Raises Unavailable when the server stops."""
+        if self._closed:
+            raise Unavailable("The server is stopping; send the request again in a moment.")
         now = self._clock()
+        job = Job(asyncio.get_running_loop().create_future(), now, len(rows), np.zeros(len(rows), dtype=np.bool_))
+        self._jobs.add(job)
         for place, ids in enumerate(rows):
             self._buckets.put(WaitingRow(ids, lane, runner, job, place), now)
         self._wake.set()
         try:
-            async with asyncio.timeout(seconds):
-                return await job.future
-        except TimeoutError:
-            raise DeadlineExceeded(f"The {len(rows)} texts were not predicted within {seconds:g} s (PRELABEL_REQUEST_TIMEOUT); send fewer at once.") from None
+            return await job.future
         finally:
             job.future.cancel()
             self._jobs.discard(job)
-            self._waiting[runner] -= len(rows)
-            if not self._waiting[runner]:
-                del self._waiting[runner]
 
     async def serve(self) -> None:
         """Own the queue until cancelled. However it ends, no caller is left waiting."""
@@ -145,39 +183,40 @@ class Batcher:
             thread.shutdown()
 
     def _start(self, thread: int, batch: Batch[WaitingRow]) -> None:
-        ids = [row.ids for row in batch.rows]
-        call = asyncio.get_running_loop().run_in_executor(self._threads[thread], batch.rows[0].group, ids, batch.length)
+        ids, runner, clock = [row.ids for row in batch.rows], batch.rows[0].group, self._clock
+
+        def run() -> Answers:
+            begun = clock()
+            probabilities = runner(ids, batch.length)
+            return Answers(probabilities, begun, clock())
+
+        call = asyncio.get_running_loop().run_in_executor(self._threads[thread], run)
         call.add_done_callback(lambda done: self._finish(thread, batch, done))
 
-    def _finish(self, thread: int, batch: Batch[WaitingRow], call: "asyncio.Future[Floats]") -> None:
+    def _finish(self, thread: int, batch: Batch[WaitingRow], call: "asyncio.Future[Answers]") -> None:
         """Give the results, or the failure, to the callers of this batch and to nobody else."""
         self._idle.append(thread)
         self._wake.set()
         if call.cancelled():
             return
-        failure = call.exception() or _nonsense(call.result(), len(batch.rows))
+        failure = call.exception() or _nonsense(call.result().probabilities, len(batch.rows))
         if failure is not None:
             log.error("a model call with %d texts of %d tokens failed: %s", len(batch.rows), batch.length, failure, exc_info=failure)
+        jobs: dict[Job, list[int]] = {}
         for i, row in enumerate(batch.rows):
-            job = row.job
-            if row.abandoned:
+            jobs.setdefault(row.job, []).append(i)
+        for job, mine in jobs.items():
+            if job.future.done():
                 continue
             if failure is None:
-                job.results[row.place] = call.result()[i]
+                answers = call.result()
+                part = answers if len(jobs) == 1 else replace(answers, probabilities=answers.probabilities[mine])
+                job.take([batch.rows[i].place for i in mine], part, len(mine) / len(batch.rows))
             else:
                 job.failure = failure
-            job.missing -= 1
+            job.missing -= len(mine)
             if job.missing == 0:
-                _answer(job)
-
-
-def _answer(job: Job) -> None:
-    """A request of which nothing was predicted has failed; one of which something was has not."""
-    failure = _as_refusal(job.failure) if job.failure is not None else None
-    if failure is not None and all(result is None for result in job.results):
-        job.future.set_exception(failure)
-    else:
-        job.future.set_result(Outcome(job.results, failure))
+                job.end()
 
 
 def _nonsense(results: Floats, rows: int) -> EngineFailed | None:

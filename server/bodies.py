@@ -22,6 +22,11 @@ class Json(Response):
         return orjson.dumps(content)
 
 
+def server_timing(seconds: Mapping[str, float]) -> str:
+    """The value of a Server-Timing header (W3C, "Server Timing"): milliseconds a stage."""
+    return ", ".join(f"{stage};dur={spent * 1000:.3f}" for stage, spent in seconds.items())
+
+
 def tasks_of(body: Mapping[str, Any], most: int) -> list[Any]:
     """The body's tasks. Raises BadRequest, RequestTooLarge."""
     tasks = body.get("tasks")
@@ -34,6 +39,11 @@ def tasks_of(body: Mapping[str, Any], most: int) -> list[Any]:
 
 async def read_object(request: Request, max_bytes: int, empty: bytes = b"") -> dict[str, Any]:
     """The body as a JSON object; no body at all is read as `empty`. Raises BadRequest, RequestTooLarge."""
+    return await parse_object(await read_body(request, max_bytes) or bytearray(empty))
+
+
+async def read_body(request: Request, max_bytes: int) -> bytearray:
+    """Raises BadRequest, RequestTooLarge."""
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -42,7 +52,11 @@ async def read_object(request: Request, max_bytes: int, empty: bytes = b"") -> d
                 raise RequestTooLarge(f"The body is larger than {max_bytes} bytes (PRELABEL_MAX_BODY_BYTES). Send fewer tasks at once.")
     except ClientDisconnect:
         raise BadRequest("The client left before its body was complete.") from None
-    body = body or bytearray(empty)
+    return body
+
+
+async def parse_object(body: bytearray) -> dict[str, Any]:
+    """Raises BadRequest."""
     value = await asyncio.to_thread(_parse, body) if len(body) > LARGE_BODY else _parse(body)
     if not isinstance(value, dict):
         raise BadRequest(f"The body must be a JSON object, found {kind_of(value)}.")

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.label_studio.config import Plan
-from server.label_studio.results import Prediction, prediction
+from server.label_studio.results import Prediction, predictions
 from server.records import columns_of, open_records
 from server.scores import DEFAULT_SCORING, Scoring
 
@@ -51,8 +51,8 @@ class Labeler:
     def predictions(self, texts: list[tuple[str | None, ...]]) -> list[Prediction]:
         """One prediction for each task's texts as the plan takes them, in order; an empty one where none is usable."""
         present = [text for each in texts for text in each if text is not None]
-        answers = iter(self.classifier.probabilities([self.classifier.tokenizer.encode(text) for text in present]))
-        return [prediction(self.plan, self.version, each, [next(answers) if text is not None else None for text in each], self.scoring) for each in texts]
+        probabilities = self.classifier.probabilities(self.classifier.tokenizer.encode_all(present))
+        return predictions(self.plan, self.version, texts, probabilities, self.scoring)
 
 
 def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = False, on_progress: Callable[[int, int], None] | None = None) -> Progress:

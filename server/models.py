@@ -100,11 +100,9 @@ class Ensemble:
         members = [Member(model, share, np.array([model.bundle.labels.index(label) for label in labels])) for model, share in zip(models, shares, strict=True)]
         return cls(version, labels, tuple(members))
 
-    def mean(self, answers: Sequence[Floats | None]) -> Floats | None:
-        """The weighted mean of each member's probabilities float32[classes] for one text; None when one of them has none."""
-        total = np.zeros(len(self.labels), dtype=np.float32)
+    def mean(self, answers: Sequence[Floats]) -> Floats:
+        """The weighted mean of the members' probabilities, float32[rows, classes] each."""
+        total = np.zeros((len(answers[0]), len(self.labels)), dtype=np.float32)
         for member, answer in zip(self.members, answers, strict=True):
-            if answer is None:
-                return None
-            total += np.float32(member.weight) * answer[member.order]
+            total += np.float32(member.weight) * answer[:, member.order]
         return total

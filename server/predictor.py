@@ -1,23 +1,31 @@
-"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the tasks."""
+"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the tasks.
+
+A large request goes piece by piece, a few pieces at a time, so that one is tokenized and another made into results while the
+model runs a third, and so that no piece holds the event loop for long.
+"""
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-from server.arrays import Floats, Ids
-from server.batcher import Batcher, Outcome
+import numpy as np
+
+from server.arrays import Bools, Floats, Ids
+from server.batcher import Batcher, Outcome, Runner
 from server.buckets import Lane
-from server.errors import PrelabelError
+from server.errors import DeadlineExceeded, PrelabelError
 from server.journal import MAX_PROJECTS, name_of
 from server.label_studio.config import Plan, read_plan
 from server.label_studio.extra_params import scoring_wanted
-from server.label_studio.results import Prediction, prediction
-from server.models import Ensemble, Member
+from server.label_studio.results import Prediction, predictions
+from server.models import Ensemble
 from server.scores import Scoring
+from server.tokenizer import Tokenizer
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -25,13 +33,27 @@ U = TypeVar("U")
 LOOP_SLICE = 0.002
 """Seconds that one request may hold the event loop before others get their turn."""
 
+PIECE = 256
+"""Tasks of a large request that go through together: about a millisecond of work on the event loop."""
+
+PIECES_AT_ONCE = 3
+"""Enough for the model never to wait for the pieces around it."""
+
 LONG_TEXT = 100_000
 """Characters from which a text is tokenized in a thread, for it alone would take longer than a slice."""
+
+STAGES = ("tokenize", "queue", "engine", "results")
+
+Texts = tuple[str | None, ...]
+"""A task's text for each source of the plan."""
 
 
 @dataclass
 class Answer:
-    """One prediction a task, in order, `{}` where its model call failed; why, when any did; and the seconds that each stage took."""
+    """One prediction a task, in order, `{}` where its model call failed; why, when any did.
+
+    `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of waiting, the mean of the texts, for queue.
+    """
 
     predictions: list[Prediction]
     failure: PrelabelError | None = None
@@ -84,56 +106,105 @@ class Predictor:
     async def predict(self, tasks: list[Any], config: str, project: object = None) -> Answer:
         """One prediction a task, in order; `project` as Label Studio named it at set-up.
 
-        Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed, Unavailable.
+        Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed when every model call failed, Unavailable.
         """
-        deadline = time.monotonic() + self._timeout
         model = self._current()
         plan = self._plan(config, model.labels)
         scoring = self._project_scorings.get(name_of(project), self._scoring)
-        version = scoring.version(model.version)
-        started = time.perf_counter()
-        texts = await _gently(lambda task: plan.texts(task.get("data") if isinstance(task, dict) else None), tasks)
-        present = [text for each in texts for text in each if text is not None]
-        rows = [await _encode(member, present) for member in model.members]
-        encoded = time.perf_counter()
-        lane = Lane.INTERACTIVE if len(tasks) == 1 else Lane.BULK
-        outcomes = await self._run(model, rows, lane, deadline) if present else []
-        run = time.perf_counter()
-        probabilities = iter(_means(model, outcomes))
-
-        def answer(each: tuple[str | None, ...]) -> Prediction:
-            answers = [next(probabilities) if text is not None else None for text in each]
-            failed = any(text is not None and found is None for text, found in zip(each, answers, strict=True))
-            return {} if failed else prediction(plan, version, each, answers, scoring)
-
-        predictions = await _gently(answer, texts)
-        done = time.perf_counter()
-        failure = next((outcome.failure for outcome in outcomes if outcome.failure is not None), None)
-        return Answer(predictions, failure, {"tokenize": encoded - started, "model": run - encoded, "results": done - run})
-
-    async def _run(self, model: Ensemble, rows: list[list[Ids]], lane: Lane, deadline: float) -> list[Outcome]:
-        """Every member's answers; when one member fails altogether its failure is raised, and the others' rows stop waiting."""
-        left = max(0.0, deadline - time.monotonic())
         try:
-            async with asyncio.TaskGroup() as group:
-                running = [
-                    group.create_task(self._batcher.submit(member_rows, lane, member.model.run, seconds=left))
-                    for member, member_rows in zip(model.members, rows, strict=True)
-                ]
-        except* PrelabelError as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in running]
+            async with asyncio.timeout(self._timeout):
+                return await _Request(model, plan, scoring, self._batcher).answer(tasks)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The {len(tasks)} tasks were not predicted within {self._timeout:g} s (PRELABEL_REQUEST_TIMEOUT); send fewer at once."
+            ) from None
 
 
-def _means(model: Ensemble, outcomes: list[Outcome]) -> Iterable[Floats | None]:
-    return (model.mean(answers) for answers in zip(*(outcome.rows for outcome in outcomes), strict=True))
+class _Request:
+    """What one request for predictions is answered with, and the seconds that its stages took so far."""
+
+    def __init__(self, model: Ensemble, plan: Plan, scoring: Scoring, batcher: Batcher) -> None:
+        self._model = model
+        self._plan = plan
+        self._scoring = scoring
+        self._batcher = batcher
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+
+    async def answer(self, tasks: list[Any]) -> Answer:
+        with self._timed("tokenize"):
+            texts = await _gently(lambda task: self._plan.texts(task.get("data") if isinstance(task, dict) else None), tasks)
+        rows = sum(text is not None for each in texts for text in each)
+        lane = Lane.INTERACTIVE if len(tasks) == 1 else Lane.BULK
+        with ExitStack() as room:
+            for member in self._model.members:
+                room.enter_context(self._batcher.room(rows, member.model.run))
+            pieces = [texts[begin : begin + PIECE] for begin in range(0, len(texts), PIECE)]
+            answers = await _side_by_side(partial(self._piece, lane), pieces, PIECES_AT_ONCE)
+        self._seconds["queue"] /= max(1, rows * len(self._model.members))
+        found = [each for answer in answers for each in answer.predictions]
+        failure = next((answer.failure for answer in answers if answer.failure is not None), None)
+        if failure is not None and not any(found):
+            raise failure
+        return Answer(found, failure, self._seconds)
+
+    async def _piece(self, lane: Lane, texts: Sequence[Texts]) -> Answer:
+        present = [text for each in texts for text in each if text is not None]
+        members = self._model.members
+        if not present:
+            return self._results(texts, np.zeros((0, len(self._model.labels)), dtype=np.float32))
+        outcomes = await _side_by_side(lambda member: self._run(member.model.tokenizer, present, lane, member.model.run), members, len(members))
+        failure = next((outcome.failure for outcome in outcomes if outcome.failure is not None), None)
+        if failure is None:
+            return self._results(texts, self._model.mean([outcome.probabilities for outcome in outcomes]))
+        answered = np.logical_and.reduce([outcome.answered for outcome in outcomes])
+        if not answered.any():
+            return Answer([{}] * len(texts), failure)
+        return self._results(texts, self._model.mean([outcome.probabilities for outcome in outcomes]), answered, failure)
+
+    async def _run(self, tokenizer: Tokenizer, texts: list[str], lane: Lane, runner: Runner) -> Outcome:
+        with self._timed("tokenize"):
+            rows = await _encode(tokenizer, texts)
+        outcome = await self._batcher.submit(rows, lane, runner)
+        self._seconds["queue"] += outcome.waited * len(rows)
+        self._seconds["engine"] += outcome.engine
+        return outcome
+
+    def _results(self, texts: Sequence[Texts], probabilities: Floats, answered: Bools | None = None, failure: PrelabelError | None = None) -> Answer:
+        with self._timed("results"):
+            version = self._scoring.version(self._model.version)
+            return Answer(predictions(self._plan, version, texts, probabilities, self._scoring, answered), failure)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self._seconds[stage] += time.perf_counter() - begun
 
 
-async def _encode(member: Member, texts: list[str]) -> list[Ids]:
-    encode = member.model.tokenizer.encode
-    if any(len(text) > LONG_TEXT for text in texts):
-        return await asyncio.to_thread(lambda: [encode(text) for text in texts])
-    return await _gently(encode, texts)
+async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
+    if len(texts) == 1 and len(texts[0]) < LONG_TEXT:
+        return [tokenizer.encode(texts[0])]
+    return await asyncio.to_thread(tokenizer.encode_all, texts)
+
+
+async def _side_by_side(function: Callable[[T], Awaitable[U]], items: Sequence[T], most: int) -> list[U]:
+    """`function` over `items`, `most` of them at a time, in order. A failure ends the others and is raised."""
+    if len(items) == 1:
+        return [await function(items[0])]
+    results: dict[int, U] = {}
+    coming = iter(enumerate(items))
+
+    async def work() -> None:
+        for place, item in coming:
+            results[place] = await function(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(most, len(items))):
+                group.create_task(work())
+    except* PrelabelError as failures:
+        raise failures.exceptions[0] from None
+    return [results[place] for place in range(len(items))]
 
 
 async def _gently(function: Callable[[T], U], items: Iterable[T]) -> list[U]:

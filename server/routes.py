@@ -11,6 +11,7 @@ POST /admin/reload, /admin/rollback     a bundle's folder taken anew, or taken b
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from server.bodies import Json, kind_of, label_config_of, read_object, tasks_of
+from server.bodies import Json, kind_of, label_config_of, parse_object, read_body, read_object, server_timing, tasks_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.predictor import Predictor
@@ -82,7 +83,10 @@ class Backend:
         return Json({"model_version": version})
 
     async def predict(self, request: Request) -> Json:
-        body = await read_object(request, self.door.max_body_bytes)
+        raw = await read_body(request, self.door.max_body_bytes)
+        received = time.perf_counter()
+        body = await parse_object(raw)
+        parsed = time.perf_counter()
         project = request.state.project = body.get("project")
         tasks = tasks_of(body, self.door.max_tasks)
         answer = await self.predictor.predict(tasks, label_config_of(body, "label_config"), project)
@@ -91,8 +95,13 @@ class Backend:
         if answer.failure is not None:
             self.journal.refused(self.name, project, answer.failure)
         log.info("project %s, model %s: %d tasks predicted, %d empty, %d failed", name_of(project), self.name, *counts.values())
-        timing = ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in answer.seconds.items())
-        return Json({"results": answer.predictions}, headers={"Server-Timing": timing})
+        predicted = time.perf_counter()
+        response = Json({"results": answer.predictions})
+        written = time.perf_counter()
+        response.headers["Server-Timing"] = server_timing(
+            {"parse": parsed - received, **answer.seconds, "write": written - predicted, "total": written - received}
+        )
+        return response
 
     async def versions(self, request: Request) -> Json:
         return Json({"versions": [self.predictor.version]})

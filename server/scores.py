@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from server.arrays import Floats
 
@@ -20,18 +21,20 @@ Score: TypeAlias = Literal["confidence", "margin", "entropy"]
 SCORES: tuple[Score, ...] = get_args(Score)
 
 
-def score_of(probabilities: Floats, score: Score) -> float:
-    """A number in [0, 1] from probabilities float32[classes]."""
+def scores_of(probabilities: Floats, score: Score) -> npt.NDArray[np.float64]:
+    """Numbers in [0, 1], float64[rows], from probabilities float32[rows, classes]."""
+    exact = probabilities.astype(np.float64)
     match score:
         case "confidence":
-            value = probabilities.max()
+            values = exact.max(axis=1)
         case "margin":
-            second, first = np.partition(probabilities.astype(np.float64), -2)[-2:]
-            value = first - second
+            best_two = np.partition(exact, -2, axis=1)[:, -2:]
+            values = best_two[:, 1] - best_two[:, 0]
         case "entropy":
-            positive = probabilities[probabilities > 0].astype(np.float64)
-            value = 1 + (positive * np.log(positive)).sum() / np.log(len(probabilities))
-    return float(min(max(value, 0.0), 1.0))
+            logs = np.log(exact, where=exact > 0, out=np.zeros_like(exact))
+            values = 1 + (exact * logs).sum(axis=1) / np.log(exact.shape[1])
+    within: npt.NDArray[np.float64] = np.clip(values, 0.0, 1.0)
+    return within
 
 
 @dataclass(frozen=True)

@@ -55,3 +55,6 @@ class Tokenizer:
         ids = [*map(self._vocabulary.get, basic_english(text), repeat(self._unknown))]
         ids += self._padding[len(ids) :]
         return np.array(ids, dtype=np.int32)
+
+    def encode_all(self, texts: Sequence[str]) -> list[Ids]:
+        return [self.encode(text) for text in texts]

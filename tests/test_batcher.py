@@ -12,7 +12,7 @@ import pytest
 from server.arrays import Floats, Ids
 from server.batcher import Batcher, Runner
 from server.buckets import Buckets, Lane
-from server.errors import DeadlineExceeded, EngineFailed, Overloaded, Unavailable
+from server.errors import EngineFailed, Overloaded, Unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -40,10 +40,14 @@ class Served:
     batcher: Batcher
     runner: Runner
 
-    async def submit(self, rows: Sequence[Ids], lane: Lane, seconds: float | None = None) -> Floats:
-        outcome = await self.batcher.submit(rows, lane, self.runner, seconds=seconds)
-        assert outcome.failure is None
-        return np.stack([each for each in outcome.rows if each is not None])
+    async def submit(self, rows: Sequence[Ids], lane: Lane) -> Floats:
+        with self.batcher.room(len(rows), self.runner):
+            outcome = await self.batcher.submit(rows, lane, self.runner)
+        if outcome.failure is not None:
+            assert not outcome.answered.any()
+            raise outcome.failure
+        assert outcome.answered.all()
+        return outcome.probabilities
 
     @property
     def waiting_rows(self) -> int:
@@ -135,15 +139,6 @@ async def test_the_rows_of_a_caller_who_left_are_never_run() -> None:
         assert gate.batches == [[0], [2]]
 
 
-async def test_a_deadline_ends_the_wait_and_takes_the_rows_along() -> None:
-    gate = Gate()
-    async with serving(gate) as batcher:
-        with pytest.raises(DeadlineExceeded, match="PRELABEL_REQUEST_TIMEOUT"):
-            await batcher.submit([row(0)], Lane.BULK, seconds=0.0)
-        assert batcher.waiting_rows == 0
-        gate.open.set()
-
-
 async def test_a_failure_reaches_the_callers_of_that_batch_only() -> None:
     async with serving(failing) as batcher:
         answers = await asyncio.gather(batcher.submit([row(13)], Lane.INTERACTIVE), batcher.submit([row(1), row(2, 6)], Lane.BULK), return_exceptions=True)
@@ -175,7 +170,8 @@ async def test_whoever_waits_when_the_server_stops_is_told() -> None:
 async def test_of_a_request_whose_model_calls_failed_in_part_the_rest_is_answered() -> None:
     async with serving(failing) as served:
         outcome = await served.batcher.submit([row(1), row(13, 6), row(2)], Lane.BULK, failing)
-        assert [None if each is None else int(each[0]) for each in outcome.rows] == [1, None, 2]
+        assert outcome.answered.tolist() == [True, False, True]
+        assert outcome.probabilities[outcome.answered, 0].tolist() == [1, 2]
         assert isinstance(outcome.failure, EngineFailed)
         assert "secret" not in str(outcome.failure)
 
@@ -184,10 +180,10 @@ async def test_runners_never_share_a_batch_and_have_rooms_of_their_own() -> None
     gate, other = Gate(), Gate()
     other.open.set()
     async with serving(gate, max_waiting_rows=2) as served:
-        first = [asyncio.create_task(served.batcher.submit([row(i)], Lane.BULK, gate)) for i in (0, 1)]
+        first = [asyncio.create_task(served.submit([row(i)], Lane.BULK)) for i in (0, 1)]
         await gate.was_entered()
         with pytest.raises(Overloaded):
-            await served.batcher.submit([row(9)], Lane.BULK, gate)
+            served.batcher.room(1, gate).__enter__()
         second = [asyncio.create_task(served.batcher.submit([row(i)], Lane.BULK, other)) for i in (2, 3)]
         await asyncio.sleep(0)
         gate.open.set()

@@ -166,9 +166,17 @@ def test_bounds_are_refusals_that_name_the_setting(bundle: Bundle) -> None:
         assert len(predict(client, ["good"])) == 1
 
 
+def test_a_request_that_takes_too_long_is_given_up_with_its_texts(bundle: Bundle) -> None:
+    with running(bundle, request_timeout=1e-6) as client:
+        body = {"tasks": [{"data": {"review": "good"}}] * 1000, "label_config": TUTORIAL_CONFIG}
+        refused = client.post("/predict", json=body)
+        assert (refused.status_code, "PRELABEL_REQUEST_TIMEOUT" in refused.text) == (503, True)
+        assert client.get("/health").json()["waiting_rows"] == 0
+
+
 def test_stages_are_told_in_server_timing(client: httpx.Client) -> None:
     timing = client.post("/predict", json={"tasks": [{"data": {"review": "x"}}], "label_config": TUTORIAL_CONFIG}).headers["server-timing"]
-    assert [part.split(";")[0] for part in timing.split(", ")] == ["tokenize", "model", "results"]
+    assert [part.split(";")[0] for part in timing.split(", ")] == ["parse", "tokenize", "queue", "engine", "results", "write", "total"]
 
 
 def test_health_is_answered_while_5000_reviews_are_in_work(client: httpx.Client) -> None:

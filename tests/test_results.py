@@ -7,7 +7,7 @@ import pytest
 
 from server.arrays import Floats
 from server.label_studio.config import Plan, read_plan
-from server.label_studio.results import prediction
+from server.label_studio.results import Prediction, predictions
 from server.scores import DEFAULT_SCORING, Scoring
 
 ONE = read_plan(
@@ -29,12 +29,19 @@ def floats(*numbers: float) -> Floats:
     return np.array(numbers, dtype=np.float32)
 
 
+def prediction(plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING) -> Prediction:
+    """Of one task, with an answer for each text."""
+    present = [answer for answer in answers if answer is not None]
+    (given,) = predictions(plan, "m-1", [tuple(texts)], np.stack(present) if present else np.zeros((0, 2), dtype=np.float32), scoring)
+    return given
+
+
 def values(plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING) -> dict[str, Any]:
-    return {region["from_name"]: region["value"] for region in prediction(plan, "m-1", texts, answers, scoring)["result"]}
+    return {region["from_name"]: region["value"] for region in prediction(plan, texts, answers, scoring)["result"]}
 
 
 def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
-    given = prediction(ONE, "m-1", ["some text"], [floats(0.25, 0.75)], Scoring())
+    given = prediction(ONE, ["some text"], [floats(0.25, 0.75)])
     (region,) = given["result"]
     assert len(region.pop("id")) == 10
     assert given == {
@@ -46,20 +53,20 @@ def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
 
 def test_the_same_text_has_the_same_region_id_and_another_text_another() -> None:
     def region_id(text: str) -> str:
-        return str(prediction(ONE, "m-1", [text], [floats(0.9, 0.1)], Scoring())["result"][0]["id"])
+        return str(prediction(ONE, [text], [floats(0.9, 0.1)])["result"][0]["id"])
 
     assert region_id("a") == region_id("a") != region_id("b")
     assert region_id("\ud800")
 
 
 def test_a_task_without_text_gets_an_empty_result_that_label_studio_stores() -> None:
-    assert prediction(ONE, "m-1", [None], [None], Scoring()) == {"model_version": "m-1", "score": 0.0, "result": []}
+    assert prediction(ONE, [None], [None]) == {"model_version": "m-1", "score": 0.0, "result": []}
 
 
 def test_every_control_is_filled_and_the_least_certain_text_gives_the_score() -> None:
     answers: list[Floats | None] = [floats(0.9, 0.1), floats(0.25, 0.75)]
     assert values(TWO, ["t", "b"], answers) == {"first": {"choices": ["neg"]}, "all": {"choices": ["pos"]}, "stars": {"rating": 5}}
-    assert prediction(TWO, "m-1", ["t", "b"], answers, Scoring())["score"] == pytest.approx(0.75)
+    assert prediction(TWO, ["t", "b"], answers)["score"] == pytest.approx(0.75)
     assert values(TWO, [None, "b"], [None, floats(0.25, 0.75)]) == {"all": {"choices": ["pos"]}, "stars": {"rating": 5}}
 
 
@@ -68,3 +75,13 @@ def test_of_several_choices_those_at_the_threshold_are_taken(threshold: float, e
     found = values(TWO, [None, "b"], [None, floats(0.25, 0.75)], Scoring(threshold=threshold))
     assert found.get("all") == ({"choices": expected} if expected else None)
     assert found["stars"] == {"rating": 5}
+
+
+def test_tasks_are_answered_in_order_and_failed_ones_with_nothing() -> None:
+    texts = [("a", None), (None, None), (None, "b"), ("c", "d")]
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0, 0], [0.6, 0.4]], dtype=np.float32)
+    whole = predictions(TWO, "m-1", texts, probabilities, Scoring())
+    assert [[region["from_name"] for region in each["result"]] for each in whole] == [["first"], [], ["all", "stars"], ["first", "all", "stars"]]
+    in_part = predictions(TWO, "m-1", texts, probabilities, Scoring(), np.array([True, True, False, True]))
+    assert in_part == [*whole[:3], {}]
+    assert predictions(ONE, "m-1", [], np.zeros((0, 2), dtype=np.float32), Scoring()) == []

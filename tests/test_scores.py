@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from server.arrays import Floats
 from server.errors import BadRequest
 from server.label_studio.extra_params import scoring_wanted
-from server.scores import SCORES, Score, Scoring, score_of
+from server.scores import SCORES, Score, Scoring, scores_of
+
+
+def score_of(probabilities: Floats, score: Score) -> float:
+    (value,) = scores_of(probabilities[None], score)
+    return float(value)
+
 
 LOGITS = st.lists(st.floats(-60, 60), min_size=2, max_size=6)
 

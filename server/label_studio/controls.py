@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from label_studio_sdk.label_interface.control_tags import ControlTag
 
 from server.arrays import Floats
@@ -33,13 +34,20 @@ class Control:
     values: tuple[Any, ...]
     several: bool = False
 
-    def value(self, probabilities: Floats, threshold: float) -> dict[str, Any] | None:
-        """A region's value for probabilities float32[classes]; None when a choice of several has no label at `threshold` or above."""
-        best = int(probabilities.argmax())
+    def fill(self, probabilities: Floats, threshold: float) -> list[dict[str, Any] | None]:
+        """A region's value for each row of probabilities float32[rows, classes]; None when a choice of several has no label at `threshold` or above.
+
+        Rows with the same labels share one value.
+        """
+        if not self.several:
+            single = [self._value([place]) for place in range(len(self.values))]
+            return [single[best] for best in probabilities.argmax(axis=1).tolist()]
+        return [self._value(np.flatnonzero(row >= threshold).tolist()) for row in probabilities]
+
+    def _value(self, chosen: list[int]) -> dict[str, Any] | None:
         if self.kind in ("rating", "number"):
-            return {self.kind: self.values[best]}
-        chosen = [value for value, p in zip(self.values, probabilities, strict=True) if p >= threshold] if self.several else [self.values[best]]
-        return {self.kind: [list(value) if isinstance(value, tuple) else value for value in chosen]} if chosen else None
+            return {self.kind: self.values[chosen[0]]}
+        return {self.kind: [list(value) if isinstance(value := self.values[place], tuple) else value for place in chosen]} if chosen else None
 
 
 @dataclass(frozen=True)

@@ -6,33 +6,61 @@ A prediction is `{"model_version", "score", "result": [region]}` and a region `{
 
 import hashlib
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
-from server.arrays import Floats
+import numpy as np
+
+from server.arrays import Bools, Floats
 from server.label_studio.config import Plan
-from server.scores import Scoring, score_of
+from server.scores import Scoring, scores_of
 
 Prediction = dict[str, Any]
 
 
-def prediction(plan: Plan, version: str, texts: Sequence[str | None], answers: Sequence[Floats | None], scoring: Scoring) -> Prediction:
-    """The prediction for one task, from its text and probabilities float32[classes] for each of the plan's sources.
+def predictions(
+    plan: Plan,
+    version: str,
+    texts: Sequence[tuple[str | None, ...]],
+    probabilities: Floats,
+    scoring: Scoring,
+    answered: Bools | None = None,
+) -> list[Prediction]:
+    """One prediction for each task, from its text for each of the plan's sources.
 
-    Of several texts the least certain gives the score. A task without any usable text gets an empty result with score 0, which
-    Label Studio stores, does not ask for again, and sorts among the least certain.
+    `probabilities` float32[present, classes] has a row for each text that is not None, in order; where `answered` bool[present] is
+    False its task's prediction is `{}`. Of several texts the least certain gives the score. A task without any usable text gets
+    an empty result with score 0, which Label Studio stores, does not ask for again, and sorts among the least certain.
     """
-    regions = []
-    for target in plan.targets:
-        text, probabilities, control = texts[target.source], answers[target.source], target.control
-        value = control.value(probabilities, scoring.threshold) if probabilities is not None else None
-        if text is not None and value is not None:
-            to_name = plan.sources[target.source].name
-            identity = _region_id(version, control.name, text)
-            regions.append({"id": identity, "from_name": control.name, "to_name": to_name, "type": control.kind, "value": value})
-    scores = [score_of(probabilities, scoring.score) for probabilities in answers if probabilities is not None]
-    return {"model_version": version, "score": min(scores, default=0.0), "result": regions}
+    filled = [
+        (target.source, target.control.fill(probabilities, scoring.threshold), _region(plan, place), f"{version}\0{target.control.name}\0".encode())
+        for place, target in enumerate(plan.targets)
+    ]
+    certain = scores_of(probabilities, scoring.score).tolist()
+    failed = set(np.flatnonzero(~answered).tolist()) if answered is not None else set[int]()
+    rows = count()
+    found: list[Prediction] = []
+    for each in texts:
+        places = [next(rows) if text is not None else None for text in each]
+        if failed and not failed.isdisjoint(places):
+            found.append({})
+            continue
+        regions = []
+        for source, values, region, salt in filled:
+            text, place = each[source], places[source]
+            if text is not None and place is not None and (value := values[place]) is not None:
+                regions.append({"id": _region_id(salt, text), **region, "value": value})
+        score = min((certain[place] for place in places if place is not None), default=0.0)
+        found.append({"model_version": version, "score": score, "result": regions})
+    return found
 
 
-def _region_id(version: str, from_name: str, text: str) -> str:
-    """Ten hex digits, the same for the same text and version, so that a repeated run writes the same file."""
-    return hashlib.blake2b(f"{version}\0{from_name}\0{text}".encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
+def _region(plan: Plan, place: int) -> dict[str, str]:
+    """What every region of a target has in common."""
+    target = plan.targets[place]
+    return {"from_name": target.control.name, "to_name": plan.sources[target.source].name, "type": target.control.kind}
+
+
+def _region_id(salt: bytes, text: str) -> str:
+    """Ten hex digits, the same for the same text, control and version, so that a repeated run writes the same file."""
+    return hashlib.blake2b(salt + text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
