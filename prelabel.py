@@ -1,17 +1,19 @@
 """The command line: one thin function a command, its work imported when it is used."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from server.errors import PrelabelError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 app = typer.Typer(
     help="Pre-annotates Label Studio tasks with a text classifier you exported yourself.",
@@ -198,14 +200,15 @@ def annotate(
     raise typer.Exit(status(run.outcome))
 
 
-@app.command()
-def serve(
+@app.command("serve")
+def serve_command(
     bundle: BundlesOption = None,
     ensemble: Annotated[
         list[str] | None, typer.Option(help="Bundles that answer as one, as NAME=A,B or NAME=A,B:WEIGHT,WEIGHT; may be repeated.", show_default=False)
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="9090")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer on the port.", show_default="1")] = None,
     engine: EngineOption = None,
     device: DeviceOption = None,
     label_map: MapOption = None,
@@ -213,29 +216,29 @@ def serve(
     threshold: ThresholdOption = None,
 ) -> None:
     """Serve bundles as Label Studio ML backends. Every setting is also an environment variable: see the README."""
-    import uvicorn
-
-    from server.app import build_app
     from server.settings import load_settings
+    from server.workers import serve
 
     settings = load_settings(
         bundle=tuple(bundle) if bundle else None,
         ensemble=";".join(ensemble) if ensemble else None,
         host=host,
         port=port,
+        workers=workers,
         engine=engine,
         device=device,
         label_map=_joined(label_map),
         score=score,
         threshold=threshold,
     )
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    application = build_app(settings)
-    registry = application.state.registry
-    address = f"http://{settings.host}:{settings.port}{settings.path_prefix}"
-    for place, name in enumerate(registry.names):
-        console.print(f"[bold]{registry.current(name).version}[/bold]: give Label Studio the URL {address}{f'/{name}' if place else ''}", soft_wrap=True)
-    uvicorn.run(application, host=settings.host, port=settings.port, log_level=settings.log_level, loop="uvloop", http="httptools", timeout_keep_alive=30)
+
+    def tell(application: "Starlette") -> None:
+        registry = application.state.registry
+        address = f"http://{settings.host}:{settings.port}{settings.path_prefix}"
+        for place, name in enumerate(registry.names):
+            console.print(f"[bold]{registry.current(name).version}[/bold]: give Label Studio the URL {address}{f'/{name}' if place else ''}", soft_wrap=True)
+
+    serve(settings, tell)
 
 
 @app.command()

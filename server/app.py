@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import threading
@@ -20,11 +21,12 @@ from server.auth import check_admin, check_basic, check_health
 from server.batcher import Batcher, WaitingRow
 from server.bodies import Json
 from server.buckets import Buckets
-from server.errors import PrelabelError
+from server.errors import BadRequest, PrelabelError
 from server.journal import Journal, name_of
 from server.models import Model, load_model
 from server.predictor import Predictor
-from server.registry import Registry, Slot
+from server.project_scorings import ProjectScorings
+from server.registry import Change, Registry, Slot
 from server.routes import Backend, Door, admin_routes
 from server.settings import Settings, is_free
 
@@ -37,11 +39,14 @@ time, finds the lock taken again, and begins to wait anew. With the default a si
 texts to be tokenized (1.1 s beside 20,000 tasks)."""
 
 
-def build_app(settings: Settings) -> Starlette:
-    """The server for the settings' bundles, each loaded and checked. Raises BadSetting, BadBundle before any port is opened."""
+def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
+    """The server for the settings' bundles, each loaded and checked. `shared` is a folder that its worker processes have in common.
+
+    Raises BadSetting, BadBundle before any port is opened.
+    """
 
     def load(path: Path) -> Model:
-        return load_model(path, settings)
+        return load_model(path, settings, shared)
 
     registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load)
     batcher = Batcher(
@@ -55,6 +60,7 @@ def build_app(settings: Settings) -> Starlette:
         max_waiting_rows=settings.max_waiting_rows,
     )
     journal = Journal()
+    project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -66,8 +72,9 @@ def build_app(settings: Settings) -> Starlette:
         await asyncio.gather(serving, return_exceptions=True)
         await asyncio.to_thread(batcher.close)
         registry.close()
+        project_scorings.close()
 
-    paths = all_routes(settings, registry, batcher, journal)
+    paths = all_routes(settings, registry, batcher, journal, project_scorings)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route, Exception: _failed},
@@ -77,7 +84,7 @@ def build_app(settings: Settings) -> Starlette:
     return app
 
 
-def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal) -> list[BaseRoute]:
+def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
     user, password = settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()
     door = Door(
@@ -96,21 +103,32 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
             "engine": models[0].engine.name,
             "device": models[0].engine.device,
             "waiting_rows": batcher.waiting_rows,
+            "worker": {"process": os.getpid(), "of": settings.workers},
             "models": {each: registry.current(each).version for each in registry.names},
         }
 
     def routes_of(name: str) -> list[BaseRoute]:
         predictor = Predictor(
-            partial(registry.current, name), batcher, label_map=settings.label_map, scoring=settings.scoring, timeout=settings.request_timeout
+            name,
+            partial(registry.current, name),
+            batcher,
+            project_scorings,
+            label_map=settings.label_map,
+            scoring=settings.scoring,
+            timeout=settings.request_timeout,
         )
         return Backend(name, predictor, journal, door, partial(describe, name)).routes()
 
     by_name = {name: routes_of(name) for name in registry.names}
     return [
         *by_name[registry.names[0]],
-        *admin_routes(registry, door),
+        *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
         *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
     ]
+
+
+async def _by_signal_only(name: str | None) -> list[Change]:
+    raise BadRequest(f"This is one of several worker processes: to change bundles in all of them, send SIGHUP to their parent, process {os.getppid()}.")
 
 
 @contextmanager

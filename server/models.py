@@ -36,13 +36,13 @@ class Model:
         return self.engine.run(*pad(rows, length))
 
 
-def load_model(path: Path, settings: Settings) -> Model:
+def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Model:
     """Read a bundle, open its engine, and let it answer at every bucket length, so that no request is the first of its shape.
 
-    Raises BadBundle, also for one whose answers depend on padding, and BadSetting.
+    `shared` is a folder that the worker processes of one server have in common. Raises BadBundle, also for one whose answers depend on padding, and BadSetting.
     """
     bundle = read_bundle(path)
-    engine = open_engine(bundle, engine=settings.engine, device=settings.device)
+    engine = open_engine(bundle, engine=settings.engine, device=settings.device, shared=shared)
     # the folder may have been replaced between its check and its use
     if read_bundle(path).version != bundle.version:
         raise BadBundle(f"{path}: the bundle was replaced while it was read; load it again.")

@@ -6,7 +6,6 @@ model runs a third, and so that no piece holds the event loop for long.
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +18,12 @@ from server.arrays import Bools, Floats, Ids
 from server.batcher import Batcher, Outcome, Runner
 from server.buckets import Lane
 from server.errors import DeadlineExceeded, PrelabelError
-from server.journal import MAX_PROJECTS, name_of
+from server.journal import name_of
 from server.label_studio.config import Plan, read_plan
 from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.results import Prediction, predictions
 from server.models import Ensemble
+from server.project_scorings import ProjectScorings
 from server.scores import Scoring
 from server.tokenizer import Tokenizer
 
@@ -69,10 +69,21 @@ class Answer:
 class Predictor:
     """Answers Label Studio's requests with the model that `current` gives. Knows HTTP as little as the batcher knows engines."""
 
-    def __init__(self, current: Callable[[], Ensemble], batcher: Batcher, *, label_map: Mapping[str, str], scoring: Scoring, timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        current: Callable[[], Ensemble],
+        batcher: Batcher,
+        project_scorings: ProjectScorings,
+        *,
+        label_map: Mapping[str, str],
+        scoring: Scoring,
+        timeout: float,
+    ) -> None:
+        self._name = name
         self._current = current
         self._scoring = scoring
-        self._project_scorings: OrderedDict[str, Scoring] = OrderedDict()
+        self._project_scorings = project_scorings
         self._batcher = batcher
         self._timeout = timeout
 
@@ -96,11 +107,8 @@ class Predictor:
         plan = self._plan(config, model.labels)
         scoring = scoring_wanted(extra_params, self._scoring)
         name = name_of(project)
-        self._project_scorings.pop(name, None)
-        if scoring != self._scoring and name == project:
-            self._project_scorings[name] = scoring
-            if len(self._project_scorings) > MAX_PROJECTS:
-                self._project_scorings.popitem(last=False)
+        if name == project:
+            self._project_scorings.remember(self._name, name, scoring if scoring != self._scoring else None)
         return scoring.version(model.version), plan
 
     async def predict(self, tasks: list[Any], config: str, project: object = None) -> Answer:
@@ -110,7 +118,7 @@ class Predictor:
         """
         model = self._current()
         plan = self._plan(config, model.labels)
-        scoring = self._project_scorings.get(name_of(project), self._scoring)
+        scoring = self._project_scorings.of(self._name, name_of(project)) or self._scoring
         try:
             async with asyncio.timeout(self._timeout):
                 return await _Request(model, plan, scoring, self._batcher).answer(tasks)

@@ -24,7 +24,7 @@ from server.bodies import Json, kind_of, label_config_of, parse_object, read_bod
 from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.predictor import Predictor
-from server.registry import Change, Registry
+from server.registry import Change
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ Check = Callable[[Mapping[str, str]], None]
 """A request's headers → nothing. Raises Unauthorized."""
 
 NO_TRAINING = "Training is not available on this server; train with `prelabel train` and serve the new bundle."
+
+Alter = Callable[[str | None], Awaitable[list[Change]]]
+"""The name of a bundle, None for all → what was changed. Raises BadRequest."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -125,10 +128,10 @@ class Backend:
         return Route(path, guarded, methods=[method])
 
 
-def admin_routes(registry: Registry, door: Door) -> list[BaseRoute]:
+def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:
     """The body, `{"bundle": name}`, may be missing: then all are meant."""
 
-    def route(path: str, change: Callable[[str | None], Awaitable[list[Change]]]) -> BaseRoute:
+    def route(path: str, change: Alter) -> BaseRoute:
         async def handler(request: Request) -> Json:
             door.admin(request.headers)
             body = await read_object(request, door.max_body_bytes, empty=b"{}")
@@ -141,4 +144,4 @@ def admin_routes(registry: Registry, door: Door) -> list[BaseRoute]:
 
         return Route(path, handler, methods=["POST"])
 
-    return [route("/admin/reload", registry.reload), route("/admin/rollback", registry.rollback)]
+    return [route("/admin/reload", reload), route("/admin/rollback", rollback)]

@@ -53,7 +53,10 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`cuda` refuses to start without a working GPU; `auto` falls back to the CPU and says so."
     )
-    engine_threads: int = Field(0, ge=0, le=256, description="Model calls at the same time; 0 = one a CPU core, two on a GPU.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that answer on the same port and share one set of tables; see [performance](docs/performance.md) for when to."
+    )
+    engine_threads: int = Field(0, ge=0, le=256, description="Model calls at the same time in each process; 0 = one a CPU core over all, two on a GPU.")
     bucket_lengths: Annotated[tuple[int, ...], NoDecode] = Field(
         (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096), description="Padded lengths in tokens, rising, separated by commas."
     )
@@ -139,8 +142,8 @@ class Settings(BaseSettings):
         return Scoring(self.score, self.threshold)
 
     def threads(self, device: str) -> int:
-        """Model calls at the same time on `device`."""
-        return self.engine_threads or (2 if device == "cuda" else len(os.sched_getaffinity(0)))
+        """Model calls at the same time on `device`, in each process."""
+        return self.engine_threads or (2 if device == "cuda" else max(1, len(os.sched_getaffinity(0)) // self.workers))
 
 
 def is_free(name: str) -> bool:

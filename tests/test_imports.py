@@ -13,12 +13,13 @@ LAYERS = [
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
     {"labelled", "connect"},
     {"tokenizer", "batcher", "engines"},
-    {"models", "classifier", "catalogue"},
+    {"models", "classifier", "catalogue", "project_scorings"},
     {"registry", "predictor"},
     {"bulk", "evaluation"},
     {"annotate", "plots", "routes"},
     {"report"},
     {"app"},
+    {"workers"},
 ]
 
 

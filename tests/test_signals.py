@@ -27,12 +27,17 @@ def until(state: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(bundle: Bundle, tmp_path: Path) -> None:
     other = export_bundle(tiny_network(seed=1), tmp_path / "other", torchscript=False)
     shutil.copytree(bundle.path, tmp_path / "live")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(tmp_path / "live"), "--port", str(port), "--device", "cpu"]
     with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.PIPE, text=True) as process:
 

@@ -5,6 +5,7 @@ needs no torch.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -36,8 +37,9 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto") -> Engine:
-    """`engine`: auto, tables, onnx or torchscript; `device`: auto, cpu or cuda. Raises BadSetting, BadBundle.
+def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto", shared: Path | None = None) -> Engine:
+    """`engine`: auto, tables, onnx or torchscript; `device`: auto, cpu or cuda; `shared`: a folder for tables that several processes
+    read. Raises BadSetting, BadBundle.
 
     `auto` is ONNX Runtime where it runs on CUDA, else the tables.
     """
@@ -51,9 +53,9 @@ def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto") -
                 on_cuda = OnnxEngine(bundle, device)
                 if on_cuda.device == "cuda":
                     return on_cuda
-            return _tables(bundle, "cpu")
+            return _tables(bundle, "cpu", shared)
         case "tables":
-            return _tables(bundle, device)
+            return _tables(bundle, device, shared)
         case "onnx":
             from server.engines.onnx_runtime import OnnxEngine
 
@@ -68,13 +70,14 @@ def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto") -
             raise BadSetting(f"engine={engine!r}: it must be one of {', '.join(ENGINES)}.")
 
 
-def _tables(bundle: Bundle, device: str) -> Engine:
+def _tables(bundle: Bundle, device: str, shared: Path | None) -> Engine:
     from server.engines.fixed_point import read_tables
+    from server.engines.mapped import mapped_tables
     from server.engines.tables import TablesEngine
 
     if device == "cuda":
         raise BadSetting("engine=tables runs on the CPU: for device=cuda set engine=onnx.")
-    return TablesEngine(read_tables(bundle))
+    return TablesEngine(mapped_tables(bundle, shared) if shared else read_tables(bundle))
 
 
 def pad(rows: Sequence[Ids], length: int) -> tuple[Ids, Ids]:

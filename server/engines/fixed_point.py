@@ -9,7 +9,7 @@ in floating point, never overflows. What it lacks is less than one unit a tap; `
 both halves the error of a number is 2⁻¹⁷ of a unit, a hundredth of float32's at the top of the range.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ HALF = 65_536
 @dataclass(frozen=True)
 class Tables:
     """`high`, `low` int16[words, Σ widths, filters], the rows of a word side by side; `unit` float64[widths, filters], the value of
-    a low half's unit; `bias` float32[widths, filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes].
+    a low half's unit; `bias` float32[widths, filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes]. Read-only.
     """
 
     high: npt.NDArray[np.int16]
@@ -61,7 +61,10 @@ def read_tables(bundle: Bundle) -> Tables:
         high, low, unit = in_fixed_point(numbers, bundle.widths)
     except (KeyError, ValueError) as error:
         raise BadBundle(f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({error}); export it again.") from None
-    return Tables(high, low, np.array(bundle.widths, dtype=np.int32), unit, bias, head, head_bias)
+    tables = Tables(high, low, np.array(bundle.widths, dtype=np.int32), unit, bias, head, head_bias)
+    for each in fields(tables):
+        getattr(tables, each.name).flags.writeable = False
+    return tables
 
 
 def in_fixed_point(numbers: Floats, widths: tuple[int, ...]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.float64]]:

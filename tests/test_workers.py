@@ -1,0 +1,128 @@
+"""Several worker processes behind one port: one set of tables, one memory of projects, no request lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from export.publish import export_bundle
+from server.arrays import Ids
+from server.bundle import Bundle
+from server.engines import open_engine, pad
+from server.engines.fixed_point import read_tables
+from server.engines.mapped import mapped_tables
+from server.project_scorings import ProjectScorings
+from server.scores import Scoring
+from tests.conftest import ROOT, random_texts, tiny_network
+from tests.serving import predict, set_up
+from tests.test_signals import PATIENCE, free_port, until
+
+TEXTS = random_texts(3)
+
+
+class Workers:
+    """A parent and its workers, asked over a new connection each time, so that any of them may answer."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.address = f"http://127.0.0.1:{port}"
+
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=self.address, timeout=PATIENCE) as client:
+            yield client
+
+    def health(self) -> dict[str, Any]:
+        """Empty while nobody answers."""
+        try:
+            with self.client() as client:
+                told: dict[str, Any] = client.get("/health").json()
+                return told
+        except httpx.TransportError:
+            assert self.process.poll() is None
+            return {}
+
+    def seen(self, asked: int = 40) -> set[int]:
+        """Processes that answered."""
+        return {told["worker"]["process"] for _ in range(asked) if (told := self.health())}
+
+
+@pytest.fixture
+def live(bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle.path, tmp_path / "live"))
+
+
+@pytest.fixture
+def workers(live: Path) -> Iterator[Workers]:
+    port = free_port()
+    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(live), "--port", str(port), "--device", "cpu", "--workers", "2"]
+    environment = os.environ | {"PRELABEL_ADMIN_TOKEN": "t", "TMPDIR": str(live.parent)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            found = Workers(process, port)
+            until(lambda: len(found.seen()) == 2)
+            yield found
+        finally:
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+    assert not list(live.parent.glob("prelabel-*"))
+
+
+def test_what_a_project_asked_of_one_worker_holds_for_all(workers: Workers, bundle: Bundle) -> None:
+    with workers.client() as client:
+        version = set_up(client, extra={"score": "margin"}).json()["model_version"]
+    assert version == f"{bundle.version}-margin"
+    answers = []
+    for _ in range(20):
+        with workers.client() as client:
+            answers.append(predict(client, TEXTS))
+    assert {each["model_version"] for answer in answers for each in answer} == {version}
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_a_worker_that_died_is_replaced_and_a_hangup_takes_the_bundle_anew_in_all(workers: Workers, bundle: Bundle, live: Path) -> None:
+    other = export_bundle(tiny_network(seed=1), live.parent / "other", torchscript=False)
+    before = workers.seen()
+    os.kill(min(before), signal.SIGKILL)
+    until(lambda: len(workers.seen() - {min(before)}) == 2)
+    with workers.client() as client:
+        refused = client.post("/admin/reload", headers={"Authorization": "Bearer t"})
+    assert (refused.status_code, f"SIGHUP to their parent, process {workers.process.pid}" in refused.text) == (400, True)
+    shutil.rmtree(live)
+    other.path.rename(live)
+    workers.process.send_signal(signal.SIGHUP)
+    until(lambda: {workers.health().get("model_version") for _ in range(20)} == {other.version})
+
+
+def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) -> None:
+    mapped, read = mapped_tables(bundle, tmp_path), read_tables(bundle)
+    assert all(np.array_equal(getattr(mapped, name), getattr(read, name)) for name in vars(read))
+    assert [each.name for each in tmp_path.iterdir()] == [bundle.version]
+    again = open_engine(bundle, shared=tmp_path, device="cpu")
+    rows: list[Ids] = [np.arange(9, dtype=np.int32)]
+    assert np.array_equal(again.run(*pad(rows, 9)), open_engine(bundle, device="cpu").run(*pad(rows, 9)))
+
+
+def test_the_memory_of_projects_is_shared_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.project_scorings.MAX_PROJECTS", 3)
+    one, other = ProjectScorings(tmp_path / "file"), ProjectScorings(tmp_path / "file")
+    assert other.of("m", "1.1") is None
+    one.remember("m", "1.1", Scoring("margin", 0.25))
+    assert other.of("m", "1.1") == Scoring("margin", 0.25)
+    assert other.of("n", "1.1") is None
+    other.remember("m", "1.1", None)
+    assert one.of("m", "1.1") is None
+    for number in range(5):
+        one.remember("m", f"2.{number}", Scoring("entropy"))
+    assert [other.of("m", f"2.{number}") is not None for number in range(5)] == [False, False, True, True, True]
+    one.close()
+    other.close()
