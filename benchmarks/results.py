@@ -1,4 +1,4 @@
-"""A benchmark's figures as a file, beside what they were measured on: benchmarks/results/<name>.json, which the report is made of."""
+"""A benchmark's figures as a file, beside what they were measured on: benchmarks/measured/<name>.json, which the report is made of."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import psutil
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parent / "measured"
 
 PACKAGES = ("numba", "numpy", "onnxruntime", "onnxruntime-gpu", "orjson", "starlette", "torch", "uvicorn", "uvloop")
 

@@ -1,6 +1,7 @@
 """The composition root: builds every part once, starts and stops them in the lifespan, answers every error."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -65,6 +66,8 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         sys.setswitchinterval(SWITCH_INTERVAL)
+        gc.collect()
+        gc.freeze()  # modules and models stay: the collector need not walk through half a million objects of theirs again and again
         serving = asyncio.create_task(batcher.serve())
         with reloading_on_hangup(registry):
             yield
