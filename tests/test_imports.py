@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "figures"},
+    {"errors", "fairness", "arrays", "compiled", "figures"},
     {"buckets", "scores"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
     {"labelled", "connect"},

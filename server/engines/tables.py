@@ -9,13 +9,13 @@ the rows of a batch one by one, each at its own length: padding costs nothing, a
 
 from typing import Any
 
-import numba
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
+from server.compiled import compiled
 from server.errors import BadBundle
 
 
@@ -65,15 +65,7 @@ def _tensors(bundle: Bundle) -> dict[str, Any]:
         raise BadBundle(f"{path}: cannot load it ({type(error).__name__}); export the bundle again.") from error
 
 
-def _compiled(function: Any) -> Any:
-    """Compiled at the first call. The machine code is kept beside this file or in the user's cache; where neither can be written, in memory."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _logits(ids, lengths, table, bias, widths, head, head_bias, logits):  # type: ignore[no-untyped-def]  # numba infers the types
     """ids int32[rows, length], lengths int32[rows] → logits float32[rows, classes]: ReLU, the maximum over windows, the head.
 
