@@ -21,7 +21,7 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     """Keep the figures of the benchmark `name`, in place of those of its last run. Times are in milliseconds unless a key says otherwise."""
     found = {
         "benchmark": name,
-        "command": " ".join(["python -m", _module_name(), *sys.argv[1:]]),
+        "command": " ".join(["python -m", _module_name(), *(Path(word).name if Path(word).exists() else word for word in sys.argv[1:])]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),

@@ -1,4 +1,4 @@
-"""Functions compiled by numba at their first call, with the interpreter's lock released while they run."""
+"""Functions compiled for the CPU by numba, the interpreter's lock released while they run."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numba
 
 
 def compiled(function: Any) -> Any:
-    """The machine code is kept beside the function's file or in the user's cache; where neither can be written, in memory."""
+    """Compiled at the first call. The machine code is kept beside the function's file or in the user's cache; where neither can be written, in memory."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 LAYERS = [
     {"errors", "fairness", "arrays", "figures", "compiled"},
-    {"buckets", "scores"},
+    {"buckets", "scores", "token_table"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
     {"labelled", "connect"},
     {"tokenizer", "batcher", "engines"},
