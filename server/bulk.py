@@ -51,7 +51,7 @@ class Labeler:
     def predictions(self, texts: list[tuple[str | None, ...]]) -> list[Prediction]:
         """One prediction for each task's texts as the plan takes them, in order; an empty one where none is usable."""
         present = [text for each in texts for text in each if text is not None]
-        probabilities = self.classifier.probabilities(self.classifier.tokenizer.encode_all(present))
+        probabilities = self.classifier.probabilities(self.classifier.encode(present))
         return predictions(self.plan, self.version, texts, probabilities, self.scoring)
 
 

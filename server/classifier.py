@@ -18,6 +18,9 @@ from server.tokenizer import Tokenizer
 CHUNK = 2048
 """Rows that a bulk command holds at a time."""
 
+TEXTS = 128
+"""Texts that one thread tokenizes at a time."""
+
 BATCH_TOKENS = 8192
 """Most padded tokens in one model call."""
 
@@ -42,8 +45,13 @@ class Classifier:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text, in order."""
+        parts = [texts[begin : begin + TEXTS] for begin in range(0, len(texts), TEXTS)]
+        return [row for rows in self._pool.map(self.tokenizer.encode_all, parts) for row in rows]
+
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
-        """float32[rows, classes] in the order of `rows`, as the tokenizer made them."""
+        """float32[rows, classes] in the order of `rows`, as `encode` made them."""
         answers = np.zeros((len(rows), len(self.bundle.labels)), dtype=np.float32)
         batches = list(_batches(rows))
         for places, probabilities in zip(batches, self._pool.map(lambda batch: self._run([rows[i] for i in batch]), batches), strict=True):

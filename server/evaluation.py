@@ -91,7 +91,7 @@ def evaluate_file(
             result.left_out += len(chunk) - len(labelled)
             truth = np.array([_class_of(source, example, labels, renamed) for example in labelled], dtype=np.int64)
             started = time.perf_counter()
-            rows = [classifier.tokenizer.encode(example.text) for example in labelled]
+            rows = classifier.encode([example.text for example in labelled])
             probabilities = classifier.probabilities(rows)
             result.seconds += time.perf_counter() - started
             result.figures.add(probabilities, truth)

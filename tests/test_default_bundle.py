@@ -21,7 +21,7 @@ def default() -> Bundle:
 def test_it_knows_good_from_bad(default: Bundle) -> None:
     texts = ["A wonderful film, beautifully acted and moving from start to end.", "Terrible. A boring plot, awful acting and a waste of time."]
     with Classifier(default, open_engine(default, device="cpu"), threads=1) as classifier:
-        answers = classifier.probabilities([classifier.tokenizer.encode(text) for text in texts])
+        answers = classifier.probabilities(classifier.encode(texts))
     assert [default.labels[int(answer.argmax())] for answer in answers] == ["Positive", "Negative"]
 
 
