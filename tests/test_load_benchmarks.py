@@ -104,3 +104,34 @@ def test_large_request(figures_of: Benchmark) -> None:
     assert figures["idle"]["singles"] > 0
     assert figures["p99_times_idle"] == figures["beside"]["p99_ms"] / figures["idle"]["p99_ms"]
     assert figures["share_of_ceiling"] == pytest.approx(figures["tasks_per_s"] / figures["without_server_tasks_per_s"])
+
+
+def test_way(figures_of: Benchmark) -> None:
+    from benchmarks.way import STAGES, main
+
+    figures = figures_of(main, "way", "--tasks", 300, "--rounds", 1, "--singles", 5)
+    assert (figures["large"]["tasks"], figures["single"]["tasks"]) == (300, 1)
+    for each in figures.values():
+        assert set(each["us_per_task"]) == set(STAGES)
+        assert each["sum_us"] == pytest.approx(sum(each["us_per_task"].values()))
+        assert each["text_waited_us"] == pytest.approx(each["us_per_task"]["queue"] * each["tasks"])
+        assert each["total_us"] > 0
+
+
+def test_ready(figures_of: Benchmark) -> None:
+    from benchmarks.ready import main
+
+    figures = figures_of(main, "ready", "--rounds", 1)
+    assert 0 < figures["seconds_to_health"] < figures["seconds_to_first_answer"]
+    assert figures["memory_mb"] > 0
+
+
+def test_bulk(figures_of: Benchmark, tmp_path: Path) -> None:
+    from benchmarks.bulk import main
+
+    assert figures_of(main, "bulk", "--rounds", 1, "--made-up", 7)["reviews"] == 7
+    (tmp_path / "in.csv").write_text("review\ngood\nbad\n")
+    figures = figures_of(main, "bulk", tmp_path / "in.csv", "--rounds", 1)
+    assert (figures["reviews"], figures["rounds"]) == (2, 1)
+    assert figures["reviews_per_s"] == pytest.approx(2 / figures["seconds"])
+    assert figures["peak_memory_mb"] > 10
