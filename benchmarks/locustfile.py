@@ -24,7 +24,7 @@ from locust.env import Environment
 
 from benchmarks.client import PATIENCE, REFUSALS, timing_of
 from benchmarks.label_studio import HEADERS, body_of, setup_body
-from benchmarks.texts import texts_of
+from benchmarks.texts import numbers_of, texts_of
 
 SINGLES = 1000
 """Different tasks that annotators open."""
@@ -46,8 +46,8 @@ def add_options(parser: ArgumentParser) -> None:
 @events.test_start.add_listener
 def make_bodies(environment: Environment, **_: Any) -> None:
     asked = options_of(environment)
-    sizes = sizes_of(asked.sizes) if Retrieve in environment.user_classes else []
-    texts = texts_of(asked.reviews, max(SINGLES, *sizes, 0))
+    sizes = numbers_of(asked.sizes) if Retrieve in environment.user_classes else []
+    texts = texts_of(asked.reviews, max(SINGLES, *sizes))
     BODIES.update({size: [body_of(texts[:size])] for size in sizes})
     BODIES[1] = [body_of([text]) for text in texts[:SINGLES]]
 
@@ -58,10 +58,6 @@ def options_of(environment: Environment) -> Namespace:
 
 def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def sizes_of(text: str) -> list[int]:
-    return [int(each) for each in text.split(",")]
 
 
 def users_at(elapsed: float, step: float, most: int) -> int | None:
@@ -160,7 +156,7 @@ class Retrieve(LabelStudio):
 
     @task
     def retrieve_predictions(self) -> None:
-        sizes = sizes_of(options_of(self.environment).sizes)
+        sizes = numbers_of(options_of(self.environment).sizes)
         size = sizes[self.times % len(sizes)]
         self.times += 1
         self.predict(BODIES[size][0], size)

@@ -135,3 +135,37 @@ def test_bulk(figures_of: Benchmark, tmp_path: Path) -> None:
     assert (figures["reviews"], figures["rounds"]) == (2, 1)
     assert figures["reviews_per_s"] == pytest.approx(2 / figures["seconds"])
     assert figures["peak_memory_mb"] > 10
+
+
+def test_latency(figures_of: Benchmark) -> None:
+    from benchmarks.latency import main
+
+    figures = figures_of(main, "latency", "--rounds", 1, "--seconds", 0.2, "--shares", "20,50")
+    assert figures["capacity_per_s"] > 0
+    assert [load["share"] for load in figures["loads"]] == [0.2, 0.5]
+    for load in figures["loads"]:
+        assert load["p50_ms"] <= load["p99_ms"] <= load["longest_ms"]
+        assert (load["per_s"] > 0, load["refused"]) == (True, 0)
+
+
+def test_scaling(figures_of: Benchmark) -> None:
+    from benchmarks.scaling import main
+
+    options = ("--rounds", 1, "--seconds", 0.1, "--clients", "1,2", "--tasks", "1,10", "--tokens", "16,9000", "--workers", "1,2")
+    figures = figures_of(main, "scaling", *options)
+    assert {part: [next(iter(each.values())) for each in points] for part, points in figures.items()} == {
+        "clients": [1, 2], "tasks": [1, 10], "lengths": [16, 9000], "workers": [1, 2],
+    }  # fmt: skip
+    assert set(figures["clients"][0]) == {"clients", "requests_per_s", "p50_ms", "p99_ms"}
+    assert set(figures["tasks"][0]) == {"tasks_per_request", "tasks_per_s", "p50_ms"}
+    assert set(figures["lengths"][0]) == {"tokens", "tasks_per_s", "us_per_task"}
+    assert set(figures["workers"][0]) == {"workers", "singles_per_s", "bulk_tasks_per_s", "memory_mb"}
+
+
+def test_scaling_cuts_texts_of_exact_lengths() -> None:
+    from benchmarks.scaling import texts_of_length
+    from server.tokenizer import basic_english
+
+    tokens = [token for text in TEXTS for token in basic_english(text)]
+    for length in (1, 7, 10 * len(tokens)):
+        assert {len(basic_english(text)) for text in texts_of_length(tokens, length)} == {length}
