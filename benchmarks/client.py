@@ -365,7 +365,9 @@ def main() -> None:
     if not bodies:
         parser.error("expected request bodies, one a line, found none")
     outcome = uvloop.run(ask_all(asked, bodies))
-    sys.stdout.buffer.write(orjson.dumps(outcome))
+    # a buffer of our own writes all of it; sys.stdout has none where Python runs unbuffered, and a pipe may take only a part at once
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:  # noqa: PTH123 - a descriptor has no path
+        out.write(orjson.dumps(outcome))
 
 
 if __name__ == "__main__":
