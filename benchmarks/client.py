@@ -366,7 +366,7 @@ def main() -> None:
         parser.error("expected request bodies, one a line, found none")
     outcome = uvloop.run(ask_all(asked, bodies))
     # a buffer of our own writes all of it; sys.stdout has none where Python runs unbuffered, and a pipe may take only a part at once
-    with open(sys.stdout.fileno(), "wb", closefd=False) as out:  # noqa: PTH123 - a descriptor has no path
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(orjson.dumps(outcome))
 
 
