@@ -41,7 +41,7 @@ clean:
 
 .venv/dev/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/dev
-	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,dev]'
+	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,dev]'
 	touch $@
 
 .venv/label-studio/.done: Makefile
