@@ -8,7 +8,6 @@ From ids to probabilities, without the tokenizer. Texts go in batches of like le
 
 import dataclasses
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import write
-from benchmarks.rounds import Way, medians
+from benchmarks.rounds import Way, medians, repeated
 from benchmarks.texts import arguments, texts_of
 from benchmarks.tutorial_loop import TutorialLoop, network_of
 from export.fold import FoldedCNN
@@ -123,16 +122,8 @@ def by_size(engines: dict[str, Engine], words: Ids, lengths: tuple[int, ...], ba
 
 
 def times(tokens: int, rows: int) -> int:
-    """Calls that are timed together: what takes microseconds is too short for a clock."""
+    """Calls that are timed together."""
     return max(1, 16_384 // (tokens * rows))
-
-
-def repeated(way: Callable[[], object], count: int) -> Way:
-    def run() -> None:
-        for _ in range(count):
-            way()
-
-    return run
 
 
 def show(texts: dict[str, dict[str, float]], grid: list[dict[str, Any]], title: str, cores: int) -> None:

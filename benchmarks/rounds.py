@@ -25,3 +25,13 @@ def measured(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
             if number:
                 seconds[name].append(time.perf_counter() - begun)
     return seconds
+
+
+def repeated(way: Way, count: int) -> Way:
+    """For what is too short for a clock."""
+
+    def run() -> None:
+        for _ in range(count):
+            way()
+
+    return run

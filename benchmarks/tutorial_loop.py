@@ -27,17 +27,19 @@ class TutorialLoop:
         self._model = network_of(bundle)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        manifest = self._bundle.manifest
         torch.set_num_threads(self._threads)
         results = []
         for text in texts:
-            ids = [self._bundle.vocabulary.get(token, manifest.unknown_id) for token in published(text)]
-            ids += [manifest.pad_id] * (manifest.min_length - len(ids))
-            probabilities = self._ask(torch.tensor(ids))
+            probabilities = self._ask(torch.tensor(self.encode(text)))
             label = self._bundle.labels[int(probabilities.argmax())]
             region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
             results.append({"result": [region], "score": float(probabilities.max()), "model_version": self._bundle.version})
         return results
+
+    def encode(self, text: str) -> list[int]:
+        manifest = self._bundle.manifest
+        ids = [self._bundle.vocabulary.get(token, manifest.unknown_id) for token in published(text)]
+        return ids + [manifest.pad_id] * (manifest.min_length - len(ids))
 
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
         """The model alone: ids → float32[rows, classes]."""
