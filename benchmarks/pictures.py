@@ -31,7 +31,7 @@ def engines(figures: Figures, path: Path) -> None:
     for style, (level, each) in zip(("-.", "--", ":"), figures.get("bandwidth", {}).get("levels", {}).items(), strict=False):
         limit = each["us_per_review_int16"]
         axes.axvline(limit, color="black", linestyle=style, linewidth=1, label=f"limit out of {level}: {limit:,.0f} µs")
-    axes.set(xlabel="µs a text, logarithmic (less is better)", xscale="log", title="Engines, and the least that look-ups in 16 bits take one thread")
+    axes.set(xlabel="µs a text, logarithmic (less is better)", title="Engines, and the least that look-ups in 16 bits take one thread")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     _save(canvas, path)
 
@@ -44,7 +44,7 @@ def peers(figures: Figures, path: Path) -> None:
     canvas = _canvas(9, 1.8 + 0.5 * len(names))
     axes = canvas.subplots()
     _pairs(axes, names, {f"model {model}": [each.get(name, 0) for name in names] for model, each in rates.items()}, "{:,.0f}")
-    axes.set(xlabel="tasks a second, logarithmic (more is better)", xscale="log", title="Many tasks a request")
+    axes.set(xlabel="tasks a second, logarithmic (more is better)", title="Many tasks a request")
     axes.legend(loc="lower right")
     _save(canvas, path)
 
@@ -59,8 +59,9 @@ def latency(figures: Figures, path: Path) -> None:
         axes.plot(rates, [load[key] for load in loads], "o-", color=color, label=name)
     axes.axvline(figures["latency"]["capacity_per_s"], color="black", linestyle="--", linewidth=1, label="most that were answered a second")
     axes.set(xlabel="single tasks that arrive a second", ylabel="ms until the answer, logarithmic", yscale="log", title="Latency by load")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlim(left=0)
-    axes.legend(loc="upper left")
+    axes.legend()
     _save(canvas, path)
 
 
@@ -74,7 +75,7 @@ def way(figures: Figures, path: Path) -> None:
             axes.barh([name], [us], left=left, color=STAGES.get(stage), label=stage)
             left += us
         axes.axvline(found["wall_us"], color="black", linestyle="--", linewidth=1, label="until the client has it")
-        axes.set(xlabel="µs a task", title=f"{name} ({found['tasks']:,} {'task' if found['tasks'] == 1 else 'tasks'})")
+        axes.set(xlabel="µs a task", title=name if found["tasks"] == 1 else f"{name} of {found['tasks']:,} tasks")
         axes.set_yticks([])
     axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     _save(canvas, path)
@@ -122,5 +123,8 @@ def _pairs(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]
         axes.bar_label(bars, labels=[told.format(value) for _, value in present], padding=3, fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    # room for the figure behind the longest bar, on a logarithmic axis
-    axes.set_xlim(right=max(max(values) for values in series.values()) * 2.5)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    # a bar has no start on a logarithmic axis; behind the longest its figure has room
+    shown = [value for values in series.values() for value in values if value > 0]
+    axes.set_xlim(min(shown) / 4, max(shown) * 2.5)

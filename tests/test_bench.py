@@ -1,5 +1,8 @@
 """The benchmarks run, at a tiny size, and keep the figures that the report is made of."""
 
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from benchmarks import bandwidth, engine, results
+from benchmarks import bandwidth, engine, everything, results
 from benchmarks.rounds import measured
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle
 from server.tokenizer import Tokenizer
+from tests.conftest import ROOT
 
 Bench = Callable[..., dict[str, Any]]
 
@@ -74,3 +79,47 @@ def test_every_way_is_timed_in_every_round_after_one_that_does_not_count() -> No
     seconds = measured({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
     assert calls == ["a", "b"] * 3
     assert [len(each) for each in seconds.values()] == [2, 2]
+
+
+def test_one_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    programs = {"fails": "import sys; sys.exit(3)", "works": f"open({str(tmp_path / 'done')!r}, 'w')"}
+    failed = everything.run_all({name: [sys.executable, "-c", program] for name, program in programs.items()}, Console())
+    assert failed == ["fails"]
+    assert (tmp_path / "done").exists()
+    said = capsys.readouterr().out
+    assert "fails: ended with status 3" in said
+    assert "2 of 2: works" in said
+
+
+def prelabel_bench(*words: str, program: Path = ROOT / "prelabel.py", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.run([sys.executable, program, "bench", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_bench_lists_the_benchmarks_with_what_they_measure() -> None:
+    listed = prelabel_bench()
+    assert listed.returncode == 0, listed.stderr
+    for name in [*everything.MODULES, "annotate", "guard", "report", "all"]:
+        assert f"│ {name} " in listed.stdout
+    assert "Microseconds a text, engine by engine" in listed.stdout
+
+
+def test_bench_runs_one_with_its_own_options_from_any_folder(bundle: Bundle, tmp_path: Path) -> None:
+    words = ("guard", "--bundle", str(bundle.path), "--texts", "3", "--rounds", "1", "--kept", "kept.json", "--update")
+    done = prelabel_bench(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "classifier" in done.stdout
+    assert (tmp_path / "kept.json").exists()
+
+
+def test_bench_refuses_a_name_that_there_is_not() -> None:
+    refused = prelabel_bench("nonsense")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == "There is no benchmark 'nonsense': it must be one of those above."
+
+
+def test_bench_says_where_there_are_no_benchmarks(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "prelabel.py", tmp_path)
+    refused = prelabel_bench("engine", program=tmp_path / "prelabel.py")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: bench: the benchmarks are not installed with Prelabel")
