@@ -6,7 +6,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 LABEL_STUDIO := 1.23.2
 DEV := .venv/dev/bin/python
 
-.PHONY: setup serve test lint format parity e2e bench bench-guard clean
+.PHONY: setup serve test lint format parity e2e clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -25,17 +25,19 @@ format: .venv/dev/.done
 	.venv/dev/bin/ruff format .
 	.venv/dev/bin/ruff check --fix .
 
-parity: .venv/dev/.done .venv/parity/.done
-	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
-
-e2e: .venv/dev/.done .venv/label-studio/.done
-	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
+.PHONY: bench bench-guard
 
 bench: .venv/dev/.done
 	$(DEV) -m benchmarks.everything $(ARGS)
 
 bench-guard: .venv/dev/.done
 	$(DEV) -m benchmarks.guard $(ARGS)
+
+parity: .venv/dev/.done .venv/parity/.done
+	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
+
+e2e: .venv/dev/.done .venv/label-studio/.done
+	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
 
 clean:
 	rm -rf .venv
