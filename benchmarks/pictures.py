@@ -50,32 +50,41 @@ def peers(figures: Figures, path: Path) -> None:
 
 
 def latency(figures: Figures, path: Path) -> None:
-    """What single tasks wait for, by how many arrive a second."""
-    loads = figures["latency"]["loads"]
+    """What single tasks wait for, by how many arrive."""
+    found = figures["latency"]
     canvas = _canvas(7, 4.5)
     axes = canvas.subplots()
-    rates = [load["per_s"] for load in loads]
+    shares = [load["share"] * 100 for load in found["loads"]]
     for key, name, color in (("p50_ms", "p50", BLUE), ("p99_ms", "p99", ORANGE), ("longest_ms", "longest", GREY)):
-        axes.plot(rates, [load[key] for load in loads], "o-", color=color, label=name)
-    axes.axvline(figures["latency"]["capacity_per_s"], color="black", linestyle="--", linewidth=1, label="most that were answered a second")
-    axes.set(xlabel="single tasks that arrive a second", ylabel="ms until the answer, logarithmic", yscale="log", title="Latency by load")
+        axes.plot(shares, [load[key] for load in found["loads"]], "o-", color=color, label=name)
+    axes.set(
+        xlabel=f"load, % of {found['capacity_per_s']:,.0f} single tasks a second",
+        ylabel="ms until the answer, logarithmic",
+        yscale="log",
+        title="Latency by load",
+    )
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 100)
     axes.legend()
     _save(canvas, path)
 
 
 def way(figures: Figures, path: Path) -> None:
-    """The stages of a task in a large request, and of a single one, as long as they take."""
+    """The stages of a task in a large request, and of a single one, as long as they take.
+
+    Pieces of a large request go side by side: stages are work of several threads, and while one text waits others are worked on.
+    """
     canvas = _canvas(9, 4)
-    for axes, (key, name) in zip(canvas.subplots(2, 1), {"large": "a large request", "single": "a single task"}.items(), strict=True):
+    for axes, key in zip(canvas.subplots(2, 1), ("large", "single"), strict=True):
         found = figures["way"][key]
         left = 0.0
         for stage, us in found["us_per_task"].items():
-            axes.barh([name], [us], left=left, color=STAGES.get(stage), label=stage)
+            if key == "large" and stage == "queue":
+                continue
+            axes.barh([0], [us], left=left, color=STAGES.get(stage), label=stage)
             left += us
         axes.axvline(found["wall_us"], color="black", linestyle="--", linewidth=1, label="until the client has it")
-        axes.set(xlabel="µs a task", title=name if found["tasks"] == 1 else f"{name} of {found['tasks']:,} tasks")
+        axes.set(xlabel="µs a task", title="a single task" if key == "single" else f"a request of {found['tasks']:,} tasks: work of all threads")
         axes.set_yticks([])
     axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     _save(canvas, path)

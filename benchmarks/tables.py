@@ -47,7 +47,8 @@ def way(figures: Figures) -> str:
     large, single = figures["large"], figures["single"]
     rows: list[tuple[str, object, object]] = [(stage, us, single["us_per_task"].get(stage, "–")) for stage, us in large["us_per_task"].items()]
     rows += [("total in the server", large["total_us"], single["total_us"]), ("until the client has it", large["wall_us"], single["wall_us"])]
-    return table(("µs a task", f"{large['tasks']:,} tasks", "one task"), rows)
+    stages = table(("µs a task", f"{large['tasks']:,} tasks", "one task"), rows)
+    return f"{stages}\n\nPieces of a large request go side by side: its stages are work of several threads, and together more than its total."
 
 
 def large_request(figures: Figures) -> str:
