@@ -25,6 +25,14 @@ format: .venv/dev/.done
 	.venv/dev/bin/ruff format .
 	.venv/dev/bin/ruff check --fix .
 
+.PHONY: bench bench-guard
+
+bench: .venv/dev/.done
+	$(DEV) -m benchmarks.everything $(ARGS)
+
+bench-guard: .venv/dev/.done
+	$(DEV) -m benchmarks.guard $(ARGS)
+
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
 
