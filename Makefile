@@ -6,7 +6,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 LABEL_STUDIO := 1.23.2
 DEV := .venv/dev/bin/python
 
-.PHONY: setup serve test lint format parity e2e clean
+.PHONY: setup serve test lint format parity e2e bench bench-guard clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -24,6 +24,12 @@ lint: .venv/dev/.done
 format: .venv/dev/.done
 	.venv/dev/bin/ruff format .
 	.venv/dev/bin/ruff check --fix .
+
+bench: .venv/dev/.done
+	$(DEV) -m benchmarks.everything $(ARGS)
+
+bench-guard: .venv/dev/.done
+	$(DEV) -m benchmarks.guard $(ARGS)
 
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python

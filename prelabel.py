@@ -1,6 +1,7 @@
 """The command line: one thin function a command, its work imported when it is used."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from server.errors import PrelabelError
+from server.errors import BadSetting, PrelabelError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -273,6 +274,19 @@ def connect(
     stdout = Console()
     if not run(wish, Api(wish.label_studio, token(os.environ)), lambda line: checklist.show(line, stdout)):
         raise typer.Exit(1)
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(context: typer.Context) -> None:
+    """Measure Prelabel on this machine, in a source checkout; lists the benchmarks, or runs the one named with its own options."""
+    import runpy
+
+    checkout = Path(__file__).parent
+    if not (checkout / "benchmarks").is_dir():
+        raise BadSetting("bench: the benchmarks are not installed with Prelabel: run it from a source checkout, as .venv/dev/bin/prelabel bench.")
+    sys.path.insert(0, str(checkout))
+    sys.argv = ["prelabel bench", *context.args]
+    runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import orjson
+import msgspec
 import psutil
 from rich.console import Console
 from rich.progress import track
@@ -37,7 +37,7 @@ def main() -> None:
         source = asked.reviews or made_up_file(Path(folder) / "reviews.csv", asked.made_up)
         out = Path(folder) / "tasks.json"
         rounds = [predict(source.resolve(), out, asked.bundle) for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True))]
-        reviews = len(orjson.loads(out.read_bytes()))
+        reviews = len(msgspec.json.decode(out.read_bytes()))
     seconds, peak = (statistics.median(each) for each in zip(*rounds, strict=True))
     table = Table("reviews", "seconds", "reviews/s", "most MB", title=f"prelabel predict, {asked.rounds} rounds, {os.cpu_count()} cores")
     table.add_row(f"{reviews:,}", f"{seconds:.2f}", f"{reviews / seconds:,.0f}", f"{peak:.0f}")

@@ -29,7 +29,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
-import orjson
+import msgspec
 import uvloop
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class _Started:
         told, _ = self._process.communicate()
         if self._process.returncode:
             raise SystemExit(f"The client ended with status {self._process.returncode}.")
-        return Outcome(**orjson.loads(told))
+        return Outcome(**msgspec.json.decode(told))
 
 
 @contextmanager
@@ -135,7 +135,7 @@ class Ask:
             f"POST {address.path or '/'} HTTP/1.1\r\nHost: {address.netloc}\r\nUser-Agent: heartex/1.23.2\r\nAccept-Encoding: gzip, deflate\r\n"
             f"Accept: */*\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        return cls(head.encode() + body, len(orjson.loads(body)["tasks"]))
+        return cls(head.encode() + body, len(msgspec.json.decode(body)["tasks"]))
 
 
 @dataclass
@@ -254,8 +254,8 @@ def what_is_wrong(answer: Answer, tasks: int) -> str | None:
     if answer.status >= 400:
         return f"status {answer.status}"
     try:
-        results = orjson.loads(answer.body)["results"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        results = msgspec.json.decode(answer.body)["results"]
+    except (ValueError, KeyError, TypeError):
         return "an answer without results"
     if len(results) != tasks:
         return f"{len(results)} results for {tasks} tasks"
@@ -367,7 +367,7 @@ def main() -> None:
     outcome = uvloop.run(ask_all(asked, bodies))
     # a buffer of our own writes all of it; sys.stdout has none where Python runs unbuffered, and a pipe may take only a part at once
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-        out.write(orjson.dumps(outcome))
+        out.write(msgspec.json.encode(outcome))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import orjson
+import msgspec
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
@@ -133,8 +133,8 @@ class LabelStudio(FastHttpUser):
 
 def value_of(answer: ResponseContextManager, key: str) -> Any:
     try:
-        found = orjson.loads(answer.content or b"")
-    except orjson.JSONDecodeError:
+        found = msgspec.json.decode(answer.content or b"")
+    except ValueError:
         return None
     return found.get(key) if isinstance(found, dict) else None
 

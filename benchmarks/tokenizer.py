@@ -9,7 +9,7 @@ texts each; what they gain over one is the share of the time in which the interp
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import results
+from benchmarks.rounds import measured
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Ids
 from server.bundle import read_bundle
@@ -84,18 +85,6 @@ def main() -> None:
         "first_tokenizer": first_ready * 1000, "next_tokenizer": ready * 1000,
     }  # fmt: skip
     results.write("tokenizer", figures)
-
-
-def measured(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            if number:
-                seconds[name].append(time.perf_counter() - begun)
-    return seconds
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""One benchmark by its name, with its own options; without a name a list of them. What `prelabel bench` runs.
+
+.venv/dev/bin/python -m benchmarks [NAME …]
+"""
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+BESIDES = {"annotate": "benchmarks.annotate", "guard": "benchmarks.guard", "report": "benchmarks.report", "all": "benchmarks.everything"}
+"""Those that are no part of `all`, and `all`."""
+
+
+def main() -> None:
+    try:
+        modules = all_modules()
+        name, words = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
+        if name in modules:
+            sys.argv = [f"prelabel bench {name}", *words]
+            runpy.run_module(modules[name], run_name="__main__", alter_sys=True)
+            return
+    except ModuleNotFoundError as missing:
+        raise SystemExit(
+            f"Benchmarks need {missing.name}, which is in the development environment: run `make setup`, then .venv/dev/bin/prelabel bench"
+        ) from None
+    console = Console(stderr=bool(name))
+    console.print(listed(modules))
+    if name not in ("", "--help"):
+        raise SystemExit(f"There is no benchmark {name!r}: it must be one of those above.")
+
+
+def all_modules() -> dict[str, str]:
+    from benchmarks.everything import MODULES
+
+    return MODULES | BESIDES
+
+
+def listed(modules: dict[str, str]) -> Table:
+    table = Table("prelabel bench …", "what it measures")
+    for name, module in modules.items():
+        table.add_row(name, first_line(module))
+    return table
+
+
+def first_line(module: str) -> str:
+    """Of the module's docstring, without importing it."""
+    path = (Path(__file__).parent.parent / module.replace(".", "/")).with_suffix(".py")
+    source = path.read_text("utf-8") if path.exists() else '"""Not in this checkout."""'
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    main()

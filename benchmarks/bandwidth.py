@@ -1,0 +1,121 @@
+"""The limit of adding up looked-up rows: how fast rows at random places can be read and added, out of each cache and out of memory.
+
+    .venv/dev/bin/python -m benchmarks.bandwidth [REVIEWS.csv] [--texts 1000] [--rounds 7]
+
+A review looks up each token's row of each tap, whatever adds them up. Read at these rates, its bytes take the time that no table engine can
+go below whose rows all lie there; as frequent tokens lie in caches and rare ones in memory, the limit is between the levels. Sizes of
+caches are asked of Linux.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.results import write
+from benchmarks.rounds import Way, medians
+from benchmarks.texts import arguments, texts_of
+from server.bundle import read_bundle
+from server.compiled import compiled
+from server.tokenizer import Tokenizer
+
+NUMBERS = 300
+"""In a row: as many as the three banks of 100 filters have for one tap."""
+
+READ = 64 * 2**20
+"""Bytes that are read in one call."""
+
+MIB = 2**20
+TYPES = (np.int16, np.float32)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--read", type=int, default=READ, help="bytes read in one call")
+    parser.add_argument("--sizes", type=sizes, default=sizes_here(), help="MiB of the sets, separated by commas", metavar="L2,L3,MEMORY")
+    asked = parser.parse_args()
+    bundle = read_bundle(asked.bundle)
+    rows = Tokenizer.of(bundle).encode_all(texts_of(asked.reviews, asked.texts))
+    tokens = float(np.mean([len(row) for row in rows]))
+    looked_up = tokens * sum(bundle.widths) * bundle.features / len(bundle.widths)
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:
+        levels = {level: measured(mib, looked_up, asked.rounds, asked.read, cores, pool) for level, mib in asked.sizes.items()}
+    title = f"Rows of {NUMBERS} numbers at random places; a review of {tokens:.0f} tokens adds up {looked_up / 1000:,.0f} thousand numbers"
+    table = Table("out of", "MiB", "GB/s", f"GB/s, {cores} threads", "µs a review, int16", "float32", title=title, title_justify="left")
+    for level, figures in levels.items():
+        rates = (figures[key] for key in ("gb_per_s", "gb_per_s_all_threads", "us_per_review_int16", "us_per_review_float32"))
+        table.add_row(level, f"{figures['mb']:,.1f}", *(f"{rate:.1f}" for rate in rates))
+    Console(width=110).print(table)
+    write("bandwidth", {"tokens": tokens, "numbers_a_review": looked_up, "threads": cores, "levels": levels})
+
+
+def sizes(listed: str) -> dict[str, float]:
+    return dict(zip(("L2", "L3", "memory"), map(float, listed.split(",")), strict=True))
+
+
+def sizes_here() -> dict[str, float]:
+    """MiB: half of a cache, which the rest of the machine uses too, and many times the largest."""
+    second, third = cache(2, 1.0), cache(3, 32.0)
+    return {"L2": second / 2, "L3": max(third / 2, second * 2), "memory": min(max(third * 8, 256.0), 1024.0)}
+
+
+def cache(level: int, otherwise: float) -> float:
+    """MiB of the first core's cache of this level."""
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        if (folder / "level").read_text().strip() == str(level):
+            return float((folder / "size").read_text().strip().removesuffix("K")) / 1024
+    return otherwise
+
+
+def measured(mib: float, looked_up: float, rounds: int, read: int, cores: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    """A set of `mib`; what one thread reads of it in a second, and what all threads read that share it, in bytes."""
+    ways: dict[str, Way] = {}
+    for kind in TYPES:
+        table = np.ones((max(1, int(mib * MIB) // (NUMBERS * np.dtype(kind).itemsize)), NUMBERS), dtype=kind)
+        places = np.random.default_rng(1).integers(0, len(table), read // table[0].nbytes, dtype=np.int32)
+        ways[f"one {np.dtype(kind)}"] = partial(add_up, table, places)
+        if kind is np.int16:
+            ways["all"] = beside(partial(add_up, table, places), cores, pool)
+    seconds = medians(ways, rounds)
+    each = {str(np.dtype(kind)): read / seconds[f"one {np.dtype(kind)}"] for kind in TYPES}
+    return {
+        "mb": mib,
+        "gb_per_s": each["int16"] / 1e9,
+        "gb_per_s_float32": each["float32"] / 1e9,
+        "gb_per_s_all_threads": read * cores / seconds["all"] / 1e9,
+        "us_per_review_int16": looked_up * 2 / each["int16"] * 1e6,
+        "us_per_review_float32": looked_up * 4 / each["float32"] * 1e6,
+    }
+
+
+def beside(work: Callable[[], object], cores: int, pool: ThreadPoolExecutor) -> Way:
+    return lambda: list(pool.map(lambda _: work(), range(cores)))
+
+
+@compiled
+def _sum(table, places, total):  # type: ignore[no-untyped-def]  # numba infers the types
+    for place in places:
+        row = table[place]
+        for i in range(NUMBERS):
+            total[i] += row[i]
+
+
+def add_up(table: npt.NDArray[Any], places: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    """The sum of the rows at `places`, in the table's own type: whole numbers may overflow, as nothing reads them."""
+    total = np.zeros(NUMBERS, dtype=table.dtype)
+    _sum(table, places, total)
+    return total
+
+
+if __name__ == "__main__":
+    main()

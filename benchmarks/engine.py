@@ -1,0 +1,146 @@
+"""Microseconds a text, engine by engine: on real texts with one thread and with all, and by length and batch size.
+
+    .venv/dev/bin/python -m benchmarks.engine [REVIEWS.csv] [--texts 1000] [--rounds 5] [--lengths 64,256,1024] [--rows 1,8,32]
+
+From ids to probabilities, without the tokenizer. Texts go in batches of like length as bulk commands make them, through "tutorial loop"
+(`benchmarks/tutorial_loop.py`) one by one, as it takes them. Rounds are interleaved, figures are medians.
+"""
+
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.results import write
+from benchmarks.rounds import Way, medians, repeated
+from benchmarks.texts import arguments, texts_of
+from benchmarks.tutorial_loop import TutorialLoop, network_of
+from export.fold import FoldedCNN
+from export.tracing import write_models
+from server.arrays import Floats, Ids
+from server.bundle import Bundle, read_bundle
+from server.classifier import _batches
+from server.engines import Engine, open_engine, pad
+from server.tokenizer import Tokenizer
+
+ENGINES = ("tables", "onnx", "torchscript")
+LOOP = "tutorial loop"
+
+Call = tuple[Ids, Ids]
+"""What one call of `Engine.run` takes."""
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--lengths", type=numbers, default=(64, 256, 1024), help="tokens of a row, separated by commas")
+    parser.add_argument("--rows", type=numbers, default=(1, 8, 32), help="rows of a call, separated by commas")
+    asked = parser.parse_args()
+    bundle = read_bundle(asked.bundle)
+    rows = Tokenizer.of(bundle).encode_all(texts_of(asked.reviews, asked.texts))
+    cores = len(os.sched_getaffinity(0))
+    with TemporaryDirectory() as folder:
+        traced = with_torchscript(bundle, Path(folder))
+        engines = {name: open_engine(traced if name == "torchscript" else bundle, engine=name, device="cpu") for name in ENGINES}
+    # torch's number of threads belongs to each thread that calls it
+    with ThreadPoolExecutor(cores, initializer=partial(torch.set_num_threads, 1)) as pool:
+        texts = on_texts(engines, bundle, rows, cores, pool, asked.rounds)
+    grid = by_size(engines, np.concatenate(rows), asked.lengths, asked.rows, asked.rounds)
+    times = texts[LOOP]["us_per_text_all_threads"] / texts["tables"]["us_per_text_all_threads"]
+    tokens = float(np.mean([len(row) for row in rows]))
+    show(texts, grid, f"{len(rows):,} texts of {tokens:.0f} tokens at the mean", cores)
+    write("engine", {"count": len(rows), "tokens": tokens, "threads": cores, "texts": texts, "grid": grid, "times_tutorial": times})
+
+
+def numbers(listed: str) -> tuple[int, ...]:
+    return tuple(map(int, listed.split(",")))
+
+
+def with_torchscript(bundle: Bundle, folder: Path) -> Bundle:
+    """The bundle with a model.ts to open, which the default one lacks: traced anew from its tensors, in `folder`."""
+    if "model.ts" in bundle.manifest.files:
+        return bundle
+    write_models(FoldedCNN(network_of(bundle)), folder)
+    manifest = bundle.manifest.model_copy(update={"files": {**bundle.manifest.files, "model.ts": ""}})
+    return dataclasses.replace(bundle, path=folder, manifest=manifest)
+
+
+def on_texts(engines: dict[str, Engine], bundle: Bundle, rows: list[Ids], cores: int, pool: ThreadPoolExecutor, rounds: int) -> dict[str, dict[str, float]]:
+    batches = list(_batches(rows))
+    calls = [pad([rows[i] for i in batch], len(rows[batch[-1]])) for batch in batches]
+    loops = {threads: TutorialLoop(bundle, threads) for threads in (1, cores)}
+    one: dict[str, Way] = {name: partial(by_one, engine, calls) for name, engine in engines.items()}
+    every: dict[str, Way] = {name: partial(by_all, engine, calls, pool) for name, engine in engines.items()}
+    one[LOOP], every[LOOP] = (partial(loop.probabilities, rows) for loop in (loops[1], loops[cores]))
+    order = np.argsort(np.concatenate(batches))
+    answers = {name: np.concatenate(by_one(engine, calls))[order] for name, engine in engines.items()} | {LOOP: loops[1].probabilities(rows)}
+    seconds = medians({f"one {name}": way for name, way in one.items()} | {f"all {name}": way for name, way in every.items()}, rounds)
+    return {
+        name: {
+            "us_per_text_one_thread": seconds[f"one {name}"] / len(rows) * 1e6,
+            "us_per_text_all_threads": seconds[f"all {name}"] / len(rows) * 1e6,
+            "max_dp": float(np.abs(answers[name] - answers["onnx"]).max()),
+        }
+        for name in one
+    }
+
+
+def by_one(engine: Engine, calls: list[Call]) -> list[Floats]:
+    # the loop left torch with as many threads as it takes itself
+    torch.set_num_threads(1)
+    return [engine.run(*call) for call in calls]
+
+
+def by_all(engine: Engine, calls: list[Call], pool: ThreadPoolExecutor) -> list[Floats]:
+    # the longest first, so that no thread is left alone with them
+    return list(pool.map(lambda call: engine.run(*call), reversed(calls)))
+
+
+def by_size(engines: dict[str, Engine], words: Ids, lengths: tuple[int, ...], batches: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """Rows cut out of the texts' words, which a text's words follow one another in; one thread."""
+    places = [(tokens, count) for tokens in lengths for count in batches]
+    ways: dict[str, Way] = {}
+    for tokens, count in places:
+        call = np.resize(words, (count, tokens)), np.full(count, tokens, dtype=np.int32)
+        for name, engine in engines.items():
+            ways[f"{name} {tokens} {count}"] = repeated(partial(by_one, engine, [call]), times(tokens, count))
+    seconds = medians(ways, rounds)
+    return [
+        {"engine": name, "tokens": tokens, "rows": count, "us_per_row": seconds[f"{name} {tokens} {count}"] / times(tokens, count) / count * 1e6}
+        for tokens, count in places
+        for name in engines
+    ]
+
+
+def times(tokens: int, rows: int) -> int:
+    """Calls that are timed together."""
+    return max(1, 16_384 // (tokens * rows))
+
+
+def show(texts: dict[str, dict[str, float]], grid: list[dict[str, Any]], title: str, cores: int) -> None:
+    console = Console(width=110)
+    table = Table("engine", "µs a text, one thread", f"{cores} threads", "× tutorial loop", "max |Δp| to onnx", title=title, title_justify="left")
+    for name, figures in texts.items():
+        each = figures["us_per_text_all_threads"]
+        ratio = texts[LOOP]["us_per_text_all_threads"] / each
+        table.add_row(name, f"{figures['us_per_text_one_thread']:.1f}", f"{each:.1f}", f"{ratio:.1f}", f"{figures['max_dp']:.0e}")
+    console.print(table)
+    names = list(dict.fromkeys(line["engine"] for line in grid))
+    table = Table("tokens", "rows", *names, title="µs a row by length and batch size, one thread", title_justify="left")
+    for tokens, rows in dict.fromkeys((line["tokens"], line["rows"]) for line in grid):
+        found = {line["engine"]: line["us_per_row"] for line in grid if (line["tokens"], line["rows"]) == (tokens, rows)}
+        table.add_row(f"{tokens:,}", f"{rows:,}", *(f"{found[name]:.1f}" for name in names))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

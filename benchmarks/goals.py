@@ -1,0 +1,95 @@
+"""What Prelabel is meant to reach, and whether the figures that were kept say that it does. Pure: figures in, goals out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Figures = Mapping[str, Any]
+"""A benchmark's name → its figures."""
+
+FRAMEWORKS = ("bentoml", "litserve", "mosec", "mlserver", "rayserve", "triton", "sdk_fair")
+"""Peers that serve any model; the best of them is what ours is compared with."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`met` is None where the figures for it are missing."""
+
+    name: str
+    wanted: str
+    found: str
+    met: bool | None
+
+
+def goals(figures: Figures) -> list[Goal]:
+    found = []
+    for name, wanted, rule in RULES:
+        try:
+            found.append(Goal(name, wanted, *rule(figures)))
+        except KeyError:
+            found.append(Goal(name, wanted, "not measured", None))
+    return found
+
+
+def _tutorial(figures: Figures) -> tuple[str, bool]:
+    peers = figures["peers"]["conv"]
+    times = peers["prelabel"]["bulk_tasks_per_s"] / peers["sdk_tutorial"]["bulk_tasks_per_s"]
+    return f"{times:.0f} ×", times >= 50
+
+
+def _framework(figures: Figures) -> tuple[str, bool]:
+    peers = figures["peers"]["conv"]
+    rates = {name: peers[name]["bulk_tasks_per_s"] for name in FRAMEWORKS if "bulk_tasks_per_s" in peers.get(name, {})}
+    if not rates:
+        raise KeyError("no framework was measured")
+    best = max(rates, key=lambda name: rates[name])
+    times = peers["prelabel"]["bulk_tasks_per_s"] / rates[best]
+    return f"{times:.1f} × {best}", times >= 8
+
+
+def _ceiling(figures: Figures) -> tuple[str, bool]:
+    share = figures["large_request"]["share_of_ceiling"]
+    return f"{share:.0%}", share >= 0.85
+
+
+def _single(figures: Figures) -> tuple[str, bool]:
+    return _at_most(figures["scaling"]["clients"][0]["p50_ms"], 2, "ms")
+
+
+def _engine(figures: Figures) -> tuple[str, bool]:
+    return _at_most(figures["engine"]["texts"]["tables"]["us_per_text_all_threads"], 50, "µs")
+
+
+def _tokenizer(figures: Figures) -> tuple[str, bool]:
+    return _at_most(figures["tokenizer"]["microseconds_a_text"]["encode_all"], 25, "µs")
+
+
+def _interactive(figures: Figures) -> tuple[str, bool]:
+    times, p99 = figures["large_request"]["p99_times_idle"], figures["large_request"]["beside"]["p99_ms"]
+    return f"{times:.1f} ×, {p99:.1f} ms", times <= 3 and p99 <= 15
+
+
+def _ready(figures: Figures) -> tuple[str, bool]:
+    return _at_most(figures["ready"]["seconds_to_health"], 2, "s")
+
+
+def _file(figures: Figures) -> tuple[str, bool]:
+    bulk = figures["bulk"]
+    return _at_most(bulk["seconds"] / bulk["reviews"] * 25_000, 5, "s")
+
+
+def _at_most(found: float, wanted: float, unit: str) -> tuple[str, bool]:
+    return f"{found:.3g} {unit}", found <= wanted
+
+
+RULES: tuple[tuple[str, str, Callable[[Figures], tuple[str, bool]]], ...] = (
+    ("Many tasks a request, beside the class of Label Studio's tutorial", "≥ 50 ×", _tutorial),
+    ("Many tasks a request, beside the best general serving framework", "≥ 8 ×", _framework),
+    ("Many tasks a request, of what the process could do with no server", "≥ 85 %", _ceiling),
+    ("A single task, p50", "≤ 2 ms", _single),
+    ("Engine, a review, all threads", "≤ 50 µs", _engine),
+    ("Tokenizer, a review", "≤ 25 µs", _tokenizer),
+    ("A single task beside a large request, p99", "≤ 3 × idle, ≤ 15 ms", _interactive),
+    ("From the start to ready", "≤ 2 s", _ready),
+    ("`prelabel predict` of 25,000 reviews", "≤ 5 s", _file),
+)

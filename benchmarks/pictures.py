@@ -1,0 +1,139 @@
+"""The report's pictures (PNG): each function draws one from the figures that were kept."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.plots import BLUE, GREY, ORANGE, _canvas, _save
+
+Figures = Mapping[str, Any]
+"""A benchmark's name → its figures."""
+
+STAGES = {"parse": "#2f6db3", "tokenize": "#6ea3d8", "queue": "#8a8a8a", "engine": "#d9762b", "results": "#e8ac7d", "write": "#5b8f5b"}
+
+
+def engines(figures: Figures, path: Path) -> None:
+    """Microseconds a text of each engine; dashed, what the look-ups alone take."""
+    texts = figures["engine"]["texts"]
+    canvas = _canvas(9, 2 + 0.55 * len(texts))
+    axes = canvas.subplots()
+    _pairs(
+        axes,
+        list(texts),
+        {
+            "one thread": [each["us_per_text_one_thread"] for each in texts.values()],
+            f"all threads ({figures['engine'].get('threads', '?')})": [each["us_per_text_all_threads"] for each in texts.values()],
+        },
+        "{:,.0f} µs",
+    )
+    for style, (level, each) in zip(("-.", "--", ":"), figures.get("bandwidth", {}).get("levels", {}).items(), strict=False):
+        limit = each["us_per_review_int16"]
+        axes.axvline(limit, color="black", linestyle=style, linewidth=1, label=f"look-ups out of {level}: {limit:,.0f} µs")
+    axes.set(xlabel="µs a text, logarithmic (less is better)", title="Engines, and one thread's look-ups in 16 bits if all came out of one level")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    _save(canvas, path)
+
+
+def peers(figures: Figures, path: Path) -> None:
+    """Tasks a second in large requests, of each peer with each form of the model; the fastest on top."""
+    models: Figures = figures["peers"]
+    rates = {model: {name: each["bulk_tasks_per_s"] for name, each in table.items() if "failed" not in each} for model, table in models.items()}
+    names = sorted({name for each in rates.values() for name in each}, key=lambda name: -max(each.get(name, 0) for each in rates.values()))
+    canvas = _canvas(9, 1.8 + 0.5 * len(names))
+    axes = canvas.subplots()
+    _pairs(axes, names, {f"model {model}": [each.get(name, 0) for name in names] for model, each in rates.items()}, "{:,.0f}")
+    axes.set(xlabel="tasks a second, logarithmic (more is better)", title="Many tasks a request")
+    axes.legend(loc="lower right")
+    _save(canvas, path)
+
+
+def latency(figures: Figures, path: Path) -> None:
+    """What single tasks wait for, by how many arrive."""
+    found = figures["latency"]
+    canvas = _canvas(7, 4.5)
+    axes = canvas.subplots()
+    shares = [load["share"] * 100 for load in found["loads"]]
+    for key, name, color in (("p50_ms", "p50", BLUE), ("p99_ms", "p99", ORANGE), ("longest_ms", "longest", GREY)):
+        axes.plot(shares, [load[key] for load in found["loads"]], "o-", color=color, label=name)
+    axes.set(
+        xlabel=f"load, % of {found['capacity_per_s']:,.0f} single tasks a second",
+        ylabel="ms until the answer, logarithmic",
+        yscale="log",
+        title="Latency by load",
+    )
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(0, 100)
+    axes.legend()
+    _save(canvas, path)
+
+
+def way(figures: Figures, path: Path) -> None:
+    """The stages of a task in a large request, and of a single one, as long as they take.
+
+    Pieces of a large request go side by side: stages are work of several threads, and while one text waits others are worked on.
+    """
+    canvas = _canvas(9, 4)
+    for axes, key in zip(canvas.subplots(2, 1), ("large", "single"), strict=True):
+        found = figures["way"][key]
+        left = 0.0
+        for stage, us in found["us_per_task"].items():
+            if key == "large" and stage == "queue":
+                continue
+            axes.barh([0], [us], left=left, color=STAGES.get(stage), label=stage)
+            left += us
+        axes.axvline(found["wall_us"], color="black", linestyle="--", linewidth=1, label="until the client has it")
+        axes.set(xlabel="µs a task", title="a single task" if key == "single" else f"a request of {found['tasks']:,} tasks: work of all threads")
+        axes.set_yticks([])
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    _save(canvas, path)
+
+
+def scaling(figures: Figures, path: Path) -> None:
+    """Rates by clients, tasks a request, tokens a text and workers."""
+    found = figures["scaling"]
+    canvas = _canvas(11, 7)
+    plots = canvas.subplots(2, 2).flat
+    for axes, (key, by, rate, what) in zip(
+        plots,
+        (
+            ("clients", "clients", "requests_per_s", "single tasks a second"),
+            ("tasks", "tasks_per_request", "tasks_per_s", "tasks a second"),
+            ("lengths", "tokens", "tasks_per_s", "tasks a second"),
+        ),
+        strict=False,
+    ):
+        places = [line[by] for line in found[key]]
+        axes.plot(places, [line[rate] for line in found[key]], "o-", color=BLUE)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(places, [f"{place:,}" for place in places], rotation=45)
+        axes.set_xticks([], minor=True)
+        axes.set(xlabel={"clients": "clients at the same time", "tasks": "tasks a request", "lengths": "tokens a text"}[key], ylabel=what)
+        axes.set_ylim(bottom=0)
+    axes = canvas.axes[3]
+    workers = found["workers"]
+    names = [str(line["workers"]) for line in workers]
+    axes.plot(names, [line["bulk_tasks_per_s"] for line in workers], "o-", color=BLUE, label="tasks a second, many a request")
+    axes.plot(names, [line["singles_per_s"] for line in workers], "o-", color=ORANGE, label="single tasks a second")
+    axes.set(xlabel="workers", ylabel="tasks a second")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    _save(canvas, path)
+
+
+def _pairs(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]], told: str) -> None:
+    """Horizontal bars side by side, each with its figure behind it; a zero is left out."""
+    height = 0.8 / len(series)
+    for number, ((name, values), color) in enumerate(zip(series.items(), (BLUE, ORANGE, GREY), strict=False)):
+        places = np.arange(len(names)) + (number - (len(series) - 1) / 2) * height
+        present = [(place, value) for place, value in zip(places, values, strict=True) if value > 0]
+        bars = axes.barh([place for place, _ in present], [value for _, value in present], height=height, color=color, label=name)
+        axes.bar_label(bars, labels=[told.format(value) for _, value in present], padding=3, fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    # a bar has no start on a logarithmic axis; behind the longest its figure has room
+    shown = [value for values in series.values() for value in values if value > 0]
+    axes.set_xlim(min(shown) / 4, max(shown) * 2.5)

@@ -1,0 +1,134 @@
+"""The report's tables: each function makes Markdown of a benchmark's figures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Figures = Mapping[str, Any]
+"""Of one benchmark."""
+
+
+def engine(figures: Figures) -> str:
+    texts, grid = figures["texts"], figures["grid"]
+    headings = {"name": "engine", "us_per_text_one_thread": "µs a text, one thread", "us_per_text_all_threads": "all threads", "max_dp": "max |Δp| to onnx"}
+    names = list(dict.fromkeys(line["engine"] for line in grid))
+    cells = {(line["tokens"], line["rows"], line["engine"]): line["us_per_row"] for line in grid}
+    places = dict.fromkeys((tokens, rows) for tokens, rows, _ in cells)
+    parts = [
+        lines(headings, ({"name": name, **each} for name, each in texts.items())),
+        f"Tables on all threads are {number(figures['times_tutorial'])} times as fast as the tutorial's loop.",
+        "Microseconds a row, one thread:",
+        table(
+            ("tokens × rows of a call", *names),
+            ((f"{tokens:,} × {rows}", *(cells.get((tokens, rows, name), "–") for name in names)) for tokens, rows in places),
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
+def bandwidth(figures: Figures) -> str:
+    headings = {
+        "level": "out of", "mb": "MiB", "gb_per_s": "GB/s", "gb_per_s_all_threads": "GB/s, all threads",
+        "us_per_review_int16": "µs a review, 16 bits", "us_per_review_float32": "µs a review, float32",
+    }  # fmt: skip
+    return lines(headings, ({"level": level, **each} for level, each in figures["levels"].items()))
+
+
+def kernels(figures: Figures) -> str:
+    headings = {"way": "way", "us_per_text": "µs a text", "times_float32": "× float32", "max_dp": "max |Δp|", "gb_per_s": "GB/s"}
+    return lines(headings, ({"way": way, **each} for way, each in figures["ways"].items()))
+
+
+def tokenizer(figures: Figures) -> str:
+    spent = figures["microseconds_a_text"]
+    return table(("way", "µs a review", "× str.replace"), ((way, us, spent["str.replace"] / us) for way, us in spent.items()))
+
+
+def way(figures: Figures) -> str:
+    large, single = figures["large"], figures["single"]
+    rows: list[tuple[str, object, object]] = [(stage, us, single["us_per_task"].get(stage, "–")) for stage, us in large["us_per_task"].items()]
+    rows += [("total in the server", large["total_us"], single["total_us"]), ("until the client has it", large["wall_us"], single["wall_us"])]
+    stages = table(("µs a task", f"{large['tasks']:,} tasks", "one task"), rows)
+    return f"{stages}\n\nPieces of a large request go side by side: its stages are work of several threads, and together more than its total."
+
+
+def large_request(figures: Figures) -> str:
+    memory = figures["memory_mb"]
+    request = (
+        ("seconds", figures["seconds"]),
+        ("tasks a second", figures["tasks_per_s"]),
+        ("tasks a second in the process, with no server", figures["without_server_tasks_per_s"]),
+        ("share of that", f"{figures['share_of_ceiling']:.0%}"),
+        ("memory when idle, MB", memory["idle"]),
+        ("memory afterwards, MB", memory["after"]),
+    )
+    headings = {"when": "single tasks", "singles": "answered", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "longest_ms": "longest ms"}
+    singles = ({"when": when, **figures[key]} for key, when in (("idle", "idle"), ("beside", "beside the large request")))
+    parts = [
+        table((f"{figures['tasks']:,} tasks, {number(figures['mb'])} MB", ""), request),
+        lines(headings, singles),
+        f"p99 beside a large request is {number(figures['p99_times_idle'])} times that of an idle server.",
+    ]
+    return "\n\n".join(parts)
+
+
+def latency(figures: Figures) -> str:
+    headings = {"share": "load", "per_s": "arrive a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "longest_ms": "longest ms", "refused": "refused"}
+    loads = ({**load, "share": f"{load['share']:.0%}"} for load in figures["loads"])
+    return f"Load is a share of {number(figures['capacity_per_s'])} single tasks a second, the most that were answered.\n\n{lines(headings, loads)}"
+
+
+def scaling(figures: Figures) -> str:
+    headings = {
+        "clients": {"clients": "clients", "requests_per_s": "single tasks a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms"},
+        "tasks": {"tasks_per_request": "tasks a request", "tasks_per_s": "tasks a second", "p50_ms": "p50 ms"},
+        "lengths": {"tokens": "tokens a text", "tasks_per_s": "tasks a second", "us_per_task": "µs a task"},
+        "workers": {
+            "workers": "workers", "singles_per_s": "single tasks a second", "bulk_tasks_per_s": "tasks a second, many a request", "memory_mb": "memory MB",
+        },
+    }  # fmt: skip
+    return "\n\n".join(lines(each, figures[key]) for key, each in headings.items())
+
+
+def bulk(figures: Figures) -> str:
+    return lines({"reviews": "reviews", "seconds": "seconds", "reviews_per_s": "reviews a second", "peak_memory_mb": "most memory, MB"}, [figures])
+
+
+def ready(figures: Figures) -> str:
+    return lines({"seconds_to_health": "seconds to ready", "seconds_to_first_answer": "seconds to the first answer", "memory_mb": "memory MB"}, [figures])
+
+
+def peers(figures: Figures) -> str:
+    headings = {
+        "name": "server", "bulk_tasks_per_s": "tasks a second, many a request", "single_p50_ms": "single p50 ms", "single_p99_ms": "p99 ms",
+        "clients16_requests_per_s": "single tasks a second, 16 clients",
+        "max_dp": "max |Δp|", "same_label": "same label", "version": "version", "settings": "settings",
+    }  # fmt: skip
+
+    def line(name: str, each: Figures) -> Figures:
+        if "failed" in each:
+            return {"name": name, "settings": f"failed: {each['failed']}"}
+        return {"name": name, **each, "same_label": f"{each['same_label']:.1%}"}
+
+    return "\n\n".join(f"Model {model}:\n\n{lines(headings, (line(*each) for each in table.items()))}" for model, table in figures.items())
+
+
+def lines(headings: Mapping[str, str], found: Iterable[Figures]) -> str:
+    """A table of like lines, by key; a figure that a line lacks is a dash."""
+    return table(tuple(headings.values()), ([line.get(key, "–") for key in headings] for line in found))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """The first column is text, the others are figures and stand to the right."""
+    whole = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in whole)
+
+
+def _cell(cell: object) -> str:
+    return number(cell) if isinstance(cell, int | float) else str(cell).replace("|", "\\|")
+
+
+def number(figure: float) -> str:
+    """Three digits that count, and commas: 12,346 · 53.3 · 0.0123 · 2e-07."""
+    if figure == 0 or abs(figure) >= 100 or isinstance(figure, int):
+        return f"{figure:,.0f}"
+    return f"{figure:.1g}" if abs(figure) < 1e-3 else f"{figure:.3g}"

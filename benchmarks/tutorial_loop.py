@@ -1,0 +1,64 @@
+"""What the class of Label Studio's tutorial does with its tasks, as a yardstick.
+
+Task by task: the tokenizer's regular expressions, a dict, torch's module with its convolutions over a batch of one, a result. The
+network is the bundle's own, so that the answers are the same; its dropout is off, which the tutorial leaves on.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.tokenizer import published
+from export.cnn import SentimentCNN, Shape
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.engines.fixed_point import _tensors
+
+
+class TutorialLoop:
+    """`threads` are torch's, which spreads one text's convolutions over them."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._bundle = bundle
+        self._threads = threads
+        self._model = network_of(bundle)
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        torch.set_num_threads(self._threads)
+        results = []
+        for text in texts:
+            probabilities = self._ask(torch.tensor(self.encode(text)))
+            label = self._bundle.labels[int(probabilities.argmax())]
+            region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+            results.append({"result": [region], "score": float(probabilities.max()), "model_version": self._bundle.version})
+        return results
+
+    def encode(self, text: str) -> list[int]:
+        manifest = self._bundle.manifest
+        ids = [self._bundle.vocabulary.get(token, manifest.unknown_id) for token in published(text)]
+        return ids + [manifest.pad_id] * (manifest.min_length - len(ids))
+
+    def probabilities(self, rows: Sequence[Ids]) -> Floats:
+        """The model alone: ids → float32[rows, classes]."""
+        torch.set_num_threads(self._threads)
+        return np.stack([self._ask(torch.from_numpy(row)).numpy() for row in rows])
+
+    @torch.inference_mode()
+    def _ask(self, ids: Tensor) -> Tensor:
+        return torch.softmax(self._model(ids.unsqueeze(0).long()), dim=1)[0]
+
+
+def network_of(bundle: Bundle) -> SentimentCNN:
+    """The network that the bundle was made of, from the tensors of its model.onnx; the temperature is in its head. In eval mode."""
+    tensors = {name: torch.tensor(array) for name, array in _tensors(bundle).items()}
+    (vocabulary, dimensions), filters = tensors["embedding"].shape, len(tensors["bias0"])
+    cnn = SentimentCNN(Shape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)), pad=bundle.manifest.pad_id)
+    state = {"embedding.weight": tensors["embedding"], "fc.weight": tensors["head"].T, "fc.bias": tensors["head_bias"]}
+    for i, width in enumerate(bundle.widths):
+        state[f"convs.{i}.weight"] = tensors[f"taps{i}"].reshape(dimensions, width, filters).permute(2, 0, 1)
+        state[f"convs.{i}.bias"] = tensors[f"bias{i}"]
+    cnn.load_state_dict(state)
+    return cnn.eval()

@@ -1,0 +1,125 @@
+"""The benchmarks run, at a tiny size, and keep the figures that the report is made of."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks import bandwidth, engine, everything, results
+from benchmarks.rounds import measured
+from benchmarks.tutorial_loop import TutorialLoop
+from server.bundle import Bundle
+from server.tokenizer import Tokenizer
+from tests.conftest import ROOT
+
+Bench = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def bench(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Runs a benchmark's `main` with these words, the tiny bundle and three texts; the figures it kept."""
+
+    def run(main: Callable[[], object], name: str, *words: str) -> dict[str, Any]:
+        monkeypatch.setattr(results, "FOLDER", tmp_path)
+        monkeypatch.setattr(sys, "argv", [name, "--bundle", str(bundle.path), "--texts", "3", "--rounds", "1", *words])
+        main()
+        kept = results.read(name)
+        assert kept is not None
+        figures: dict[str, Any] = kept["figures"]
+        return figures
+
+    return run
+
+
+def test_engine(bench: Bench) -> None:
+    figures = bench(engine.main, "engine", "--lengths", "8,16", "--rows", "1,2")
+    assert set(figures["texts"]) == {"tables", "onnx", "torchscript", "tutorial loop"}
+    assert all(each["us_per_text_one_thread"] > 0 and each["us_per_text_all_threads"] > 0 and each["max_dp"] < 1e-5 for each in figures["texts"].values())
+    assert len(figures["grid"]) == 3 * 2 * 2
+    assert all(line["us_per_row"] > 0 for line in figures["grid"])
+    assert figures["times_tutorial"] > 0
+
+
+def test_bandwidth(bench: Bench) -> None:
+    figures = bench(bandwidth.main, "bandwidth", "--sizes", "0.1,0.2,0.4", "--read", "100000")
+    assert list(figures["levels"]) == ["L2", "L3", "memory"]
+    assert all(value > 0 for level in figures["levels"].values() for value in level.values())
+
+
+def test_rows_at_places_are_added_up() -> None:
+    table = np.arange(4 * bandwidth.NUMBERS, dtype=np.float32).reshape(4, -1)
+    assert np.array_equal(bandwidth.add_up(table, np.array([3, 0, 3], np.int32)), table[3] * 2 + table[0])
+
+
+def test_the_sets_are_of_rising_size() -> None:
+    second, third, memory = bandwidth.sizes_here().values()
+    assert second < third < memory
+
+
+def test_the_tutorial_loop_answers_what_the_tutorial_does(oracle_bundle: Bundle, golden: list[dict[str, Any]]) -> None:
+    loop = TutorialLoop(oracle_bundle, 1)
+    texts = [entry["text"] for entry in golden]
+    expected = np.array([entry["probabilities"] for entry in golden])
+    rows = Tokenizer.of(oracle_bundle).encode_all(texts)
+    assert np.abs(loop.probabilities(rows) - expected).max() < 1e-5
+    answers = loop.predict(texts)
+    assert [answer["score"] for answer in answers] == pytest.approx(expected.max(axis=1), abs=1e-5)
+    assert [oracle_bundle.labels[entry["predicted_class"]] for entry in golden] == [answer["result"][0]["value"]["choices"][0] for answer in answers]
+
+
+def test_every_way_is_timed_in_every_round_after_one_that_does_not_count() -> None:
+    calls: list[str] = []
+    seconds = measured({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3
+    assert [len(each) for each in seconds.values()] == [2, 2]
+
+
+def test_one_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    programs = {"fails": "import sys; sys.exit(3)", "works": f"open({str(tmp_path / 'done')!r}, 'w')"}
+    failed = everything.run_all({name: [sys.executable, "-c", program] for name, program in programs.items()}, Console())
+    assert failed == ["fails"]
+    assert (tmp_path / "done").exists()
+    said = capsys.readouterr().out
+    assert "fails: ended with status 3" in said
+    assert "2 of 2: works" in said
+
+
+def prelabel_bench(*words: str, program: Path = ROOT / "prelabel.py", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.run([sys.executable, program, "bench", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_bench_lists_the_benchmarks_with_what_they_measure() -> None:
+    listed = prelabel_bench()
+    assert listed.returncode == 0, listed.stderr
+    for name in [*everything.MODULES, "annotate", "guard", "report", "all"]:
+        assert f"│ {name} " in listed.stdout
+    assert "Microseconds a text, engine by engine" in listed.stdout
+
+
+def test_bench_runs_one_with_its_own_options_from_any_folder(bundle: Bundle, tmp_path: Path) -> None:
+    words = ("guard", "--bundle", str(bundle.path), "--texts", "3", "--rounds", "1", "--kept", "kept.json", "--update")
+    done = prelabel_bench(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "classifier" in done.stdout
+    assert (tmp_path / "kept.json").exists()
+
+
+def test_bench_refuses_a_name_that_there_is_not() -> None:
+    refused = prelabel_bench("nonsense")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == "There is no benchmark 'nonsense': it must be one of those above."
+
+
+def test_bench_says_where_there_are_no_benchmarks(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "prelabel.py", tmp_path)
+    refused = prelabel_bench("engine", program=tmp_path / "prelabel.py")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: bench: the benchmarks are not installed with Prelabel")

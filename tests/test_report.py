@@ -1,0 +1,149 @@
+"""The report: goals from figures, Markdown and pictures from what was kept, and what is missing told."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report, results
+from benchmarks.goals import RULES, goals
+from benchmarks.tables import number, table
+
+MANY: dict[str, Any] = {"singles": 500, "p50_ms": 1.2, "p99_ms": 4.0, "longest_ms": 9.0}
+
+
+def peer(rate: float) -> dict[str, Any]:
+    return {
+        "bulk_tasks_per_s": rate, "single_p50_ms": 1.1, "single_p99_ms": 2.0, "clients16_requests_per_s": 900.0, "max_dp": 2e-7, "same_label": 1.0,
+        "version": "1.0", "settings": "one process | eight threads",
+    }  # fmt: skip
+
+
+FIGURES: dict[str, Any] = {
+    "peers": {
+        "conv": {"prelabel": peer(9000.0), "sdk_tutorial": peer(100.0), "mosec": peer(1000.0), "triton": {"failed": "it did not start"}},
+        "folded": {"prelabel": peer(9000.0), "mosec": peer(3000.0)},
+    },
+    "engine": {
+        "threads": 2,
+        "texts": {
+            "tables": {"us_per_text_one_thread": 54.0, "us_per_text_all_threads": 30.0, "max_dp": 2e-7},
+            "onnx": {"us_per_text_one_thread": 180.0, "us_per_text_all_threads": 110.0, "max_dp": 0.0},
+            "tutorial loop": {"us_per_text_one_thread": 2500.0, "us_per_text_all_threads": 2400.0, "max_dp": 2e-7},
+        },
+        "grid": [{"engine": engine, "tokens": 64, "rows": rows, "us_per_row": 12.5} for engine in ("tables", "onnx") for rows in (1, 8)],
+        "times_tutorial": 80.0,
+    },
+    "bandwidth": {
+        "levels": {
+            level: {"mb": mb, "gb_per_s": 20.0, "gb_per_s_all_threads": 30.0, "us_per_review_int16": us, "us_per_review_float32": us * 2}
+            for level, mb, us in (("L2", 0.5, 13.0), ("L3", 16.0, 38.0), ("memory", 256.0, 98.0))
+        }
+    },
+    "kernels": {"ways": {"float32": {"us_per_text": 160.0, "times_float32": 1.0, "max_dp": 1e-7, "gb_per_s": 9.0}}},
+    "tokenizer": {"microseconds_a_text": {"str.replace": 60.0, "encode_all": 20.0}},
+    "way": {
+        "large": {"tasks": 20_000, "us_per_task": {"parse": 4.0, "tokenize": 20.0, "engine": 31.0, "write": 2.0}, "total_us": 60.0, "wall_us": 66.0},
+        "single": {"tasks": 1, "us_per_task": {"parse": 50.0, "tokenize": 40.0, "engine": 90.0, "write": 10.0}, "total_us": 400.0, "wall_us": 900.0},
+    },
+    "large_request": {
+        "tasks": 20_000, "mb": 40.5, "idle": MANY, "beside": {**MANY, "p99_ms": 8.0}, "p99_times_idle": 2.0, "seconds": 1.5, "tasks_per_s": 13_000.0,
+        "without_server_tasks_per_s": 15_000.0, "share_of_ceiling": 0.87, "memory_mb": {"idle": 400.0, "after": 600.0},
+    },
+    "latency": {
+        "capacity_per_s": 2000.0,
+        "loads": [{"share": share, "per_s": 2000 * share, "p50_ms": 1.0, "p99_ms": 4.0, "longest_ms": 9.0, "refused": 0} for share in (0.2, 0.9)],
+    },
+    "scaling": {
+        "clients": [{"clients": clients, "requests_per_s": 900.0, "p50_ms": 1.1, "p99_ms": 3.0} for clients in (1, 16)],
+        "tasks": [{"tasks_per_request": tasks, "tasks_per_s": 900.0, "p50_ms": 1.1} for tasks in (1, 1000)],
+        "lengths": [{"tokens": tokens, "tasks_per_s": 900.0, "us_per_task": 70.0} for tokens in (64, 4096)],
+        "workers": [{"workers": workers, "singles_per_s": 900.0, "bulk_tasks_per_s": 9000.0, "memory_mb": 500.0} for workers in (1, 2)],
+    },
+    "bulk": {"reviews": 50_000, "seconds": 8.0, "rounds": 3, "reviews_per_s": 6250.0, "peak_memory_mb": 700.0},
+    "ready": {"seconds_to_health": 1.4, "seconds_to_first_answer": 1.5, "rounds": 3, "memory_mb": 400.0},
+}  # fmt: skip
+
+
+def kept(*names: str, cpu: str = "A processor") -> dict[str, dict[str, Any]]:
+    """What these benchmarks kept, all of them without names."""
+    rest = {
+        "time": "2026-01-02T03:04:05+00:00", "commit": "0123456789ab", "versions": {"python": "3.11.7"},
+        "machine": {"cpu": cpu, "cores": 2, "memory_gib": 8.0, "system": "Linux x86_64"},
+    }  # fmt: skip
+    return {name: {"command": f"python -m benchmarks.{name} r.csv", **rest, "figures": FIGURES[name]} for name in names or FIGURES}
+
+
+def test_goals_are_told_as_wanted_found_and_reached() -> None:
+    found = goals(FIGURES)
+    assert [goal.found for goal in found] == ["90 ×", "9.0 × mosec", "87%", "1.1 ms", "30 µs", "20 µs", "2.0 ×, 8.0 ms", "1.4 s", "4 s"]
+    assert all(goal.met for goal in found)
+
+
+def test_a_goal_that_is_missed_is_not_reached() -> None:
+    slow = {**FIGURES, "ready": {"seconds_to_health": 2.5}, "large_request": {**FIGURES["large_request"], "p99_times_idle": 3.5}}
+    assert [goal.name for goal in goals(slow) if not goal.met] == ["A single task beside a large request, p99", "From the start to ready"]
+
+
+def test_what_was_not_measured_is_neither_reached_nor_missed() -> None:
+    assert [(goal.found, goal.met) for goal in goals({})] == [("not measured", None)] * len(RULES)
+    failed = {"peers": {"conv": {"prelabel": peer(1.0), "sdk_tutorial": {"failed": "no"}, "mosec": {"failed": "no"}}}}
+    assert {goal.met for goal in goals(failed)} == {None}
+
+
+def test_the_report_has_the_goals_first_and_every_benchmark_with_its_command() -> None:
+    text = report.render(kept())
+    assert text.index("## Goals") < min(text.index(f"## {section.title}") for section in report.SECTIONS)
+    assert "not measured" not in text
+    for section in report.SECTIONS:
+        assert f"`python -m benchmarks.{section.benchmark} r.csv`" in text
+    for said in ("**Machine:** A processor, 2 cores", "0123456789ab", "it did not start", "one process \\| eight threads", "| 64 × 8 | 12.5 | 12.5 |"):
+        assert said in text
+
+
+def test_what_was_not_measured_is_told_with_its_command() -> None:
+    text = report.render(kept("bulk"))
+    assert text.count("\n\nnot measured: `python -m benchmarks.") == len(report.SECTIONS) - 1
+    assert "not measured: `python -m benchmarks.peers.run reviews.csv`" in text
+    assert report.render({}).startswith("# Benchmarks\n\n## Goals")
+
+
+def test_machines_that_differ_are_told_apart() -> None:
+    text = report.render(kept("bulk") | kept("ready", cpu="Another"))
+    assert "**Machine of bulk:** A processor" in text
+    assert "**Machine of ready:** Another" in text
+
+
+def test_every_name_has_a_section() -> None:
+    assert {section.benchmark for section in report.SECTIONS} == set(FIGURES)
+
+
+def test_the_same_figures_make_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
+    (tmp_path / "measured").mkdir()
+    for name, found in kept().items():
+        (tmp_path / "measured" / f"{name}.json").write_text(json.dumps(found))
+    made = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        monkeypatch.setattr(sys, "argv", ["report", "--out", str(folder / "REPORT.md")])
+        report.main()
+        made.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")})
+    assert made[0] == made[1]
+    assert len(made[0]) == 1 + sum(section.picture is not None for section in report.SECTIONS)
+    for section in report.SECTIONS:
+        if section.picture is not None:
+            assert f"]({report.FOLDER}/{section.picture.file})" in made[0][Path("REPORT.md")].decode()
+
+
+def test_a_picture_of_figures_that_are_gone_goes_too(tmp_path: Path) -> None:
+    assert [path.name for path in report.draw(kept("way", "engine"), tmp_path)] == ["engines.png", "way.png"]
+    assert [path.name for path in report.draw(kept("engine"), tmp_path)] == ["engines.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["engines.png"]
+
+
+def test_figures_have_three_digits_that_count() -> None:
+    assert [number(each) for each in (0, 12_345.6, 53.32, 0.0123, 2.3e-7, 3)] == ["0", "12,346", "53.3", "0.0123", "2e-07", "3"]
+    assert table(("a", "|b|"), [("x", 1)]) == "| a | \\|b\\| |\n| --- | ---: |\n| x | 1 |"
