@@ -2,8 +2,8 @@
 
     .venv/dev/bin/python -m benchmarks.bandwidth [REVIEWS.csv] [--texts 1000] [--rounds 7]
 
-A review looks up each token's row of each tap, whatever adds them up; what the machine needs for so many bytes at this rate is the
-time that no table engine can go below. Tokens that are frequent lie in caches, so the truth is between the levels. Sizes of
+A review looks up each token's row of each tap, whatever adds them up. Read at these rates, its bytes take the time that no table engine can
+go below whose rows all lie there; as frequent tokens lie in caches and rare ones in memory, the limit is between the levels. Sizes of
 caches are asked of Linux.
 """
 

@@ -35,7 +35,9 @@ def main() -> None:
     if PEERS in names and not (ROOT / ".venv" / "peers").is_dir():
         names.remove(PEERS)
         console.print("Other serving frameworks are left out: `make peers` builds their environments and measures them.", soft_wrap=True)
-    words = [*([str(asked.reviews.resolve())] if asked.reviews else []), "--bundle", str(asked.bundle.resolve())]
+    words = [str(asked.reviews.resolve())] if asked.reviews else []
+    if asked.bundle != parser.get_default("bundle"):
+        words += ["--bundle", str(asked.bundle.resolve())]
     failed = run_all({name: [sys.executable, "-m", MODULES[name], *words] for name in names}, console)
     failed += run_all({"report": [sys.executable, "-m", "benchmarks.report"]}, console)
     if failed:

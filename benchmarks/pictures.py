@@ -15,7 +15,7 @@ STAGES = {"parse": "#2f6db3", "tokenize": "#6ea3d8", "queue": "#8a8a8a", "engine
 
 
 def engines(figures: Figures, path: Path) -> None:
-    """Microseconds a text of each engine; dashed, what the machine's caches and memory allow tables in 16 bits on one thread."""
+    """Microseconds a text of each engine; dashed, what the look-ups alone take."""
     texts = figures["engine"]["texts"]
     canvas = _canvas(9, 2 + 0.55 * len(texts))
     axes = canvas.subplots()
@@ -30,8 +30,8 @@ def engines(figures: Figures, path: Path) -> None:
     )
     for style, (level, each) in zip(("-.", "--", ":"), figures.get("bandwidth", {}).get("levels", {}).items(), strict=False):
         limit = each["us_per_review_int16"]
-        axes.axvline(limit, color="black", linestyle=style, linewidth=1, label=f"limit out of {level}: {limit:,.0f} µs")
-    axes.set(xlabel="µs a text, logarithmic (less is better)", title="Engines, and the least that look-ups in 16 bits take one thread")
+        axes.axvline(limit, color="black", linestyle=style, linewidth=1, label=f"look-ups out of {level}: {limit:,.0f} µs")
+    axes.set(xlabel="µs a text, logarithmic (less is better)", title="Engines, and one thread's look-ups in 16 bits if all came out of one level")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     _save(canvas, path)
 

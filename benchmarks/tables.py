@@ -100,11 +100,14 @@ def ready(figures: Figures) -> str:
 def peers(figures: Figures) -> str:
     headings = {
         "name": "server", "bulk_tasks_per_s": "tasks a second, many a request", "single_p50_ms": "single p50 ms", "single_p99_ms": "p99 ms",
-        "clients16_requests_per_s": "single tasks a second, 16 clients", "max_dp": "max |Δp|", "version": "version", "settings": "settings",
+        "clients16_requests_per_s": "single tasks a second, 16 clients", "max_dp": "max |Δp|", "same_label": "same label",
+        "version": "version", "settings": "settings",
     }  # fmt: skip
 
     def line(name: str, each: Figures) -> Figures:
-        return {"name": name, "settings": f"failed: {each['failed']}"} if "failed" in each else {"name": name, **each}
+        if "failed" in each:
+            return {"name": name, "settings": f"failed: {each['failed']}"}
+        return {"name": name, **each, "same_label": f"{each['same_label']:.1%}"}
 
     return "\n\n".join(f"Model {model}:\n\n{lines(headings, (line(*each) for each in table.items()))}" for model, table in figures.items())
 
