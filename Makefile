@@ -6,7 +6,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 LABEL_STUDIO := 1.23.2
 DEV := .venv/dev/bin/python
 
-.PHONY: setup serve test lint format parity e2e clean
+.PHONY: setup serve test lint format parity e2e bench bench-guard clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -24,8 +24,6 @@ lint: .venv/dev/.done
 format: .venv/dev/.done
 	.venv/dev/bin/ruff format .
 	.venv/dev/bin/ruff check --fix .
-
-.PHONY: bench bench-guard
 
 bench: .venv/dev/.done
 	$(DEV) -m benchmarks.everything $(ARGS)
@@ -49,7 +47,7 @@ clean:
 
 .venv/dev/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/dev
-	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,dev]'
+	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,dev]'
 	touch $@
 
 .venv/label-studio/.done: Makefile

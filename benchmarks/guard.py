@@ -7,6 +7,7 @@ quarter is told, with exit status 1. `--update` writes guard.json. Without a fil
 rare as its place in the vocabulary says, so that the tables are read as real texts read them.
 """
 
+import json
 import os
 import statistics
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -46,8 +46,8 @@ def main() -> None:
     found = ratios(bundle, texts, asked.rounds)
     if asked.update:
         kept = {"cores": len(os.sched_getaffinity(0)), "times_faster": {name: round(ratio, 2) for name, ratio in found.items()}}
-        asked.kept.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    kept = orjson.loads(asked.kept.read_bytes())
+        asked.kept.write_text(json.dumps(kept, indent=2) + "\n")
+    kept = json.loads(asked.kept.read_bytes())
     wanted: dict[str, float] = kept["times_faster"]
     table = Table("", "times faster", f"{asked.kept.name}, {kept['cores']} cores", title=f"{len(texts):,} texts, {asked.rounds} rounds", title_justify="left")
     for name, ratio in found.items():

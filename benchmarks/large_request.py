@@ -2,45 +2,32 @@
 
     .venv/dev/bin/python -m benchmarks.large_request [REVIEWS.csv] [--tasks 20000] [--rounds 3] [--engine auto]
 
-Starts a real `prelabel serve` and sends it tasks as Label Studio writes them (made-up reviews where no file is given). Single
-tasks are asked for one after another from a process of its own, idle first and then beside each large request.
+Starts a real `prelabel serve` and sends it tasks as Label Studio writes them (made-up reviews where no file is given). Each round
+has four parts: single tasks on an idle server, one after another from a process of their own; the large request by itself; both
+at once; and the ceiling, which is the same texts through the same tokenizer, engine and number of threads with no server around:
+no JSON, no queue, no results. All figures are medians of the rounds, and the share of the ceiling is that of the large request by itself.
 """
 
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable
 from typing import Any
 
-import httpx
-import psutil
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
+from benchmarks import client, results
+from benchmarks.client import Outcome
+from benchmarks.label_studio import body_of
+from benchmarks.served import Served, served
 from benchmarks.texts import arguments, texts_of
-from server.label_studio.config import TUTORIAL_CONFIG
-from tests.e2e.conftest import serving
+from server.classifier import open_classifier
+from server.settings import load_settings
 
-REST: dict[str, Any] = {
-    "meta": {}, "created_at": "2026-01-02T03:04:05.678901Z", "updated_at": "2026-01-02T03:04:05.678901Z", "is_labeled": False, "overlap": 1,
-    "total_annotations": 0, "cancelled_annotations": 0, "total_predictions": 0, "comment_count": 0, "unresolved_comment_count": 0,
-    "last_comment_updated_at": None, "project": 1, "updated_by": None, "file_upload": None, "comment_authors": [], "annotations": [], "predictions": [],
-}  # fmt: skip
-"""What Label Studio sends with each task."""
-
-SINGLES = """
-import sys, time, httpx
-url, body = sys.argv[1], sys.stdin.buffer.read()
-with httpx.Client() as client:
-    while True:
-        begun = time.perf_counter()
-        client.post(url, content=body).raise_for_status()
-        print(time.perf_counter() - begun, flush=True)
-"""
+SINGLES = 200
+"""Different texts that the single tasks have."""
 
 
 def main() -> None:
@@ -48,45 +35,87 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--idle", type=float, default=3.0, help="seconds of single tasks on an idle server")
     asked = parser.parse_args()
     texts = texts_of(asked.reviews, asked.tasks)
-    large = body_of(texts)
-    with TemporaryDirectory() as folder, serving(asked.bundle, Path(folder) / "serve.log", "--engine", asked.engine) as server:
-        memory = psutil.Process(next(each.pid for each in psutil.Process().children() if "serve" in each.cmdline())).memory_info
-        title = f"{len(texts):,} tasks, {len(large) / 1e6:.1f} MB, {os.cpu_count()} cores"
-        table = Table("", "seconds", "singles", "p50 ms", "p99 ms", "longest ms", "memory MB", title=title)
-        table.add_row("idle", "", *told(beside(server, texts, lambda: time.sleep(3))[1]), f"{memory().rss / 1e6:.0f}")
-        for number in range(asked.rounds):
-            seconds, waits = beside(server, texts, lambda: server.post("/predict", content=large).raise_for_status())
-            table.add_row(f"round {number + 1}", f"{seconds:.2f}", *told(waits), f"{memory().rss / 1e6:.0f}")
-    Console(width=110).print(table)
+    large, singles = body_of(texts), [body_of([text]) for text in texts[:SINGLES]]
+    with served(asked.bundle, "--engine", asked.engine) as server, open_classifier(load_settings(bundle=asked.bundle, engine=asked.engine)) as classifier:
+
+        def whole() -> float:
+            return seconds_of(lambda: predict_all(server, large, len(texts)))
+
+        def without_server() -> float:
+            return seconds_of(lambda: classifier.probabilities(classifier.encode(texts)))
+
+        without_server()
+        memory = {"idle": server.memory_mb()}
+        idle, beside, alone, seconds_beside, ceiling = list[Outcome](), list[Outcome](), list[float](), list[float](), list[float]()
+        for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
+            idle.append(client.run(server.url(), singles, seconds=asked.idle).checked())
+            alone.append(whole())
+            seconds, outcome = client.beside(server.url(), singles, whole)
+            seconds_beside.append(seconds)
+            beside.append(outcome.checked())
+            ceiling.append(without_server())
+        memory["after"] = server.memory_mb()
+    figures = {
+        "tasks": len(texts),
+        "mb": len(large) / 1e6,
+        "rounds": asked.rounds,
+        "idle": told(idle),
+        "beside": told(beside),
+        "p99_times_idle": told(beside)["p99_ms"] / told(idle)["p99_ms"],
+        "seconds": statistics.median(alone),
+        "seconds_beside": statistics.median(seconds_beside),
+        "tasks_per_s": len(texts) / statistics.median(alone),
+        "without_server_tasks_per_s": len(texts) / statistics.median(ceiling),
+        "share_of_ceiling": statistics.median(ceiling) / statistics.median(alone),
+        "memory_mb": memory,
+    }
+    report(figures, Console(width=110))
+    results.write("large_request", figures)
 
 
-def body_of(texts: list[str]) -> bytes:
-    tasks = [{"id": i, "inner_id": i, "data": {"review": text, "uid": i}, **REST} for i, text in enumerate(texts)]
-    return json.dumps({"tasks": tasks, "project": "1.1", "label_config": TUTORIAL_CONFIG, "params": {"context": None}}).encode()
+def predict_all(server: Served, body: bytes, tasks: int) -> None:
+    answer = server.client.post("/predict", content=body)
+    if not (answer.is_success and answer.content.count(b'"model_version"') == tasks):
+        raise SystemExit(f"The large request was answered {answer.status_code}, not with {tasks} predictions: {answer.text[:200]}")
 
 
-def beside(server: httpx.Client, texts: list[str], work: Any) -> tuple[float, list[float]]:
-    """Seconds that `work` took, and the seconds that each single task took meanwhile."""
-    command = [sys.executable, "-c", SINGLES, f"{server.base_url}predict" if str(server.base_url).endswith("/") else f"{server.base_url}/predict"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as singles:  # noqa: S603 - this very program
-        assert singles.stdin is not None  # noqa: S101 - it is a pipe
-        assert singles.stdout is not None  # noqa: S101
-        singles.stdin.write(body_of(texts[:1]))
-        singles.stdin.close()
-        singles.stdout.readline()
-        begun = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - begun
-        singles.terminate()
-        return seconds, [float(line) for line in singles.stdout.read().split()]
+def seconds_of(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
-def told(waits: list[float]) -> tuple[str, ...]:
-    ordered = sorted(waits)
-    figures = statistics.median(ordered), ordered[int(len(ordered) * 0.99)], ordered[-1]
-    return (f"{len(ordered):,}", *(f"{figure * 1000:.1f}" for figure in figures))
+def told(rounds: list[Outcome]) -> dict[str, float]:
+    """What the single tasks of a round waited, in the median of the rounds."""
+    return {
+        "singles": statistics.median_low(len(each.latencies) for each in rounds),
+        "p50_ms": statistics.median(each.ms(0.5) for each in rounds),
+        "p99_ms": statistics.median(each.ms(0.99) for each in rounds),
+        "longest_ms": statistics.median(each.ms(1) for each in rounds),
+    }
+
+
+def report(figures: dict[str, Any], console: Console) -> None:
+    title = f"{figures['tasks']:,} tasks, {figures['mb']:.1f} MB, {figures['rounds']} rounds, {os.cpu_count()} cores"
+    table = Table("", "large: s", "tasks/s", "singles", "p50 ms", "p99 ms", "longest ms", title=title)
+
+    def waits(name: str) -> tuple[str, ...]:
+        found = figures[name]
+        return (f"{found['singles']:,.0f}", *(f"{found[each]:.2f}" for each in ("p50_ms", "p99_ms", "longest_ms")))
+
+    table.add_row("idle", "", "", *waits("idle"))
+    table.add_row("the large request by itself", f"{figures['seconds']:.2f}", f"{figures['tasks_per_s']:,.0f}")
+    table.add_row("both", f"{figures['seconds_beside']:.2f}", f"{figures['tasks'] / figures['seconds_beside']:,.0f}", *waits("beside"))
+    table.add_row("no server", f"{figures['tasks'] / figures['without_server_tasks_per_s']:.2f}", f"{figures['without_server_tasks_per_s']:,.0f}")
+    console.print(table)
+    console.print(
+        f"p99 beside ÷ idle: {figures['p99_times_idle']:.1f}; share of the ceiling: {figures['share_of_ceiling']:.0%}; "
+        f"memory: {figures['memory_mb']['idle']:.0f} MB before, {figures['memory_mb']['after']:.0f} MB after",
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A benchmark's figures as a file, beside what they were measured on: benchmarks/measured/<name>.json, which the report is made of."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -9,12 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
 import psutil
 
 FOLDER = Path(__file__).parent / "measured"
 
-PACKAGES = ("numba", "numpy", "onnxruntime", "onnxruntime-gpu", "orjson", "starlette", "torch", "uvicorn", "uvloop")
+PACKAGES = ("numba", "numpy", "onnxruntime", "onnxruntime-gpu", "msgspec", "starlette", "torch", "uvicorn", "uvloop")
 
 
 def write(name: str, figures: dict[str, Any]) -> Path:
@@ -30,14 +30,14 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     }
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
-    path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE))
+    path.write_text(json.dumps(found, indent=2, default=float) + "\n")
     return path
 
 
 def read(name: str) -> dict[str, Any] | None:
     """What `write` kept; None where the benchmark was never run."""
     try:
-        found: dict[str, Any] = orjson.loads((FOLDER / f"{name}.json").read_bytes())
+        found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
     except FileNotFoundError:
         return None
     return found

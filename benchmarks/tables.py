@@ -100,8 +100,8 @@ def ready(figures: Figures) -> str:
 def peers(figures: Figures) -> str:
     headings = {
         "name": "server", "bulk_tasks_per_s": "tasks a second, many a request", "single_p50_ms": "single p50 ms", "single_p99_ms": "p99 ms",
-        "clients16_requests_per_s": "single tasks a second, 16 clients", "max_dp": "max |Δp|", "same_label": "same label",
-        "version": "version", "settings": "settings",
+        "clients16_requests_per_s": "single tasks a second, 16 clients",
+        "max_dp": "max |Δp|", "same_label": "same label", "version": "version", "settings": "settings",
     }  # fmt: skip
 
     def line(name: str, each: Figures) -> Figures:

@@ -40,3 +40,8 @@ def read_texts(path: Path, count: int) -> list[str]:
 def made_up_texts(count: int) -> list[str]:
     numbers = random.Random(1)  # noqa: S311 - texts, not secrets
     return [" ".join(numbers.choices(VOCABULARY, k=int(numbers.lognormvariate(0, 0.6) * WORDS * 0.85) + 10)) for _ in range(count)]
+
+
+def numbers_of(text: str) -> list[int]:
+    """Numbers separated by commas, for an option that takes several."""
+    return [int(each) for each in text.split(",")]

@@ -103,12 +103,16 @@ class WaitingRow:
 
 
 class Batcher:
-    """`threads` model calls at the same time; `max_waiting_rows` bounds the rows of one runner that are admitted and not yet answered."""
+    """`threads` model calls at the same time, and besides, one of interactive rows, which so never find all threads busy with bulk.
+
+    `max_waiting_rows` bounds the rows of one runner that are admitted and not yet answered.
+    """
 
     def __init__(self, buckets: Buckets[WaitingRow], threads: int, *, max_waiting_rows: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._buckets = buckets
-        self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"engine-{i}") for i in range(threads)]
-        self._idle = deque(range(threads))
+        self._idle = deque(ThreadPoolExecutor(1, thread_name_prefix=f"engine-{i}") for i in range(threads))
+        self._express = deque([ThreadPoolExecutor(1, thread_name_prefix="engine-express")])
+        self._threads = [*self._idle, *self._express]
         self._max_waiting_rows = max_waiting_rows
         self._clock = clock
         self._wake = asyncio.Event()
@@ -162,8 +166,10 @@ class Batcher:
         try:
             while True:
                 now = self._clock()
+                while self._express and (batch := self._buckets.pop_interactive(now)):
+                    self._start(self._express, batch)
                 while self._idle and (batch := self._buckets.pop(now)):
-                    self._start(self._idle.popleft(), batch)
+                    self._start(self._idle, batch)
                 due = self._buckets.next_due() if self._idle else None
                 if due is not None:
                     alarm = loop.call_later(max(0.0, due - now), self._wake.set)
@@ -182,7 +188,8 @@ class Batcher:
         for thread in self._threads:
             thread.shutdown()
 
-    def _start(self, thread: int, batch: Batch[WaitingRow]) -> None:
+    def _start(self, free: deque[ThreadPoolExecutor], batch: Batch[WaitingRow]) -> None:
+        thread = free.popleft()
         ids, runner, clock = [row.ids for row in batch.rows], batch.rows[0].group, self._clock
 
         def run() -> Answers:
@@ -190,13 +197,15 @@ class Batcher:
             probabilities = runner(ids, batch.length)
             return Answers(probabilities, begun, clock())
 
-        call = asyncio.get_running_loop().run_in_executor(self._threads[thread], run)
-        call.add_done_callback(lambda done: self._finish(thread, batch, done))
+        def finish(call: "asyncio.Future[Answers]") -> None:
+            free.append(thread)
+            self._wake.set()
+            self._finish(batch, call)
 
-    def _finish(self, thread: int, batch: Batch[WaitingRow], call: "asyncio.Future[Answers]") -> None:
+        asyncio.get_running_loop().run_in_executor(thread, run).add_done_callback(finish)
+
+    def _finish(self, batch: Batch[WaitingRow], call: "asyncio.Future[Answers]") -> None:
         """Give the results, or the failure, to the callers of this batch and to nobody else."""
-        self._idle.append(thread)
-        self._wake.set()
         if call.cancelled():
             return
         failure = call.exception() or _nonsense(call.result().probabilities, len(batch.rows))

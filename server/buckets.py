@@ -94,6 +94,15 @@ class Buckets(Generic[R]):
         else:
             due = interactive
             self._passed_over = self._passed_over + 1 if bulk else 0
+        return self._take(due)
+
+    def pop_interactive(self, now: float) -> Batch[R] | None:
+        """The same of interactive rows alone, for who could not take a bulk batch anyway: it passes nobody over."""
+        interactive = self._due(Lane.INTERACTIVE, now)
+        self._forget_idle_groups()
+        return self._take(interactive)
+
+    def _take(self, due: dict[Hashable, _Queue[R]]) -> Batch[R] | None:
         if not due:
             return None
         group = self._shares.choose(due)

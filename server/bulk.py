@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from server.classifier import CHUNK, Classifier
@@ -165,8 +165,8 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _dumps(task: dict[str, Any]) -> bytes:
-    """One line of JSON. Lone surrogates and numbers past 64 bits are beyond orjson; types that JSON lacks (Parquet has some) become text."""
+    """One line of JSON. Lone surrogates are beyond msgspec; types that JSON lacks (Parquet has some) become text."""
     try:
-        return orjson.dumps(task, default=str)
-    except TypeError:
+        return msgspec.json.encode(task, enc_hook=str)
+    except UnicodeEncodeError:
         return json.dumps(task, default=str).encode()

@@ -140,7 +140,7 @@ class _Request:
 
     async def answer(self, tasks: list[Any]) -> Answer:
         with self._timed("tokenize"):
-            texts = await _gently(lambda task: self._plan.texts(task.get("data") if isinstance(task, dict) else None), tasks)
+            texts = await _gently(self._plan.texts, tasks)
         rows = sum(text is not None for each in texts for text in each)
         lane = Lane.INTERACTIVE if len(tasks) == 1 else Lane.BULK
         with ExitStack() as room:

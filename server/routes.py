@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from server.bodies import Json, kind_of, label_config_of, parse_object, read_body, read_object, server_timing, tasks_of
+from server.bodies import Json, kind_of, label_config_of, parse_tasks, read_body, read_object, server_timing, tasks_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.predictor import Predictor
@@ -88,7 +88,7 @@ class Backend:
     async def predict(self, request: Request) -> Json:
         raw = await read_body(request, self.door.max_body_bytes)
         received = time.perf_counter()
-        body = await parse_object(raw)
+        body = await parse_tasks(raw)
         parsed = time.perf_counter()
         project = request.state.project = body.get("project")
         tasks = tasks_of(body, self.door.max_tasks)

@@ -105,6 +105,18 @@ async def test_many_callers_share_a_model_call() -> None:
         assert gate.batches == [[0], [1, 2, 3]]
 
 
+async def test_a_single_task_does_not_wait_for_bulk_calls_under_way() -> None:
+    gate = Gate()
+    async with serving(gate) as served:
+        bulk = asyncio.create_task(served.submit([row(0)] * 3, Lane.BULK))
+        await gate.was_entered()
+        single = await served.batcher.submit([row(7)], Lane.INTERACTIVE, echo)
+        assert single.probabilities[0, 0] == 7
+        assert not bulk.done()
+        gate.open.set()
+        await bulk
+
+
 async def test_a_waiting_head_is_run_when_its_wait_is_over_though_nobody_else_comes() -> None:
     async with serving(echo, max_wait=0.01) as batcher:
         assert (await batcher.submit([row(5)], Lane.INTERACTIVE)).shape == (1, 3)

@@ -1,6 +1,7 @@
 """The batching rule, held by properties over random arrivals and pops."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ class Waiting:
 
 
 rows = st.builds(Waiting, st.integers(1, 40), st.sampled_from(Lane), st.booleans(), st.sampled_from(("model", "other")))
-steps = st.lists(st.one_of(rows, st.none()), max_size=60)
+steps = st.lists(st.one_of(rows, st.none(), st.just("interactive")), max_size=60)
+Steps = list[Waiting | Literal["interactive"] | None]
 
 
 def buckets(max_wait: float = 0.0, bulk_patience: int = 3) -> Buckets[Waiting]:
@@ -34,26 +36,30 @@ def drain(waiting: Buckets[Waiting], now: float) -> list[Batch[Waiting]]:
     return batches
 
 
-def run(steps: list[Waiting | None]) -> list[Batch[Waiting]]:
-    """Put each row, pop once at each None, then drain."""
-    waiting, batches = buckets(), []
+def run(steps: Steps) -> list[Batch[Waiting]]:
+    """Put each row, pop once at each None, an interactive batch at each "interactive", then drain."""
+    waiting, batches = buckets(), list[Batch[Waiting]]()
     for now, step in enumerate(steps):
-        if step is not None:
+        if isinstance(step, Waiting):
             waiting.put(step, now)
+        elif step == "interactive":
+            if (batch := waiting.pop_interactive(now)) is not None:
+                assert batch.rows[0].lane is Lane.INTERACTIVE
+                batches.append(batch)
         elif (batch := waiting.pop(now)) is not None:
             batches.append(batch)
     return batches + drain(waiting, len(steps))
 
 
 @given(steps)
-def test_nothing_is_lost_and_nothing_comes_twice(steps: list[Waiting | None]) -> None:
-    given_rows = [step for step in steps if step is not None and not step.abandoned]
+def test_nothing_is_lost_and_nothing_comes_twice(steps: Steps) -> None:
+    given_rows = [step for step in steps if isinstance(step, Waiting) and not step.abandoned]
     popped = [row for batch in run(steps) for row in batch.rows]
     assert sorted(map(id, popped)) == sorted(map(id, given_rows))
 
 
 @given(steps)
-def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: list[Waiting | None]) -> None:
+def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: Steps) -> None:
     for batch in run(steps):
         assert batch.rows
         assert len({(row.lane, row.group) for row in batch.rows}) == 1
@@ -67,7 +73,7 @@ def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: lis
 
 
 @given(steps)
-def test_rows_of_one_lane_and_bucket_keep_their_order(steps: list[Waiting | None]) -> None:
+def test_rows_of_one_lane_and_bucket_keep_their_order(steps: Steps) -> None:
     arrival = {id(step): place for place, step in enumerate(steps)}
     seen: dict[tuple[str, Lane, int], int] = {}
     for batch in run(steps):

@@ -1,10 +1,10 @@
 """The report: goals from figures, Markdown and pictures from what was kept, and what is missing told."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from benchmarks import report, results
@@ -124,7 +124,7 @@ def test_the_same_figures_make_the_same_files(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
     (tmp_path / "measured").mkdir()
     for name, found in kept().items():
-        (tmp_path / "measured" / f"{name}.json").write_bytes(orjson.dumps(found))
+        (tmp_path / "measured" / f"{name}.json").write_text(json.dumps(found))
     made = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
+import msgspec
 
 from server.errors import BadRequest
 from server.scores import SCORES, Scoring
@@ -16,8 +16,8 @@ def scoring_wanted(extra_params: object, default: Scoring) -> Scoring:
     """
     if isinstance(extra_params, str):
         try:
-            extra_params = orjson.loads(extra_params)
-        except orjson.JSONDecodeError:
+            extra_params = msgspec.json.decode(extra_params)
+        except (ValueError, RecursionError):
             return default
     wanted: Mapping[str, Any] = extra_params if isinstance(extra_params, Mapping) else {}
     score, threshold = wanted.get("score", default.score), wanted.get("threshold", default.threshold)

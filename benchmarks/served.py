@@ -1,0 +1,45 @@
+"""A real `prelabel serve` for a benchmark, and the memory that its processes take."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psutil
+
+from tests.e2e.conftest import free_port, serving
+
+
+@dataclass(frozen=True)
+class Served:
+    """`client` is a client of it, `process` the one that was started: with several workers their parent."""
+
+    client: httpx.Client
+    process: psutil.Process
+
+    def url(self, path: str = "/predict") -> str:
+        return f"{str(self.client.base_url).rstrip('/')}{path}"
+
+    def memory_mb(self) -> float:
+        return memory_mb(self.process)
+
+
+@contextmanager
+def served(bundle: Path, *options: str) -> Iterator[Served]:
+    """`prelabel serve` with these options, on a free loopback port until the block ends."""
+    port = free_port()
+    with TemporaryDirectory() as folder, serving(bundle, Path(folder) / "serve.log", *options, port=port) as client:
+        command = [str(bundle), "--port", str(port)]
+        process = next(each for each in psutil.Process().children() if set(command) <= set(each.cmdline()))
+        yield Served(client, process)
+
+
+def memory_mb(process: psutil.Process) -> float:
+    """Resident memory of a process and its children. Of several, each one's share (PSS), so that what they have in common counts once."""
+    family = [process, *process.children(recursive=True)]
+    # only Linux tells shares
+    found = [each.memory_full_info() for each in family] if len(family) > 1 else [process.memory_info()]
+    sizes: list[int] = [getattr(each, "pss", each.rss) for each in found]
+    return sum(sizes) / 1e6

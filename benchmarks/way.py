@@ -1,0 +1,81 @@
+"""Where the microseconds of a request go: one with 20,000 tasks, and one with a single task.
+
+    .venv/dev/bin/python -m benchmarks.way [REVIEWS.csv] [--tasks 20000] [--rounds 3] [--singles 500]
+
+Starts a real `prelabel serve` and reads the `Server-Timing` of its answers; each figure is the median of the requests, divided by
+the tasks of one. The server's total runs from the last byte of the body to the answer as bytes; the client's wall clock adds the
+way there and back, and the reading of the body.
+
+In a request with one task the stages follow each other, and what the total has beyond their sum is the event loop and the
+threads waking one another. In a large one they overlap: pieces of it go through side by side, so tokenize, engine and results are sums
+over pieces, of seconds in which several may have been at work, and the sum of the stages may exceed the total. Queue is no such sum: it is
+how long a text waited for its model call in the mean, which is told by itself as well; divided by the tasks it only shows that
+waiting costs nobody any work.
+"""
+
+import os
+import statistics
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import client, results
+from benchmarks.client import Outcome
+from benchmarks.label_studio import body_of
+from benchmarks.served import served
+from benchmarks.texts import arguments, texts_of
+
+STAGES = ("parse", "tokenize", "queue", "engine", "results", "write")
+
+NAMES = {"sum_us": "their sum", "total_us": "total", "wall_us": "client's wall clock", "text_waited_us": "a text waited, in the mean"}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--tasks", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--singles", type=int, default=500)
+    asked = parser.parse_args()
+    texts = texts_of(asked.reviews, max(asked.tasks, asked.singles))
+    bodies = {"large": [body_of(texts[: asked.tasks])], "single": [body_of([text]) for text in texts[: asked.singles]]}
+    found: dict[str, list[Outcome]] = {kind: [] for kind in bodies}
+    with served(asked.bundle) as server:
+        for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
+            for kind, each in bodies.items():
+                found[kind].append(client.run(server.url(), each, requests=len(each)).checked())
+    figures = {kind: way(found[kind], tasks) for kind, tasks in (("large", asked.tasks), ("single", 1))}
+    report(figures, Console(width=100))
+    results.write("way", figures)
+
+
+def way(rounds: list[Outcome], tasks: int) -> dict[str, Any]:
+    """Microseconds: of the whole request divided by its tasks, but `text_waited_us` as it is."""
+
+    def us(stage: str) -> float:
+        return statistics.median(each.stages[stage] for each in rounds) * 1000
+
+    stages = {stage: us(stage) / tasks for stage in STAGES}
+    return {
+        "tasks": tasks,
+        "us_per_task": stages,
+        "sum_us": sum(stages.values()),
+        "total_us": us("total") / tasks,
+        "wall_us": statistics.median(each.ms(0.5) for each in rounds) * 1000 / tasks,
+        "text_waited_us": us("queue"),
+    }
+
+
+def report(figures: dict[str, dict[str, Any]], console: Console) -> None:
+    large, single = figures["large"], figures["single"]
+    table = Table("µs a task", f"{large['tasks']:,} tasks", "one task", title=f"The way of a request, {os.cpu_count()} cores")
+    for stage in STAGES:
+        table.add_row(stage, f"{large['us_per_task'][stage]:.1f}", f"{single['us_per_task'][stage]:.1f}")
+    for key, name in NAMES.items():
+        table.add_row(name, f"{large[key]:,.1f}", f"{single[key]:,.1f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The benchmarks of the server under load, for real and small: they run, count what they sent, and hide no failure."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from benchmarks import client, results
+from benchmarks.label_studio import body_of, setup_body
+from benchmarks.served import served
+from server.bundle import Bundle
+from tests.conftest import random_texts
+from tests.serving import running
+
+TEXTS = random_texts(5)
+
+Benchmark = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def figures_of(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benchmark:
+    """Runs a benchmark's `main` with the tiny bundle and these options; the figures that it keeps."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
+
+    def run(main: Callable[[], None], name: str, *options: object) -> dict[str, Any]:
+        monkeypatch.setattr("sys.argv", [name, "--bundle", str(bundle.path), *map(str, options)])
+        main()
+        found = results.read(name)
+        assert found is not None
+        figures: dict[str, Any] = found["figures"]
+        return figures
+
+    return run
+
+
+def predict_url(server: httpx.Client) -> str:
+    return f"{str(server.base_url).rstrip('/')}/predict"
+
+
+def test_the_server_takes_the_bodies(bundle: Bundle) -> None:
+    with running(bundle) as server:
+        assert server.post("/setup", content=setup_body()).json() == {"model_version": bundle.version}
+        assert len(server.post("/predict", content=body_of(TEXTS)).json()["results"]) == len(TEXTS)
+    assert b"\n" not in body_of(["two\nlines and an é"])
+
+
+@pytest.mark.parametrize("options", [{"clients": 3}, {"clients": 3, "new_connections": True}], ids=["kept connections", "new connections"])
+def test_a_closed_loop_asks_what_it_is_told(bundle: Bundle, options: dict[str, Any]) -> None:
+    with running(bundle) as server:
+        outcome = client.run(predict_url(server), [body_of(TEXTS[:2]), body_of(TEXTS[2:])], requests=4, **options).checked()
+    assert (len(outcome.latencies), outcome.refused, outcome.failed) == (12, 0, {})
+    assert outcome.tasks in range(2 * 12, 3 * 12 + 1)
+    assert 0 < outcome.ms(0.5) <= outcome.ms(1)
+    assert {"parse", "tokenize", "queue", "engine", "results", "write", "total"} == set(outcome.stages)
+
+
+def test_an_open_loop_asks_beside_work_until_it_is_done(bundle: Bundle) -> None:
+    with running(bundle) as server:
+        answer, outcome = client.beside(predict_url(server), [body_of(TEXTS[:1])], lambda: [server.get("/health").status_code for _ in range(50)], rate=2000)
+    assert answer == [200] * 50
+    assert outcome.failed == {}
+
+
+def test_refusals_and_failures_are_counted_and_told(bundle: Bundle) -> None:
+    with running(bundle, max_waiting_rows=2, max_tasks=3) as server:
+        bodies = [body_of(TEXTS[:1]), body_of(TEXTS[:3]), body_of(TEXTS[:4])]
+        outcome = client.run(predict_url(server), bodies, requests=6)
+        assert (len(outcome.latencies), outcome.refused, outcome.failed) == (2, 2, {"status 413": 2})
+        with pytest.raises(SystemExit, match="status 413: 2; refused"):
+            outcome.checked()
+        with pytest.raises(SystemExit, match="could not begin"):
+            client.run(predict_url(server), bodies[1:], requests=1)
+        with pytest.raises(SystemExit, match="could not begin"):
+            client.run(predict_url(server).replace("predict", "nothing"), bodies, requests=1)
+
+
+def test_results_are_counted() -> None:
+    def wrong(status: int, body: object, tasks: int) -> str | None:
+        return client.what_is_wrong(client.Answer(status, json.dumps(body).encode(), b"", 0.0), tasks)
+
+    assert wrong(200, {"results": [{"result": []}]}, 1) is None
+    assert wrong(200, {"results": [{"result": []}]}, 2) == "1 results for 2 tasks"
+    assert wrong(200, {"results": [{}]}, 1) == "a task that could not be predicted"
+    assert wrong(200, [], 1) == "an answer without results"
+    assert wrong(500, {}, 1) == "status 500"
+    assert client.medians([b"a;dur=1.5, b;dur=2", b"a;dur=2.5, b;dur=2", b"a;dur=9, b;dur=2", b""]) == {"a": 2.5, "b": 2.0}
+
+
+def test_memory_of_a_server_and_of_its_workers(bundle: Bundle) -> None:
+    with served(bundle.path, "--device", "cpu", "--workers", "2") as server:
+        assert server.client.get("/health").json()["worker"]["of"] == 2
+        assert server.memory_mb() > 0
+        assert len(server.process.children(recursive=True)) >= 2
+
+
+def test_large_request(figures_of: Benchmark) -> None:
+    from benchmarks.large_request import main
+
+    figures = figures_of(main, "large_request", "--tasks", 300, "--rounds", 1, "--idle", 0.1)
+    assert figures["tasks"] == 300
+    assert figures["idle"]["singles"] > 0
+    assert figures["p99_times_idle"] == figures["beside"]["p99_ms"] / figures["idle"]["p99_ms"]
+    assert figures["share_of_ceiling"] == pytest.approx(figures["tasks_per_s"] / figures["without_server_tasks_per_s"])
+
+
+def test_way(figures_of: Benchmark) -> None:
+    from benchmarks.way import STAGES, main
+
+    figures = figures_of(main, "way", "--tasks", 300, "--rounds", 1, "--singles", 5)
+    assert (figures["large"]["tasks"], figures["single"]["tasks"]) == (300, 1)
+    for each in figures.values():
+        assert set(each["us_per_task"]) == set(STAGES)
+        assert each["sum_us"] == pytest.approx(sum(each["us_per_task"].values()))
+        assert each["text_waited_us"] == pytest.approx(each["us_per_task"]["queue"] * each["tasks"])
+        assert each["total_us"] > 0
+
+
+def test_ready(figures_of: Benchmark) -> None:
+    from benchmarks.ready import main
+
+    figures = figures_of(main, "ready", "--rounds", 1)
+    assert 0 < figures["seconds_to_health"] < figures["seconds_to_first_answer"]
+    assert figures["memory_mb"] > 0
+
+
+def test_bulk(figures_of: Benchmark, tmp_path: Path) -> None:
+    from benchmarks.bulk import main
+
+    assert figures_of(main, "bulk", "--rounds", 1, "--made-up", 7)["reviews"] == 7
+    (tmp_path / "in.csv").write_text("review\ngood\nbad\n")
+    figures = figures_of(main, "bulk", tmp_path / "in.csv", "--rounds", 1)
+    assert (figures["reviews"], figures["rounds"]) == (2, 1)
+    assert figures["reviews_per_s"] == pytest.approx(2 / figures["seconds"])
+    assert figures["peak_memory_mb"] > 10
+
+
+def test_latency(figures_of: Benchmark) -> None:
+    from benchmarks.latency import main
+
+    figures = figures_of(main, "latency", "--rounds", 1, "--seconds", 0.2, "--shares", "20,50")
+    assert figures["capacity_per_s"] > 0
+    assert [load["share"] for load in figures["loads"]] == [0.2, 0.5]
+    for load in figures["loads"]:
+        assert load["p50_ms"] <= load["p99_ms"] <= load["longest_ms"]
+        assert (load["per_s"] > 0, load["refused"]) == (True, 0)
+
+
+def test_scaling(figures_of: Benchmark) -> None:
+    from benchmarks.scaling import main
+
+    options = ("--rounds", 1, "--seconds", 0.1, "--clients", "1,2", "--tasks", "1,10", "--tokens", "16,9000", "--workers", "1,2")
+    figures = figures_of(main, "scaling", *options)
+    assert {part: [next(iter(each.values())) for each in points] for part, points in figures.items()} == {
+        "clients": [1, 2], "tasks": [1, 10], "lengths": [16, 9000], "workers": [1, 2],
+    }  # fmt: skip
+    assert set(figures["clients"][0]) == {"clients", "requests_per_s", "p50_ms", "p99_ms"}
+    assert set(figures["tasks"][0]) == {"tasks_per_request", "tasks_per_s", "p50_ms"}
+    assert set(figures["lengths"][0]) == {"tokens", "tasks_per_s", "us_per_task"}
+    assert set(figures["workers"][0]) == {"workers", "singles_per_s", "bulk_tasks_per_s", "memory_mb"}
+
+
+def test_scaling_cuts_texts_of_exact_lengths() -> None:
+    from benchmarks.scaling import texts_of_length
+    from server.tokenizer import basic_english
+
+    tokens = [token for text in TEXTS for token in basic_english(text)]
+    for length in (1, 7, 10 * len(tokens)):
+        assert {len(basic_english(text)) for text in texts_of_length(tokens, length)} == {length}

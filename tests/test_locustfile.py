@@ -1,0 +1,81 @@
+"""The locustfile, run by Locust in a process of its own (it patches the standard library) against a real `prelabel serve`."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.bundle import Bundle
+from tests.conftest import ROOT
+from tests.e2e.conftest import serving
+
+MAX_TASKS = 30
+ROOM = 20
+"""Texts that may wait in the server."""
+
+Stats = dict[str, dict[str, Any]]
+"""Locust's statistics by method and name."""
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("locust") / "serve.log"
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Bundle, log: Path) -> Iterator[httpx.Client]:
+    with serving(bundle.path, log, "--device", "cpu", settings={"PRELABEL_MAX_WAITING_ROWS": str(ROOM), "PRELABEL_MAX_TASKS": str(MAX_TASKS)}) as client:
+        yield client
+
+
+def locust(server: httpx.Client, *options: str) -> tuple[int, Stats]:
+    """Its status and its statistics."""
+    address = str(server.base_url).rstrip("/")
+    command = [sys.executable, "-m", "locust", "-f", "benchmarks/locustfile.py", "--host", address, "--headless", "--json", "--skip-log-setup", *options]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout, done.stderr
+    return done.returncode, {f"{each['method']} {each['name']}": each for each in json.loads(done.stdout)}
+
+
+def test_annotators_and_retrieve_with_the_stages_of_the_server(server: httpx.Client, log: Path) -> None:
+    logged = len(log.read_text())
+    status, stats = locust(server, "-u", "10", "-r", "10", "-t", "2s", "--sizes", "2,5")
+    assert status == 0
+    single = stats["POST /predict 1 task"]
+    assert single["num_requests"] > 0
+    assert {stats[f"timing /predict 1 task: {stage}"]["num_requests"] for stage in ("parse", "engine", "total")} == {single["num_requests"]}
+    assert {"GET /health", "POST /setup", "POST /predict 2 tasks", "POST /predict 5 tasks"} <= set(stats)
+    assert sum(each["num_failures"] for each in stats.values()) == 0
+    ports = re.findall(r'127\.0\.0\.1:(\d+) - "(?:GET|POST) ', log.read_text()[logged:])
+    assert len(set(ports)) > len(ports) / 2 > 10  # a connection each, of which a few get a port that has been used
+
+
+def test_a_ramp_names_its_steps(server: httpx.Client) -> None:
+    status, stats = locust(server, "-u", "2", "--shape", "ramp", "--step", "1", "Annotator")
+    assert status == 0
+    assert {"POST /predict 1 task, 1 user", "POST /predict 1 task, 2 users"} <= set(stats)
+
+
+def test_refusals_have_their_own_name_and_failures_are_failures(server: httpx.Client) -> None:
+    status, stats = locust(server, "-u", "1", "-t", "1s", "--sizes", str(ROOM + 1), "Retrieve")
+    refused = stats[f"POST /predict {ROOM + 1} tasks, refused with 429"]
+    assert (status, refused["num_failures"]) == (0, 0)
+    assert refused["num_requests"] > 0
+    assert f"POST /predict {ROOM + 1} tasks" not in stats
+    status, stats = locust(server, "-u", "1", "-t", "1s", "--sizes", str(MAX_TASKS + 1), "Retrieve")
+    failed = stats[f"POST /predict {MAX_TASKS + 1} tasks"]
+    assert status == 1
+    assert 0 < failed["num_failures"] == failed["num_requests"]
+
+
+def test_a_ramp_doubles_its_users_up_to_the_most() -> None:
+    # importing the module would import Locust, which patches this process
+    code = "from benchmarks.locustfile import users_at; print([users_at(second / 2, 1, 5) for second in range(9)])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1, 1, 2, 2, 4, 4, 5, 5, None]"
