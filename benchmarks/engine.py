@@ -1,6 +1,6 @@
 """Microseconds a text, engine by engine: on real texts with one thread and with all, and by length and batch size.
 
-    .venv/dev/bin/python -m benchmarks.engine [REVIEWS.csv] [--texts 1000] [--rounds 5] [--lengths 64,256,1024] [--rows 1,8,32]
+    .venv/dev/bin/python -m benchmarks.engine [REVIEWS.csv] [--texts 500] [--rounds 5] [--lengths 64,256,1024] [--rows 1,8,32]
 
 From ids to probabilities, without the tokenizer. Texts go in batches of like length as bulk commands make them, through "tutorial loop"
 (`benchmarks/tutorial_loop.py`) one by one, as it takes them. Rounds are interleaved, figures are medians.
@@ -40,7 +40,7 @@ Call = tuple[Ids, Ids]
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--texts", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lengths", type=numbers, default=(64, 256, 1024), help="tokens of a row, separated by commas")
     parser.add_argument("--rows", type=numbers, default=(1, 8, 32), help="rows of a call, separated by commas")
