@@ -75,4 +75,14 @@ PEERS = (
         (*GUNICORN, "--workers", "1", "--threads", "8", f"{SERVE}.sdk_fair:app"),
         package="label-studio-ml",
     ),
+    Peer(
+        "mosec",
+        TEXTS,
+        "2 processes, two texts at a time, no batches",
+        ("{python}", "-m", f"{SERVE}.mosec", "--address", "127.0.0.1", "--port", "{port}", "--timeout", "60000"),
+        path="/inference",
+        health="/",
+        package="mosec",
+    ),
+    Peer("litserve", TEXTS, "2 processes, two texts at a time, no batches", ("{python}", "-m", f"{SERVE}.litserve"), package="litserve"),
 )
