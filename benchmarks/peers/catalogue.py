@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.models import MODELS
-from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_ANEW, TEXTS, Protocol
+from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_ANEW, OPEN_INFERENCE, TEXTS, Protocol
 from tests.e2e.conftest import ROOT
 
 ENVIRONMENTS = ROOT / ".venv" / "peers"
@@ -85,4 +85,41 @@ PEERS = (
         package="mosec",
     ),
     Peer("litserve", TEXTS, "2 processes, two texts at a time, no batches", ("{python}", "-m", f"{SERVE}.litserve"), package="litserve"),
+    Peer(
+        "bentoml",
+        TEXTS,
+        "2 processes, two texts at a time, adaptive batches",
+        ("{bin}/bentoml", "serve", f"{SERVE}.bentoml:Classifier", "--host", "127.0.0.1", "--port", "{port}"),
+        health="/readyz",
+        package="bentoml",
+    ),
+    Peer(
+        "mlserver",
+        OPEN_INFERENCE,
+        "in the server's process, two texts at a time, no batches",
+        ("{python}", "-m", f"{SERVE}.mlserver"),
+        path="/v2/models/network/infer",
+        health="/v2/models/network/ready",
+        package="mlserver",
+    ),
+    Peer(
+        "triton",
+        OPEN_INFERENCE,
+        "two texts at a time, batches of up to 128 texts",
+        ("{python}", "-m", f"{SERVE}.triton"),
+        path="/v2/models/network/infer",
+        health="/v2/models/network/ready",
+        package="nvidia-pytriton",
+        # the server brings an interpreter of its own and takes the standard library of this one: both must be of a like release, as Debian's is
+        python="/usr/bin/python3.11",
+    ),
+    Peer(
+        "rayserve",
+        TEXTS,
+        "2 replicas, two texts at a time, no batches",
+        ("{python}", "-m", f"{SERVE}.rayserve"),
+        path="/",
+        health="/-/healthz",
+        package="ray",
+    ),
 )

@@ -17,6 +17,9 @@ from tests.e2e.conftest import ROOT, free_port
 START_SECONDS = 120.0
 END_SECONDS = 10.0
 
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+"""Nothing is told to anyone, nor asked through a proxy."""
+
 MARK = "PRELABEL_PEER"
 """In the environment of a server and all that it starts, to find those that left its process group."""
 
@@ -47,7 +50,7 @@ def environment(peer: Peer, folder: Path, port: int, mark: str) -> dict[str, str
     """Ours without the virtual environment we run in, and what servers are told by it."""
     ours = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME") and not name.startswith("PRELABEL_")}
     path = f"{peer.interpreter.parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return ours | {"PEER_MODEL": str(folder), "PEER_PORT": str(port), MARK: mark, "PATH": path, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
+    return ours | {"PEER_MODEL": str(folder), "PEER_PORT": str(port), MARK: mark, "PATH": path, "PYTHONPATH": str(ROOT)} | QUIET
 
 
 def wait_until_up(peer: Peer, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
@@ -92,5 +95,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def last_words(log: Path) -> str:
+    """The last line that tells of an error, else the last of all."""
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it wrote nothing"
+    told = [line for line in lines if "Error" in line] or lines
+    return told[-1][:300] if told else "it wrote nothing"
