@@ -116,7 +116,7 @@ PEERS = (
     Peer(
         "rayserve",
         TEXTS,
-        "2 replicas, two texts at a time, no batches",
+        "1 replica, two texts at a time, no batches",
         ("{python}", "-m", f"{SERVE}.rayserve"),
         path="/",
         health="/-/healthz",

@@ -1,6 +1,8 @@
-"""Ray Serve: replicas behind its proxy.
+"""Ray Serve: a replica behind its proxy.
 
-python -m benchmarks.peers.serve.rayserve
+    python -m benchmarks.peers.serve.rayserve
+
+Neither a second replica nor its batches brought anything on two cores.
 """
 
 import os
@@ -12,25 +14,17 @@ from starlette.requests import Request
 from benchmarks.peers.serve.network import Network
 from benchmarks.peers.serve.vocabulary import model_folder
 
-WORKERS, AT_ONCE, BATCH, WAIT = 2, 2, 1, 0.0
+AT_ONCE = 2
 
 
-@serve.deployment(num_replicas=WORKERS, max_ongoing_requests=32, ray_actor_options={"num_cpus": 0.5})
+@serve.deployment(max_ongoing_requests=32)
 class Classifier:
     def __init__(self) -> None:
         self.network = Network(at_once=AT_ONCE)
 
     async def __call__(self, request: Request) -> list[list[float]]:
-        texts: list[str] = (await request.json())["texts"]
-        if BATCH == 1:
-            return self.network.probabilities(texts)
-        answers: list[list[float]] = await self.classify(texts)
-        return answers
-
-    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WAIT)
-    async def classify(self, requests: list[list[str]]) -> list[list[list[float]]]:
-        answers = iter(self.network.probabilities([text for texts in requests for text in texts]))
-        return [[next(answers) for _ in texts] for texts in requests]
+        body = await request.json()
+        return self.network.probabilities(body["texts"])
 
 
 if __name__ == "__main__":
