@@ -6,7 +6,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 LABEL_STUDIO := 1.23.2
 DEV := .venv/dev/bin/python
 
-.PHONY: setup serve test lint format parity e2e bench bench-guard clean
+.PHONY: setup serve test lint format parity e2e bench bench-guard peers clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -36,6 +36,11 @@ parity: .venv/dev/.done .venv/parity/.done
 
 e2e: .venv/dev/.done .venv/label-studio/.done
 	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
+
+# other serving frameworks, each in an environment of its own under .venv/peers
+peers: .venv/dev/.done
+	$(DEV) -m benchmarks.peers.setup
+	$(DEV) -m benchmarks.peers.run $(ARGS)
 
 clean:
 	rm -rf .venv
