@@ -1,4 +1,4 @@
-"""The peers, one table: what each is started with, what it is asked, and the settings that were best for it of those tried on two cores."""
+"""The peers, one table: what each is started with, what it is asked, and its settings, chosen of a few tried on two cores."""
 
 import importlib.metadata
 import sys

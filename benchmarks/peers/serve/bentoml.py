@@ -2,7 +2,7 @@
 
     bentoml serve benchmarks.peers.serve.bentoml:Classifier --host 127.0.0.1 --port PORT
 
-With adaptive batches, which 16 clients gain by and a single one does not.
+With adaptive batches; one process without them made no clear difference.
 """
 
 import bentoml

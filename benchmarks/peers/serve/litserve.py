@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.serve.litserve
 
-Without batches, which were slower than a second process; its fast queue was no faster.
+Two processes without batches were better than one with. Its fast queue made no clear difference.
 """
 
 import os

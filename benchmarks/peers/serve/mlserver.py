@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.serve.mlserver
 
-In the server's own process: its pool of processes cost more than it brought, and so did adaptive batches, which wait for company.
+In the server's own process: its pool of two processes made no clear difference. Adaptive batches wait for company, which a single client pays for.
 """
 
 import asyncio

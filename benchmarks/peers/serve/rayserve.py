@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.serve.rayserve
 
-Neither a second replica nor its batches brought anything on two cores.
+One replica without batches was at least as good as two, or as one with batches.
 """
 
 import os

@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.serve.triton
 
-With dynamic batches of what is there; neither waiting for more nor a second copy of the function brought anything.
+With dynamic batches of what is there; neither waiting for more nor a second copy of the function made a clear difference.
 """
 
 import os
