@@ -1,5 +1,6 @@
 """The command line: one thin function a command, its work imported when it is used."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -215,9 +216,12 @@ def serve_command(
     label_map: MapOption = None,
     score: ScoreOption = None,
     threshold: ThresholdOption = None,
+    log_format: Annotated[str | None, typer.Option(help="json or text; auto is text on a terminal.", show_default="auto")] = None,
 ) -> None:
     """Serve bundles as Label Studio ML backends. Every setting is also an environment variable: see the README."""
+    from server.logs import is_json
     from server.settings import load_settings
+    from server.summary import as_lines, summary
     from server.workers import serve
 
     settings = load_settings(
@@ -231,13 +235,16 @@ def serve_command(
         label_map=_joined(label_map),
         score=score,
         threshold=threshold,
+        log_format=log_format,
     )
 
     def tell(application: "Starlette") -> None:
-        registry = application.state.registry
-        address = f"http://{settings.host}:{settings.port}{settings.path_prefix}"
-        for place, name in enumerate(registry.names):
-            console.print(f"[bold]{registry.current(name).version}[/bold]: give Label Studio the URL {address}{f'/{name}' if place else ''}", soft_wrap=True)
+        told = summary(settings, application.state.registry)
+        if is_json(settings.log_format):
+            logging.getLogger("prelabel").info("serving", extra={"fields": told})
+            return
+        for line in as_lines(told):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     serve(settings, tell)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
@@ -22,8 +23,9 @@ from server.auth import check_admin, check_basic, check_health
 from server.batcher import Batcher, WaitingRow
 from server.bodies import Json
 from server.buckets import Buckets
+from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
-from server.journal import Journal, name_of
+from server.journal import Journal
 from server.models import Model, load_model
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
@@ -80,7 +82,8 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
     paths = all_routes(settings, registry, batcher, journal, project_scorings)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
-        exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route, Exception: _failed},
+        exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
+        middleware=[Middleware(Envelope)],
         lifespan=lifespan,
     )
     app.state.registry = registry
@@ -154,20 +157,18 @@ def reloading_on_hangup(registry: Registry) -> Iterator[None]:
 
 async def _refused(journal: Journal, request: Request, error: Exception) -> Json:
     assert isinstance(error, PrelabelError)
-    model, project = getattr(request.state, "model", None), getattr(request.state, "project", None)
-    level = logging.ERROR if error.status >= 500 else logging.WARNING
-    log.log(level, "%s %s of project %s answered with %d: %s", request.method, request.url.path, name_of(project), error.status, error)
+    record = record_of(request)
+    record.error = error
+    model = getattr(request.state, "model", None)
     if model is not None:
-        journal.refused(model, project, error)
-    return Json({"status": error.status, "error": type(error).__name__, "detail": str(error)}, error.status, headers=dict(error.headers))
+        journal.refused(model, record.project, error)
+    return Json(
+        {"status": error.status, "error": type(error).__name__, "detail": str(error), "request_id": record.id}, error.status, headers=dict(error.headers)
+    )
 
 
 async def _no_route(request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return Json({"status": error.status_code, "error": "HTTPException", "detail": detail}, error.status_code, headers=error.headers)
-
-
-async def _failed(request: Request, error: Exception) -> Json:
-    """A mistake of ours: the answer names no internals; uvicorn logs the traceback."""
-    return Json({"status": 500, "error": "InternalError", "detail": "The server made a mistake; its log has the details."}, 500)
+    body = {"status": error.status_code, "error": "HTTPException", "detail": detail, "request_id": record_of(request).id}
+    return Json(body, error.status_code, headers=error.headers)

@@ -53,11 +53,13 @@ class Answer:
     """One prediction a task, in order, `{}` where its model call failed; why, when any did.
 
     `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of waiting, the mean of the texts, for queue.
+    `tokens` went into models.
     """
 
     predictions: list[Prediction]
     failure: PrelabelError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    tokens: int = 0
 
     def count(self) -> dict[str, int]:
         """Tasks by what became of them."""
@@ -137,6 +139,7 @@ class _Request:
         self._scoring = scoring
         self._batcher = batcher
         self._seconds = dict.fromkeys(STAGES, 0.0)
+        self._tokens = 0
 
     async def answer(self, tasks: list[Any]) -> Answer:
         with self._timed("tokenize"):
@@ -153,7 +156,7 @@ class _Request:
         failure = next((answer.failure for answer in answers if answer.failure is not None), None)
         if failure is not None and not any(found):
             raise failure
-        return Answer(found, failure, self._seconds)
+        return Answer(found, failure, self._seconds, self._tokens)
 
     async def _piece(self, lane: Lane, texts: Sequence[Texts]) -> Answer:
         present = [text for each in texts for text in each if text is not None]
@@ -172,6 +175,7 @@ class _Request:
     async def _run(self, tokenizer: Tokenizer, texts: list[str], lane: Lane, runner: Runner) -> Outcome:
         with self._timed("tokenize"):
             rows = await _encode(tokenizer, texts)
+        self._tokens += sum(map(len, rows))
         outcome = await self._batcher.submit(rows, lane, runner)
         self._seconds["queue"] += outcome.waited * len(rows)
         self._seconds["engine"] += outcome.engine

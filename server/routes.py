@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from server.bodies import Json, kind_of, label_config_of, parse_tasks, read_body, read_object, server_timing, tasks_of
+from server.envelope import record_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.predictor import Predictor
@@ -79,7 +80,7 @@ class Backend:
 
     async def setup(self, request: Request) -> Json:
         body = await read_object(request, self.door.max_body_bytes)
-        project = request.state.project = body.get("project")
+        project = record_of(request).project = body.get("project")
         version, plan = self.predictor.set_up(label_config_of(body, "schema"), project, body.get("extra_params"))
         if self.journal.set_up(self.name, project, version, plan.summary):
             log.info("project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary)
@@ -90,14 +91,17 @@ class Backend:
         received = time.perf_counter()
         body = await parse_tasks(raw)
         parsed = time.perf_counter()
-        project = request.state.project = body.get("project")
+        record = record_of(request)
+        project = record.project = body.get("project")
         tasks = tasks_of(body, self.door.max_tasks)
+        record.tasks = len(tasks)
         answer = await self.predictor.predict(tasks, label_config_of(body, "label_config"), project)
         counts = answer.count()
         self.journal.predicted(self.name, project, **counts)
         if answer.failure is not None:
             self.journal.refused(self.name, project, answer.failure)
-        log.info("project %s, model %s: %d tasks predicted, %d empty, %d failed", name_of(project), self.name, *counts.values())
+        record.empty, record.failed, record.tokens = counts["empty"], counts["failed"], answer.tokens
+        record.queue, record.engine = answer.seconds["queue"], answer.seconds["engine"]
         predicted = time.perf_counter()
         response = Json({"results": answer.predictions})
         written = time.perf_counter()

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.errors import BadSetting
+from server.logs import LogFormat
 from server.scores import DEFAULT_SCORING, Score, Scoring
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
         DEFAULT_SCORING.threshold, gt=0, le=1, description='Probability from which on a label is taken where a `<Choices>` takes several (`choice="multiple"`).'
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged; task texts and tokens never are.")
+    log_format: LogFormat = Field("auto", description="`json`, a line a request and an object a line, or `text`; `auto` is text on a terminal, JSON elsewhere.")
 
     @field_validator("bucket_lengths", "bundle", mode="before")
     @classmethod

@@ -5,7 +5,6 @@ one, each when the next is ready. They share a folder of the parent's: the table
 asked for.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from server.app import build_app
+from server.logs import start_logging
 from server.settings import Settings
 
 WORKER_TIMEOUT = 60
@@ -28,14 +28,16 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
 
     Raises BadSetting, BadBundle.
     """
-    start_logging(settings)
+    start_logging(settings.log_level, settings.log_format)
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
-        "log_level": settings.log_level,
         "loop": "uvloop",
         "http": "httptools",
         "timeout_keep_alive": 30,
+        "log_config": None,  # as everything else is logged
+        "access_log": False,  # the envelope's line is in its place
+        "server_header": False,
     }
     if settings.workers == 1:
         app = build_app(settings)
@@ -51,10 +53,6 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         Multiprocess(config, [config.bind_socket()]).run()
 
 
-def start_logging(settings: Settings) -> None:
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
 def _worker(settings: Settings, shared: Path) -> Starlette:
-    start_logging(settings)
+    start_logging(settings.log_level, settings.log_format)
     return build_app(settings, shared)

@@ -8,15 +8,15 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "figures", "compiled"},
+    {"errors", "fairness", "arrays", "figures", "compiled", "logs"},
     {"buckets", "scores", "token_table"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
-    {"labelled", "connect"},
+    {"labelled", "connect", "request_log"},
     {"tokenizer", "batcher", "engines"},
     {"models", "classifier", "catalogue", "project_scorings"},
     {"registry", "predictor"},
-    {"bulk", "evaluation"},
-    {"annotate", "plots", "routes"},
+    {"bulk", "evaluation", "envelope"},
+    {"annotate", "plots", "routes", "summary"},
     {"report"},
     {"app"},
     {"workers"},

@@ -1,0 +1,95 @@
+"""What goes around every request: an id that comes back in the answer, the headers that each answer has, the line in the log, and an answer where a mistake
+of ours would be none.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.bodies import Json
+from server.request_log import Record, Traffic, fields_of, level_of, request_id
+
+log = logging.getLogger("prelabel.request")
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+"""On every answer that has none of that name itself: it is data, for no browser to run, frame, keep or guess at."""
+
+
+class Envelope:
+    """ASGI middleware, outside of everything but Starlette's own last resort."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        record = Record(request_id(scope["headers"]))
+        state = scope.setdefault("state", {})
+        state["record"] = record
+        traffic = Traffic(scope["method"], scope["client"][0] if scope["client"] else None)
+
+        async def counted() -> Message:
+            message = await receive()
+            traffic.bytes_in += len(message.get("body", b""))
+            return message
+
+        async def enveloped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                traffic.status = message["status"]
+                message["headers"] = [*with_headers(message["headers"]), (b"x-request-id", record.id.encode())]
+            else:
+                traffic.bytes_out += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, counted, enveloped)
+        except Exception:  # a mistake of ours can be anything
+            log.exception("a mistake in the server, request_id=%s", record.id)
+            if not traffic.status:
+                await _mistake(record.id)(scope, receive, enveloped)
+        finally:
+            traffic.seconds = time.perf_counter() - begun
+            traffic.route, traffic.model = _route_of(scope), state.get("model")
+            level = level_of(traffic.route, traffic.status)
+            if log.isEnabledFor(level):
+                log.log(level, "request", extra={"fields": fields_of(record, traffic)})
+
+
+def record_of(request: Request) -> Record:
+    """Where parts of the server tell of a request what its line shall say."""
+    record: Record = request.state.record
+    return record
+
+
+def with_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """An answer's headers and those of HEADERS that it lacks."""
+    own = list(headers)
+    names = {name for name, _ in own}
+    return own + [each for each in HEADERS if each[0] not in names]
+
+
+def _route_of(scope: Scope) -> str | None:
+    """The path as the route has it, without what it is mounted at: `/films/predict` is `/predict` of the model `films`."""
+    route: Any = scope.get("route")
+    return route.path if isinstance(route, Route) else None
+
+
+def _mistake(request_id: str) -> Json:
+    """The answer names no internals."""
+    return Json({"status": 500, "error": "InternalError", "detail": "The server made a mistake; its log has the details.", "request_id": request_id}, 500)

@@ -1,0 +1,99 @@
+"""One line in the log for each request: what is known of it, and which of that is told.
+
+Never told: bodies, texts, credentials, queries, and paths that lead nowhere, for a client may have put anything there.
+"""
+
+import logging
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from server.errors import PrelabelError
+from server.journal import name_of
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Ids of a caller's own that are taken over; for others one is made."""
+
+ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
+"""A proxy on this machine names the client, in a header: anything else than an address is not told."""
+
+PROBES = {"/health", "/live", "/ready", "/metrics"}
+"""Asked every few seconds, so their good answers are told only at the level debug."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What the parts of the server tell of a request. Times in seconds; None is not told."""
+
+    id: str
+    project: object = None
+    tasks: int | None = None
+    empty: int | None = None
+    failed: int | None = None
+    tokens: int | None = None
+    queue: float | None = None
+    engine: float | None = None
+    error: PrelabelError | None = None
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What is seen of a request from outside. `route` is a route's own path, None where none was found; `status` is 0 where nothing was answered."""
+
+    method: str
+    client: str | None
+    route: str | None = None
+    model: str | None = None
+    status: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The caller's `X-Request-Id` where it is a short plain token, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if REQUEST_ID.fullmatch(given):
+                return given
+    return secrets.token_hex(8)
+
+
+def level_of(route: str | None, status: int) -> int:
+    if status >= 500 or status == 0:
+        return logging.ERROR
+    if status >= 400:
+        return logging.WARNING
+    return logging.DEBUG if route in PROBES else logging.INFO
+
+
+def fields_of(record: Record, traffic: Traffic) -> Mapping[str, Any]:
+    """What is told, without what is not known."""
+    told = {
+        "request_id": record.id,
+        "method": traffic.method,
+        "route": traffic.route,
+        "status": traffic.status,
+        "model": traffic.model,
+        "project": None if record.project is None else name_of(record.project),
+        "tasks": record.tasks,
+        "empty": record.empty or None,
+        "failed": record.failed or None,
+        "tokens": record.tokens,
+        "queue_ms": _milliseconds(record.queue),
+        "engine_ms": _milliseconds(record.engine),
+        "total_ms": _milliseconds(traffic.seconds),
+        "bytes_in": traffic.bytes_in,
+        "bytes_out": traffic.bytes_out,
+        "client": traffic.client if traffic.client and ADDRESS.fullmatch(traffic.client) else None,
+        "error": type(record.error).__name__ if record.error else None,
+        "reason": str(record.error) if record.error else None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)

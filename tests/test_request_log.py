@@ -1,0 +1,161 @@
+"""The log: one line a request, its id in every answer, and nothing in it that a client sent."""
+
+import asyncio
+import json
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.app import build_app
+from server.bundle import Bundle
+from server.envelope import HEADERS, with_headers
+from server.errors import BadRequest
+from server.logs import JsonLines, TextLines
+from server.request_log import Record, Traffic, fields_of, level_of, request_id
+from server.settings import load_settings
+from server.summary import address, as_lines, asks_for
+from tests.e2e.conftest import serving
+from tests.serving import predict, predict_body, running, set_up
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Bundle) -> Iterator[httpx.Client]:
+    with running(bundle, max_body_bytes=5000, max_tasks=3) as client:
+        yield client
+
+
+def lines_of(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+
+
+def test_a_line_a_request_with_what_it_took(bundle: Bundle, tmp_path: Path) -> None:
+    with serving(bundle.path, tmp_path / "log", "--device", "cpu", settings={"PRELABEL_PATH_PREFIX": "/p"}) as client:
+        set_up(client)
+        predict(client, ["good film", "bad", None])
+        predict(client, ["good film"], path=f"/p/{bundle.path.name}")
+        client.get("/health")
+        client.get("/nowhere", params={"q": "x"}, headers={"X-Request-Id": "mine-1"})
+        client.post("/predict", json={})
+    lines = [line for line in lines_of(tmp_path / "log") if line["message"] == "request"]
+    assert [(line["method"], line.get("route"), line["status"], line["level"]) for line in lines] == [
+        ("POST", "/setup", 200, "info"), ("POST", "/predict", 200, "info"), ("POST", "/predict", 200, "info"),
+        ("GET", None, 404, "warning"), ("POST", "/predict", 400, "warning"),
+    ]  # fmt: skip
+    first = lines[1]
+    assert first.items() >= {"project": "1.1795474444", "model": bundle.path.name, "tasks": 3, "empty": 1, "client": "127.0.0.1"}.items()
+    assert first["bytes_in"] == len(httpx.Request("POST", "http://x", json=predict_body(["good film", "bad", None])).content)
+    assert {"tokens", "queue_ms", "engine_ms", "total_ms", "bytes_out", "time", "logger"} <= set(first)
+    assert first["total_ms"] > first["engine_ms"] > 0
+    assert lines[3]["request_id"] == "mine-1"
+    assert lines[4].items() >= {"error": "BadRequest", "reason": "tasks: expected a list of tasks, found nothing."}.items()
+    ids = [line["request_id"] for line in lines]
+    assert len(set(ids)) == len(ids)
+    assert "127.0.0.1:" not in "".join(json.dumps(line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [("GET", "/", b"", 200), ("GET", "/health", b"", 200), ("GET", "/nowhere", b"", 404), ("GET", "/predict", b"", 405), ("POST", "/predict", b"x", 400),
+     ("POST", "/predict", b"x" * 6000, 413), ("POST", "/admin/reload", b"", 401), ("POST", "/setup", b'{"schema": "<View/>"}', 422)],
+)  # fmt: skip
+def test_the_id_comes_back_in_every_answer_and_every_error(client: httpx.Client, method: str, path: str, body: bytes, status: int) -> None:
+    for given in ({}, {"X-Request-Id": "abc.DEF_1-2"}, {"X-Request-Id": "a b"}, {"X-Request-Id": "x" * 65}):
+        answer = client.request(method, path, content=body, headers=given)
+        found = answer.headers["x-request-id"]
+        assert answer.status_code == status
+        assert found == "abc.DEF_1-2" if given.get("X-Request-Id", "").startswith("abc") else re.fullmatch(r"[0-9a-f]{16}", found)
+        assert status == 200 or answer.json()["request_id"] == found
+        assert {name: answer.headers[name.decode()].encode() for name, _ in HEADERS} == dict(HEADERS)
+
+
+def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    app = build_app(load_settings(bundle=(bundle.path,), device="cpu"))
+
+    sent = "a text of the client's"
+
+    async def fails(_: Request) -> Response:
+        raise ValueError(sent)
+
+    app.add_route("/fails", fails, methods=["GET"])
+    transport = httpx.ASGITransport(app=app)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return await client.get("/fails", headers={"X-Request-Id": "7"})
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["request_id"], answer.headers["x-request-id"], answer.headers["cache-control"]) == (500, "7", "7", "no-store")
+    mistake, request = caplog.records
+    for form in (JsonLines(), TextLines()):
+        told = form.format(mistake)
+        assert "ValueError" in told
+        assert "in fails" in told
+        assert sent not in told
+    assert request.levelno == logging.ERROR
+
+
+def test_ids_levels_and_fields() -> None:
+    assert request_id([(b"x-request-id", b"a-1")]) == "a-1"
+    assert request_id([(b"x-request-id", b"a\n")]) != "a\n"
+    assert level_of("/health", 200) == logging.DEBUG
+    assert level_of("/health", 401) == logging.WARNING
+    assert level_of("/predict", 200) == level_of(None, 307) == logging.INFO
+    assert level_of("/predict", 503) == level_of("/predict", 0) == logging.ERROR
+    record = Record("1", project="a text that is no name", error=BadRequest("no"))
+    told = fields_of(record, Traffic("GET", "for=someone\n", status=400))
+    assert told == {
+        "request_id": "1", "method": "GET", "status": 400, "project": "unknown", "total_ms": 0.0, "bytes_in": 0, "bytes_out": 0,
+        "error": "BadRequest", "reason": "no",
+    }  # fmt: skip
+
+
+def test_an_answers_own_headers_stay() -> None:
+    own = [(b"cache-control", b"max-age=5"), (b"content-type", b"text/html")]
+    found = with_headers(own)
+    assert found[:2] == own
+    assert [name for name, _ in found].count(b"cache-control") == 1
+    assert len(found) == len(HEADERS) + 1
+
+
+def test_a_client_writes_no_lines_of_its_own() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "said %s", ("a\nb \x1b[31m \ud800 é",), None)
+    record.fields = {"status": 200}
+    assert "\n" not in TextLines().format(record)
+    assert TextLines().format(record).endswith(r"INFO    said a\nb \x1b[31m \ud800 é status=200")
+    assert json.loads(JsonLines().format(record)).items() >= {"message": "said a\nb \x1b[31m \ud800 é", "status": 200}.items()
+    assert "\n" not in JsonLines().format(record)
+
+
+def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_path: Path) -> None:
+    with serving(bundle.path, tmp_path / "json", "--device", "cpu") as client:
+        url = str(client.base_url).rstrip("/")
+    told = lines_of(tmp_path / "json")[0]
+    assert told["models"] == [{"name": "tiny", "version": bundle.version, "engine": "tables", "device": "cpu", "url": url}]
+    assert told.items() >= {"message": "serving", "level": "info", "workers": 1, "asks_for": "nothing"}.items()
+    assert told["limits"] == {"tasks": 50000, "body_bytes": 268435456, "waiting_rows": 100000, "seconds": 95.0}
+    lines = as_lines(told)
+    assert lines[0] == f"{bundle.version} (tables on cpu): give Label Studio the URL {url}"
+    assert lines[-1] == "asks for: nothing"
+
+
+def test_the_url_is_one_that_another_machine_can_use() -> None:
+    assert address(load_settings(host="0.0.0.0", path_prefix="/p")) == f"http://{socket.gethostname()}:9090/p"  # noqa: S104
+    assert address(load_settings(host="::1")) == "http://[::1]:9090"
+    assert "whoever reaches the port" in asks_for(load_settings(host="0.0.0.0"))  # noqa: S104
+    assert asks_for(load_settings(basic_auth_user="u", basic_auth_pass="p")) == "a user and a password"
+
+
+def test_the_format_is_a_setting(bundle: Bundle, tmp_path: Path) -> None:
+    with serving(bundle.path, tmp_path / "log", "--device", "cpu", "--log-format", "text", settings={"PRELABEL_LOG_LEVEL": "debug"}) as client:
+        assert "server" not in client.get("/health").headers
+    log = (tmp_path / "log").read_text("utf-8")
+    assert re.search(r"DEBUG   request request_id=[0-9a-f]{16} method=GET route=/health status=200 model=tiny total_ms=", log)
+    assert "Application shutdown complete" in log
