@@ -6,7 +6,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 LABEL_STUDIO := 1.23.2
 DEV := .venv/dev/bin/python
 
-.PHONY: setup serve test lint format parity e2e bench bench-guard peers clean
+.PHONY: setup serve test lint format parity e2e bench bench-guard soak peers clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -30,6 +30,9 @@ bench: .venv/dev/.done
 
 bench-guard: .venv/dev/.done
 	$(DEV) -m benchmarks.guard $(ARGS)
+
+soak: .venv/dev/.done
+	$(DEV) -m benchmarks.soak $(ARGS)
 
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
