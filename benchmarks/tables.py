@@ -109,8 +109,8 @@ def soak(figures: Figures) -> str:
     rows: list[tuple[str, object, object]] = [("memory without load, MB", memory["start"], memory["end"])]
     rows += [(f"{name} without load", figures[name]["start"], figures[name]["end"]) for name in ("descriptors", "threads")]
     said = (
-        f"{number(figures['minutes'])} minutes, {number(figures['requests'])} requests, {number(figures['reloads'])} reloads: {figures['wrong']} wrong answers, "
-        f"{sum(figures['failed'].values())} other failures, {figures['wrong_at_the_end']} wrong answers of the idle server at the end. "
+        f"{number(figures['minutes'])} minutes, {number(figures['requests'])} requests, {number(figures['reloads'])} reloads: {figures['wrong']} wrong "
+        f"answers, {sum(figures['failed'].values())} other failures, and {figures['wrong_at_the_end']} wrong answers of the idle server at the end. "
         f"Memory under load grew by {figures['rss_growth_after_5_min']:.1%} after the first minutes; it was {number(max(figures['memory_mb']))} MB at most."
     )
     return f"{said}\n\n{table(('', 'after the first minutes', 'at the end'), rows)}"
