@@ -79,10 +79,10 @@ class Known:
     answers: list[bytes] = field(default_factory=list)
 
     def what_is_wrong(self, answer: Answer) -> str | None:
-        if answer.body in self.answers:
-            return None
         if answer.status in REFUSALS:
             return f"refused with {answer.status}"
+        if answer.body in self.answers:
+            return None
         found = [what_is_wrong(answer, Ask(b"", self.tasks, each)) for each in self.answers]
         return None if None in found else found[0]
 
@@ -117,7 +117,7 @@ class Load:
         single, many, most = self.requests
         async with asyncio.TaskGroup() as group:
             for _ in range(ANNOTATORS):
-                group.create_task(self._again("annotate", partial(self._annotate, single), 0.02))
+                group.create_task(self._again("annotate", partial(self._annotate, single), 0.05))
             group.create_task(self._again("retrieve", partial(self._predict, many), 0.5))
             group.create_task(self._again("retrieve most", partial(self._predict, most), 15.0))
             group.create_task(self._again("ask badly", self._ask_badly, 0.1))
