@@ -18,6 +18,7 @@ from uvicorn.supervisors import Multiprocess
 from server.app import build_app
 from server.logs import start_logging
 from server.settings import Settings
+from server.tls import tls_options
 
 WORKER_TIMEOUT = 60
 """Seconds within which a worker is ready, and answers its parent's question whether it is alive."""
@@ -38,6 +39,7 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         "log_config": None,  # as everything else is logged
         "access_log": False,  # the envelope's line is in its place
         "server_header": False,
+        **tls_options(settings),
     }
     if settings.workers == 1:
         app = build_app(settings)
