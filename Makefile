@@ -4,12 +4,12 @@ PYTHON ?= python3
 ORT := $(if $(shell command -v nvidia-smi),gpu,cpu)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LABEL_STUDIO := 1.23.2
-PIP_AUDIT := 2.9.0
+PIP_AUDIT := 2.10.1
 DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e bench bench-guard clean
+.PHONY: setup serve test lint format audit parity e2e bench bench-guard peers clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -44,6 +44,11 @@ parity: .venv/dev/.done .venv/parity/.done
 
 e2e: .venv/dev/.done .venv/label-studio/.done
 	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
+
+# other serving frameworks, each in an environment of its own under .venv/peers
+peers: .venv/dev/.done
+	$(DEV) -m benchmarks.peers.setup
+	$(DEV) -m benchmarks.peers.run $(ARGS)
 
 clean:
 	rm -rf .venv

@@ -365,7 +365,9 @@ def main() -> None:
     if not bodies:
         parser.error("expected request bodies, one a line, found none")
     outcome = uvloop.run(ask_all(asked, bodies))
-    sys.stdout.buffer.write(msgspec.json.encode(outcome))
+    # a buffer of our own writes all of it; sys.stdout has none where Python runs unbuffered, and a pipe may take only a part at once
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(msgspec.json.encode(outcome))
 
 
 if __name__ == "__main__":

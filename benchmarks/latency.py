@@ -2,9 +2,10 @@
 
     .venv/dev/bin/python -m benchmarks.latency [REVIEWS.csv] [--rounds 3] [--seconds 3] [--shares 10,25,50,75,90,95]
 
-Starts a real `prelabel serve`. Each round first measures its capacity, requests a second with 16 clients that never pause, and then sends single
-tasks at random times (Poisson) at shares of just that; a latency counts from when its request was due, so that a queue is not hidden by a
-client that waits for it. Medians of the rounds; the longest is of all rounds. Refusals (429, 503) are counted, anything else ends the run.
+Starts a real `prelabel serve`. Each round first measures its capacity, requests a second with 16 clients that never pause, and then
+sends single tasks at random times (Poisson) at shares of just that. A latency counts from when its request was due, so that a queue is not
+hidden by a client that waits for it; the client's own waking is part of it. Medians of the rounds; the longest is of all rounds. Refusals
+(429, 503) are counted, anything else ends the run.
 """
 
 import os

@@ -47,7 +47,7 @@ def add_options(parser: ArgumentParser) -> None:
 def make_bodies(environment: Environment, **_: Any) -> None:
     asked = options_of(environment)
     sizes = numbers_of(asked.sizes) if Retrieve in environment.user_classes else []
-    texts = texts_of(asked.reviews, max(SINGLES, *sizes))
+    texts = texts_of(asked.reviews, max([SINGLES, *sizes]))
     BODIES.update({size: [body_of(texts[:size])] for size in sizes})
     BODIES[1] = [body_of([text]) for text in texts[:SINGLES]]
 

@@ -118,17 +118,17 @@ def report(figures: dict[str, list[dict[str, float]]], console: Console) -> None
         table.add_row(name, *(told(found[each]) if each in found else "" for each in columns))
 
     for each in figures["clients"]:
-        row(f"{each['clients']} clients", **each)
+        row(f"clients: {each['clients']}", **each)
     table.add_section()
     for each in figures["tasks"]:
-        row(f"{each['tasks_per_request']:,} tasks a request", **each)
+        row(f"tasks a request: {each['tasks_per_request']:,}", **each)
     table.add_section()
     for each in figures["lengths"]:
-        row(f"{each['tokens']:,} tokens a text", **each)
+        row(f"tokens a text: {each['tokens']:,}", **each)
     table.add_section()
     for each in figures["workers"]:
-        row(f"{each['workers']} workers, singles", requests_per_s=each["singles_per_s"], memory_mb=each["memory_mb"])
-        row(f"{each['workers']} workers, bulk", tasks_per_s=each["bulk_tasks_per_s"])
+        row(f"workers: {each['workers']}, single tasks", requests_per_s=each["singles_per_s"], memory_mb=each["memory_mb"])
+        row(f"workers: {each['workers']}, bulk", tasks_per_s=each["bulk_tasks_per_s"])
     console.print(table)
 
 

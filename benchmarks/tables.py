@@ -15,7 +15,7 @@ def engine(figures: Figures) -> str:
     places = dict.fromkeys((tokens, rows) for tokens, rows, _ in cells)
     parts = [
         lines(headings, ({"name": name, **each} for name, each in texts.items())),
-        f"Tables on all threads are {number(figures['times_tutorial'])} times as fast as the tutorial's loop.",
+        f"Tables on all threads are {number(figures['times_tutorial'])} times as fast as the tutorial's loop with the number of threads that suits it best.",
         "Microseconds a row, one thread:",
         table(
             ("tokens × rows of a call", *names),

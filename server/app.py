@@ -35,7 +35,7 @@ from server.settings import Settings, is_free
 
 log = logging.getLogger(__name__)
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must be less than
 `predictor.LOOP_SLICE`: the event loop lets go of the lock for a moment after every slice, the waiting thread is woken each
 time, finds the lock taken again, and begins to wait anew. With the default a single task waited for all of a bulk request's

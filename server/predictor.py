@@ -30,11 +30,11 @@ from server.tokenizer import Tokenizer
 T = TypeVar("T")
 U = TypeVar("U")
 
-LOOP_SLICE = 0.002
+LOOP_SLICE = 0.001
 """Seconds that one request may hold the event loop before others get their turn."""
 
-PIECE = 256
-"""Tasks of a large request that go through together: about a millisecond of work on the event loop."""
+PIECE = 128
+"""Tasks of a large request that go through together: about half a millisecond of work on the event loop."""
 
 PIECES_AT_ONCE = 3
 """Enough for the model never to wait for the pieces around it."""

@@ -44,7 +44,9 @@ def test_engine(bench: Bench) -> None:
     assert all(each["us_per_text_one_thread"] > 0 and each["us_per_text_all_threads"] > 0 and each["max_dp"] < 1e-5 for each in figures["texts"].values())
     assert len(figures["grid"]) == 3 * 2 * 2
     assert all(line["us_per_row"] > 0 for line in figures["grid"])
-    assert figures["times_tutorial"] > 0
+    loop, tables = figures["texts"]["tutorial loop"], figures["texts"]["tables"]
+    best = min(loop["us_per_text_one_thread"], loop["us_per_text_all_threads"])
+    assert figures["times_tutorial"] == pytest.approx(best / tables["us_per_text_all_threads"])
 
 
 def test_bandwidth(bench: Bench) -> None:

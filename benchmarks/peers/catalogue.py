@@ -1,0 +1,125 @@
+"""The peers, one table: what each is started with, what it is asked, and its settings, chosen of a few tried on two cores."""
+
+import importlib.metadata
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.models import MODELS
+from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_ANEW, OPEN_INFERENCE, TEXTS, Protocol
+from tests.e2e.conftest import ROOT
+
+ENVIRONMENTS = ROOT / ".venv" / "peers"
+REQUIREMENTS = ROOT / "benchmarks" / "peers" / "requirements"
+
+SERVE = "benchmarks.peers.serve"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """`command` is run in the checkout, with {python}, {bin}, {port}, {bundle} and {folder} filled in; none where there is no server.
+
+    `package` is the one whose version is told; without one the peer is ours and runs in our own environment. A peer with models of its own
+    (`models` empty) is measured once and stands in every table. `python` names an interpreter that the package needs.
+    """
+
+    name: str
+    protocol: Protocol
+    settings: str
+    command: tuple[str, ...] = ()
+    path: str = "/predict"
+    health: str = "/health"
+    package: str = ""
+    models: tuple[str, ...] = MODELS
+    python: str = ""
+
+    @property
+    def environment(self) -> Path | None:
+        return ENVIRONMENTS / self.name if self.package else None
+
+    @property
+    def interpreter(self) -> Path:
+        return self.environment / "bin" / "python" if self.environment else Path(sys.executable)
+
+    @property
+    def requirements(self) -> Path:
+        return REQUIREMENTS / f"{self.name}.txt"
+
+    def ready(self) -> bool:
+        return self.environment is None or (self.environment / ".done").exists()
+
+    def version(self) -> str:
+        if self.environment is None:
+            return importlib.metadata.version("prelabel" if self.command else "onnxruntime")
+        places = [str(place) for place in self.environment.glob("lib/python*/site-packages")]
+        return next(found.version for found in importlib.metadata.distributions(name=self.package, path=places))
+
+
+GUNICORN = ("{bin}/gunicorn", "--preload", "--bind", "127.0.0.1:{port}", "--timeout", "0")
+
+PEERS = (
+    Peer("prelabel", LABEL_STUDIO, "as it starts", ("{python}", "prelabel.py", "serve", "--bundle", "{bundle}", "--port", "{port}"), models=()),
+    Peer("inprocess", TEXTS, "ONNX Runtime called in a loop, two texts at a time, no server"),
+    Peer(
+        "sdk_tutorial",
+        LABEL_STUDIO_ANEW,
+        "torch, model built for each request, one text after another; gunicorn, 1 process, 8 threads",
+        (*GUNICORN, "--workers", "1", "--threads", "8", f"{SERVE}.sdk_tutorial:app"),
+        package="label-studio-ml",
+        models=("conv",),
+    ),
+    Peer(
+        "sdk_fair",
+        LABEL_STUDIO,
+        "one session, two texts at a time; gunicorn, 1 process, 8 threads",
+        (*GUNICORN, "--workers", "1", "--threads", "8", f"{SERVE}.sdk_fair:app"),
+        package="label-studio-ml",
+    ),
+    Peer(
+        "mosec",
+        TEXTS,
+        "2 processes, two texts at a time, no batches",
+        ("{python}", "-m", f"{SERVE}.mosec", "--address", "127.0.0.1", "--port", "{port}", "--timeout", "60000"),
+        path="/inference",
+        health="/",
+        package="mosec",
+    ),
+    Peer("litserve", TEXTS, "2 processes, two texts at a time, no batches", ("{python}", "-m", f"{SERVE}.litserve"), package="litserve"),
+    Peer(
+        "bentoml",
+        TEXTS,
+        "2 processes, two texts at a time, adaptive batches",
+        ("{bin}/bentoml", "serve", f"{SERVE}.bentoml:Classifier", "--host", "127.0.0.1", "--port", "{port}"),
+        health="/readyz",
+        package="bentoml",
+    ),
+    Peer(
+        "mlserver",
+        OPEN_INFERENCE,
+        "in the server's process, two texts at a time, no batches",
+        ("{python}", "-m", f"{SERVE}.mlserver"),
+        path="/v2/models/network/infer",
+        health="/v2/models/network/ready",
+        package="mlserver",
+    ),
+    Peer(
+        "triton",
+        OPEN_INFERENCE,
+        "two texts at a time, batches of up to 128 texts",
+        ("{python}", "-m", f"{SERVE}.triton"),
+        path="/v2/models/network/infer",
+        health="/v2/models/network/ready",
+        package="nvidia-pytriton",
+        # the server brings an interpreter of its own and takes the standard library of this one: both must be of a like release, as Debian's is
+        python="/usr/bin/python3.11",
+    ),
+    Peer(
+        "rayserve",
+        TEXTS,
+        "1 replica, two texts at a time, no batches",
+        ("{python}", "-m", f"{SERVE}.rayserve"),
+        path="/",
+        health="/-/healthz",
+        package="ray",
+    ),
+)
