@@ -28,10 +28,10 @@ format: .venv/dev/.done
 	.venv/dev/bin/ruff format .
 	.venv/dev/bin/ruff check --fix .
 
-# fails where a weakness of a pinned version is published, and where the advisories cannot be had
+# fails where a weakness of a pinned version is published and, by --strict, where a version could not be looked up
 audit: .venv/dev/.done .venv/audit/.done
 	.venv/dev/bin/ruff check --select S .
-	.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(AUDIT_EXCEPTIONS) $(ARGS)
+	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(AUDIT_EXCEPTIONS) $(ARGS)
 
 bench: .venv/dev/.done
 	$(DEV) -m benchmarks.everything $(ARGS)
