@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
 from server.admission import Admission
-from server.auth import check_admin, check_basic, check_health
+from server.auth import Callers, check_admin, check_caller, check_health
 from server.batcher import Batcher, WaitingRow
 from server.bodies import BodyBounds, Json
 from server.buckets import Buckets
@@ -95,10 +95,10 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
 
 def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
-    user, password = settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()
+    callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
     door = Door(
-        caller=partial(check_basic, user=user, password=password),
-        health=partial(check_health, user=user, password=password),
+        caller=partial(check_caller, callers=callers),
+        health=partial(check_health, callers=callers),
         admin=partial(check_admin, token=settings.admin_token.get_secret_value()),
         max_tasks=settings.max_tasks,
         body=BodyBounds(settings.max_body_bytes, settings.body_timeout, settings.request_timeout),

@@ -17,6 +17,9 @@ from server.errors import BadRequest, BodyTimeout, ClientLeft, RequestTooLarge
 LARGE_BODY = 1_000_000
 """Bytes from which a body is parsed in a thread."""
 
+LONGEST_CONFIG = 500_000
+"""Characters of a labeling config: hundreds are kept, read, so that they need not be read again."""
+
 
 @dataclass(frozen=True)
 class BodyBounds:
@@ -172,8 +175,10 @@ def _by_the_library(body: bytearray, problem: Exception) -> Any:
 
 
 def label_config_of(body: Mapping[str, Any], field: str) -> str:
-    """The labeling config in `field`. Raises BadRequest."""
+    """The labeling config in `field`. Raises BadRequest, RequestTooLarge."""
     config = body.get(field)
+    if isinstance(config, str) and len(config) > LONGEST_CONFIG:
+        raise RequestTooLarge(f"{field}: a labeling config of {len(config)} characters; the limit is {LONGEST_CONFIG}.")
     if not isinstance(config, str) or not config.strip():
         raise BadRequest(f"{field}: expected the labeling config as text, found {kind_of(config)}.")
     return config

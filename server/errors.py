@@ -65,12 +65,17 @@ class BackendFailed(PrelabelError):
 
 
 class Unauthorized(PrelabelError):
+    """`challenge` names the ways to give credentials, for WWW-Authenticate."""
+
     status = 401
-    headers = MappingProxyType({"WWW-Authenticate": 'Basic realm="Prelabel", charset="UTF-8"'})
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.headers = MappingProxyType({"WWW-Authenticate": challenge})
 
 
 class AdminOnly(Unauthorized):
-    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="Prelabel"'})
+    pass
 
 
 class BadRequest(PrelabelError):

@@ -21,6 +21,7 @@ from server.app import build_app
 from server.connections import Connection, listen
 from server.logs import start_logging
 from server.settings import Settings
+from server.tls import tls_options
 
 WORKER_TIMEOUT = 60
 """Seconds within which a worker is ready, and answers its parent's question whether it is alive."""
@@ -61,6 +62,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "log_config": None,  # as everything else is logged
         "access_log": False,  # the envelope's line is in its place
         "server_header": False,
+        **tls_options(settings),
     }
 
 
