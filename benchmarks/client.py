@@ -147,7 +147,7 @@ def started(url: str, bodies: Sequence[bytes], known: Sequence[bytes] = (), **op
         bodies = [line for pair in zip(bodies, known, strict=True) for line in pair]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - this very program
         assert process.stdin is not None  # noqa: S101 - they are pipes
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101 - the same
         try:
             process.stdin.write(b"\n".join([*bodies, b"\n"]))
             process.stdin.flush()
