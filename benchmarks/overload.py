@@ -3,13 +3,13 @@
     .venv/dev/bin/python -m benchmarks.overload [REVIEWS.csv] [--seconds 60] [--times 2] [--every 10] [--large 20000]
 
 Starts a real `prelabel serve` and notes its answers while it is idle. Of 100 requests 95 hold a single task and 5 hold 100 tasks; the capacity is
-what 16 clients that never pause get answered, the most of three tries. Then requests arrive at random (Poisson), so many --times as often, whatever became of those before,
-and one of 20,000 tasks --every 10 s besides. /health is asked 20 times a second from a process of its own, and the memory is looked at once a
-second. Each answer is compared with the one noted. After the end single tasks are asked, one after another, until the median of 20 is within 1.5 times
-that of the idle server.
+what 16 clients that never pause get answered, the most of three tries. Then requests arrive at random (Poisson), --times as many a second, whatever
+became of those before, and one of 20,000 tasks --every 10 s besides. /health is asked 20 times a second from a process of its own, and the memory is
+looked at once a second. Each answer is compared with the one noted. After the end single tasks are asked, one after another, until the median of 20
+is within 1.5 times that of the idle server.
 
-Clients and server share the machine's cores; how many each of them took is told. Latencies count from when a request was due, so a client that cannot keep
-up would show there: how late it began its requests is told as well.
+Clients and server share the machine's cores; how many each of them took is told. Latencies count from when a request was due, so a client that cannot
+keep up would show there: how late it began its requests is told as well.
 """
 
 import argparse
