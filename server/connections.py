@@ -17,6 +17,11 @@ HEAD_TIMEOUT = 20.0
 READ_TIMEOUT = 60.0
 """Seconds after which a client that takes no more bytes of its answer is given up."""
 
+ACCEPTS = 16
+"""Most connections that are taken in one turn of the event loop. libuv takes one a turn from each socket that it listens on. Turns are long while many
+requests are answered, and Label Studio makes a connection for each request: under load they waited for seconds to be taken, /health among them, and were lost
+when too many did."""
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn's, with a time limit for heads. The body has one where it is read (`server/bodies.py`)."""
@@ -52,10 +57,10 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def listen(config: uvicorn.Config) -> socket.socket:
-    """The bound socket, whose connections are given up when their clients take nothing for READ_TIMEOUT."""
+def listen(config: uvicorn.Config) -> list[socket.socket]:
+    """The bound socket, ACCEPTS times. Its connections are given up when their clients take nothing for READ_TIMEOUT."""
     bound = config.bind_socket()
     # where Linux has it: connections inherit it, and it counts also while the client's window is closed
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_TIMEOUT * 1000))
-    return bound
+    return [bound, *(bound.dup() for _ in range(ACCEPTS - 1))]

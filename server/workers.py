@@ -39,7 +39,7 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         on_checked(app)
         config = uvicorn.Config(app, **options)
         with ends_in_good_order():
-            uvicorn.Server(config).run([listen(config)])
+            uvicorn.Server(config).run(listen(config))
         return
     with TemporaryDirectory(prefix="prelabel-") as folder:
         shared = Path(folder)
@@ -47,7 +47,7 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         config = uvicorn.Config(
             partial(_worker, settings, shared), factory=True, workers=settings.workers, timeout_worker_healthcheck=WORKER_TIMEOUT, **options
         )
-        Multiprocess(config, [listen(config)]).run()
+        Multiprocess(config, listen(config)).run()
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

@@ -23,15 +23,16 @@ def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
     config = uvicorn.Config(build_app(settings), **server_options(settings) | {"log_level": "error"})
     listening = listen(config)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listening})
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listening[0].getsockname()[1]}", timeout=60) as client:
             yield client
     finally:
         server.should_exit = True
         thread.join()
-        listening.close()
+        for each in listening:
+            each.close()
 
 
 def predict_body(texts: Sequence[Any], config: str = TUTORIAL_CONFIG, project: str = "1.1795474444") -> dict[str, Any]:

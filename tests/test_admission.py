@@ -1,13 +1,16 @@
 """What may be inside at once, and clients that stall: they are refused or given up, and hold nothing."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import psutil
 import pytest
+import uvicorn
+import uvloop
 
 from server import connections
 from server.admission import Admission
@@ -125,3 +128,28 @@ def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle, monkeypatch: py
 
         assert is_kept()
         until(lambda: not is_kept())
+
+
+def test_many_connections_are_taken_in_one_turn_of_the_event_loop() -> None:
+    taken: list[asyncio.BaseTransport] = []
+
+    class Taken(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.append(transport)
+
+    async def turns(clients: ExitStack) -> int:
+        listening = connections.listen(uvicorn.Config("", host="127.0.0.1", port=0))
+        servers = [await asyncio.get_running_loop().create_server(Taken, sock=each, backlog=1000) for each in listening]
+        for _ in range(10 * connections.ACCEPTS):
+            clients.enter_context(socket.create_connection(listening[0].getsockname()))
+        count = 0
+        while len(taken) < 10 * connections.ACCEPTS:
+            await asyncio.sleep(0)
+            count += 1
+        for each in (*taken, *servers):
+            each.close()
+        await asyncio.gather(*(server.wait_closed() for server in servers))
+        return count
+
+    with ExitStack() as clients:
+        assert uvloop.run(turns(clients)) < 5 * connections.ACCEPTS
