@@ -53,8 +53,9 @@ class Connection(HttpToolsProtocol):
 
 
 def listen(config: uvicorn.Config) -> socket.socket:
-    """The bound socket, whose connections are given up when their clients take nothing for READ_TIMEOUT."""
+    """The socket, on which connections wait until the server runs; they are given up when their clients take nothing for READ_TIMEOUT."""
     bound = config.bind_socket()
+    bound.listen(config.backlog)
     # where Linux has it: connections inherit it, and it counts also while the client's window is closed
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_TIMEOUT * 1000))
