@@ -75,9 +75,15 @@ class Settings(BaseSettings):
     max_wait: float = Field(0.0, ge=0, le=10, description="Seconds a text may wait for company in its batch; 0 takes what is there when an engine is free.")
     bulk_patience: int = Field(8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request.")
     max_waiting_rows: int = Field(100_000, ge=1, description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.")
+    max_requests: int = Field(512, ge=1, description="Requests for predictions that are read or answered at the same time; more are answered 429.")
+    max_waiting_bytes: int = Field(2**30, ge=1024, description="Bytes in the bodies of those requests, together; a request that would pass it is answered 429.")
     max_tasks: int = Field(50_000, ge=1, description="Tasks in one request; more are answered 413.")
     max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Bytes in one request body; more are answered 413.")
+    max_text: int = Field(1_000_000, ge=1, description="Characters in one text; a task with a longer one is left without a prediction.")
+    body_timeout: float = Field(30.0, gt=0, description="Seconds until a body of which nothing more comes is answered 408.")
     request_timeout: float = Field(95.0, gt=0, description="Seconds until a request is given up and answered 503 (Label Studio gives up after 100).")
+    call_timeout: float = Field(60.0, gt=0, description="Seconds until a model call that is not back has failed, and its thread is replaced.")
+    drain_timeout: int = Field(60, ge=1, description="Seconds that requests begun may take to be answered after SIGTERM.")
     label_map: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="Which choice stands for which of the model's labels, as `Label=choice`, separated by commas."
     )
