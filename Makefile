@@ -4,9 +4,12 @@ PYTHON ?= python3
 ORT := $(if $(shell command -v nvidia-smi),gpu,cpu)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LABEL_STUDIO := 1.23.2
+PIP_AUDIT := 2.10.1
 DEV := .venv/dev/bin/python
+# the first word of each line that is no comment
+AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format parity e2e bench bench-guard peers clean
+.PHONY: setup serve test lint format audit parity e2e bench bench-guard peers clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -24,6 +27,11 @@ lint: .venv/dev/.done
 format: .venv/dev/.done
 	.venv/dev/bin/ruff format .
 	.venv/dev/bin/ruff check --fix .
+
+# fails where a weakness of a pinned version is published and, by --strict, where a version could not be looked up
+audit: .venv/dev/.done .venv/audit/.done
+	.venv/dev/bin/ruff check --select S .
+	.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(AUDIT_EXCEPTIONS) $(ARGS)
 
 bench: .venv/dev/.done
 	$(DEV) -m benchmarks.everything $(ARGS)
@@ -58,6 +66,11 @@ clean:
 .venv/label-studio/.done: Makefile
 	$(PYTHON) -m venv .venv/label-studio
 	.venv/label-studio/bin/python -m pip install --quiet --disable-pip-version-check label-studio==$(LABEL_STUDIO)
+	touch $@
+
+.venv/audit/.done: Makefile
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT)
 	touch $@
 
 # torchtext's last release loads only with torch 2.3, which has wheels for Python 3.8 to 3.12

@@ -111,7 +111,7 @@ def _started(url: str, bodies: Sequence[bytes], options: Mapping[str, Any]) -> I
         command += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)] if value else []
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - this very program
         assert process.stdin is not None  # noqa: S101 - they are pipes
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101 - the same
         try:
             process.stdin.write(b"\n".join([*bodies, b"\n"]))
             process.stdin.flush()

@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
 def commit() -> str:
     """The checkout's commit, with + behind it where files differ from it; empty outside of one."""
     described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],  # noqa: S607
+        ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],  # noqa: S607 - whichever git the developer uses
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return described.stdout.strip()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from export.cnn import SentimentCNN
 from server.errors import BadInput
+from server.private_files import private
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Run:
     def save(self, note: Path, key: str) -> None:
         """Write `note`, beside and renamed, so that a killed run leaves a whole one; `key` names everything that decides the run."""
         beside = note.with_name(note.name + ".new")
-        torch.save({"key": key, "run": {each.name: getattr(self, each.name) for each in fields(self)}}, beside)
+        with open(beside, "wb", opener=private) as file:
+            torch.save({"key": key, "run": {each.name: getattr(self, each.name) for each in fields(self)}}, file)
         beside.replace(note)
 
     @classmethod

@@ -19,9 +19,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
-from server.auth import check_admin, check_basic, check_health
+from server.admission import Admission
+from server.auth import Callers, check_admin, check_caller, check_health
 from server.batcher import Batcher, WaitingRow
-from server.bodies import Json
+from server.bodies import BodyBounds, Json
 from server.buckets import Buckets
 from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
@@ -30,7 +31,7 @@ from server.models import Model, load_model
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
 from server.registry import Change, Registry, Slot
-from server.routes import Backend, Door, admin_routes
+from server.routes import Backend, Door, admin_routes, ready_route
 from server.settings import Settings, is_free
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         ),
         settings.threads(next(iter(registry.slots.values())).current.engine.device),
         max_waiting_rows=settings.max_waiting_rows,
+        call_timeout=settings.call_timeout,
+        watcher=registry.watch,
     )
     journal = Journal()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
@@ -92,13 +95,14 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
 
 def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
-    user, password = settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()
+    callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
     door = Door(
-        caller=partial(check_basic, user=user, password=password),
-        health=partial(check_health, user=user, password=password),
+        caller=partial(check_caller, callers=callers),
+        health=partial(check_health, callers=callers),
         admin=partial(check_admin, token=settings.admin_token.get_secret_value()),
         max_tasks=settings.max_tasks,
-        max_body_bytes=settings.max_body_bytes,
+        body=BodyBounds(settings.max_body_bytes, settings.body_timeout, settings.request_timeout),
+        admission=Admission(settings.max_requests, settings.max_waiting_bytes),
     )
 
     def describe(name: str) -> dict[str, Any]:
@@ -122,12 +126,20 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
             label_map=settings.label_map,
             scoring=settings.scoring,
             timeout=settings.request_timeout,
+            max_text=settings.max_text,
         )
-        return Backend(name, predictor, journal, door, partial(describe, name)).routes()
+        return Backend(name, predictor, journal, door, partial(describe, name), partial(trouble, name)).routes()
+
+    def trouble(name: str) -> str | None:
+        return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+
+    def any_trouble() -> str | None:
+        return next(filter(None, map(trouble, registry.names)), None)
 
     by_name = {name: routes_of(name) for name in registry.names}
     return [
         *by_name[registry.names[0]],
+        ready_route(any_trouble, door.health),
         *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
         *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
     ]

@@ -14,7 +14,6 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,11 +22,18 @@ import numpy as np
 from server.arrays import Bools, Floats, Ids
 from server.buckets import Batch, Buckets, Lane
 from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
+from server.model_thread import ModelThread
 
 log = logging.getLogger(__name__)
 
 Runner = Callable[[Sequence[Ids], int], Floats]
 """(rows of ids, padded length) → float32[rows, classes]; called in one of the batcher's threads."""
+
+Watcher = Callable[[Runner, bool], None]
+"""Told of each model call whose it was and whether it succeeded."""
+
+MOST_HANGING = 8
+"""Threads that are left behind in a call that hangs, and replaced."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +111,42 @@ class WaitingRow:
 class Batcher:
     """`threads` model calls at the same time, and besides, one of interactive rows, which so never find all threads busy with bulk.
 
-    `max_waiting_rows` bounds the rows of one runner that are admitted and not yet answered.
+    `max_waiting_rows` bounds the rows of one runner that are admitted and not yet answered. A call that is not back after `call_timeout` seconds has
+    failed; its thread is left behind and replaced.
     """
 
-    def __init__(self, buckets: Buckets[WaitingRow], threads: int, *, max_waiting_rows: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        buckets: Buckets[WaitingRow],
+        threads: int,
+        *,
+        max_waiting_rows: int,
+        call_timeout: float = 60.0,
+        watcher: Watcher = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._buckets = buckets
-        self._idle = deque(ThreadPoolExecutor(1, thread_name_prefix=f"engine-{i}") for i in range(threads))
-        self._express = deque([ThreadPoolExecutor(1, thread_name_prefix="engine-express")])
-        self._threads = [*self._idle, *self._express]
+        self._idle = deque(ModelThread(f"engine-{i}") for i in range(threads))
+        self._express = deque([ModelThread("engine-express")])
+        self._threads = {*self._idle, *self._express}
+        self._hanging: set[ModelThread] = set()
         self._max_waiting_rows = max_waiting_rows
+        self._call_timeout = call_timeout
+        self._watcher = watcher
         self._clock = clock
         self._wake = asyncio.Event()
         self._jobs: set[Job] = set()
         self._closed = False
         self._waiting: Counter[Runner] = Counter()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is answered, in plain words; None while it is."""
+        if self._closed:
+            return "The server is stopping; send the request again in a moment."
+        if len(self._hanging) > MOST_HANGING:
+            return f"{len(self._hanging)} model calls hang and no more are begun; restart the server."
+        return None
 
     @property
     def waiting_rows(self) -> int:
@@ -128,8 +156,8 @@ class Batcher:
     @contextmanager
     def room(self, rows: int, runner: Runner) -> Iterator[None]:
         """Admits `rows` rows for `runner`, all of one request or none, for as long as the block lasts. Raises Overloaded, Unavailable."""
-        if self._closed:
-            raise Unavailable("The server is stopping; send the request again in a moment.")
+        if self.trouble is not None:
+            raise Unavailable(self.trouble)
         if self._waiting[runner] + rows > self._max_waiting_rows:
             raise Overloaded(
                 f"{self._waiting[runner]} texts are waiting and {rows} more would pass the limit of "
@@ -184,11 +212,13 @@ class Batcher:
                     job.future.set_exception(Unavailable("The server stopped before the texts were predicted; send the request again."))
 
     def close(self) -> None:
-        """Wait for the model calls under way and end the threads. Call it after `serve` has ended."""
+        """End the threads, and wait for the model calls under way, as long as a call may take. Call it after `serve` has ended."""
         for thread in self._threads:
-            thread.shutdown()
+            thread.end()
+        for thread in self._threads:
+            thread.join(self._call_timeout)
 
-    def _start(self, free: deque[ThreadPoolExecutor], batch: Batch[WaitingRow]) -> None:
+    def _start(self, free: deque[ModelThread], batch: Batch[WaitingRow]) -> None:
         thread = free.popleft()
         ids, runner, clock = [row.ids for row in batch.rows], batch.rows[0].group, self._clock
 
@@ -198,28 +228,59 @@ class Batcher:
             return Answers(probabilities, begun, clock())
 
         def finish(call: "asyncio.Future[Answers]") -> None:
+            alarm.cancel()
             free.append(thread)
             self._wake.set()
-            self._finish(batch, call)
+            self._finish(batch, call.exception() or call.result())
 
-        asyncio.get_running_loop().run_in_executor(thread, run).add_done_callback(finish)
+        def give_up() -> None:
+            if call.done():
+                return  # it came back a moment ago
+            call.remove_done_callback(finish)
+            self._leave_behind(thread, call, free)
+            self._finish(batch, EngineFailed(f"The model call was not back after {self._call_timeout:g} s (PRELABEL_CALL_TIMEOUT)."))
 
-    def _finish(self, batch: Batch[WaitingRow], call: "asyncio.Future[Answers]") -> None:
+        call = thread.call(run)
+        call.add_done_callback(finish)
+        alarm = asyncio.get_running_loop().call_later(self._call_timeout, give_up)
+
+    def _leave_behind(self, thread: ModelThread, call: "asyncio.Future[Answers]", free: deque[ModelThread]) -> None:
+        """Another thread in place of one that hangs; of too many, only when it comes back after all."""
+
+        def replace_it() -> None:
+            fresh = ModelThread(thread.name)
+            self._threads.add(fresh)
+            free.append(fresh)
+            self._wake.set()
+
+        def came_back(call: "asyncio.Future[Answers]") -> None:
+            call.exception()  # nobody waits for it any more
+            self._hanging.discard(thread)
+            if not replaced:
+                replace_it()
+
+        thread.end()
+        self._threads.discard(thread)
+        self._hanging.add(thread)
+        replaced = len(self._hanging) <= MOST_HANGING
+        if replaced:
+            replace_it()
+        call.add_done_callback(came_back)
+
+    def _finish(self, batch: Batch[WaitingRow], outcome: Answers | BaseException) -> None:
         """Give the results, or the failure, to the callers of this batch and to nobody else."""
-        if call.cancelled():
-            return
-        failure = call.exception() or _nonsense(call.result().probabilities, len(batch.rows))
+        failure = outcome if isinstance(outcome, BaseException) else _nonsense(outcome.probabilities, len(batch.rows))
         if failure is not None:
-            log.error("a model call with %d texts of %d tokens failed: %s", len(batch.rows), batch.length, failure, exc_info=failure)
+            log.error("a model call with %d texts of %d tokens failed: %s", len(batch.rows), batch.length, type(failure).__name__, exc_info=failure)
+        self._watcher(batch.rows[0].group, failure is None)
         jobs: dict[Job, list[int]] = {}
         for i, row in enumerate(batch.rows):
             jobs.setdefault(row.job, []).append(i)
         for job, mine in jobs.items():
             if job.future.done():
                 continue
-            if failure is None:
-                answers = call.result()
-                part = answers if len(jobs) == 1 else replace(answers, probabilities=answers.probabilities[mine])
+            if isinstance(outcome, Answers) and failure is None:
+                part = outcome if len(jobs) == 1 else replace(outcome, probabilities=outcome.probabilities[mine])
                 job.take([batch.rows[i].place for i in mine], part, len(mine) / len(batch.rows))
             else:
                 job.failure = failure

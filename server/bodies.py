@@ -2,17 +2,37 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from server.errors import BadRequest, RequestTooLarge
+from server.admission import Held
+from server.errors import BadRequest, BodyTimeout, ClientLeft, RequestTooLarge
 
 LARGE_BODY = 1_000_000
 """Bytes from which a body is parsed in a thread."""
+
+LONGEST_CONFIG = 500_000
+"""Characters of a labeling config: hundreds are kept, read, so that they need not be read again."""
+
+
+@dataclass(frozen=True)
+class BodyBounds:
+    """`max_bytes` of a body, seconds of `pause` between two parts of it, and seconds of `timeout` for all."""
+
+    max_bytes: int
+    pause: float
+    timeout: float
+
+    def check(self, size: int) -> None:
+        """Raises RequestTooLarge."""
+        if size > self.max_bytes:
+            raise RequestTooLarge(f"The body is larger than {self.max_bytes} bytes (PRELABEL_MAX_BODY_BYTES). Send fewer tasks at once.")
 
 
 class Json(Response):
@@ -57,22 +77,62 @@ def tasks_of(body: Mapping[str, Any], most: int) -> list[Any]:
     return [task.data if isinstance(task, Task) else task.get("data") if isinstance(task, dict) else None for task in tasks]
 
 
-async def read_object(request: Request, max_bytes: int, empty: bytes = b"") -> dict[str, Any]:
-    """The body as a JSON object; no body at all is read as `empty`. Raises BadRequest, RequestTooLarge."""
-    return await parse_object(await read_body(request, max_bytes) or bytearray(empty))
+async def read_object(request: Request, bounds: BodyBounds, empty: bytes = b"") -> dict[str, Any]:
+    """The body as a JSON object; no body at all is read as `empty`. Raises BadRequest and what `read_body` raises."""
+    return await parse_object(await read_body(request, bounds) or bytearray(empty))
 
 
-async def read_body(request: Request, max_bytes: int) -> bytearray:
-    """Raises BadRequest, RequestTooLarge."""
+async def read_body(request: Request, bounds: BodyBounds, held: Held | None = None) -> bytearray:
+    """The body, its bytes counted to what is `held`. Raises BodyTimeout, ClientLeft, Overloaded, RequestTooLarge."""
     body = bytearray()
+    told = request.headers.get("content-length", "")
+    if told.isdecimal():
+        # refused before it is read; whoever tells less than he sends is met below
+        bounds.check(int(told))
+        if held is not None:
+            held.admission.expect(int(told))
+    loop = asyncio.get_running_loop()
+    last = loop.time() + bounds.timeout
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise RequestTooLarge(f"The body is larger than {max_bytes} bytes (PRELABEL_MAX_BODY_BYTES). Send fewer tasks at once.")
+        async with asyncio.timeout_at(min(last, loop.time() + bounds.pause)) as limit:
+            async for chunk in request.stream():
+                body += chunk
+                bounds.check(len(body))
+                if held is not None:
+                    held.grow(len(chunk))
+                limit.reschedule(min(last, loop.time() + bounds.pause))
     except ClientDisconnect:
-        raise BadRequest("The client left before its body was complete.") from None
+        raise ClientLeft("The client left before its body was complete.") from None
+    except TimeoutError:
+        raise BodyTimeout(
+            f"The body stopped coming after {len(body)} bytes: no more for {bounds.pause:g} s (PRELABEL_BODY_TIMEOUT), or not all within {bounds.timeout:g} s."
+        ) from None
     return body
+
+
+@asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Ends the block when the client is gone. To be used when the body has been read. Raises ClientLeft."""
+    mine = asyncio.current_task()
+    assert mine is not None  # noqa: S101 - this is a coroutine
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        await request.receive()  # after the body nothing comes but this
+        left = True
+        mine.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        mine.uncancel()
+        raise ClientLeft("The client left before it was answered.") from None
+    finally:
+        watcher.cancel()
 
 
 async def parse_object(body: bytearray) -> dict[str, Any]:
@@ -115,8 +175,10 @@ def _by_the_library(body: bytearray, problem: Exception) -> Any:
 
 
 def label_config_of(body: Mapping[str, Any], field: str) -> str:
-    """The labeling config in `field`. Raises BadRequest."""
+    """The labeling config in `field`. Raises BadRequest, RequestTooLarge."""
     config = body.get(field)
+    if isinstance(config, str) and len(config) > LONGEST_CONFIG:
+        raise RequestTooLarge(f"{field}: a labeling config of {len(config)} characters; the limit is {LONGEST_CONFIG}.")
     if not isinstance(config, str) or not config.strip():
         raise BadRequest(f"{field}: expected the labeling config as text, found {kind_of(config)}.")
     return config

@@ -23,6 +23,7 @@ from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.label_studio.config import Plan
 from server.label_studio.results import Prediction, predictions
+from server.private_files import private
 from server.records import Records, columns_of, open_records
 from server.scores import DEFAULT_SCORING, Scoring
 
@@ -73,7 +74,7 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
     key = _key(source, labeler, out.suffix)
     progress = _read_note(note, part, key) if resume else Progress(key=key)
     try:
-        with open_records(source) as (records, position), part.open("r+b" if progress.rows else "wb") as file:
+        with open_records(source) as (records, position), open(part, "r+b" if progress.rows else "wb", opener=private) as file:
             file.truncate(progress.written)
             file.seek(progress.written)
             for _ in islice(records, progress.rows):
@@ -175,7 +176,8 @@ def _read_note(note: Path, part: Path, key: str) -> Progress:
 
 def _replace(path: Path, data: bytes) -> None:
     beside = path.with_name(path.name + ".new")
-    beside.write_bytes(data)
+    with open(beside, "wb", opener=private) as file:
+        file.write(data)
     beside.replace(path)
 
 

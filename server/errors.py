@@ -10,7 +10,9 @@
     ├── Unauthorized              401  no credentials, or wrong ones
     │   └── AdminOnly             401  no administrator's token, or a wrong one
     ├── BadRequest                400  the body is not what the protocol says
-    │   └── RequestTooLarge       413  more bytes or tasks than the settings allow
+    │   ├── BodyTimeout           408  the body stopped coming
+    │   ├── ClientLeft            499  nobody waits for the answer any more
+    │   └── RequestTooLarge       413  more bytes or tasks, or a longer text, than the settings allow
     ├── BadLabelConfig            422  a labeling config that this model cannot answer
     ├── Overloaded                429  no room in the queue for the whole request
     ├── Unavailable               503  the server is stopping
@@ -68,16 +70,32 @@ class BackendFailed(PrelabelError):
 
 
 class Unauthorized(PrelabelError):
+    """`challenge` names the ways to give credentials, for WWW-Authenticate."""
+
     status = 401
-    headers = MappingProxyType({"WWW-Authenticate": 'Basic realm="Prelabel", charset="UTF-8"'})
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.headers = MappingProxyType({"WWW-Authenticate": challenge})
 
 
 class AdminOnly(Unauthorized):
-    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="Prelabel"'})
+    pass
 
 
 class BadRequest(PrelabelError):
     status = 400
+
+
+class BodyTimeout(BadRequest):
+    status = 408
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class ClientLeft(BadRequest):
+    """Its status is nginx's, for the log alone."""
+
+    status = 499
 
 
 class RequestTooLarge(BadRequest):

@@ -32,8 +32,17 @@ class Model:
     tokenizer: Tokenizer
 
     def run(self, rows: Sequence[Ids], length: int) -> Floats:
-        """What the batcher calls in one of its threads: float32[rows, classes] for rows padded to `length`."""
-        return self.engine.run(*pad(rows, length))
+        """What the batcher calls in one of its threads: float32[rows, classes] for rows padded to `length`.
+
+        Where memory does not suffice for all at once it is tried by halves. Raises MemoryError when it does not for a single row.
+        """
+        try:
+            return self.engine.run(*pad(rows, length))
+        except MemoryError:
+            if len(rows) == 1:
+                raise
+            half = len(rows) // 2
+            return np.concatenate([self.run(rows[:half], length), self.run(rows[half:], length)])
 
 
 def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Model:

@@ -17,7 +17,7 @@ import numpy as np
 from server.arrays import Bools, Floats, Ids
 from server.batcher import Batcher, Outcome, Runner
 from server.buckets import Lane
-from server.errors import DeadlineExceeded, PrelabelError
+from server.errors import DeadlineExceeded, PrelabelError, RequestTooLarge
 from server.journal import name_of
 from server.label_studio.config import Plan, read_plan
 from server.label_studio.extra_params import scoring_wanted
@@ -46,6 +46,9 @@ STAGES = ("tokenize", "queue", "engine", "results")
 
 Texts = tuple[str | None, ...]
 """A task's text for each source of the plan."""
+
+TOO_LONG: Texts = ("",)
+"""In place of the texts of a task that has one that is longer than the settings allow; a mark, known by its identity."""
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Predictor:
         label_map: Mapping[str, str],
         scoring: Scoring,
         timeout: float,
+        max_text: int,
     ) -> None:
         self._name = name
         self._current = current
@@ -88,6 +92,7 @@ class Predictor:
         self._project_scorings = project_scorings
         self._batcher = batcher
         self._timeout = timeout
+        self._max_text = max_text
 
         @lru_cache(maxsize=256)
         def cached_plan(config: str, labels: tuple[str, ...]) -> Plan:
@@ -123,7 +128,7 @@ class Predictor:
         scoring = self._project_scorings.of(self._name, name_of(project)) or self._scoring
         try:
             async with asyncio.timeout(self._timeout):
-                return await _Request(model, plan, scoring, self._batcher).answer(tasks)
+                return await _Request(model, plan, scoring, self._batcher, self._max_text).answer(tasks)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"The {len(tasks)} tasks were not predicted within {self._timeout:g} s (PRELABEL_REQUEST_TIMEOUT); send fewer at once."
@@ -133,17 +138,21 @@ class Predictor:
 class _Request:
     """What one request for predictions is answered with, and the seconds that its stages took so far."""
 
-    def __init__(self, model: Ensemble, plan: Plan, scoring: Scoring, batcher: Batcher) -> None:
+    def __init__(self, model: Ensemble, plan: Plan, scoring: Scoring, batcher: Batcher, max_text: int) -> None:
         self._model = model
         self._plan = plan
         self._scoring = scoring
         self._batcher = batcher
+        self._max_text = max_text
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._tokens = 0
 
     async def answer(self, tasks: list[Any]) -> Answer:
         with self._timed("tokenize"):
-            texts = await _gently(self._plan.texts, tasks)
+            texts = await _gently(self._texts, tasks)
+        too_long = [place for place, each in enumerate(texts) if each is TOO_LONG]
+        for place in too_long:
+            texts[place] = self._plan.texts(None)
         rows = sum(text is not None for each in texts for text in each)
         lane = Lane.INTERACTIVE if len(tasks) == 1 else Lane.BULK
         with ExitStack() as room:
@@ -154,9 +163,16 @@ class _Request:
         self._seconds["queue"] /= max(1, rows * len(self._model.members))
         found = [each for answer in answers for each in answer.predictions]
         failure = next((answer.failure for answer in answers if answer.failure is not None), None)
+        for place in too_long:
+            found[place] = {}
+            failure = RequestTooLarge(f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters (PRELABEL_MAX_TEXT).")
         if failure is not None and not any(found):
             raise failure
         return Answer(found, failure, self._seconds, self._tokens)
+
+    def _texts(self, data: object) -> Texts:
+        texts = self._plan.texts(data)
+        return TOO_LONG if any(text is not None and len(text) > self._max_text for text in texts) else texts
 
     async def _piece(self, lane: Lane, texts: Sequence[Texts]) -> Answer:
         present = [text for each in texts for text in each if text is not None]

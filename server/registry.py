@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.errors import BadRequest, PrelabelError
+from server.batcher import Runner
+from server.errors import BadBundle, BadRequest, PrelabelError
+from server.model_thread import ModelThread
 from server.models import Ensemble, Model
 from server.settings import EnsembleSetting
 
@@ -20,13 +22,28 @@ Load = Callable[[Path], Model]
 """A bundle's folder → the model, ready. Blocks. Raises BadBundle, BadSetting."""
 
 
+FAILING = 3
+"""Model calls in a row that failed, after which the engine is built anew."""
+
+HEAL_EVERY = 10.0
+"""Seconds between two tries to build it."""
+
+LOAD_TIMEOUT = 600.0
+"""Seconds after which loading a bundle is given up."""
+
+
 @dataclass
 class Slot:
-    """A bundle's folder, the model in use, and the one it replaced."""
+    """A bundle's folder, the model in use, the one it replaced, and how many of its calls have failed since one succeeded."""
 
     path: Path
     current: Model
     previous: Model | None = None
+    failures: int = 0
+
+    @property
+    def failing(self) -> bool:
+        return self.failures >= FAILING
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,7 @@ class Registry:
         self._reloading = asyncio.Lock()
         self._ensembles = ensembles
         self._current: dict[str, Ensemble] = {}
+        self._healing: dict[str, asyncio.Task[None]] = {}
         self._refresh()
 
     @property
@@ -68,7 +86,23 @@ class Registry:
         async with self._reloading:
             return [self._roll_back(each) for each in self._chosen(name)]
 
+    def watch(self, runner: Runner, succeeded: bool) -> None:
+        """A model call of `runner` has ended. After some failures in a row its engine is built anew, until one answers."""
+        for name, slot in self.slots.items():
+            if slot.current.run == runner:
+                slot.failures = 0 if succeeded else slot.failures + 1
+                if slot.failing and name not in self._healing:
+                    task = self._healing[name] = asyncio.get_running_loop().create_task(self._heal(name))
+                    task.add_done_callback(lambda _, name=name: self._healing.pop(name))  # type: ignore[misc]  # a lambda's default has no type
+
+    def failing(self, name: str) -> bool:
+        """Whether a model that answers under `name` fails at every call."""
+        models = [member.model for member in self._current[name].members]
+        return any(slot.failing for slot in self.slots.values() if slot.current in models)
+
     def close(self) -> None:
+        for task in self._healing.values():
+            task.cancel()
         for slot in self.slots.values():
             for model in filter(None, (slot.current, slot.previous)):
                 model.engine.close()
@@ -82,7 +116,7 @@ class Registry:
         slot = self.slots[name]
         before = slot.current.bundle.version
         try:
-            fresh = await asyncio.to_thread(self._load, slot.path)
+            fresh = await self._loaded(slot.path)
             if fresh.bundle.version == before:
                 fresh.engine.close()
                 return Change(name, before, before)
@@ -90,6 +124,44 @@ class Registry:
         except PrelabelError as error:
             log.error("%s: %s goes on serving, the new bundle was refused: %s", name, before, error)
             return Change(name, before, before, str(error))
+
+    async def _heal(self, name: str) -> None:
+        slot = self.slots[name]
+        broken = slot.current
+        while slot.failing and slot.current is broken:
+            log.error("%s: %d model calls in a row failed; its engine is built anew", name, slot.failures)
+            async with self._reloading:
+                if slot.current is broken:
+                    await self._rebuild(name, broken)
+            if slot.failing and slot.current is broken:
+                await asyncio.sleep(HEAL_EVERY)
+
+    async def _rebuild(self, name: str, broken: Model) -> None:
+        slot = self.slots[name]
+        try:
+            fresh = await self._loaded(slot.path)
+        except Exception as error:  # whatever broke the engine may break this too
+            log.error("%s: its engine cannot be built anew: %s", name, error if isinstance(error, PrelabelError) else type(error).__name__)
+            return
+        if fresh.bundle.version != broken.bundle.version:
+            fresh.engine.close()
+            log.error("%s: its engine cannot be built anew, for its folder holds %s now; POST /admin/reload or SIGHUP takes that", name, fresh.bundle.version)
+            return
+        # a call may hang in the broken one, so it is not closed
+        slot.current, slot.failures = fresh, 0
+        self._refresh()
+        log.warning("%s: its engine was built anew and answers", name)
+
+    async def _loaded(self, path: Path) -> Model:
+        """In a thread of its own, for loading may hang like any call. Raises BadBundle, BadSetting."""
+        thread = ModelThread("load")
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT):
+                return await thread.call(lambda: self._load(path))
+        except TimeoutError:
+            raise BadBundle(f"{path}: the bundle was not loaded within {LOAD_TIMEOUT:g} s; look at the host, and try again.") from None
+        finally:
+            thread.end()
 
     def _roll_back(self, name: str) -> Change:
         slot = self.slots[name]
@@ -111,6 +183,7 @@ class Registry:
         except PrelabelError:
             slot.current, slot.previous = before, kept
             raise
+        slot.failures = 0
         log.info("%s: %s serves now, %s is kept for a rollback", name, fresh.bundle.version, before.bundle.version)
         return Change(name, fresh.bundle.version, before.bundle.version)
 

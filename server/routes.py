@@ -2,6 +2,7 @@
 
 GET  /            what happened to each project: set-ups, counts, refusals, last errors
 GET  /health      is it up, and with which model
+GET  /ready       does all of the server answer, or why not: for probes
 POST /setup       can it serve this project's labeling config → the model version
 POST /predict     tasks → predictions, one a task, in order
 GET  /versions    the model versions it can answer with
@@ -20,12 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from server.bodies import Json, kind_of, label_config_of, parse_tasks, read_body, read_object, server_timing, tasks_of
+from server.admission import Admission
+from server.bodies import BodyBounds, Json, kind_of, label_config_of, parse_tasks, read_body, read_object, server_timing, tasks_of, while_connected
 from server.envelope import record_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.predictor import Predictor
 from server.registry import Change
+from server.request_log import Record
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +51,20 @@ class Door:
     health: Check
     admin: Check
     max_tasks: int
-    max_body_bytes: int
+    body: BodyBounds
+    admission: Admission
 
 
 @dataclass(frozen=True)
 class Backend:
-    """The protocol for one model. `describe` gives what / and /health say of it besides its version."""
+    """The protocol for one model. `describe` gives what / and /health say of it besides its version, `trouble` why it does not answer, if so."""
 
     name: str
     predictor: Predictor
     journal: Journal
     door: Door
     describe: Callable[[], Mapping[str, Any]]
+    trouble: Callable[[], str | None]
 
     def routes(self) -> list[BaseRoute]:
         caller = self.door.caller
@@ -76,10 +81,11 @@ class Backend:
         return Json({**self._up(), **self.journal.told(self.name)})
 
     async def health(self, request: Request) -> Json:
-        return Json(self._up())
+        trouble = self.trouble()
+        return Json(self._up()) if trouble is None else Json({**self._up(), "status": "DOWN", "detail": trouble}, 503)
 
     async def setup(self, request: Request) -> Json:
-        body = await read_object(request, self.door.max_body_bytes)
+        body = await read_object(request, self.door.body)
         project = record_of(request).project = body.get("project")
         version, plan = self.predictor.set_up(label_config_of(body, "schema"), project, body.get("extra_params"))
         if self.journal.set_up(self.name, project, version, plan.summary):
@@ -87,11 +93,16 @@ class Backend:
         return Json({"model_version": version})
 
     async def predict(self, request: Request) -> Json:
-        raw = await read_body(request, self.door.max_body_bytes)
+        with self.door.admission.request() as held:
+            raw = await read_body(request, self.door.body, held)
+            async with while_connected(request):
+                return await self._predicted(raw, record_of(request))
+
+    async def _predicted(self, raw: bytearray, record: Record) -> Json:
         received = time.perf_counter()
         body = await parse_tasks(raw)
+        raw.clear()
         parsed = time.perf_counter()
-        record = record_of(request)
         project = record.project = body.get("project")
         tasks = tasks_of(body, self.door.max_tasks)
         record.tasks = len(tasks)
@@ -114,7 +125,7 @@ class Backend:
         return Json({"versions": [self.predictor.version]})
 
     async def webhook(self, request: Request) -> Json:
-        body = await read_object(request, self.door.max_body_bytes)
+        body = await read_object(request, self.door.body)
         if body.get("action") == "START_TRAINING":
             log.warning("Start Training was asked for: %s", NO_TRAINING)
             return Json({"status": NO_TRAINING, "job": "none"})
@@ -132,13 +143,22 @@ class Backend:
         return Route(path, guarded, methods=[method])
 
 
+def ready_route(trouble: Callable[[], str | None], check: Check) -> BaseRoute:
+    async def ready(request: Request) -> Json:
+        check(request.headers)
+        found = trouble()
+        return Json({"status": "ready"}) if found is None else Json({"status": "not ready", "detail": found}, 503)
+
+    return Route("/ready", ready, methods=["GET"])
+
+
 def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:
     """The body, `{"bundle": name}`, may be missing: then all are meant."""
 
     def route(path: str, change: Alter) -> BaseRoute:
         async def handler(request: Request) -> Json:
             door.admin(request.headers)
-            body = await read_object(request, door.max_body_bytes, empty=b"{}")
+            body = await read_object(request, door.body, empty=b"{}")
             name = body.get("bundle")
             if name is not None and not isinstance(name, str):
                 raise BadRequest(f"bundle: expected the name of a bundle, found {kind_of(name)}.")

@@ -14,8 +14,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from server.errors import BadSetting
 from server.logs import LogFormat
 from server.scores import DEFAULT_SCORING, Score, Scoring
+from server.secret_files import secret
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""What a bearer token may be (RFC 6750)."""
+
 TAKEN = {"admin", "docs", "health", "live", "metrics", "openapi.json", "predict", "ready", "setup", "static", "v2", "versions", "webhook"}
 """Names that are paths of the server's own."""
 
@@ -47,7 +51,13 @@ class Settings(BaseSettings):
     path_prefix: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Path before every route, such as `/prelabel`, besides none at all.")
     basic_auth_user: str = Field("", description="User that every route but `/health` asks for; with a password.")
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password of that user.")
+    api_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token for programs other than Label Studio, besides user and password; several are separated by commas."
+    )
     admin_token: SecretStr = Field(SecretStr(""), description="Bearer token for `/admin/reload` and `/admin/rollback`, which are off without one.")
+    tls_cert: Path | None = Field(None, description="Certificate, with its chain, as a PEM file: the server then speaks HTTPS only.")
+    tls_key: Path | None = Field(None, description="The certificate's private key as a PEM file.")
+    tls_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, where it has one.")
     engine: Literal["auto", "tables", "onnx", "torchscript"] = Field(
         "auto", description="`tables` (CPU), `onnx`, `torchscript` (needs torch), or `auto`: `onnx` where it runs on CUDA, else `tables`."
     )
@@ -65,9 +75,15 @@ class Settings(BaseSettings):
     max_wait: float = Field(0.0, ge=0, le=10, description="Seconds a text may wait for company in its batch; 0 takes what is there when an engine is free.")
     bulk_patience: int = Field(8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request.")
     max_waiting_rows: int = Field(100_000, ge=1, description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.")
+    max_requests: int = Field(512, ge=1, description="Requests for predictions that are read or answered at the same time; more are answered 429.")
+    max_waiting_bytes: int = Field(2**30, ge=1024, description="Bytes in the bodies of those requests, together; a request that would pass it is answered 429.")
     max_tasks: int = Field(50_000, ge=1, description="Tasks in one request; more are answered 413.")
     max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Bytes in one request body; more are answered 413.")
+    max_text: int = Field(1_000_000, ge=1, description="Characters in one text; a task with a longer one is left without a prediction.")
+    body_timeout: float = Field(30.0, gt=0, description="Seconds until a body of which nothing more comes is answered 408.")
     request_timeout: float = Field(95.0, gt=0, description="Seconds until a request is given up and answered 503 (Label Studio gives up after 100).")
+    call_timeout: float = Field(60.0, gt=0, description="Seconds until a model call that is not back has failed, and its thread is replaced.")
+    drain_timeout: int = Field(60, ge=1, description="Seconds that requests begun may take to be answered after SIGTERM.")
     label_map: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="Which choice stands for which of the model's labels, as `Label=choice`, separated by commas."
     )
@@ -124,6 +140,7 @@ class Settings(BaseSettings):
             raise ValueError("basic_auth_user: set PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS both, or neither")
         if ":" in self.basic_auth_user:
             raise ValueError("basic_auth_user (PRELABEL_BASIC_AUTH_USER): it cannot hold a colon, which ends it in HTTP")
+        self._check_secrets()
         names = list(self.bundles)
         for ensemble in self.ensemble:
             strange = [member for member in ensemble.members if member not in self.bundles]
@@ -133,6 +150,20 @@ class Settings(BaseSettings):
                 raise ValueError(f"ensemble: the name {ensemble.name} is taken")
             names.append(ensemble.name)
         return self
+
+    def _check_secrets(self) -> None:
+        admin = self.admin_token.get_secret_value()
+        for name, tokens in (("api_token", self.api_tokens), ("admin_token", (admin,) if admin else ())):
+            if not all(TOKEN.fullmatch(token) for token in tokens):
+                raise ValueError(f"{name} (PRELABEL_{name.upper()}): a bearer token holds only letters, digits and -._~+/, with = at its end")
+        if admin in self.api_tokens:
+            raise ValueError("admin_token (PRELABEL_ADMIN_TOKEN): it must be another than those of PRELABEL_API_TOKEN")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert: set PRELABEL_TLS_CERT and PRELABEL_TLS_KEY both, or neither")
+
+    @property
+    def api_tokens(self) -> tuple[str, ...]:
+        return tuple(token.strip() for token in self.api_token.get_secret_value().split(",") if token.strip())
 
     @property
     def bundles(self) -> dict[str, Path]:
@@ -146,6 +177,10 @@ class Settings(BaseSettings):
     def threads(self, device: str) -> int:
         """Model calls at the same time on `device`, in each process."""
         return self.engine_threads or (2 if device == "cuda" else max(1, len(os.sched_getaffinity(0)) // self.workers))
+
+
+SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
+"""Never shown, and read from a file too."""
 
 
 def is_free(name: str) -> bool:
@@ -167,13 +202,17 @@ def _ensemble(text: str) -> EnsembleSetting:
 
 
 def load_settings(**options: Any) -> Settings:
-    """The settings from the environment, under the `options` that are not None. Raises BadSetting."""
+    """The settings from the environment, under the `options` that are not None; secrets also out of files. Raises BadSetting."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in SECRETS - set(given):
+        if found := secret(f"PRELABEL_{name.upper()}", os.environ):
+            given[name] = found
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:
             raise BadSetting(f"{first['msg'].removeprefix('Value error, ')}.") from None
         name = str(first["loc"][0])
-        found = "" if name in ("basic_auth_pass", "admin_token") else f" = {first['input']!r}"
+        found = "" if name in SECRETS else f" = {first['input']!r}"
         raise BadSetting(f"{name} (PRELABEL_{name.upper()}){found}: {first['msg']}.") from None

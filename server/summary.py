@@ -44,13 +44,14 @@ def address(settings: Settings) -> str:
     host = socket.gethostname() if settings.host in EVERYWHERE else settings.host
     host = f"[{host}]" if ":" in host else host
     port = settings.port or "PORT"
-    return f"http://{host}:{port}{settings.path_prefix}"
+    return f"{'https' if settings.tls_cert else 'http'}://{host}:{port}{settings.path_prefix}"
 
 
 def asks_for(settings: Settings) -> str:
     """What a caller must have."""
-    if settings.basic_auth_user:
-        return "a user and a password"
+    ways = [*(["a user and a password"] if settings.basic_auth_user else []), *(["a token"] if settings.api_tokens else [])]
+    if ways:
+        return " or ".join(ways)
     return (
         "nothing" if settings.host in LOCAL else "nothing: whoever reaches the port may ask; PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS change that"
     )

@@ -5,7 +5,9 @@ one, each when the next is ready. They share a folder of the parent's: the table
 asked for.
 """
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +18,10 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from server.app import build_app
+from server.connections import Connection, listen
 from server.logs import start_logging
 from server.settings import Settings
+from server.tls import tls_options
 
 WORKER_TIMEOUT = 60
 """Seconds within which a worker is ready, and answers its parent's question whether it is alive."""
@@ -29,20 +33,13 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
     Raises BadSetting, BadBundle.
     """
     start_logging(settings.log_level, settings.log_format)
-    options: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "loop": "uvloop",
-        "http": "httptools",
-        "timeout_keep_alive": 30,
-        "log_config": None,  # as everything else is logged
-        "access_log": False,  # the envelope's line is in its place
-        "server_header": False,
-    }
+    options = server_options(settings)
     if settings.workers == 1:
         app = build_app(settings)
         on_checked(app)
-        uvicorn.run(app, **options)
+        config = uvicorn.Config(app, **options)
+        with ends_in_good_order():
+            uvicorn.Server(config).run([listen(config)])
         return
     with TemporaryDirectory(prefix="prelabel-") as folder:
         shared = Path(folder)
@@ -50,7 +47,34 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         config = uvicorn.Config(
             partial(_worker, settings, shared), factory=True, workers=settings.workers, timeout_worker_healthcheck=WORKER_TIMEOUT, **options
         )
-        Multiprocess(config, [config.bind_socket()]).run()
+        Multiprocess(config, [listen(config)]).run()
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """uvicorn's."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "loop": "uvloop",
+        "http": Connection,
+        "timeout_keep_alive": 30,
+        "timeout_graceful_shutdown": settings.drain_timeout,
+        "log_config": None,  # as everything else is logged
+        "access_log": False,  # the envelope's line is in its place
+        "server_header": False,
+        **tls_options(settings),
+    }
+
+
+@contextmanager
+def ends_in_good_order() -> Iterator[None]:
+    """uvicorn stops on a signal and then raises it once more, for whoever handled it before: here nobody who would end the process with a failure."""
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _worker(settings: Settings, shared: Path) -> Starlette:

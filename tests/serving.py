@@ -1,6 +1,5 @@
 """A real uvicorn with httptools and uvloop around the server, on a free loopback port, and Label Studio's requests."""
 
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,16 +10,19 @@ import uvicorn
 
 from server.app import build_app
 from server.bundle import Bundle
+from server.connections import listen
 from server.label_studio.config import TUTORIAL_CONFIG
 from server.settings import load_settings
+from server.workers import server_options
 
 
 @contextmanager
 def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
     """A client of a server for these bundles; connections queue until it is ready."""
-    app = build_app(load_settings(bundle=tuple(bundle.path for bundle in bundles), device="cpu", **options))
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, loop="uvloop", http="httptools", log_level="error"))
+    settings = load_settings(bundle=tuple(bundle.path for bundle in bundles), device="cpu", port=0, **options)
+    config = uvicorn.Config(build_app(settings), **server_options(settings) | {"log_level": "error"})
+    listening = listen(config)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

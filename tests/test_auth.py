@@ -2,49 +2,109 @@
 
 import base64
 
+import httpx
 import pytest
 
-from server.auth import check_admin, check_basic, check_health
+from server.auth import Callers, check_admin, check_caller, check_health
+from server.bundle import Bundle
 from server.errors import AdminOnly, Unauthorized
+from tests.serving import running
+
+TEAM = Callers("team", "schlüssel:1")
+BOTH = Callers("team", "schlüssel:1", ("one", "other"))
 
 
 def basic(text: str) -> dict[str, str]:
     return {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
 
 
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
 RIGHT = basic("team:schlüssel:1")
 WRONG = [
     {}, {"authorization": ""}, {"authorization": "Basic"}, {"authorization": "Basic !!!"}, {"authorization": "Basic é"}, {"authorization": "Bearer x"},
-    basic("team"), basic("team:"), basic(":schlüssel:1"), basic("Team:schlüssel:1"), basic("team:schlüssel:1 "),
+    basic("team"), basic("team:"), basic(":schlüssel:1"), basic("Team:schlüssel:1"), basic("team:schlüssel:1 "), basic("one"), basic(":one"), bearer(""),
+    bearer("on"), bearer("one "), bearer("one,other"), {"authorization": "one"}, {"authorization": RIGHT["authorization"].replace("Basic", "Bearer")},
 ]  # fmt: skip
 
 
 def test_only_the_right_credentials_pass() -> None:
-    check_basic(RIGHT, "team", "schlüssel:1")
-    for headers in WRONG:
+    check_caller(RIGHT, TEAM)
+    for headers in [*WRONG, bearer("one")]:
         with pytest.raises(Unauthorized, match="PRELABEL_BASIC_AUTH_USER") as refusal:
-            check_basic(headers, "team", "schlüssel:1")
+            check_caller(headers, TEAM)
         assert "schlüssel" not in str(refusal.value)
 
 
-def test_where_no_user_is_set_everybody_passes() -> None:
+def test_a_token_is_enough_and_so_is_the_password() -> None:
+    for headers in (RIGHT, bearer("one"), bearer("other"), {"authorization": "bearer one"}):
+        check_caller(headers, BOTH)
+    for headers in WRONG:
+        with pytest.raises(Unauthorized, match=r"PRELABEL_BASIC_AUTH_PASS, or for a token; send one of PRELABEL_API_TOKEN") as refusal:
+            check_caller(headers, BOTH)
+        assert refusal.value.headers["WWW-Authenticate"] == 'Basic realm="Prelabel", charset="UTF-8", Bearer realm="Prelabel"'
+    check_caller(bearer("one"), Callers(tokens=("one",)))
+    with pytest.raises(Unauthorized, match=r"asks for a token") as refusal:
+        check_caller(basic(":"), Callers(tokens=("one",)))
+    assert refusal.value.headers["WWW-Authenticate"] == 'Bearer realm="Prelabel"'
+
+
+def test_where_nothing_is_set_everybody_passes() -> None:
     for headers in [RIGHT, *WRONG]:
-        check_basic(headers, "", "")
-        check_health(headers, "", "")
+        check_caller(headers, Callers())
+        check_health(headers, Callers())
 
 
 def test_health_is_open_to_probes_and_wrong_credentials_are_told_there() -> None:
-    check_health({"user-agent": "kube-probe/1.30"}, "team", "x")
-    check_health(basic("team:x") | {"user-agent": "heartex/1.23.2"}, "team", "x")
-    for headers in (basic("team:y"), {"user-agent": "heartex/1.23.2+0.gdf96d79.dirty"}):
+    callers = Callers("team", "x", ("one",))
+    check_health({"user-agent": "kube-probe/1.30"}, callers)
+    check_health(basic("team:x") | {"user-agent": "heartex/1.23.2"}, callers)
+    check_health(bearer("one"), callers)
+    for headers in (basic("team:y"), bearer("two"), {"user-agent": "heartex/1.23.2+0.gdf96d79.dirty"}):
         with pytest.raises(Unauthorized):
-            check_health(headers, "team", "x")
+            check_health(headers, callers)
 
 
 def test_the_administrators_token() -> None:
-    check_admin({"authorization": "Bearer hush"}, "hush")
-    for given in ("", "Bearer hus", "Basic hush", "Bearer é", "hush"):
+    check_admin(bearer("hush"), "hush")
+    for given in ("", "Bearer hus", "Basic hush", "Bearer é", "hush", "Bearer hush "):
         with pytest.raises(AdminOnly, match="Bearer"):
             check_admin({"authorization": given}, "hush")
     with pytest.raises(AdminOnly, match="PRELABEL_ADMIN_TOKEN"):
         check_admin({"authorization": "Bearer "}, "")
+
+
+def test_callers_do_not_show_their_secrets() -> None:
+    assert "schlüssel" not in repr(BOTH)
+    assert "other" not in repr(BOTH)
+
+
+def test_each_door_has_its_own_key(bundle: Bundle) -> None:
+    """Every route through a real server: the administrator's token opens what is for him and nothing else, and the others' opens everything else."""
+    with running(bundle, basic_auth_user="u", basic_auth_pass="p", api_token="one,two", admin_token="boss") as client:
+        callers = [("GET", "/"), ("POST", "/setup"), ("POST", "/predict"), ("GET", "/versions"), ("POST", "/webhook"), ("GET", "/tiny/versions")]
+        admin = [("POST", "/admin/reload"), ("POST", "/admin/rollback")]
+
+        def status(route: tuple[str, str], headers: dict[str, str]) -> int:
+            answer = client.request(*route, headers=headers)
+            assert (answer.status_code == 401) == ("www-authenticate" in answer.headers)
+            return answer.status_code
+
+        for route in callers:
+            assert {status(route, headers) for headers in ({}, bearer("boss"), bearer("x"), basic("u:boss"))} == {401}
+            assert 401 not in {status(route, headers) for headers in (basic("u:p"), bearer("one"), bearer("two"))}
+        for route in admin:
+            assert {status(route, headers) for headers in ({}, basic("u:p"), bearer("one"), basic("u:boss"), bearer("x"))} == {401}
+            assert status(route, bearer("boss")) in (200, 409)
+        assert status(("GET", "/health"), {}) == 200
+        assert status(("GET", "/health"), bearer("boss")) == 401
+
+
+def test_a_refusal_says_what_is_asked_for(bundle: Bundle) -> None:
+    with running(bundle, api_token="one") as client:
+        refused: httpx.Response = client.get("/")
+    assert refused.headers["www-authenticate"] == 'Bearer realm="Prelabel"'
+    assert refused.json()["error"] == "Unauthorized"
+    assert "PRELABEL_API_TOKEN" in refused.json()["detail"]

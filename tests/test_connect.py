@@ -13,7 +13,7 @@ from server.connect import checklist, note, rules
 from server.connect.note import Before
 from server.connect.options import Wish, read_wish
 from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable
-from server.label_studio.access import BasicAuth, basic_auth, token, web_address
+from server.label_studio.access import BasicAuth, basic_auth, origin, token, web_address
 from tests.conftest import ROOT
 
 BACKEND = "http://192.0.2.7:9090/imdb"
@@ -93,8 +93,8 @@ def test_left_over_webhooks() -> None:
 
 
 def test_origins_know_the_usual_ports() -> None:
-    assert rules.origin("http://Example.com/a") == rules.origin("http://example.com:80/b")
-    assert rules.origin("https://example.com") != rules.origin("http://example.com")
+    assert origin("http://Example.com/a") == origin("http://example.com:80/b")
+    assert origin("https://example.com") != origin("http://example.com")
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,8 @@ def test_the_field_comes_from_the_config_and_the_choices_keep_their_names(bundle
         ("/setup", b"{}", 400, "schema"),
         ("/setup", json.dumps({"schema": TUTORIAL_CONFIG.replace("Positive", "Good")}).encode(), 422, '"Positive"'),
         ("/predict", json.dumps({"tasks": [{}], "label_config": "<View/>"}).encode(), 422, "no <Choices> tag"),
+        ("/setup", json.dumps({"schema": TUTORIAL_CONFIG + " " * 500_000}).encode(), 413, "a labeling config of 500"),
+        ("/setup", json.dumps({"schema": "<View>" * 80_000}).encode(), 422, "cannot be read"),
         ("/webhook", b"x", 400, "not JSON"),
         ("/nowhere", b"", 404, "/nowhere"),
         ("/health", b"", 405, "POST /health"),

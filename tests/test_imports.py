@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "figures", "compiled", "logs"},
-    {"buckets", "scores", "token_table"},
+    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files"},
+    {"buckets", "scores", "token_table", "secret_files"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
-    {"labelled", "connect", "request_log"},
+    {"labelled", "connect", "request_log", "tls"},
     {"tokenizer", "batcher", "engines"},
     {"models", "classifier", "catalogue", "project_scorings"},
     {"registry", "predictor"},

@@ -56,5 +56,5 @@ def test_it_is_bounded_and_tells_the_latest_first() -> None:
 def test_what_is_no_projects_name_is_told_as_unknown() -> None:
     assert [name_of(project) for project in ("1.1795474444", None, 7, "a text that is none", "x" * 101, "")] == ["1.1795474444"] + ["unknown"] * 5
     journal = Journal()
-    journal.refused("m", "my secret text", Unauthorized("no"))
+    journal.refused("m", "my secret text", Unauthorized("no", "Basic"))
     assert "secret" not in str(journal.told())

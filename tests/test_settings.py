@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from server.errors import BadSetting
-from server.settings import EnsembleSetting, Settings, load_settings
+from server.settings import SECRETS, EnsembleSetting, Settings, load_settings
 from tests.conftest import ROOT
 
 
@@ -15,7 +15,7 @@ def shown(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return "" if value == {} else str(value)
+    return "" if value in ({}, None) else str(value)
 
 
 def readme_table() -> str:
@@ -32,7 +32,7 @@ def test_each_setting_is_documented_with_its_default() -> None:
 
 
 def test_every_setting_named_anywhere_exists() -> None:
-    names = {f"PRELABEL_{name.upper()}" for name in Settings.model_fields}
+    names = {f"PRELABEL_{name.upper()}" for name in Settings.model_fields} | {f"PRELABEL_{name.upper()}_FILE" for name in SECRETS}
     for path in [ROOT / "README.md", *(ROOT / "server").rglob("*.py"), *(ROOT / "docs").glob("*.md")]:
         assert set(re.findall(r"PRELABEL_[A-Z_]+[A-Z]", path.read_text("utf-8"))) <= names, path
 

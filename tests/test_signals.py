@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ import httpx
 from export.publish import export_bundle
 from server.bundle import Bundle
 from tests.conftest import ROOT, tiny_network
+from tests.serving import predict_body
 
 PATIENCE = 60.0
 """Seconds until a state that does not come is a failure."""
@@ -58,6 +60,42 @@ def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(bundle: B
             log = process.communicate(timeout=PATIENCE)[1]
         finally:
             process.kill()
-    assert process.returncode in (0, -signal.SIGTERM)
+    assert process.returncode == 0
     assert f"{other.version} serves now, {bundle.version} is kept for a rollback" in log
     assert "Application shutdown complete" in log
+
+
+def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(bundle: Bundle, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle.path), "--port", str(port), "--device", "cpu"]
+    body = predict_body([f"good film {i} " * 100 for i in range(20_000)])
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process, ThreadPoolExecutor() as pool:
+
+        def waiting() -> int:
+            try:
+                return int(httpx.get(f"{url}/health", timeout=30).json()["waiting_rows"])
+            except httpx.TransportError:
+                assert process.poll() is None
+                return 0
+
+        def is_refused() -> bool:
+            try:
+                return httpx.get(f"{url}/health", timeout=30).status_code == 0
+            except httpx.ConnectError:
+                return True
+            except httpx.TransportError:
+                return False
+
+        try:
+            until(lambda: is_refused() is False)
+            begun = pool.submit(httpx.post, f"{url}/predict", json=body, timeout=PATIENCE)
+            until(lambda: waiting() > 0)
+            process.send_signal(signal.SIGTERM)
+            until(is_refused)
+            answer = begun.result()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    assert len(answer.json()["results"]) == 20_000
+    assert all(each["result"] for each in answer.json()["results"])

@@ -175,7 +175,9 @@ class Connecting(Visit):
     def left_overs(self) -> Iterator[Line]:
         """Label Studio keeps the webhook of an ML backend that was removed, and goes on calling it."""
         gone, perhaps = rules.left_over(self.webhooks(), [row["url"] for row in self.rows], self.wish.backend, self.replaced)
-        gone += [hook for hook in perhaps if answers_like_one(hook["url"].removesuffix("/webhook"))]
+        # nothing is asked on a host that only Label Studio's data names
+        asked = [hook for hook in perhaps if rules.same_host(hook["url"], self.wish.backend)]
+        gone += [hook for hook in asked if answers_like_one(hook["url"].removesuffix("/webhook"))]
         for hook in perhaps:
             if hook not in gone:
                 yield aside(

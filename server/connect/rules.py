@@ -4,11 +4,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from server.connect.checklist import Line, aside, fails, holds
 from server.errors import LabelStudioRefused, PrelabelError
-from server.label_studio.access import BasicAuth
+from server.label_studio.access import BasicAuth, origin
 
 Row = dict[str, Any]
 """An ML backend, a webhook or a project as Label Studio's API gives it."""
@@ -88,7 +87,7 @@ def split_webhooks(hooks: Iterable[Row], backend: str) -> tuple[list[Row], list[
 def left_over(hooks: Iterable[Row], urls: Collection[str], backend: str, replaced: Collection[str]) -> tuple[list[Row], list[Row]]:
     """Webhooks of ML backends that are gone (Label Studio leaves them and goes on calling): surely, and perhaps.
 
-    `urls`: of the project's ML backends. Perhaps: of another host, so ask there before it is taken for one.
+    `urls`: of the project's ML backends. Perhaps: of another origin, so ask there before it is taken for one, if the host is one that the user named.
     """
     sure: list[Row] = []
     perhaps: list[Row] = []
@@ -101,11 +100,8 @@ def left_over(hooks: Iterable[Row], urls: Collection[str], backend: str, replace
     return sure, perhaps
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host, port."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port
+def same_host(one: str, other: str) -> bool:
+    return origin(one)[1] == origin(other)[1]
 
 
 def test_verdict(answer: Any, version: str) -> Line:

@@ -31,7 +31,8 @@ class Engine(Protocol):
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes].
 
-        What stands in a row behind its length is ignored. Every length is at least the bundle's `min_length`.
+        What stands in a row behind its length is ignored. Every length is at least the bundle's `min_length`. Raises MemoryError where
+        the device's memory does not suffice for so many rows at once.
         """
 
     def close(self) -> None: ...

@@ -1,6 +1,7 @@
 """The folded network in ONNX Runtime: CUDA where it works, the CPU otherwise."""
 
 import logging
+import re
 
 import numpy as np
 import onnxruntime
@@ -11,6 +12,9 @@ from server.engines import MAX_PIECE, in_pieces
 from server.errors import BadBundle, BadSetting
 
 log = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate|out of memory")
+"""In the words of ONNX Runtime, its arena and CUDA."""
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -35,16 +39,24 @@ class OnnxEngine:
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         if ids.shape[1] > MAX_PIECE:
             return in_pieces(self._step, self._start, ids, lengths, widest=self._widest)
-        feed = {"ids": ids, "lengths": lengths, "carry": self._start}
-        probabilities: Floats = self._session.run(["probabilities"], feed)[0]
+        probabilities: Floats = self._run(["probabilities"], ids, lengths, self._start)[0]
         return probabilities
 
     def close(self) -> None:
         """ONNX Runtime frees a session with its last reference; there is nothing to end."""
 
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
-        probabilities, features = self._session.run(["probabilities", "features"], {"ids": ids, "lengths": lengths, "carry": carry})
+        probabilities, features = self._run(["probabilities", "features"], ids, lengths, carry)
         return probabilities, features
+
+    def _run(self, wanted: list[str], ids: Ids, lengths: Ids, carry: Floats) -> list[Floats]:
+        try:
+            answers: list[Floats] = self._session.run(wanted, {"ids": ids, "lengths": lengths, "carry": carry})
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+            if OUT_OF_MEMORY.search(str(error)):
+                raise MemoryError(f"ONNX Runtime has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens") from None
+            raise
+        return answers
 
 
 def _open_session(bundle: Bundle, device: str) -> onnxruntime.InferenceSession:

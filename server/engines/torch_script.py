@@ -39,7 +39,10 @@ class TorchScriptEngine:
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
         with torch.inference_mode():
             tensors = [torch.from_numpy(array).to(self.device) for array in (ids, lengths, carry)]
-            probabilities, features = self._module(*tensors)
+            try:
+                probabilities, features = self._module(*tensors)
+            except torch.OutOfMemoryError:
+                raise MemoryError(f"torch has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens") from None
             return probabilities.cpu().numpy(), features.cpu().numpy()
 
 

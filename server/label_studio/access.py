@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from server.errors import BadSetting
+from server.secret_files import secret
 
 KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
 USER_VARIABLE, PASSWORD_VARIABLE = "PRELABEL_BASIC_AUTH_USER", "PRELABEL_BASIC_AUTH_PASS"
@@ -40,13 +41,26 @@ def web_address(option: str, url: str) -> str:
     return url.rstrip("/")
 
 
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host, port."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port
+
+
+def stays(named: str, url: str) -> bool:
+    """Whether a redirect from the server that was `named` may be followed to `url`: within it, and on to the same host's https."""
+    (scheme, host, _), (scheme_then, host_then, _) = origin(named), origin(url)
+    return origin(url) == origin(named) or (host_then == host and (scheme, scheme_then) == ("http", "https"))
+
+
 def token(environ: Mapping[str, str]) -> str:
     """Label Studio's API token. Raises BadSetting."""
-    found = environ.get(KEY_VARIABLE, "").strip()
+    found = secret(KEY_VARIABLE, environ).strip()
     if not found:
         raise BadSetting(
-            f"{KEY_VARIABLE} is not set: put an API token of Label Studio there. Label Studio shows it under Account & Settings (the round picture"
-            " at the top right) → Personal Access Token or Legacy Token."
+            f"{KEY_VARIABLE} is not set: put an API token of Label Studio there, or the name of a file with one in {KEY_VARIABLE}_FILE. Label Studio shows"
+            " it under Account & Settings (the round picture at the top right) → Personal Access Token or Legacy Token."
         )
     return found
 
@@ -58,7 +72,7 @@ def basic_auth(option: str | None, environ: Mapping[str, str]) -> BasicAuth | No
         if not (user and password):
             raise BadSetting("--basic-auth: expected USER:PASSWORD.")
     else:
-        user, password = environ.get(USER_VARIABLE, ""), environ.get(PASSWORD_VARIABLE, "")
+        user, password = environ.get(USER_VARIABLE, ""), secret(PASSWORD_VARIABLE, environ)
         if bool(user) != bool(password):
             raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE} go together; only one of them is set.")
     if ":" in user or not (user + password).isascii():

@@ -13,6 +13,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from server.errors import LabelStudioRefused, LabelStudioUnreachable
+from server.label_studio.access import stays
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
@@ -24,16 +25,26 @@ DETAIL_CHARACTERS = 500
 
 
 class Api:
-    """`url` of Label Studio and an API token of either kind. Raises LabelStudioRefused for a token that has expired."""
+    """`url` of Label Studio and an API token of either kind, which never goes to another server. Raises LabelStudioRefused for a token that has expired."""
 
     def __init__(self, url: str, token: str, *, timeout: float = 60.0, retries: int = RETRIES) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._retries = retries
+        client = httpx.Client(timeout=timeout, follow_redirects=True, event_hooks={"request": [self._stay]})
         try:
-            self._sdk = LabelStudio(base_url=self.url, api_key=token, httpx_client=httpx.Client(timeout=timeout, follow_redirects=True))  # type: ignore[no-untyped-call]
+            self._sdk = LabelStudio(base_url=self.url, api_key=token, httpx_client=client)  # type: ignore[no-untyped-call]
         except ApiError as error:
             raise LabelStudioRefused(f"Label Studio's token is not valid: {_words(error.body)}", error.status_code or 401) from None
+
+    def _stay(self, request: httpx.Request) -> None:
+        """Called before each request, those of redirects too, and the one that changes a personal access token for another."""
+        if not stays(self.url, str(request.url)):
+            raise LabelStudioRefused(
+                f"{self.url} leads on to {request.url.scheme}://{request.url.netloc.decode()}, another server, which is sent nothing;"
+                " if that is your Label Studio, give --label-studio its address.",
+                0,
+            )
 
     def get(self, path: str, **params: Any) -> Any:
         return self.call("GET", path, params=params)

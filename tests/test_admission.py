@@ -1,0 +1,127 @@
+"""What may be inside at once, and clients that stall: they are refused or given up, and hold nothing."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import psutil
+import pytest
+
+from server import connections
+from server.admission import Admission
+from server.bundle import Bundle
+from server.errors import Overloaded
+from tests.serving import predict, predict_body, running
+from tests.test_signals import until
+
+
+def test_requests_and_bytes_are_counted_while_they_are_inside() -> None:
+    admission = Admission(max_requests=2, max_bytes=10)
+    with admission.request() as held:
+        held.grow(6)
+        with admission.request() as other:
+            with pytest.raises(Overloaded, match="PRELABEL_MAX_REQUESTS"):
+                admission.request().__enter__()
+            with pytest.raises(Overloaded, match="PRELABEL_MAX_WAITING_BYTES"):
+                other.grow(5)
+            other.grow(4)
+        assert (admission.requests, admission.bytes) == (1, 6)
+    assert (admission.requests, admission.bytes) == (0, 0)
+
+
+@contextmanager
+def connected(client: httpx.Client) -> Iterator[socket.socket]:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=30) as connection:
+        yield connection
+
+
+def head(length: int, method: str = "POST", path: str = "/predict") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    found = b""
+    while part := connection.recv(65536):
+        found += part
+    return found
+
+
+def test_a_body_that_stops_half_way_is_given_up(bundle: Bundle) -> None:
+    with running(bundle, body_timeout=0.2, max_requests=1) as client:
+        with connected(client) as stalled:
+            stalled.sendall(head(1000) + b'{"tasks": [')
+            assert b" 408 " in all_of(stalled)
+        assert predict(client, ["good"])
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_comes(bundle: Bundle) -> None:
+    with running(bundle, max_body_bytes=5000) as client, connected(client) as connection:
+        connection.sendall(head(5001))
+        assert b" 413 " in connection.recv(65536)
+
+
+def test_a_request_beyond_the_bounds_is_refused_at_once_and_the_one_inside_answered(bundle: Bundle) -> None:
+    body = json.dumps(predict_body(["good film"])).encode()
+    with running(bundle, max_requests=1, max_waiting_bytes=10_000) as client, connected(client) as first:
+        first.sendall(head(len(body)) + body[:-1])
+        until(lambda: client.post("/predict", json=predict_body(["bad"])).status_code == 429)
+        refused = client.post("/predict", json=predict_body(["bad"]))
+        assert (refused.json()["error"], "PRELABEL_MAX_REQUESTS" in refused.text) == ("Overloaded", True)
+        assert refused.headers["retry-after"]
+        first.sendall(body[-1:])
+        assert b" 200 " in first.recv(65536)
+        until(lambda: client.post("/predict", json=predict_body(["bad"])).status_code == 200)
+        refused = client.post("/predict", json=predict_body(["good " * 4000]))
+        assert (refused.status_code, "PRELABEL_MAX_WAITING_BYTES" in refused.text) == (429, True)
+
+
+def test_a_caller_who_left_holds_nothing_and_is_counted(bundle: Bundle) -> None:
+    body = json.dumps(predict_body(["good film " * 200] * 10_000)).encode()
+    with running(bundle, max_requests=1) as client:
+        with connected(client) as leaving:
+            leaving.sendall(head(len(body)) + body)
+            until(lambda: client.get("/health").json()["waiting_rows"] > 0)
+        until(lambda: client.get("/health").json()["waiting_rows"] == 0)
+        until(lambda: client.post("/predict", json=predict_body(["bad"])).status_code == 200)
+        (project,) = client.get("/").json()["projects"]
+        assert "ClientLeft" in [error["error"] for error in project["last_errors"]]
+
+
+def test_a_text_that_is_too_long_costs_its_task_alone(bundle: Bundle) -> None:
+    with running(bundle, max_text=50) as client:
+        answers = predict(client, ["good", "bad " * 20, "film"])
+        assert [bool(answer) for answer in answers] == [True, False, True]
+        assert answers[::2] == predict(client, ["good", "film"])
+        refused = client.post("/predict", json=predict_body(["bad " * 20]))
+        assert (refused.status_code, "PRELABEL_MAX_TEXT" in refused.text) == (413, True)
+
+
+@pytest.mark.parametrize("sent", [(b"",), (b"POST /predict HT",), (head(0, "GET", "/health"), b"GET /hea")])
+def test_a_head_that_does_not_end_is_given_up(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...]) -> None:
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT", 0.2)
+    with running(bundle) as client, connected(client) as slow:
+        for part in sent[:-1]:
+            slow.sendall(part)
+            assert b" 200 " in slow.recv(65536)
+        slow.sendall(sent[-1])
+        all_of(slow)
+
+
+def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "READ_TIMEOUT", 1.0)
+    body = json.dumps(predict_body(["good film"] * 40_000)).encode()
+    with running(bundle) as client, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((client.base_url.host, client.base_url.port or 80))
+        mine = deaf.getsockname()[1]
+        deaf.settimeout(60)
+        deaf.sendall(head(len(body)) + body)
+
+        def is_kept() -> bool:
+            return any(each.raddr and each.raddr.port == mine for each in psutil.Process().net_connections("tcp"))
+
+        assert is_kept()
+        until(lambda: not is_kept())

@@ -1,0 +1,187 @@
+"""Faults at the engine's seam, behind a real server: no wrong answer, nobody waits for ever, /health and /ready say what is, and it recovers."""
+
+import concurrent.futures
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from server import models, registry
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.engines import Engine, open_engine
+from tests.conftest import random_texts
+from tests.serving import predict, predict_body, running
+from tests.test_signals import until
+
+
+@dataclass
+class Fault:
+    """What engines do wrong while `kind` is set; with `lasting`, also those that are opened anew."""
+
+    kind: str = ""
+    lasting: bool = False
+    returned: threading.Event = field(default_factory=threading.Event)
+    opened: int = 0
+
+
+class FaultyEngine:
+    """A real engine, whose answers a fault spoils."""
+
+    def __init__(self, engine: Engine, fault: Fault) -> None:
+        self._engine, self._fault = engine, fault
+        self.name, self.device = engine.name, engine.device
+        fault.opened += 1
+        self._is_first = fault.opened == 1
+
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        if not (self._is_first or self._fault.lasting):
+            return self._engine.run(ids, lengths)
+        match self._fault.kind:
+            case "raises":
+                raise RuntimeError("secret detail")
+            case "ends its thread":
+                raise SystemExit
+            case "answers nan":
+                return np.full((len(ids), 2), np.nan, dtype=np.float32)
+            case "answers too little":
+                return self._engine.run(ids, lengths)[1:]
+            case "hangs":
+                self._fault.returned.wait()
+            case "has memory for three" if len(ids) > 3:
+                raise MemoryError
+        return self._engine.run(ids, lengths)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.fixture
+def fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
+    found = Fault()
+    monkeypatch.setattr(models, "open_engine", lambda *args, **options: FaultyEngine(open_engine(*args, **options), found))
+    monkeypatch.setattr(registry, "HEAL_EVERY", 0.05)
+    yield found
+    found.returned.set()
+
+
+def status_of(client: httpx.Client, path: str) -> int:
+    return client.get(path).status_code
+
+
+def fail(client: httpx.Client, texts: Any = ("good",)) -> httpx.Response:
+    answer = client.post("/predict", json=predict_body(texts))
+    assert answer.status_code == 500
+    assert answer.json()["error"] == "EngineFailed"
+    assert "secret" not in answer.text
+    return answer
+
+
+FAULTS = ("raises", "ends its thread", "answers nan", "answers too little", "hangs")
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_an_engine_that_fails_again_and_again_is_built_anew(bundle: Bundle, fault: Fault, kind: str) -> None:
+    with running(bundle, call_timeout=0.3) as client:
+        right = predict(client, ["good film"])
+        fault.kind = kind
+        fail(client)
+        fail(client)
+        assert (status_of(client, "/health"), fault.opened) == (200, 1)
+        fail(client)
+        until(lambda: status_of(client, "/ready") == 200)
+        assert fault.opened == 2
+        assert predict(client, ["good film"]) == right
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_one_failure_is_one_request_and_no_more(bundle: Bundle, fault: Fault, kind: str) -> None:
+    with running(bundle, call_timeout=0.3) as client:
+        right = predict(client, ["good film"])
+        for _ in range(5):
+            fault.kind = kind
+            fail(client)
+            fault.kind = ""
+            assert predict(client, ["good film"]) == right
+        assert (status_of(client, "/health"), fault.opened) == (200, 1)
+
+
+def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_itself(bundle: Bundle, fault: Fault) -> None:
+    with running(bundle, call_timeout=0.3) as client:
+        right = predict(client, ["good film"])
+        fault.kind, fault.lasting = "raises", True
+        for _ in range(registry.FAILING):
+            fail(client)
+        until(lambda: fault.opened > 3)
+        health = client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "DOWN")
+        assert status_of(client, "/ready") == 503
+        fault.kind = ""
+        until(lambda: status_of(client, "/ready") == 200)
+        assert client.get("/health").json()["status"] == "UP"
+        assert predict(client, ["good film"]) == right
+
+
+def test_a_call_that_hangs_holds_up_nobody_else(bundle: Bundle, fault: Fault) -> None:
+    with running(bundle, call_timeout=30, engine_threads=1) as client, concurrent.futures.ThreadPoolExecutor() as pool:
+        right = predict(client, ["good film"])
+        fault.kind = "hangs"
+        hanging = pool.submit(predict, client, ["bad", "film"])
+        until(lambda: client.get("/health").json()["waiting_rows"] == 2)
+        fault.kind = ""
+        # single tasks have a thread of their own
+        assert predict(client, ["good film"]) == right
+        fault.returned.set()
+        assert len(hanging.result()) == 2
+
+
+def test_the_server_ends_though_calls_hang(bundle: Bundle, fault: Fault) -> None:
+    with running(bundle, call_timeout=0.3) as client:
+        fault.kind, fault.lasting = "hangs", False
+        fail(client)
+    assert not fault.returned.is_set()
+
+
+def test_too_many_calls_that_hang_are_told_and_recovered_from(bundle: Bundle, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.batcher.MOST_HANGING", 1)
+    monkeypatch.setattr(registry, "FAILING", 1000)
+    with running(bundle, call_timeout=0.2) as client:
+        right = predict(client, ["good film"])
+        fault.kind = "hangs"
+        fail(client)
+        fail(client)
+        refused = client.post("/predict", json=predict_body(["good"]))
+        assert (refused.status_code, "hang" in refused.text) == (503, True)
+        assert status_of(client, "/ready") == 503
+        fault.kind = ""
+        fault.returned.set()
+        until(lambda: status_of(client, "/ready") == 200)
+        assert predict(client, ["good film"]) == right
+
+
+def test_where_memory_does_not_suffice_for_a_batch_it_is_tried_by_halves(bundle: Bundle, fault: Fault) -> None:
+    texts = random_texts(100)
+    with running(bundle) as client:
+        right = predict(client, texts)
+        fault.kind = "has memory for three"
+        assert predict(client, texts) == right
+
+
+def test_a_bundle_that_is_spoiled_on_disk_goes_on_answering_and_is_not_taken_anew(bundle: Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "live"))
+    served = Bundle(folder, bundle.manifest, bundle.vocabulary)
+    with running(served, admin_token="t") as client:
+        right = predict(client, ["good film"])
+        (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-100])
+        (folder / "vocab.txt").unlink()
+        assert predict(client, ["good film"]) == right
+        refused = client.post("/admin/reload", headers={"Authorization": "Bearer t"})
+        assert (refused.status_code, "export the bundle again" in refused.text) == (409, True)
+        assert predict(client, ["good film"]) == right
+        assert status_of(client, "/ready") == 200
