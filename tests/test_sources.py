@@ -36,6 +36,7 @@ def test_the_text_of_a_task(data: Any, expected: str | None) -> None:
         ("$a.b", {"a.b": "flat", "a": {"b": "deep"}}, "flat"),
         ("$a[1].b", {"a": [{}, {"b": "second"}]}, "second"),
         ("$a[7]", {"a": ["one"]}, None),
+        ("$a[" + "9" * 5_000 + "]", {"a": ["one"]}, None),
         ("$a.b.c", {"a": {"b": "text"}}, None),
         ("$title: $body", {"title": "Film", "body": "Good."}, "Film: Good."),
         ("$title: $body", {"body": "Good."}, ": Good."),

@@ -89,11 +89,16 @@ def look_up(data: object, path: str) -> Any:
     for step in re.findall(r"[^.\[\]]+", path):
         if isinstance(data, dict):
             data = data.get(step)
-        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
-            data = data[int(step)]
+        elif isinstance(data, list) and (place := _place(step)) is not None and place < len(data):
+            data = data[place]
         else:
             return None
     return data
+
+
+def _place(step: str) -> int | None:
+    """A place in a list; None for what is none. No list is so long that its places need more digits."""
+    return int(step) if step.isdecimal() and len(step) < 20 else None
 
 
 def as_text(value: object) -> str | None:
