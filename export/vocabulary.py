@@ -7,6 +7,7 @@ not need is refused.
 """
 
 import pickletools
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,9 @@ def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
     """(tokens, default index) of a torchtext Vocab: its state is (version, [default index], [tokens], [])."""
     expected = f"{path}: expected a torchtext Vocab"
     try:
-        native = [symbol for symbol in _Machine().run(data) if symbol.name == NATIVE_VOCAB and symbol.state is not None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pickletools warns of what it finds strange
+            native = [symbol for symbol in _Machine().run(data) if symbol.name == NATIVE_VOCAB and symbol.state is not None]
     except BadInput as error:
         raise BadInput(f"{expected}, found a pickle with {error}; it is not opened.") from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:

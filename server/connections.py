@@ -40,6 +40,13 @@ class Connection(HttpToolsProtocol):
         self._head_came()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        # an idle connection is not said farewell to: over TLS the client must answer that, and has 30 s for it
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def _await_head(self) -> None:
         self._head_alarm = self.loop.call_later(HEAD_TIMEOUT, self._close)
 

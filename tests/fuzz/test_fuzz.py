@@ -48,6 +48,18 @@ def test_the_corpus_is_answered(targets: dict[str, Target]) -> None:
         assert problem_with(targets["http"], call.written()) is None
 
 
+ONCE_FOUND = (
+    b"GET /nowhere?\xff HTTP/1.1\r\n\r\n",
+    b"POST /predict/?\xff HTTP/1.1\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\ncontent-length: " + b"9" * 5_000 + b"\r\n\r\n{}",
+)
+
+
+@pytest.mark.parametrize("request_", ONCE_FOUND, ids=lambda found: found[:20].decode("latin-1"))
+def test_what_was_found_once_is_answered(targets: dict[str, Target], request_: bytes) -> None:
+    targets["http"].check(request_)
+
+
 def test_through_a_socket_nothing_is_found_either(bundle: Bundle) -> None:
     with running(bundle, path_prefix="/p") as client:
         target = ThroughSocket((client.base_url.host, client.base_url.port or 0))
@@ -58,7 +70,7 @@ def test_through_a_socket_nothing_is_found_either(bundle: Bundle) -> None:
 @pytest.mark.parametrize("name", [*STREAMS, *LINES])
 def test_what_unpacks_to_much_is_read_in_little_memory_or_refused(bundle: Bundle, tmp_path: Path, name: str) -> None:
     with ExitStack() as stack:
-        attempts = dict(bombs(labeler_of(bundle, stack), tmp_path, 100 * 2**20))
+        attempts = dict(bombs(labeler_of(bundle, stack), tmp_path, 12 * 2**20))
         attempts[name]()
 
 
