@@ -35,8 +35,10 @@ def as_lines(told: dict[str, Any]) -> list[str]:
     return [
         *(f"{model['version']} ({model['engine']} on {model['device']}): give Label Studio the URL {model['url']}" for model in told["models"]),
         f"workers: {told['workers']}, each with {told['threads']} model calls at the same time",
-        f"limits: {limits['tasks']:,} tasks and {body} a request, {limits['seconds']:g} s for an answer, "
-        f"{limits['requests']:,} requests and {limits['waiting_rows']:,} texts at the same time",
+        (
+            f"limits: {limits['tasks']:,} tasks and {body} a request, {limits['seconds']:g} s for an answer, "
+            f"{limits['requests']:,} requests and {limits['waiting_rows']:,} texts at the same time"
+        ),
         f"asks for: {told['asks_for']}",
     ]
 
