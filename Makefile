@@ -9,7 +9,7 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e bench bench-guard soak peers clean
+.PHONY: setup serve test lint format audit parity e2e bench bench-guard soak fuzz peers clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -41,6 +41,8 @@ bench-guard: .venv/dev/.done
 
 soak: .venv/dev/.done
 	$(DEV) -m benchmarks.soak $(ARGS)
+fuzz: .venv/dev/.done
+	$(DEV) -m tests.fuzz.run $(ARGS)
 
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python

@@ -19,7 +19,7 @@ from tests.e2e.conftest import ROOT
 
 PEERS = "peers"
 
-MODULES = {section.benchmark: f"benchmarks.{section.module or section.benchmark}" for section in SECTIONS}
+MODULES = {section.benchmark: f"benchmarks.{section.module or section.benchmark}" for section in SECTIONS if not section.by}
 """By the names of their figures; that which takes longest and needs most is last."""
 MODULES[PEERS] = MODULES.pop(PEERS)
 SOAK = {"soak": MODULES.pop("soak")}

@@ -36,17 +36,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """`make` makes Markdown of the benchmark's figures; `module` runs it, where it is named otherwise than its figures."""
+    """`make` makes Markdown of the benchmark's figures; `module` runs it, where it is named otherwise than its figures; `by` does, where it is no benchmark."""
 
     benchmark: str
     title: str
     make: Callable[[Mapping[str, Any]], str]
     picture: Picture | None = None
     module: str = ""
+    by: str = ""
 
     @property
     def command(self) -> str:
-        return f"python -m benchmarks.{self.module or self.benchmark} reviews.csv"
+        return self.by or f"python -m benchmarks.{self.module or self.benchmark} reviews.csv"
 
 
 def main() -> None:
@@ -131,6 +132,7 @@ SECTIONS = (
     Section("scaling", "Clients, tasks, lengths, workers", tables.scaling, Picture(pictures.scaling, "rates by clients, tasks, lengths and workers")),
     Section("bulk", "Files", tables.bulk),
     Section("ready", "From the start to the first answer", tables.ready),
+    Section("fuzz", "Fuzzing", tables.fuzz, by="make fuzz"),
 )
 
 

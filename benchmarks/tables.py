@@ -136,6 +136,13 @@ def ready(figures: Figures) -> str:
     return lines({"seconds_to_health": "seconds to ready", "seconds_to_first_answer": "seconds to the first answer", "memory_mb": "memory MB"}, [figures])
 
 
+def fuzz(figures: Figures) -> str:
+    memory = figures["memory_mb"]
+    found = lines({"target": "target", "inputs": "inputs", "per_s": "a second", "findings": "findings"}, figures["targets"])
+    grown = f"memory {number(memory['start'])} MB at first, {number(memory['end'])} MB at last"
+    return f"{number(figures['inputs'])} mutated inputs, {number(figures['findings'])} findings; {grown}.\n\n{found}"
+
+
 def peers(figures: Figures) -> str:
     headings = {
         "name": "server", "bulk_tasks_per_s": "tasks a second, many a request", "single_p50_ms": "single p50 ms", "single_p99_ms": "p99 ms",

@@ -4,6 +4,7 @@ Every refusal is one sentence: which file, what was expected, what was found.
 """
 
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 from export.cnn import Network, SentimentCNN, Shape
 from export.vocabulary import read_vocab
 from server.errors import BadInput
+
+MAX_PICKLE = 2**14
+"""Bytes of a state_dict without its numbers: some 150 for each tensor."""
 
 KEY = re.compile(r"embedding\.weight|convs\.\d+\.(weight|bias)|fc\.(weight|bias)")
 
@@ -34,6 +38,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """A state_dict as float32 tensors, every value finite. Raises BadInput."""
     expected = f"{path}: expected a state_dict saved by torch.save"
     try:
+        _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(f"{expected}, but the file cannot be read ({error.strerror}).") from None
@@ -46,9 +51,21 @@ def read_state(path: Path) -> dict[str, Tensor]:
             raise BadInput(f'{path}: expected only embedding, convs.N and fc tensors, found "{key}"; this is another network.')
         if not value.is_floating_point() or value.layout is not torch.strided:
             raise BadInput(f"{path}: {key}: expected dense floating-point numbers, found {value.dtype}, {value.layout}.")
-        if not torch.isfinite(value).all():
+        if value.device.type != "cpu" or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise BadInput(f"{path}: {key}: expected all of its {value.numel()} numbers in the file, found fewer; save model.state_dict().")
+        if not torch.isfinite(value.float()).all():
             raise BadInput(f"{path}: {key}: expected finite numbers, found NaN or infinity; the training went wrong.")
     return {key: value.float() for key, value in state.items()}
+
+
+def _check_archive(path: Path) -> None:
+    """torch.save packs nothing, and what is packed may unpack to anything. torch takes minutes to refuse some pickles that are long, which a state_dict's
+    is not. Raises ValueError.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED or (entry.filename.endswith(".pkl") and entry.file_size > MAX_PICKLE):
+                raise ValueError(entry.filename)
 
 
 def shape_of(state: dict[str, Tensor], path: Path) -> Shape:
@@ -84,7 +101,7 @@ def _what_is(path: Path) -> str:
     if start.lstrip().startswith(b"<"):
         return "an HTML or XML page (a failed download?)"
     if start.startswith(b"PK"):
-        return "a zip archive that is no plain state_dict: it is damaged, or holds objects other than tensors"
+        return "a zip archive that is no plain state_dict: it is damaged or packed, or holds objects other than tensors"
     if start.startswith(b"\x80"):
-        return "a pickle of other objects than tensors, which could run code and is not opened"
+        return "a pickle, which could run code and is not opened; a state_dict from before torch 1.6 is one too, save that again with a newer torch"
     return "other bytes"

@@ -7,6 +7,7 @@ not need is refused.
 """
 
 import pickletools
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,11 @@ from server.errors import BadBundle, BadInput
 
 UNKNOWN, PAD = "<unk>", "<pad>"
 
-MAX_PICKLE = 512 * 2**20
-"""Bytes of an unpacked vocabulary; a zip that claims more is refused."""
+MAX_PICKLE = 64 * 2**20
+"""Bytes of a pickled vocabulary."""
+
+MAX_STEPS = 4_000_000
+"""Opcodes of a pickled vocabulary: each token takes two or three, and each may make an object."""
 
 VOCAB, NATIVE_VOCAB = "torchtext.vocab.vocab Vocab", "torchtext._torchtext Vocab"
 CONTAINERS = frozenset({"collections OrderedDict", "__builtin__ set", "builtins set"})
@@ -71,25 +75,34 @@ def read_vocab(path: Path) -> Vocabulary:
 
 def _pickle_of(path: Path) -> bytes:
     """The one pickle inside torch's zip format, or the file itself in its older, bare form."""
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
     try:
+        if not zipfile.is_zipfile(path):
+            _check_size(path, path.stat().st_size)
+            return path.read_bytes()
         with zipfile.ZipFile(path) as archive:
             pickles = [entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise BadInput(f"{path}: expected a torch archive with one data.pkl, found a zip with {len(pickles)}.")
-            if pickles[0].file_size > MAX_PICKLE:
-                raise BadInput(f"{path}: expected a vocabulary, found {pickles[0].file_size} bytes of one.")
+            _check_size(path, pickles[0].file_size)
             return archive.read(pickles[0])
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise BadInput(f"{path}: expected a torch archive, found a damaged zip ({error}).") from None
+    except BadInput:
+        raise
+    except Exception as error:  # zipfile raises a dozen unrelated types for archives that are damaged
+        raise BadInput(f"{path}: expected a torch archive, found a damaged zip ({type(error).__name__}: {error}).") from None
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MAX_PICKLE:
+        raise BadInput(f"{path}: expected a vocabulary of at most {MAX_PICKLE // 2**20} MB, found {size} bytes of one.")
 
 
 def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
     """(tokens, default index) of a torchtext Vocab: its state is (version, [default index], [tokens], [])."""
     expected = f"{path}: expected a torchtext Vocab"
     try:
-        native = [symbol for symbol in _Machine().run(data) if symbol.name == NATIVE_VOCAB and symbol.state is not None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pickletools warns of what it finds strange
+            native = [symbol for symbol in _Machine().run(data) if symbol.name == NATIVE_VOCAB and symbol.state is not None]
     except BadInput as error:
         raise BadInput(f"{expected}, found a pickle with {error}; it is not opened.") from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -106,16 +119,18 @@ def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
 class _Machine:
     """Reads pickle opcodes as data. Raises BadInput for an opcode or a name that a Vocab does not need."""
 
-    MARK = object()
-
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marked: list[list[Any]] = []
+        """What was on the stack before each mark."""
         self.memo: dict[int, Any] = {}
         self.symbols: list[Symbol] = []
 
     def run(self, data: bytes) -> list[Symbol]:
         """Every instance that the pickle would have made."""
-        for opcode, argument, _ in pickletools.genops(data):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if number == MAX_STEPS:
+                raise BadInput(f"more than {MAX_STEPS} opcodes")
             self.step(opcode.name, argument)
         return self.symbols
 
@@ -128,7 +143,8 @@ class _Machine:
                 stack.append(self.known(argument))
             case "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
-                stack.append(self.known(f"{module} {attribute}"))
+                # only text has a form that cannot be endless
+                stack.append(self.known(f"{module} {attribute}" if isinstance(attribute, str) and isinstance(module, str) else "? ?"))
             case "NONE":
                 stack.append(None)
             case "NEWTRUE" | "NEWFALSE":
@@ -142,9 +158,11 @@ class _Machine:
             case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8" | "BININT" | "BININT1" | "BININT2" | "LONG1":
                 stack.append(argument)
             case "MARK":
-                stack.append(self.MARK)
+                self.marked.append(stack)
+                self.stack = []
             case "TUPLE":
-                stack.append(tuple(self.since_mark()))
+                items = self.since_mark()
+                self.stack.append(tuple(items))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 size = int(name[-1])
                 stack[-size:] = [tuple(stack[-size:])]
@@ -153,7 +171,7 @@ class _Machine:
                 stack[-1].append(item)
             case "APPENDS":
                 items = self.since_mark()
-                stack[-1].extend(items)
+                self.stack[-1].extend(items)
             case "SETITEM" | "SETITEMS":
                 if name == "SETITEMS":
                     self.since_mark()  # a module's bookkeeping: its instances are kept in `symbols` anyway
@@ -181,7 +199,5 @@ class _Machine:
         return Symbol(name)
 
     def since_mark(self) -> list[Any]:
-        at = len(self.stack) - 1 - self.stack[::-1].index(self.MARK)
-        items = self.stack[at + 1 :]
-        del self.stack[at:]
+        items, self.stack = self.stack, self.marked.pop()
         return items

@@ -2,7 +2,7 @@
 
     rows ─▶ chunks ─▶ classifier ─▶ tasks with predictions
 
-A chunk is a fixed number of rows, so the same file gives the same bytes, however often it was interrupted. After every
+A chunk is a fixed number of rows, fewer where they are large, so the same file gives the same bytes, however often it was interrupted. After every
 chunk a note beside the output says how far it came; a resumed run starts there. The output takes its name when it is
 whole.
 """
@@ -24,8 +24,11 @@ from server.errors import BadInput
 from server.label_studio.config import Plan
 from server.label_studio.results import Prediction, predictions
 from server.private_files import private
-from server.records import columns_of, open_records
+from server.records import Records, columns_of, open_records
 from server.scores import DEFAULT_SCORING, Scoring
+
+CHUNK_BYTES = 2**25
+"""Of the file, unpacked, from which on a chunk takes no further row."""
 
 
 class Progress(BaseModel):
@@ -77,7 +80,7 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
             for _ in islice(records, progress.rows):
                 pass
             writer = _Writer(file, as_list=out.suffix == ".json")
-            while chunk := list(islice(records, CHUNK)):
+            while chunk := _next_chunk(records):
                 _write_chunk(chunk, writer, labeler, progress, source)
                 file.flush()
                 _replace(note, progress.model_dump_json().encode())
@@ -93,6 +96,15 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
     return progress
 
 
+def _next_chunk(records: Records) -> list[Any]:
+    began, rows = records.taken, []
+    for row in islice(records, CHUNK):
+        rows.append(row)
+        if records.taken - began > CHUNK_BYTES:
+            break
+    return rows
+
+
 def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, progress: Progress, source: Path) -> None:
     columns = [columns_of(row) for row in chunk]
     wanted = [column for each in labeler.plan.sources for column in each.columns]
@@ -102,7 +114,10 @@ def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, progress
         raise BadInput(f"{source}: no column {missing}, which the labeling config reads; its columns are: {names}. Rename one or give --label-config.")
     texts = [labeler.plan.texts(row) for row in columns]
     for row, answer in zip(columns, labeler.predictions(texts), strict=True):
-        writer.write({"data": row, "predictions": [answer]}, progress)
+        try:
+            writer.write({"data": row, "predictions": [answer]}, progress)
+        except RecursionError:
+            raise BadInput(f"{source}: row {progress.rows + 1} cannot be written: it is nested too deeply.") from None
     progress.without_text += sum(not any(text is not None for text in each) for each in texts)
 
 

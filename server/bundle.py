@@ -11,6 +11,7 @@ that decides an answer counts: vocabulary, model.onnx, labels, tokenizer, ids. F
 does model.ts, which is proven to answer the same.
 """
 
+import errno
 import hashlib
 import re
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,6 +28,9 @@ from server.errors import BadBundle
 FORMAT = 1
 """The manifest format that this Prelabel writes and reads."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Of a bundle, and of its files."""
+MAX_MANIFEST = 2**24
+"""Bytes."""
 
 
 class Manifest(BaseModel):
@@ -42,10 +46,10 @@ class Manifest(BaseModel):
     tokenizer: Literal["basic_english"] = "basic_english"
     unknown_id: int = Field(ge=0)
     pad_id: int = Field(ge=0)
-    widths: tuple[int, ...] = Field(min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     min_length: int = Field(ge=1)
     features: int = Field(ge=1)
-    temperature: float = Field(gt=0)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
     opset: int
     metrics: dict[str, Any] = {}
     parity: dict[str, Any] = {}
@@ -59,7 +63,7 @@ class Manifest(BaseModel):
             raise ValueError("min_length: it must be the widest filter")
         if not {"model.onnx", "vocab.txt"} <= set(self.files):
             raise ValueError("files: model.onnx and vocab.txt must be listed")
-        if any(Path(name).name != name for name in self.files):
+        if not all(NAME.fullmatch(name) for name in self.files):
             raise ValueError("files: a name must be a plain file name")
         return self
 
@@ -143,13 +147,19 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def sha256_of(path: Path) -> str:
+    """Raises OSError, also for what is no plain file: a pipe or a device may never end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no plain file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_manifest(path: Path) -> Manifest:
+    file = path / "manifest.json"
     try:
-        text = (path / "manifest.json").read_bytes()
+        if file.exists() and not (file.is_file() and file.stat().st_size <= MAX_MANIFEST):
+            raise OSError(errno.EINVAL, f"no plain file of at most {MAX_MANIFEST // 2**20} MB")
+        text = file.read_bytes()
     except OSError as error:
         raise BadBundle(
             f"{path}: no bundle there: manifest.json cannot be read ({error.strerror}); make one with `prelabel export` or `prelabel train`."

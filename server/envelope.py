@@ -3,9 +3,11 @@ of ours would be none.
 """
 
 import logging
+import string
 import time
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -39,10 +41,13 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
+        if not scope["query_string"].isascii():
+            # Starlette reads it as UTF-8 wherever it needs the whole address, and no route needs it
+            scope["query_string"] = quote(scope["query_string"], safe=string.punctuation).encode()
         record = Record(request_id(scope["headers"]))
         state = scope.setdefault("state", {})
         state["record"] = record
-        traffic = Traffic(scope["method"], scope["client"][0] if scope["client"] else None)
+        traffic = Traffic(scope["method"], *(scope["client"] or (None, None)))
 
         async def counted() -> Message:
             message = await receive()

@@ -25,12 +25,20 @@ The message is one sentence for a person: what was expected, what was found, wha
 from collections.abc import Mapping
 from types import MappingProxyType
 
+LONGEST = 2_000
+"""Characters of a refusal."""
+
 
 class PrelabelError(Exception):
     """A refusal in plain words. `status` is the HTTP status it is answered with, `headers` go with it."""
 
     status = 500
     headers: Mapping[str, str] = MappingProxyType({})
+
+    def __str__(self) -> str:
+        """One line that has an end, whatever it quotes."""
+        words = " ".join(str(self.args[0] if self.args else "").split())
+        return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
 
 
 class BadSetting(PrelabelError):
@@ -55,9 +63,6 @@ class LabelStudioRefused(PrelabelError):
     def __init__(self, message: str, http_status: int) -> None:
         super().__init__(message, http_status)
         self.http_status = http_status
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class BackendFailed(PrelabelError):

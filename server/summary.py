@@ -20,6 +20,7 @@ def summary(settings: Settings, registry: Registry) -> dict[str, Any]:
         "limits": {
             "tasks": settings.max_tasks,
             "body_bytes": settings.max_body_bytes,
+            "requests": settings.max_requests,
             "waiting_rows": settings.max_waiting_rows,
             "seconds": settings.request_timeout,
         },
@@ -34,7 +35,10 @@ def as_lines(told: dict[str, Any]) -> list[str]:
     return [
         *(f"{model['version']} ({model['engine']} on {model['device']}): give Label Studio the URL {model['url']}" for model in told["models"]),
         f"workers: {told['workers']}, each with {told['threads']} model calls at the same time",
-        f"limits: {limits['tasks']:,} tasks and {body} a request, {limits['waiting_rows']:,} texts waiting, {limits['seconds']:g} s for an answer",
+        (
+            f"limits: {limits['tasks']:,} tasks and {body} a request, {limits['seconds']:g} s for an answer, "
+            f"{limits['requests']:,} requests and {limits['waiting_rows']:,} texts at the same time"
+        ),
         f"asks for: {told['asks_for']}",
     ]
 

@@ -1,6 +1,7 @@
 """A bundle is read whole and unaltered, or refused in plain words."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.bundle import Bundle, read_bundle, read_vocabulary
+from server.bundle import MAX_MANIFEST, Bundle, read_bundle, read_vocabulary
 from server.errors import BadBundle
 
 
@@ -35,6 +36,11 @@ def truncate(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(data[:-1])
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def flip_a_bit(folder: Path) -> None:
     data = bytearray((folder / "vocab.txt").read_bytes())
     data[3] ^= 1
@@ -55,7 +61,16 @@ def flip_a_bit(folder: Path) -> None:
         (lambda folder: edit_manifest(folder, temperature=0), "temperature"),
         (lambda folder: edit_manifest(folder, surprise=1), "surprise"),
         (lambda folder: edit_manifest(folder, labels=["A", "A"]), "every label must be another"),
-        (lambda folder: edit_manifest(folder, files={"../x": "0", "model.onnx": "0", "vocab.txt": "0"}), "plain file name"),
+        *(
+            (lambda folder, name=name: edit_manifest(folder, files={name: "0", "model.onnx": "0", "vocab.txt": "0"}), "plain file name")
+            for name in ("../x", "/etc/passwd", "..", "", "a\0b", "a/b", "x" * 300)
+        ),
+        (lambda folder: edit_manifest(folder, temperature=1e999), "temperature"),
+        (lambda folder: edit_manifest(folder, widths=[-1, 5], min_length=5), "widths"),
+        (lambda folder: pipe(folder / "vocab.txt"), "vocab.txt is listed in the manifest but cannot be read"),
+        (lambda folder: (folder / "vocab.txt").unlink() or (folder / "vocab.txt").symlink_to("/dev/zero"), "no plain file"),
+        (lambda folder: pipe(folder / "manifest.json"), "no plain file"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b" " * (MAX_MANIFEST + 1)), "no plain file of at most 16 MB"),
     ],
 )
 def test_a_damaged_bundle_is_refused(copy: Path, damage: Callable[[Path], Any], message: str) -> None:

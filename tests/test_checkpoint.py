@@ -55,6 +55,15 @@ def write_zip(path: Path) -> None:
         archive.writestr("hello.txt", "hello")
 
 
+def repack(path: Path, how: int) -> None:
+    torch.save({"fc.bias": torch.zeros(9)}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+
+
 NOT_CHECKPOINTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: path.write_bytes(b""), "an empty file"),
     (lambda path: path.write_text("<!DOCTYPE html><p>404"), "HTML"),
@@ -62,6 +71,11 @@ NOT_CHECKPOINTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: path.write_bytes(pickle.dumps(Evil())), "could run code"),
     (lambda path: torch.save(Evil(), path), "objects other than tensors"),
     (lambda path: path.write_bytes(b"hello"), "other bytes"),
+    (lambda path: torch.save({}, path, _use_new_zipfile_serialization=False), "before torch 1.6"),
+    (lambda path: repack(path, zipfile.ZIP_DEFLATED), "damaged or packed"),
+    (lambda path: torch.save({"x" * 20_000: torch.zeros(1)}, path), "zip archive"),
+    (lambda path: torch.save({"fc.bias": torch.zeros(1).expand(2**40)}, path), "expected all of its 1099511627776 numbers in the file"),
+    (lambda path: torch.save({"fc.bias": torch.zeros(1, device="meta")}, path), "in the file"),
     (lambda path: torch.save([1, 2], path), "not a dict of tensors"),
     (lambda path: None, "cannot be read"),
 ]
@@ -148,6 +162,38 @@ def test_a_pickle_that_is_no_vocabulary_is_refused_and_not_run(shared: Path, tmp
         with pytest.raises(BadInput, match=message):
             read_vocab(path)
     assert not (tmp_path / "executed").exists()
+
+
+def doubled(times: int) -> bytes:
+    """A tuple of itself twice, again and again: nothing to hold, and endless to write."""
+    return b"\x80\x04)\x94" + b"h\x00h\x00\x86q\x00" * times + b"h\x00\x93."
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (doubled(100), r"with the name"),
+        (b"\x80\x02" + b"(t" * 100_000 + b".", "something else"),
+        (b"\x80\x02" + b"]" * 4_000_001, "more than 4000000 opcodes"),
+        (b"\x80\x02" + b"]" * 2**26, "at most 64 MB"),
+    ],
+)
+def test_a_pickle_that_is_made_to_take_for_ever_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "vocab.pkl"
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=message):
+        read_vocab(path)
+
+
+def test_a_vocabulary_in_a_damaged_zip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("vocab/data.pkl", bytes(range(256)) * 9)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match="damaged zip"):
+        read_vocab(path)
 
 
 @pytest.mark.parametrize(

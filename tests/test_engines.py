@@ -116,3 +116,15 @@ def test_a_vocabulary_larger_than_the_table_is_refused(bundle: Bundle) -> None:
 
     with pytest.raises(BadBundle, match="16 rows for 17 tokens"):
         open_engine(replace(bundle, vocabulary={**bundle.vocabulary, "another": 16}), engine="tables")
+
+
+@pytest.mark.parametrize("engine", ["tables", "onnx"])
+def test_a_model_whose_tensors_lie_in_other_files_is_refused(bundle: Bundle, tmp_path: Any, engine: str) -> None:
+    from dataclasses import replace
+
+    import onnx
+
+    model = onnx.load(bundle.file("model.onnx"))
+    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="beside", size_threshold=0)
+    with pytest.raises(BadBundle, match="lie in other files"):
+        open_engine(replace(bundle, path=tmp_path), engine=engine, device="cpu")

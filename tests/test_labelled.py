@@ -42,6 +42,7 @@ def read(path: Path, label: str = "sentiment") -> list[tuple[str, str | None]]:
         ([{"result": [{"from_name": "sentiment", "type": "rating", "value": {"rating": 4}}]}], "4"),
         ([{"result": [{"from_name": "sentiment", "type": "taxonomy", "value": {"taxonomy": [["Film", "Drama"]]}}]}], "Drama"),
         ([7, {"result": "x"}, {"result": [3, {"from_name": "sentiment", "value": None}, {"from_name": "sentiment", "value": {"choices": 1}}]}], None),
+        ([{"result": [{"from_name": "sentiment", "value": {"choices": [["x"], {}, None], "rating": ["x"], "number": {}}}]}], None),
     ],
 )
 def test_the_label_of_an_exported_task(annotations: list[Any], expected: str | None) -> None:

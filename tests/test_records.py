@@ -64,6 +64,16 @@ def test_the_columns_of_a_label_studio_task_lie_under_data() -> None:
         ("a.json", b'{"review": "x"}', "expected a JSON list"),
         ("a.json", b'[{"review": "x"}', "not JSON"),
         ("a.json", b"", "not JSON"),
+        ("a.json", b'[{"review": "x"} {}]', "expected a comma or the end of the list behind row 1, found '{'"),
+        ("a.json", b'[{"review": "x"},]', "not JSON .*row 2"),
+        ("a.json", b"[1] 2", "expected nothing behind the list"),
+        ("a.json", b"[" * 100_000, "row 1 is nested too deeply"),
+        ("a.json", b'[{"review": "' + b"x" * 2**25, "a row is longer than 16 MB"),
+        ("a.json", b"[" + b"9" * 5000 + b"]", "4300"),
+        ("a.jsonl", b"{}\n" + b"[" * 100_000, "line 2 .*nested too deeply"),
+        ("a.csv", b"a\n" + b"x" * 2**25, "a row is longer than 16 MB"),
+        ("a.csv", b'a\n"' + b"x\n" * 2**24, "a row is longer than 16 MB"),
+        ("a.csv.gz", gzip.compress(b"a\nb\n" * 999)[:20] + b"\xff" * 99, "damaged or cut off"),
         ("a.jsonl", b'{"a": 1}\nnope\n', "line 2 is not JSON"),
         ("a.parquet", b"junk", "a.parquet"),
     ],
@@ -78,3 +88,32 @@ def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path: Path, name: s
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("rows", [[], [1], ["x"], [1.5, -2, None, True], [{"a": ["x" * 100_000]}, {"b": "é"}] * 3, [123456789] * 20_000, ['"\\'] * 9])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_list_is_read_item_by_item_wherever_a_block_ends(tmp_path: Path, rows: list[Any], indent: int | None) -> None:
+    path = tmp_path / "a.json"
+    for space in range(3):
+        path.write_text(" " * space + json.dumps(rows, indent=indent), "utf-8")
+        assert read(path) == rows
+
+
+def test_rows_tell_how_much_was_unpacked_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.xz"
+    path.write_bytes(lzma.compress(b"a\n" + b"x" * 9 + b"\n"))
+    with open_records(path) as (rows, _):
+        assert rows.taken == 0
+        assert next(rows) == {"a": "x" * 9}
+        assert rows.taken == 12
+
+
+def test_parquet_that_is_damaged_or_holds_a_row_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["x" * 2**25]}), path, compression="zstd")
+    with pytest.raises(BadInput, match="a row is longer than 16 MB"):
+        read(path)
+    pq.write_table(pa.table({"a": ["x"]}), path)
+    path.write_bytes(path.read_bytes()[:-8] + b"\xff\xff\xff\x7fPAR1")
+    with pytest.raises(BadInput, match="not Parquet, or damaged"):
+        read(path)

@@ -93,7 +93,7 @@ def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
 
     answer = asyncio.run(ask())
     assert (answer.status_code, answer.json()["request_id"], answer.headers["x-request-id"], answer.headers["cache-control"]) == (500, "7", "7", "no-store")
-    mistake, request = caplog.records
+    mistake, request = (record for record in caplog.records if record.name == "prelabel.request")
     for form in (JsonLines(), TextLines()):
         told = form.format(mistake)
         assert "ValueError" in told
@@ -140,7 +140,7 @@ def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_pat
     told = lines_of(tmp_path / "json")[0]
     assert told["models"] == [{"name": "tiny", "version": bundle.version, "engine": "tables", "device": "cpu", "url": url}]
     assert told.items() >= {"message": "serving", "level": "info", "workers": 1, "asks_for": "nothing"}.items()
-    assert told["limits"] == {"tasks": 50000, "body_bytes": 268435456, "waiting_rows": 100000, "seconds": 95.0}
+    assert told["limits"] == {"tasks": 50000, "body_bytes": 268435456, "requests": 512, "waiting_rows": 100000, "seconds": 95.0}
     lines = as_lines(told)
     assert lines[0] == f"{bundle.version} (tables on cpu): give Label Studio the URL {url}"
     assert lines[-1] == "asks for: nothing"

@@ -1,6 +1,7 @@
 """How certain a prediction is: in [0, 1], rising with certainty, and by the formula that the README states."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,15 @@ def test_for_two_classes_all_sort_alike(one: float, other: float) -> None:
 )  # fmt: skip
 def test_extra_params_of_any_kind_survive(extra: object, wanted: Scoring) -> None:
     assert scoring_wanted(extra, Scoring()) == wanted
+
+
+def test_an_extra_param_that_is_nested_too_deeply_to_be_written_is_refused() -> None:
+    nested: Any = []
+    for _ in range(2_000):
+        nested = [nested]
+    for extra in ({"score": nested}, {"threshold": nested}):
+        with pytest.raises(BadRequest, match="found a list"):
+            scoring_wanted(extra, Scoring())
 
 
 @pytest.mark.parametrize("extra", [{"score": "certainty"}, {"score": None}, {"score": ["margin"]}, '{"score": 1}'])

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import numpy_helper
 
 from server.arrays import Floats
 from server.bundle import Bundle
 from server.compiled import compiled
+from server.engines.model_file import read_model
 from server.errors import BadBundle
 
 LARGEST_SUM = 32_000
@@ -95,8 +95,7 @@ def _split(numbers, scale, high, low):  # type: ignore[no-untyped-def]  # numba 
 
 def _tensors(bundle: Bundle) -> dict[str, Any]:
     """The model's named tensors. Raises BadBundle."""
-    path = bundle.file("model.onnx")
     try:
-        return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-    except Exception as error:  # protobuf and onnx raise unrelated types
-        raise BadBundle(f"{path}: cannot load it ({type(error).__name__}); export the bundle again.") from error
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(bundle).graph.initializer}
+    except (TypeError, ValueError) as error:
+        raise BadBundle(f"{bundle.path}/model.onnx: a tensor of it cannot be read ({error}); export the bundle again.") from error

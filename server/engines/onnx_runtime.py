@@ -9,6 +9,7 @@ import onnxruntime
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines import MAX_PIECE, in_pieces
+from server.engines.model_file import read_model
 from server.errors import BadBundle, BadSetting
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def _open_session(bundle: Bundle, device: str) -> onnxruntime.InferenceSession:
     if wants_cuda:
         # TF32 would cost more than the 1e-5 that engines may differ by
         providers.insert(0, (CUDA, {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}))
+    read_model(bundle)
     try:
         session = onnxruntime.InferenceSession(bundle.file("model.onnx"), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types

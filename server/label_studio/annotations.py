@@ -56,6 +56,5 @@ def _labels(value: object) -> Iterator[str]:
     if not isinstance(value, dict):
         return
     choices, paths = (value[kind] if isinstance(value.get(kind), list) else [] for kind in ("choices", "taxonomy"))
-    yield from (str(choice) for choice in choices)
-    yield from (str(path[-1]) for path in paths if isinstance(path, list) and path)
-    yield from (str(value[kind]) for kind in ("rating", "number") if value.get(kind) is not None)
+    found = [*choices, *(path[-1] for path in paths if isinstance(path, list) and path), value.get("rating"), value.get("number")]
+    yield from (str(each) for each in found if isinstance(each, str | int | float))

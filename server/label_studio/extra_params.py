@@ -22,7 +22,12 @@ def scoring_wanted(extra_params: object, default: Scoring) -> Scoring:
     wanted: Mapping[str, Any] = extra_params if isinstance(extra_params, Mapping) else {}
     score, threshold = wanted.get("score", default.score), wanted.get("threshold", default.threshold)
     if score not in SCORES:
-        raise BadRequest(f"extra_params: score: expected one of {', '.join(SCORES)}, found {str(score)[:40]!r}.")
+        raise BadRequest(f"extra_params: score: expected one of {', '.join(SCORES)}, found {_shown(score)}.")
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
-        raise BadRequest(f"extra_params: threshold: expected a number above 0 and up to 1, found {str(threshold)[:40]!r}.")
+        raise BadRequest(f"extra_params: threshold: expected a number above 0 and up to 1, found {_shown(threshold)}.")
     return Scoring(score, float(threshold))
+
+
+def _shown(value: object) -> str:
+    """The start of text or a number; anything else may be endless, or nested too deeply to be written."""
+    return repr(str(value)[:40]) if isinstance(value, str | int | float) or value is None else f"a {type(value).__name__}"

@@ -4,9 +4,9 @@ A value is `$field`, a path such as `$review.body` or `$items[0].text`, or words
 Label Studio's own editor. Only the task's own data is read; nothing is ever fetched.
 """
 
+import html
 import re
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from typing import Any
 
 from label_studio_sdk.label_interface.object_tags import ObjectTag
@@ -19,8 +19,18 @@ FIELD = re.compile(r"\$(\w+(?:\.\w+|\[\d+\])*)")
 """A field or path among other words."""
 BLOCKS = re.compile(r"address|article|aside|blockquote|br|d[dlt]|div|fig(ure|caption)|footer|form|h[1-6r]|header|li|main|nav|[ou]l|p|pre|section|t(able|[dhr])")
 """HTML elements that a browser puts on lines of their own."""
-UNSEEN = {"script", "style", "title"}
-"""HTML elements whose text a reader does not see."""
+MARKUP = re.compile(
+    r"""<!--(?:-?>|.*?(?:--!?>|\Z))
+    |<(?P<unseen>script|style|title)(?=[\s/>])(?:[^>=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?+)*+(?:>|\Z).*?(?:</(?P=unseen)[^>]*+(?:>|\Z)|\Z)
+    |</?(?P<tag>[a-z][^\s/>]*+)(?:[^>=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?+)*+(?:>|\Z)
+    |<[!?/][^>]*+(?:>|\Z)""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+"""What of an HTML page is no text: comments, elements whose text a reader does not see, tags, declarations. As in HTML's standard, what is not closed
+goes on to the end; so each character is looked at once, and no page takes long, as some do in html.parser.
+"""
+ENDLESS = re.compile(r"&#[0-9]{1000,}+;?")
+"""References to characters that there cannot be."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +99,16 @@ def look_up(data: object, path: str) -> Any:
     for step in re.findall(r"[^.\[\]]+", path):
         if isinstance(data, dict):
             data = data.get(step)
-        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
-            data = data[int(step)]
+        elif isinstance(data, list) and (place := _place(step)) is not None and place < len(data):
+            data = data[place]
         else:
             return None
     return data
+
+
+def _place(step: str) -> int | None:
+    """A place in a list; None for what is none. No list is so long that its places need more digits."""
+    return int(step) if step.isdecimal() and len(step) < 20 else None
 
 
 def as_text(value: object) -> str | None:
@@ -104,33 +119,15 @@ def as_text(value: object) -> str | None:
     return _scalar(value)
 
 
-def visible_text(html: str) -> str:
+def visible_text(page: str) -> str:
     """What a reader sees of an HTML page, a line for each block."""
-    reader = _Reader()
-    reader.feed(html)
-    reader.close()
-    return "".join(reader.parts)
-
-
-class _Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self._unseen = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the parser's signature
-        self._unseen += tag in UNSEEN
-        if BLOCKS.fullmatch(tag):
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._unseen = max(0, self._unseen - (tag in UNSEEN))
-        if BLOCKS.fullmatch(tag):
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.parts.append(data)
+    parts, seen = [], 0
+    for found in MARKUP.finditer(page):
+        parts.append(page[seen : found.start()])
+        if found["tag"] and BLOCKS.fullmatch(found["tag"].lower()):
+            parts.append("\n")
+        seen = found.end()
+    return html.unescape(ENDLESS.sub("\ufffd", "".join([*parts, page[seen:]])))
 
 
 def _scalar(value: object) -> str | None:

@@ -1,0 +1,89 @@
+"""Small files that unpack to a gigabyte, and what else is only made to be large: each once, for memory must stay flat while it is read or refused."""
+
+import gzip
+import lzma
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from server.bulk import Labeler, predict_file
+from server.errors import BadInput
+from tests.fuzz.target import Finding, peak_memory_mb
+
+MOST_MB = 700.0
+"""By which the process may grow while it reads a bomb: a row at its bound, as bytes, as text and as JSON, and the rows of a chunk."""
+
+BLOCK = 2**23
+
+Write = Callable[[Path, int], None]
+
+
+def repeated(pack: Callable[[bytes], bytes], block: bytes, head: bytes = b"") -> Write:
+    """A file of `head` and many blocks: what is packed one after another is one file to those who unpack it."""
+
+    def write(path: Path, size: int) -> None:
+        packed = pack(block)
+        with path.open("wb") as file:
+            file.write(pack(head))
+            for _ in range(size // len(block)):
+                file.write(packed)
+
+    return write
+
+
+def _xz(data: bytes) -> bytes:
+    return lzma.compress(data, preset=0)
+
+
+def _gz(data: bytes) -> bytes:
+    return gzip.compress(data, 1)
+
+
+def _rows(row: bytes) -> bytes:
+    return row * (BLOCK // len(row))
+
+
+OTHER = b"x " * 5_000
+"""Of another column, for the model's time is not what is measured here."""
+
+LONG = b"x " * 500_000
+
+STREAMS: dict[str, Write] = {
+    "rows.csv.xz": repeated(_xz, _rows(b"A good film.,%s\n" % OTHER), b"review,other\n"),
+    "long rows.csv.xz": repeated(_xz, _rows(b"A good film.,%s\n" % LONG), b"review,other\n"),
+    "long rows.jsonl.gz": repeated(_gz, _rows(b'{"review": "A good film.", "other": "%s"}\n' % LONG)),
+    "long rows.json.xz": repeated(_xz, _rows(b',{"review": "A good film.", "other": "%s"}' % LONG), b'[{"review": ""}'),
+}
+"""Many rows: these are read to their end (the JSON has none, so it is refused there)."""
+
+LINES: dict[str, Write] = {
+    "one line.csv.xz": repeated(_xz, b"x" * BLOCK, b"review\n"),
+    "one quote.csv.gz": repeated(_gz, b"x\n" * (BLOCK // 2), b'review\n"'),
+    "many cells.csv.xz": repeated(_xz, b'"x\n",' * (BLOCK // 5), b"review\n"),
+    "one line.jsonl.xz": repeated(_xz, b"x" * BLOCK, b'{"review": "'),
+    "one text.json.gz": repeated(_gz, b"x" * BLOCK, b'[{"review": "'),
+    "nested.json.xz": repeated(_xz, b"[" * BLOCK, b"["),
+    "spaces.jsonl.xz": repeated(_xz, b" " * BLOCK),
+}
+"""A single row without end: these are refused."""
+
+
+def bombs(labeler: Labeler, folder: Path, size: int) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each by its name; it raises Finding."""
+    for name, write in (STREAMS | LINES).items():
+        yield name, lambda name=name, write=write: _try(labeler, folder / name, write, size, refused=name in LINES)  # type: ignore[misc]
+
+
+def _try(labeler: Labeler, path: Path, write: Write, size: int, *, refused: bool) -> None:
+    write(path, size)
+    said = ""
+    with peak_memory_mb() as grown:
+        try:
+            predict_file(path, path.with_name("out.jsonl"), labeler)
+        except BadInput as refusal:
+            said = str(refusal)
+    for each in (path, path.with_name("out.jsonl"), path.with_name("out.jsonl.part")):
+        each.unlink(missing_ok=True)
+    if refused and not said:
+        raise Finding(f"{path.name}: a row without end was taken")
+    if grown and grown[0] > MOST_MB:
+        raise Finding(f"{path.name}: the process grew by {grown[0]:.0f} MB")

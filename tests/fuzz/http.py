@@ -1,0 +1,349 @@
+"""Requests to every route of a whole server: in this process, or through a socket of a real one.
+
+An input is the request as it goes over the line, so that both take the same ones.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import uvloop
+from starlette.types import ASGIApp, Message
+
+from server.app import build_app
+from server.bundle import Bundle
+from server.label_studio.config import TUTORIAL_CONFIG
+from server.logs import JsonLines, TextLines
+from server.settings import load_settings
+from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
+from tests.fuzz.target import Finding
+from tests.serving import predict_body
+
+CORPUS = Path(__file__).with_name("corpus") / "bodies"
+TOKEN = "administrators-token"
+USER, PASSWORD = "studio", "a password"
+KNOWN_EVERY = 1_000
+
+PATHS = ("/", "/health", "/ready", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback")
+ODD_PATHS = (
+    "", "*", "//", "/.", "/..", "/nowhere", "/predict/", "/PREDICT", "//predict", "/predict//", "/%70redict", "/%2e%2e/etc/passwd", "/tiny", "/tiny/",
+    "/tiny/predict",
+    "/other/predict", "/both/predict", "/both/setup", "/both/", "/p", "/p/", "/p/predict", "/p/both/versions", "/p/p/health", "/tiny/tiny/health", "/docs",
+    "/metrics",
+    "/predict?a=b", "/predict?\udcff", "/nowhere?\udcff", "/predict/?\udcff", "/%ff", "/%00", "/predict%00", "/predict;x=1", "/predict#x", "http://x/predict",
+    "http://[/x",
+    "/" + "a" * 10_000, "/" + "%41" * 3_000, "/é", "/\ud83d", "/predict\t", "/tiny%2fpredict", "/\\predict", "/%s",
+)  # fmt: skip
+METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "get", "FOO", "", "P\0ST", "PRI")
+HEADERS = (
+    ("host", "x"), ("host", "["), ("host", "[::1"), ("host", "a:b"), ("host", ""), ("host", "é"), ("host", "evil/../"), ("host", "a@b#c"),
+    ("host", "x" * 5_000),
+    ("content-length", "-1"), ("content-length", "9" * 30), ("content-length", "9" * 5_000), ("content-length", "0x10"), ("content-length", "²"),
+    ("content-length", "1"),
+    ("content-length", "99999999999"), ("transfer-encoding", "chunked"), ("transfer-encoding", "gzip"), ("content-encoding", "gzip"),
+    ("expect", "100-continue"),
+    ("content-type", "text/plain"), ("content-type", "application/json; charset=utf-16"), ("content-type", "\xff"), ("accept-encoding", "gzip;q=x"),
+    ("authorization", "Basic"), ("authorization", "Basic !"), ("authorization", "Basic Og=="), ("authorization", "Basic /////w=="),
+    ("authorization", "Bearer \xff"),
+    ("authorization", "basic " + "A" * 5_000), ("authorization", ""), ("authorization", "\xa0"), ("x-request-id", "a\tb"), ("x-request-id", "x" * 5_000),
+    ("x-request-id", "mine"), ("user-agent", "heartex/1.23.2"), ("upgrade", "websocket"), ("upgrade", "h2c"), ("connection", "upgrade"),
+    ("connection", "close"),
+    ("x-forwarded-for", "1.2.3.4, é"), ("x-forwarded-proto", "javascript"), ("range", "bytes=0-"), ("cookie", "=;;="), ("te", "trailers"),
+    ("x", "y" * 60_000), ("", "x"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request; `told` says whether its content-length is right."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    told: bool = True
+
+    def written(self) -> bytes:
+        headers = [("host", "127.0.0.1"), *self.headers]
+        if self.told and self.body:
+            headers.append(("content-length", str(len(self.body))))
+        head = f"{self.method} {self.path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n"
+        return head.encode("utf-8", "surrogatepass") + self.body
+
+
+@dataclass
+class Answer:
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+
+
+def seeds() -> list[Call]:
+    """What Label Studio and others send: every body to the route that it is for, the probes, and the administrator's requests."""
+    calls = [Call("GET", path) for path in ("/", "/health", "/ready", "/versions")]
+    for path in sorted(CORPUS.iterdir()):
+        route = "/" + path.name.partition("-")[0].partition(".")[0]
+        calls += [Call("POST", prefix + route, (("content-type", "application/json"),), path.read_bytes()) for prefix in ("", "/both", "/p/other")]
+    bearer = (("authorization", f"Bearer {TOKEN}"),)
+    return [*calls, Call("POST", "/admin/reload", (), b'{"bundle": "tiny"}'), Call("POST", "/admin/rollback", bearer, b'{"bundle": "nothing"}')]
+
+
+class Requests:
+    """Makes requests from `seeds`."""
+
+    def __init__(self) -> None:
+        self._seeds = [(call, json.loads(call.body) if call.body else {}) for call in seeds()]
+        self._bodies = [call.body for call, _ in self._seeds if call.body]
+
+    def make(self, random: Random) -> Call:
+        call, value = random.choice(self._seeds)
+        for _ in range(random.choice((1, 1, 1, 2))):
+            match random.randrange(12):
+                case 0 | 1 | 2 | 3 | 4 | 5 | 6 if call.body:
+                    call = replace(call, body=changed_json(value, random, changed_xml))
+                case 7 | 8 | 9 if call.body:
+                    call = replace(call, body=cut(call.body, random, self._bodies))
+                case 10:
+                    call = replace(call, path=random.choice((*PATHS, *ODD_PATHS)), method=random.choice((call.method, *METHODS)))
+                case _:
+                    headers = [*call.headers, *random.choices(HEADERS, k=random.choice((1, 2, 5))), ("x-odd", random.choice(WORDS))]
+                    call = replace(call, headers=tuple(headers), told=random.random() < 0.8)
+        return call
+
+
+class Watch(logging.Handler):
+    """What is logged: every line must be one, in both forms, and none may tell of a mistake of the server's."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.alarms: list[str] = []
+        self._json, self._text = JsonLines(), TextLines()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR or record.exc_info:
+            error = record.exc_info[1] if record.exc_info else None
+            frames = traceback.extract_tb(error.__traceback__)[-2:] if error else []
+            where = " ← ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+            self.alarms.append(f"logged: {record.getMessage()[:24]!r} {type(error).__name__} at {where}")
+        elif record.name.startswith(("prelabel", "server")):
+            for text in (self._json.format(record), self._text.format(record)):
+                if "\n" in text or "Traceback" in text:
+                    self.alarms.append("logged: more than one line")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        root = logging.getLogger()
+        root.addHandler(self)
+        try:
+            yield
+        finally:
+            root.removeHandler(self)
+
+
+class InProcess:
+    """The whole application, called as uvicorn calls it."""
+
+    limit = 5.0
+
+    def __init__(self, name: str, bundles: Sequence[Bundle], weight: float, **options: Any) -> None:
+        self.name, self.weight = name, weight
+        names = [bundle.path.name for bundle in bundles]
+        several = {"ensemble": f"both={','.join(names)}"} if len(names) > 1 else {}
+        settings = load_settings(
+            bundle=tuple(bundle.path for bundle in bundles), device="cpu", engine="tables", path_prefix="/p", admin_token=TOKEN, **several, **options
+        )
+        self._app = build_app(settings)
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._stack = AsyncExitStack()
+        self._requests = Requests()
+        self._watch = Watch()
+        self._done = 0
+        self._known = Call(
+            "POST",
+            "/predict",
+            (("authorization", "Basic c3R1ZGlvOmEgcGFzc3dvcmQ="),),
+            json.dumps(predict_body(["a good film", "bad plot"], project="9.9")).encode(),
+        )
+        self._answer = b""
+
+    def __enter__(self) -> "InProcess":
+        self._runner.__enter__()
+        self._runner.run(self._stack.enter_async_context(self._app.router.lifespan_context(self._app)))
+        self._answer = self._known_answer()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
+
+    def make(self, random: Random) -> bytes:
+        return self._requests.make(random).written()
+
+    def check(self, data: bytes) -> None:
+        self._done += 1
+        if self._done % KNOWN_EVERY == 0 and self._known_answer() != self._answer:
+            raise Finding("a known request is answered otherwise than at first")
+        self._watch.alarms.clear()
+        with self._watch.watching():
+            answer, scope, body = self._called(data)
+        if self._watch.alarms:
+            raise Finding(self._watch.alarms[0])
+        check_answer(scope["method"], scope["path"], body, answer)
+
+    def _called(self, data: bytes) -> tuple[Answer, dict[str, Any], bytes]:
+        scope, body = scope_of(data)
+        return self._runner.run(asyncio.wait_for(called(self._app, scope, body), 60)), scope, body
+
+    def _known_answer(self) -> bytes:
+        answer, _, _ = self._called(self._known.written())
+        if answer.status != 200:
+            raise Finding(f"a known request is answered {answer.status}: {bytes(answer.body[:200])!r}")
+        return bytes(answer.body)
+
+
+async def called(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Answer:
+    """`app`'s answer to one request, whose body comes in up to three parts."""
+    size = len(body) // 3 + 1 if len(body) % 5 == 0 else len(body) or 1
+    parts = [body[begin : begin + size] for begin in range(0, len(body), size)] or [b""]
+    answer, ended = Answer(), asyncio.Event()
+
+    async def receive() -> Message:
+        if parts:
+            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answer.status = message["status"]
+            answer.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
+        else:
+            answer.body += message.get("body", b"")
+
+    await app(scope, receive, send)
+    ended.set()
+    return answer
+
+
+def scope_of(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """What uvicorn makes of a request that its parser takes."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    method, _, rest = first.partition(b" ")
+    path, _, query = rest.rpartition(b" ")[0].partition(b"?")
+    headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "server": ("127.0.0.1", 9090), "client": ("127.0.0.1", 1),
+        "scheme": "http",
+        "method": method.decode("latin-1"), "root_path": "", "path": unquote(path.decode("latin-1")) or "/", "raw_path": path, "query_string": query,
+        "headers": headers,
+        "state": {},
+    }  # fmt: skip
+    return scope, body
+
+
+class OnlyTasks(msgspec.Struct):
+    tasks: list[msgspec.Raw]
+
+
+def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
+    """What holds for every answer. Raises Finding."""
+    if answer.status >= 500 or answer.status < 200:
+        raise Finding(f"status {answer.status} to {method} {path[:40]}")
+    if b"Traceback (most recent" in answer.body and b"Traceback (most recent" not in body:
+        raise Finding("a traceback in the answer")
+    if answer.status in (301, 302, 307, 308) or method == "HEAD":
+        return
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        raise Finding(f"no JSON with status {answer.status} to {method} {path[:40]}") from None
+    if answer.status >= 400:
+        if not (isinstance(found, dict) and (found.keys() >= {"error", "detail", "request_id", "status"} or "changes" in found)):
+            raise Finding(f"an error without its reason, status {answer.status}")
+        if "request_id" in found and found["request_id"] != answer.headers.get("x-request-id"):
+            raise Finding("an error whose request_id is not that of the header")
+    elif method == "POST" and path.endswith("/predict"):
+        check_results(found, body)
+
+
+def check_results(found: Any, body: bytes) -> None:
+    """One prediction a task, each as Label Studio takes it; without a result only where a text is too long."""
+    try:
+        tasks = len(msgspec.json.decode(body, type=OnlyTasks).tasks)
+    except (ValueError, RecursionError):
+        tasks = len(json.loads(body)["tasks"])
+    results = found["results"]
+    if len(results) != tasks:
+        raise Finding(f"{len(results)} results for {tasks} tasks")
+    for each in results:
+        if not each and len(body) > 1_000_000:
+            continue
+        if not (each.keys() == {"model_version", "score", "result"} and 0 <= each["score"] <= 1 and isinstance(each["result"], list)):
+            raise Finding("a prediction that is none")
+
+
+class ThroughSocket:
+    """A server at `address` that runs elsewhere; also what is no HTTP. `log` is where it writes."""
+
+    name, limit, weight = "http, by socket", 5.0, 0.06
+
+    def __init__(self, address: tuple[str, int], log: Path | None = None) -> None:
+        self._address, self._log = address, log
+        self._requests = Requests()
+        self._seen = 0
+
+    def make(self, random: Random) -> bytes:
+        data = self._requests.make(random).written()
+        match random.randrange(4):
+            case 0:
+                return cut(data, random)
+            case 1:
+                head, _, body = data.partition(b"\r\n\r\n")
+                return cut(head, random) + b"\r\n\r\n" + body
+        return data
+
+    def check(self, data: bytes) -> None:
+        """One connection, which is half closed behind the request; all that comes back must be HTTP, and no failure."""
+        with socket.create_connection(self._address, timeout=self.limit) as connection:
+            try:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(65536)
+                while part := connection.recv(65536):
+                    answer += part
+            except TimeoutError:
+                raise Finding("no answer and no end of the connection") from None
+            except OSError:
+                answer = b""  # the connection was closed while we were still sending
+        if answer and not answer.startswith(b"HTTP/1.1 "):
+            raise Finding(f"no HTTP: {answer[:60]!r}")
+        if answer.startswith(b"HTTP/1.1 5"):
+            raise Finding(f"{answer[:200]!r}")
+        self._check_log()
+
+    def _check_log(self) -> None:
+        if self._log is None:
+            return
+        with self._log.open("rb") as log:
+            log.seek(self._seen)
+            new = log.read()
+            self._seen += len(new)
+        if b"Traceback" in new or b'"level":"error"' in new or b"  File " in new:
+            raise Finding(f"logged: {new[-400:]!r}")
+
+
+def huge_text(megabytes: int) -> bytes:
+    """A request whose only text has so many megabytes."""
+    body = b'{"tasks": [{"data": {"review": "%s"}}], "label_config": %s}' % (b"good " * (megabytes * 2**20 // 5), json.dumps(TUTORIAL_CONFIG).encode())
+    return Call("POST", "/predict", body=body).written()

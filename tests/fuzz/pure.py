@@ -1,0 +1,135 @@
+"""Rules that take what a client wrote: labeling configs, a backend's extra parameters, texts to tokenize."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from server.bundle import Bundle
+from server.errors import BadLabelConfig, BadRequest
+from server.label_studio.config import read_plan
+from server.label_studio.extra_params import scoring_wanted
+from server.scores import DEFAULT_SCORING
+from server.tokenizer import Tokenizer, basic_english
+from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
+from tests.fuzz.target import Finding
+
+CORPUS = Path(__file__).with_name("corpus") / "configs"
+
+LONGEST_REFUSAL = 3_000
+"""Characters: what is wrong is quoted, not sent back whole."""
+
+DATA: tuple[Any, ...] = (
+    {"review": "good", "html": "<p>good</p>", "talk": [{"says": "x"}], "film": {"title": "It"}, "body": [{"text": "b"}], "a": [1, [2], {"b": []}]},
+    {"review": ["x", 1, "\ud800"], "html": "<!--" * 50, "talk": [None, [], {"says": {}}], "film": [], "body": {"0": "x"}, "a": ["x"] * 3},
+    {"review": 10**400, "html": "<![CDATA[" * 50, "talk": 1e999, "body": [[]], "": "x"},
+    {}, None, [], "x", [[["x"]]], 7,
+)  # fmt: skip
+"""Tasks' data to read by a config that was taken."""
+
+EXTRA: tuple[Any, ...] = (
+    None,
+    "",
+    "{}",
+    {},
+    {"score": "margin"},
+    {"score": "entropy", "threshold": 0.3},
+    '{"score": "margin", "threshold": 1}',
+    {"threshold": 0.5},
+    [1],
+)
+
+CHARACTERS = "'\"<br />BR.,()!?;:\n\t\x00\x1c\x1f\x7f\x85\xa0\u1680\u2028\u3000\ud800\udfffİßΣσςéaz😀\ufeff\u0301"
+
+
+def as_text(data: bytes) -> str:
+    """The text of an input, with lone surrogates for what is no UTF-8."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "surrogateescape")
+
+
+class Configs:
+    name, limit, weight = "labeling configs", 1.0, 0.1
+
+    def __init__(self) -> None:
+        self._seeds = [path.read_text() for path in sorted(CORPUS.iterdir())]
+
+    def make(self, random: Random) -> bytes:
+        config = random.choice(self._seeds)
+        if random.random() < 0.8:
+            config = changed_xml(config, random)
+        data = config.encode("utf-8", "surrogatepass")
+        return cut(data, random) if random.random() < 0.3 else data
+
+    def check(self, data: bytes) -> None:
+        try:
+            plan = read_plan(as_text(data), ("Negative", "Positive"), {"Negative": "0", "Positive": "1"})
+        except BadLabelConfig as refusal:
+            check_words(str(refusal))
+            return
+        for each in DATA:
+            if any(text is not None and not isinstance(text, str) for text in plan.texts(each)):
+                raise Finding("a text that is none")
+        if not plan.summary:
+            raise Finding("a plan without targets")
+
+
+class ExtraParams:
+    name, limit, weight = "extra params", 1.0, 0.03
+
+    def make(self, random: Random) -> bytes:
+        data = changed_json(random.choice(EXTRA), random)
+        return cut(data, random) if random.random() < 0.2 else data
+
+    def check(self, data: bytes) -> None:
+        """As the text that Label Studio's form sends, and as the value that its API does."""
+        values: list[Any] = [as_text(data)]
+        with suppress(ValueError, RecursionError):
+            values.append(json.loads(data))
+        for value in values:
+            try:
+                scoring = scoring_wanted(value, DEFAULT_SCORING)
+            except BadRequest as refusal:
+                check_words(str(refusal))
+                continue
+            if not (scoring.score in ("confidence", "margin", "entropy") and 0 < scoring.threshold <= 1):
+                raise Finding(f"a scoring that is none: {scoring}")
+
+
+class Texts:
+    """The ids of a text are those of the tokens that `basic_english` makes of it."""
+
+    name, limit, weight = "tokenizer", 5.0, 0.05
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._vocabulary, self._unknown = bundle.vocabulary, bundle.manifest.unknown_id
+        self._pad, self._min = bundle.manifest.pad_id, bundle.manifest.min_length
+        self._tokenizer = Tokenizer.of(bundle)
+        self._words = (*list(bundle.vocabulary)[:200], *WORDS)
+
+    def make(self, random: Random) -> bytes:
+        parts = (
+            random.choice(self._words) if random.random() < 0.5 else chr(random.choice((random.randrange(0x250), random.randrange(0x110000))))
+            for _ in range(random.randrange(60))
+        )
+        text = "".join(part + random.choice(CHARACTERS) * random.choice((0, 0, 1, 1, 3)) for part in parts)
+        return text.encode("utf-8", "surrogatepass")
+
+    def check(self, data: bytes) -> None:
+        text = as_text(data)
+        expected = [self._vocabulary.get(token, self._unknown) for token in basic_english(text)]
+        expected += [self._pad] * (self._min - len(expected))
+        alone, (together, _) = self._tokenizer.encode(text), self._tokenizer.encode_all([text, text])
+        if alone.tolist() != expected or together.tolist() != expected:
+            raise Finding("other ids than those of the tokens")
+
+
+def check_words(refusal: str) -> None:
+    """A refusal is one line, and not endless. Raises Finding."""
+    if len(refusal.splitlines()) != 1:
+        raise Finding("a refusal of several lines, or none")
+    if len(refusal) > LONGEST_REFUSAL:
+        raise Finding("a refusal without end")

@@ -1,0 +1,199 @@
+"""Fuzz everything that reads a request or a file, for a chosen time.
+
+    .venv/dev/bin/python -m tests.fuzz.run [--seconds 60] [--seed 1] [--only NAME] [--bombs MB]
+    .venv/dev/bin/python -m tests.fuzz.run --replay tests/fuzz/found/NAME
+
+The targets go one after another. What is found is kept in tests/fuzz/found, each with the command that tries it again; the exit status is then 1.
+"""
+
+import argparse
+import faulthandler
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from benchmarks import results
+from export.publish import export_bundle
+from server.bulk import Labeler
+from server.bundle import Bundle
+from server.classifier import open_classifier
+from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.settings import load_settings
+from tests.conftest import tiny_network
+from tests.e2e.conftest import serving
+from tests.fuzz.bombs import bombs
+from tests.fuzz.files import Bundles, Tables, checkpoints, vocabularies
+from tests.fuzz.http import PASSWORD, TOKEN, USER, InProcess, ThroughSocket, huge_text
+from tests.fuzz.pure import Configs, ExtraParams, Texts
+from tests.fuzz.target import FOUND, Finding, Tally, Target, attack, memory_mb, problem_with
+
+console = Console(stderr=True)
+
+HUGE_MB = 100
+"""Of a single text that is sent to a server of each kind."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together; the bombs take half a minute more (default: %(default)g)")
+    parser.add_argument("--seed", type=int, help="makes the same inputs again, as far as the time allows")
+    parser.add_argument("--only", action="append", metavar="NAME", help="a target; may be repeated")
+    parser.add_argument("--bombs", type=int, default=1024, metavar="MB", help="that a packed file unpacks to, 0 for none (default: %(default)s)")
+    parser.add_argument("--replay", type=Path, help="an input that was kept")
+    options = parser.parse_args()
+    faulthandler.enable()
+    logging.captureWarnings(capture=True)
+    with tempfile.TemporaryDirectory(prefix="prelabel-fuzz-", dir=fast_folder()) as folder, targets(Path(folder)) as (found, labeler):
+        if options.replay:
+            raise SystemExit(replay(found, options.replay))
+        chosen = [target for target in found if not options.only or target.name in options.only]
+        seed = options.seed if options.seed is not None else time.time_ns() % 2**32
+        begun = memory_mb()
+        tallies = run(chosen, options.seconds, seed)
+        problems = {tally.target: tally.findings for tally in tallies if tally.findings}
+        if not options.only:
+            problems |= {name: {problem: 1} for name, problem in large_ones(found, labeler, Path(folder), options.bombs)}
+        ended = memory_mb()
+    show(tallies, problems, seed)
+    if not options.only:
+        results.write("fuzz", figures(tallies, problems, begun, ended))
+    raise SystemExit(bool(problems))
+
+
+def fast_folder() -> str | None:
+    """Memory, where there is a folder of it: a file an input is much for a disk."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own is made in it
+
+
+@contextmanager
+def targets(folder: Path) -> Iterator[tuple[list[Target], Labeler]]:
+    """Everything that is attacked, around a network that is small enough for thousands of answers a second; and what `predict` does its work with."""
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # torch's, about formats of its own past
+        network = tiny_network()
+        bundle, other = (export_bundle(network, folder / name) for name in ("tiny", "other"))
+        yield [*stack.enter_context(in_this_process(bundle, other, folder)), by_socket(bundle, folder, stack)], labeler_of(bundle, stack)
+
+
+@contextmanager
+def in_this_process(bundle: Bundle, other: Bundle, folder: Path) -> Iterator[list[Target]]:
+    """All targets but the server in a process of its own. `folder` is for the files that they are given."""
+    with ExitStack() as stack:
+        open_door = stack.enter_context(InProcess("http", [bundle, other], 0.4))
+        closed = stack.enter_context(InProcess("http, credentials", [bundle], 0.1, basic_auth_user=USER, basic_auth_pass=PASSWORD))
+        network = tiny_network()
+        files = Tables(labeler_of(bundle, stack), folder)
+        yield [
+            open_door, closed, Configs(), ExtraParams(), Texts(bundle), files,
+            checkpoints(network.cnn, folder), vocabularies(network.tokens, folder), Bundles(bundle, folder),
+        ]  # fmt: skip
+
+
+def labeler_of(bundle: Bundle, stack: ExitStack) -> Labeler:
+    classifier = stack.enter_context(open_classifier(load_settings(bundle=(bundle.path,), device="cpu", engine="tables")))
+    return Labeler(classifier, read_plan(TUTORIAL_CONFIG, bundle.labels, {}))
+
+
+def by_socket(bundle: Bundle, folder: Path, stack: ExitStack) -> ThroughSocket:
+    log = folder / "server.log"
+    client = stack.enter_context(
+        serving(bundle.path, log, settings={"PRELABEL_PATH_PREFIX": "/p", "PRELABEL_ADMIN_TOKEN": TOKEN, "PRELABEL_LOG_FORMAT": "json"})
+    )
+    return ThroughSocket((client.base_url.host, client.base_url.port or 0), log)
+
+
+def run(chosen: list[Target], seconds: float, seed: int) -> list[Tally]:
+    """Every target for its share of the time."""
+    whole = sum(target.weight for target in chosen)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[inputs]:,} inputs, {task.fields[findings]} findings"),
+        TimeRemainingColumn(),
+    )
+    tallies = []
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=seconds, inputs=0, findings=0)
+        before = 0.0
+        for target in chosen:
+            share = seconds * target.weight / whole
+
+            def tell(tally: Tally, before: float = before) -> None:
+                if tally.inputs % 100 == 0:
+                    bar.update(task, description=tally.target, completed=before + tally.seconds, inputs=tally.inputs, findings=len(tally.findings))
+
+            tallies.append(attack(target, seed, until(share), tell))
+            before += share
+    return tallies
+
+
+def until(seconds: float) -> Callable[[Tally], bool]:
+    return lambda tally: tally.seconds < seconds
+
+
+def large_ones(found: list[Target], labeler: Labeler, folder: Path, megabytes: int) -> Iterator[tuple[str, str]]:
+    """What only is large, each once: names and findings."""
+    for target in found:
+        if isinstance(target, InProcess | ThroughSocket) and megabytes:
+            console.print(f"{target.name}: a text of {HUGE_MB} MB")
+            problem = problem_with(target, huge_text(HUGE_MB))
+            if problem is not None:
+                yield f"{target.name}, a text of {HUGE_MB} MB", problem
+    for name, attempt in bombs(labeler, folder, megabytes * 2**20) if megabytes else ():
+        console.print(f"tables: {megabytes} MB as {name}")
+        try:
+            attempt()
+        except Finding as finding:
+            yield name, str(finding)
+
+
+def show(tallies: list[Tally], problems: dict[str, dict[str, int]], seed: int) -> None:
+    table = Table(title=f"Fuzzing, seed {seed}", title_justify="left")
+    table.add_column("target")
+    for column in ("inputs", "per second", "findings", "memory before, MB", "after"):
+        table.add_column(column, justify="right")
+    for tally in tallies:
+        before, after = tally.memory_mb
+        table.add_row(tally.target, f"{tally.inputs:,}", f"{tally.per_s:,.0f}", str(len(tally.findings)), f"{before:,.0f}", f"{after:,.0f}")
+    Console().print(table)
+    for name, found in problems.items():
+        for problem, inputs in found.items():
+            Console().print(f"{name}: {problem} ({inputs} inputs)", markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        Console().print(f"Inputs that found something, and how to try them again, are in {FOUND}.", soft_wrap=True)
+
+
+def figures(tallies: list[Tally], problems: dict[str, dict[str, int]], begun: float, ended: float) -> dict[str, object]:
+    return {
+        "targets": [{"target": tally.target, "inputs": tally.inputs, "per_s": tally.per_s, "findings": len(tally.findings)} for tally in tallies],
+        "inputs": sum(tally.inputs for tally in tallies),
+        "findings": sum(len(found) for found in problems.values()),
+        "memory_mb": {"start": begun, "end": ended},
+    }
+
+
+def replay(found: list[Target], path: Path) -> int:
+    """Try a kept input again, and let its exception be seen."""
+    name = path.name.rpartition("-")[0]
+    target = next((target for target in found if target.name.replace(" ", "-") == name), None)
+    if target is None:
+        console.print(f"{path.name}: no target has that name; they are {', '.join(target.name for target in found)}.")
+        return 2
+    target.make(Random(0))
+    target.check(path.read_bytes())
+    console.print(f"{target.name}: nothing found")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A moment of the fuzzer in every test run: the corpus as it is, and the same mutations every time."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from export.publish import export_bundle
+from server.bundle import Bundle
+from tests.conftest import tiny_network
+from tests.fuzz.bombs import LINES, STREAMS, bombs
+from tests.fuzz.http import InProcess, ThroughSocket, seeds
+from tests.fuzz.mutate import changed_json, cut
+from tests.fuzz.run import in_this_process, labeler_of
+from tests.fuzz.target import Finding, Tally, Target, attack, problem_with, write
+from tests.serving import running
+
+INPUTS = {
+    "http": 2_500,
+    "http, credentials": 500,
+    "labeling configs": 600,
+    "extra params": 2_000,
+    "tokenizer": 1_000,
+    "tables": 400,
+    "checkpoints": 300,
+    "vocabularies": 600,
+    "bundles": 300,
+}
+
+
+@pytest.fixture(scope="module")
+def targets(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+    folder = tmp_path_factory.mktemp("fuzz")
+    with in_this_process(bundle, export_bundle(tiny_network(), folder / "other"), folder) as found:
+        yield {target.name: target for target in found}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_nothing_is_found(targets: dict[str, Target], name: str) -> None:
+    tally = attack(targets[name], 1, lambda tally: tally.inputs < INPUTS[name], keep=None)
+    assert tally.findings == {}
+
+
+def test_the_corpus_is_answered(targets: dict[str, Target]) -> None:
+    for call in seeds():
+        assert problem_with(targets["http"], call.written()) is None
+
+
+ONCE_FOUND = (
+    b"GET /nowhere?\xff HTTP/1.1\r\n\r\n",
+    b"POST /predict/?\xff HTTP/1.1\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\ncontent-length: " + b"9" * 5_000 + b"\r\n\r\n{}",
+)
+
+
+@pytest.mark.parametrize("request_", ONCE_FOUND, ids=lambda found: found[:20].decode("latin-1"))
+def test_what_was_found_once_is_answered(targets: dict[str, Target], request_: bytes) -> None:
+    targets["http"].check(request_)
+
+
+def test_through_a_socket_nothing_is_found_either(bundle: Bundle) -> None:
+    with running(bundle, path_prefix="/p") as client:
+        target = ThroughSocket((client.base_url.host, client.base_url.port or 0))
+        assert attack(target, 1, lambda tally: tally.inputs < 300, keep=None).findings == {}
+        assert client.get("/health").json()["status"] == "UP"
+
+
+@pytest.mark.parametrize("name", [*STREAMS, *LINES])
+def test_what_unpacks_to_much_is_read_in_little_memory_or_refused(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    with ExitStack() as stack:
+        attempts = dict(bombs(labeler_of(bundle, stack), tmp_path, 24 * 2**20))
+        attempts[name]()
+
+
+def test_the_same_seed_makes_the_same_inputs(targets: dict[str, Target]) -> None:
+    for target in targets.values():
+        assert [target.make(Random(5)) for _ in range(3)] == [target.make(Random(5))] * 3
+
+
+def test_mutations_of_nothing() -> None:
+    for seed in range(200):
+        random = Random(seed)
+        assert isinstance(cut(b"", random), bytes)
+        assert isinstance(changed_json({}, random), bytes)
+
+
+class Broken:
+    """A target that fails on every third input."""
+
+    name, limit, weight = "broken one", 1.0, 1.0
+
+    def make(self, random: Random) -> bytes:
+        return bytes([random.randrange(3)])
+
+    def check(self, data: bytes) -> None:
+        if data == b"\0":
+            raise Finding("zero")
+        if data == b"\1":
+            raise ValueError("one")
+
+
+def test_findings_are_told_apart_counted_and_kept_with_how_to_try_them_again(tmp_path: Path) -> None:
+    tally: Tally = attack(Broken(), 1, lambda tally: tally.inputs < 300, keep=tmp_path / "found")
+    assert sorted(problem.split()[0] for problem in tally.findings) == ["Finding", "ValueError"]
+    assert sum(tally.findings.values()) > 100
+    kept = sorted(path.name for path in (tmp_path / "found").iterdir())
+    assert len(kept) == 4  # the two inputs that there are, and what each shows
+    assert "--replay tests/fuzz/found/broken-one-" in (tmp_path / "found" / kept[1]).read_text()
+    assert write(tmp_path / "found", Broken(), b"\0", "zero").read_bytes() == b"\0"
+
+
+def test_what_does_not_end_is_ended_and_told() -> None:
+    class Endless(Broken):
+        limit = 0.01
+
+        def check(self, data: bytes) -> None:
+            while True:
+                pass
+
+    assert "Hang" in str(problem_with(Endless(), b""))
+
+
+def test_an_answer_that_breaks_the_rules_is_seen(targets: dict[str, Target]) -> None:
+    from tests.fuzz.http import Answer, check_answer
+
+    for status, body in ((500, b"{}"), (400, b"no json"), (404, b'{"detail": "x"}'), (200, b'{"results": []}'), (200, b"Traceback (most recent call last)")):
+        with pytest.raises(Finding):
+            check_answer("POST", "/predict", b'{"tasks": [{}]}', Answer(status, {}, bytearray(body)))
+    assert isinstance(targets["http"], InProcess)
