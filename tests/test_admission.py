@@ -146,8 +146,10 @@ def test_many_connections_are_taken_in_one_turn_of_the_event_loop() -> None:
         while len(taken) < 10 * connections.ACCEPTS:
             await asyncio.sleep(0)
             count += 1
-        for each in (*taken, *servers):
-            each.close()
+        for transport in taken:
+            transport.close()
+        for server in servers:
+            server.close()
         await asyncio.gather(*(server.wait_closed() for server in servers))
         return count
 
