@@ -9,7 +9,7 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e bench bench-guard fuzz peers clean
+.PHONY: setup serve test lint format audit parity e2e bench bench-guard soak fuzz peers clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -39,6 +39,8 @@ bench: .venv/dev/.done
 bench-guard: .venv/dev/.done
 	$(DEV) -m benchmarks.guard $(ARGS)
 
+soak: .venv/dev/.done
+	$(DEV) -m benchmarks.soak $(ARGS)
 fuzz: .venv/dev/.done
 	$(DEV) -m tests.fuzz.run $(ARGS)
 

@@ -34,9 +34,9 @@ def main() -> None:
 
 
 def all_modules() -> dict[str, str]:
-    from benchmarks.everything import MODULES
+    from benchmarks.everything import MODULES, SOAK
 
-    return MODULES | BESIDES
+    return MODULES | SOAK | BESIDES
 
 
 def listed(modules: dict[str, str]) -> Table:

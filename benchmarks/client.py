@@ -1,19 +1,24 @@
 """A client that costs little beside what it measures, in a process of its own: POSTs, and the time to each answer.
 
-    .venv/dev/bin/python -m benchmarks.client URL [--clients 1] [--rate R] [--seconds S] [--requests N] [--new-connections] < BODIES
+    .venv/dev/bin/python -m benchmarks.client URL [--clients 1] [--rate R [--even]] [--seconds S] [--requests N] [--new-connections]
+                                                  [--known] [--get] < BODIES
 
 Reads request bodies, one a line, up to an empty line or the end, and sends them in turn. In a closed loop each client sends its
-next request when the last was answered; with --rate requests are due at random times, so many a second (Poisson), whatever became
-of those before, and a latency counts from when its request was due. Each client asks once before the counting begins and "ready" is
+next request when the last was answered; with --rate requests are due at random times, so many a second (Poisson), or --even ones, whatever
+became of those before, and a latency counts from when its request was due. Each client asks once before the counting begins and "ready" is
 printed. It ends after --seconds or --requests, or with neither at the end of its input, and prints its outcome as JSON.
 
-The benchmarks call `run` and `beside`, which start it.
+With --known each body is followed by a line with the answer it must get: another one is a failure, and so is a refusal that does not
+say why. With --get there are no bodies: URL is asked with GET, and any good answer will do.
+
+The benchmarks call `run`, `beside` and `started`, which start it.
 """
 
 import argparse
 import asyncio
 import math
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -39,6 +45,11 @@ ROOT = Path(__file__).parent.parent
 REFUSALS = (429, 503)
 """A server with no room answers so, and means it."""
 
+WRONG = "a wrong answer"
+
+TOLERANCE = 1e-5
+"""By which probabilities may differ: some engines add up in another order when a text has other company."""
+
 PATIENCE = 120.0
 """Seconds after the end for answers that are still to come; Label Studio gives up after 100."""
 
@@ -48,15 +59,24 @@ class Outcome:
     """What became of the requests of one run, whose last answer came after `seconds`.
 
     `latencies` are the seconds of those that were answered as they must be, `stages` their Server-Timing: milliseconds, medians by
-    stage. `refused` were answered 429 or 503; `failed` counts all else by what was wrong.
+    stage. `refusals` are the seconds to an answer of 429 or 503, by status; `failed` counts all else by what was wrong.
+
+    `late` and `busy` tell whether the client kept up: the seconds after which 99 % of the requests that were due had been begun, and the share
+    of one core that it took.
     """
 
     seconds: float
     tasks: int = 0
     latencies: list[float] = field(default_factory=list)
-    refused: int = 0
+    refusals: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
+    late: float = 0.0
+    busy: float = 0.0
+
+    @property
+    def refused(self) -> int:
+        return sum(map(len, self.refusals.values()))
 
     @property
     def requests_per_s(self) -> float:
@@ -68,8 +88,7 @@ class Outcome:
 
     def ms(self, share: float) -> float:
         """The latency that this share of the requests did not pass, in milliseconds."""
-        ordered = sorted(self.latencies)
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)] * 1000
+        return quantile(self.latencies, share) * 1000
 
     def checked(self, *, may_refuse: bool = False) -> "Outcome":
         """Itself. Figures of a run with failures would mislead: then, or where nothing was answered, the benchmark ends and says why."""
@@ -80,21 +99,35 @@ class Outcome:
         return self
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """What this share of the values does not pass."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
 def run(url: str, bodies: Sequence[bytes], **options: Any) -> Outcome:
     """The outcome of a client process with `options` as the command line has them; `seconds` or `requests` must be among them."""
-    with _started(url, bodies, options) as client:
+    with started(url, bodies, **options) as client:
         return client.outcome()
 
 
 def beside(url: str, bodies: Sequence[bytes], work: Callable[[], T], **options: Any) -> tuple[T, Outcome]:
     """What `work` gives, and the outcome of a client process that asked while it went on."""
-    with _started(url, bodies, options) as client:
+    with started(url, bodies, **options) as client:
         return work(), client.outcome()
 
 
-class _Started:
+class Started:
+    """A client process that has begun to count."""
+
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
+
+    def stop(self) -> None:
+        """No more requests, where the end of its input is what ends it; those begun are still waited for."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.stdin = None
 
     def outcome(self) -> Outcome:
         told, _ = self._process.communicate()
@@ -104,11 +137,14 @@ class _Started:
 
 
 @contextmanager
-def _started(url: str, bodies: Sequence[bytes], options: Mapping[str, Any]) -> Iterator[_Started]:
-    """A client process that has begun to count."""
+def started(url: str, bodies: Sequence[bytes], known: Sequence[bytes] = (), **options: Any) -> Iterator[Started]:
+    """A client process with `options` as the command line has them; `known` are the answers that the bodies must get, if they are to be compared."""
     command = [sys.executable, "-m", "benchmarks.client", url]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)] if value else []
+    if known:
+        command.append("--known")
+        bodies = [line for pair in zip(bodies, known, strict=True) for line in pair]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - this very program
         assert process.stdin is not None  # noqa: S101 - they are pipes
         assert process.stdout is not None  # noqa: S101 - the same
@@ -117,25 +153,33 @@ def _started(url: str, bodies: Sequence[bytes], options: Mapping[str, Any]) -> I
             process.stdin.flush()
             if process.stdout.readline() != b"ready\n":
                 raise SystemExit(f"The client could not begin: {url} did not answer, or not as it must.")
-            yield _Started(process)
+            yield Started(process)
         finally:
             process.kill()
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request as bytes, and how many results its answer must hold."""
+    """A request as bytes, how many results its answer must hold, none where it is no request for predictions, and which answer it must be, if that is known."""
 
     data: bytes
-    tasks: int
+    tasks: int = 0
+    known: bytes | None = None
 
     @classmethod
-    def of(cls, address: SplitResult, body: bytes) -> "Ask":
-        head = (
-            f"POST {address.path or '/'} HTTP/1.1\r\nHost: {address.netloc}\r\nUser-Agent: heartex/1.23.2\r\nAccept-Encoding: gzip, deflate\r\n"
-            f"Accept: */*\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return cls(head.encode() + body, len(msgspec.json.decode(body)["tasks"]))
+    def of(cls, address: SplitResult, body: bytes, known: bytes | None = None) -> "Ask":
+        return cls(request(address, "POST", body), len(msgspec.json.decode(body)["tasks"]), known)
+
+
+def request(address: SplitResult, method: str, body: bytes = b"", path: str = "", headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """A whole request as Label Studio writes it, to the address's own path or to another, with `headers` besides."""
+    content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method == "POST" else ""
+    content += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = (
+        f"{method} {path or address.path or '/'} HTTP/1.1\r\nHost: {address.netloc}\r\nUser-Agent: heartex/1.23.2\r\nAccept-Encoding: gzip, deflate\r\n"
+        f"Accept: */*\r\nConnection: keep-alive\r\n{content}\r\n"
+    )
+    return head.encode() + body
 
 
 @dataclass
@@ -205,14 +249,17 @@ class Client:
         """Forget what was counted."""
         self._begun = time.perf_counter()
         self._last = self._begun
+        self._worked = time.process_time()
         self._failed: Counter[str] = Counter()
-        self._refused = 0
+        self._refusals: dict[str, list[float]] = {}
+        self._late: list[float] = []
         self._tasks = 0
         self._latencies: list[float] = []
         self._timings: list[bytes] = []
 
     async def ask(self, due: float) -> None:
         """One request that was due at `due`."""
+        self._late.append(time.perf_counter() - due)
         ask = next(self._asks)
         try:
             connection = await self._connection()
@@ -225,10 +272,10 @@ class Client:
         else:
             self._idle.append(connection)
         self._last = max(self._last, answer.at)
-        if answer.status in REFUSALS:
-            self._refused += 1
-        elif (wrong := what_is_wrong(answer, ask.tasks)) is not None:
+        if (wrong := what_is_wrong(answer, ask)) is not None:
             self._failed[wrong] += 1
+        elif answer.status in REFUSALS:
+            self._refusals.setdefault(str(answer.status), []).append(answer.at - due)
         else:
             self._latencies.append(answer.at - due)
             self._timings.append(answer.timing)
@@ -247,21 +294,47 @@ class Client:
         if unanswered:
             self._failed[f"not answered {PATIENCE:.0f} s after the end"] += unanswered
         seconds = self._last - self._begun
-        return Outcome(seconds, self._tasks, self._latencies, self._refused, dict(self._failed), medians(self._timings))
+        late, busy = quantile(self._late, 0.99) if self._late else 0.0, (time.process_time() - self._worked) / (time.perf_counter() - self._begun)
+        return Outcome(seconds, self._tasks, self._latencies, self._refusals, dict(self._failed), medians(self._timings), late, busy)
 
 
-def what_is_wrong(answer: Answer, tasks: int) -> str | None:
+def what_is_wrong(answer: Answer, ask: Ask) -> str | None:
+    """A refusal is not wrong, but where answers are compared it must say why."""
+    if answer.status in REFUSALS:
+        return None if ask.known is None or says_why(answer.body) else f"status {answer.status} that does not say why"
     if answer.status >= 400:
         return f"status {answer.status}"
+    if not ask.tasks or answer.body == ask.known:
+        return None
     try:
         results = msgspec.json.decode(answer.body)["results"]
     except (ValueError, KeyError, TypeError):
         return "an answer without results"
-    if len(results) != tasks:
-        return f"{len(results)} results for {tasks} tasks"
+    if len(results) != ask.tasks:
+        return f"{len(results)} results for {ask.tasks} tasks"
     if not all(isinstance(each, dict) and "result" in each for each in results):
         return "a task that could not be predicted"
+    if ask.known is not None and not alike(results, msgspec.json.decode(ask.known)["results"]):
+        return WRONG
     return None
+
+
+def says_why(body: bytes) -> bool:
+    try:
+        return bool(msgspec.json.decode(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def alike(answer: Any, known: Any) -> bool:
+    """Whether two answers say the same, numbers to TOLERANCE."""
+    if isinstance(answer, float) and isinstance(known, float):
+        return abs(answer - known) <= TOLERANCE
+    if isinstance(answer, dict) and isinstance(known, dict):
+        return answer.keys() == known.keys() and all(alike(each, known[name]) for name, each in answer.items())
+    if isinstance(answer, list) and isinstance(known, list):
+        return len(answer) == len(known) and all(map(alike, answer, known))
+    return bool(answer == known)
 
 
 def timing_of(header: str) -> dict[str, float]:
@@ -287,8 +360,8 @@ async def closed_loop(client: Client, clients: int, requests: int | None, stop: 
     return await _ended([asyncio.create_task(one()) for _ in range(clients)], stop)
 
 
-async def open_loop(client: Client, rate: float, stop: asyncio.Event, seed: int) -> int:
-    """`rate` requests a second at random times, whatever became of those before; how many had no answer in the end."""
+async def open_loop(client: Client, rate: float, stop: asyncio.Event, seed: int | None) -> int:
+    """`rate` requests a second, whatever became of those before, at random times, or without a seed at even ones; how many had no answer in the end."""
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
     ended = threading.Event()
@@ -304,7 +377,7 @@ async def open_loop(client: Client, rate: float, stop: asyncio.Event, seed: int)
         numbers = random.Random(seed)  # noqa: S311 - arrivals, not secrets
         due = time.perf_counter()
         while True:
-            due += numbers.expovariate(rate)
+            due += 1 / rate if seed is None else numbers.expovariate(rate)
             if ended.wait(max(0.0, due - time.perf_counter())):
                 return
             loop.call_soon_threadsafe(start, due)
@@ -331,7 +404,13 @@ async def _ended(tasks: "Sequence[asyncio.Task[None]]", stop: asyncio.Event) -> 
 
 async def ask_all(asked: argparse.Namespace, bodies: Sequence[bytes]) -> Outcome:
     address = urlsplit(asked.url)
-    client = Client(address, [Ask.of(address, body) for body in bodies], new_connections=asked.new_connections)
+    if asked.get:
+        asks = [Ask(request(address, "GET"))]
+    elif asked.known:
+        asks = [Ask.of(address, body, known) for body, known in zip(bodies[::2], bodies[1::2], strict=True)]
+    else:
+        asks = [Ask.of(address, body) for body in bodies]
+    client = Client(address, asks, new_connections=asked.new_connections)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     await closed_loop(client, asked.clients, 1, stop)
@@ -342,8 +421,9 @@ async def ask_all(asked: argparse.Namespace, bodies: Sequence[bytes]) -> Outcome
         loop.call_later(asked.seconds, stop.set)
     elif not asked.requests:
         loop.run_in_executor(None, lambda: (sys.stdin.buffer.read(), loop.call_soon_threadsafe(stop.set)))
-    unanswered = await (open_loop(client, asked.rate, stop, asked.seed) if asked.rate else closed_loop(client, asked.clients, asked.requests, stop))
-    return client.outcome(unanswered)
+    if asked.rate:
+        return client.outcome(await open_loop(client, asked.rate, stop, None if asked.even else asked.seed))
+    return client.outcome(await closed_loop(client, asked.clients, asked.requests, stop))
 
 
 def read_bodies() -> Iterator[bytes]:
@@ -359,10 +439,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--requests", type=int)
     parser.add_argument("--new-connections", action="store_true")
+    parser.add_argument("--even", action="store_true")
+    parser.add_argument("--known", action="store_true")
+    parser.add_argument("--get", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
+    # each request that waits has a connection
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     bodies = list(read_bodies())
-    if not bodies:
+    if not bodies and not asked.get:
         parser.error("expected request bodies, one a line, found none")
     outcome = uvloop.run(ask_all(asked, bodies))
     # a buffer of our own writes all of it; sys.stdout has none where Python runs unbuffered, and a pipe may take only a part at once

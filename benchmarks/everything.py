@@ -22,6 +22,8 @@ PEERS = "peers"
 MODULES = {section.benchmark: f"benchmarks.{section.module or section.benchmark}" for section in SECTIONS if not section.by}
 """By the names of their figures; that which takes longest and needs most is last."""
 MODULES[PEERS] = MODULES.pop(PEERS)
+SOAK = {"soak": MODULES.pop("soak")}
+"""Of the report's, what takes too long to be run with the others."""
 
 
 def main() -> None:

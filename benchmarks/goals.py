@@ -78,6 +78,44 @@ def _file(figures: Figures) -> tuple[str, bool]:
     return _at_most(bulk["seconds"] / bulk["reviews"] * 25_000, 5, "s")
 
 
+def _overload_answers(figures: Figures) -> tuple[str, bool]:
+    found = [load[who] for load in _twice(figures) for who in ("mixed", "large", "health")]
+    wrong, errors = sum(each["wrong"] for each in found), sum(each["server_errors"] + sum(each["failed"].values()) for each in found)
+    return f"{wrong} wrong, {errors} failed", wrong == errors == 0
+
+
+def _overload_refusals(figures: Figures) -> tuple[str, bool]:
+    return _at_most(max(load["mixed"]["refused"].get("p99_ms", 0.0) for load in _twice(figures)), 50, "ms")
+
+
+def _overload_health(figures: Figures) -> tuple[str, bool]:
+    return _at_most(max(load["health"]["longest_ms"] for load in _twice(figures)), 100, "ms")
+
+
+def _overload_after(figures: Figures) -> tuple[str, bool]:
+    return _at_most(max(load["seconds_to_usual"] for load in _twice(figures)), 1, "s")
+
+
+def _twice(figures: Figures) -> list[Figures]:
+    return [load for load in figures["overload"]["loads"] if load["times"] == 2]
+
+
+def _soak_answers(figures: Figures) -> tuple[str, bool]:
+    soak = figures["soak"]
+    wrong, failed = soak["wrong"] + soak["wrong_at_the_end"], sum(soak["failed"].values())
+    return f"{wrong} wrong, {failed} failed", wrong == failed == 0
+
+
+def _soak_memory(figures: Figures) -> tuple[str, bool]:
+    share = figures["soak"]["rss_growth_after_5_min"]
+    return f"{share:.1%}", share < 0.02
+
+
+def _soak_descriptors(figures: Figures) -> tuple[str, bool]:
+    more = {name: figures["soak"][name]["end"] - figures["soak"][name]["start"] for name in ("descriptors", "threads")}
+    return ", ".join(f"{count:+d} {name}" for name, count in more.items()), max(more.values()) <= 0
+
+
 def _at_most(found: float, wanted: float, unit: str) -> tuple[str, bool]:
     return f"{found:.3g} {unit}", found <= wanted
 
@@ -91,5 +129,12 @@ RULES: tuple[tuple[str, str, Callable[[Figures], tuple[str, bool]]], ...] = (
     ("Tokenizer, a review", "≤ 25 µs", _tokenizer),
     ("A single task beside a large request, p99", "≤ 3 × idle, ≤ 15 ms", _interactive),
     ("From the start to ready", "≤ 2 s", _ready),
+    ("Twice the capacity, answers that are wrong, errors, lost connections", "0", _overload_answers),
+    ("Twice the capacity, a refusal, p99", "≤ 50 ms", _overload_refusals),
+    ("Twice the capacity, /health, the longest", "≤ 100 ms", _overload_health),
+    ("Twice the capacity, from its end until all is as usual", "≤ 1 s", _overload_after),
+    ("Half an hour with reloads, answers that are wrong, and failures", "0", _soak_answers),
+    ("Half an hour with reloads, growth of memory after the first minutes", "< 2 %", _soak_memory),
+    ("Half an hour with reloads, growth of descriptors and threads", "0", _soak_descriptors),
     ("`prelabel predict` of 25,000 reviews", "≤ 5 s", _file),
 )

@@ -127,6 +127,8 @@ SECTIONS = (
     Section("way", "Where the microseconds go", tables.way, Picture(pictures.way, "the stages of a request")),
     Section("large_request", "A large request, and single tasks beside it", tables.large_request),
     Section("latency", "Latency under load", tables.latency, Picture(pictures.latency, "latency by load")),
+    Section("overload", "More than the server can answer", tables.overload),
+    Section("soak", "Everything at once for half an hour", tables.soak),
     Section("scaling", "Clients, tasks, lengths, workers", tables.scaling, Picture(pictures.scaling, "rates by clients, tasks, lengths and workers")),
     Section("bulk", "Files", tables.bulk),
     Section("ready", "From the start to the first answer", tables.ready),

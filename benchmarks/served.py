@@ -1,10 +1,11 @@
-"""A real `prelabel serve` for a benchmark, and the memory that its processes take."""
+"""A real `prelabel serve` for a benchmark, and the memory and processor time that its processes take."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import httpx
 import psutil
@@ -25,21 +26,30 @@ class Served:
     def memory_mb(self) -> float:
         return memory_mb(self.process)
 
+    def processor_seconds(self) -> float:
+        """Of all its processes since their start."""
+        times = [each.cpu_times() for each in family(self.process)]
+        return float(sum(each.user + each.system for each in times))
+
 
 @contextmanager
-def served(bundle: Path, *options: str) -> Iterator[Served]:
-    """`prelabel serve` with these options, on a free loopback port until the block ends."""
+def served(bundle: Path, *options: str, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
+    """`prelabel serve` with these options and environment variables, on a free loopback port until the block ends."""
     port = free_port()
-    with TemporaryDirectory() as folder, serving(bundle, Path(folder) / "serve.log", *options, port=port) as client:
+    with TemporaryDirectory() as folder, serving(bundle, Path(folder) / "serve.log", *options, port=port, settings=settings) as client:
         command = [str(bundle), "--port", str(port)]
         process = next(each for each in psutil.Process().children() if set(command) <= set(each.cmdline()))
         yield Served(client, process)
 
 
+def family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
 def memory_mb(process: psutil.Process) -> float:
     """Resident memory of a process and its children. Of several, each one's share (PSS), so that what they have in common counts once."""
-    family = [process, *process.children(recursive=True)]
+    processes = family(process)
     # only Linux tells shares
-    found = [each.memory_full_info() for each in family] if len(family) > 1 else [process.memory_info()]
+    found = [each.memory_full_info() for each in processes] if len(processes) > 1 else [process.memory_info()]
     sizes: list[int] = [getattr(each, "pss", each.rss) for each in found]
     return sum(sizes) / 1e6

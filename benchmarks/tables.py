@@ -77,6 +77,45 @@ def latency(figures: Figures) -> str:
     return f"Load is a share of {number(figures['capacity_per_s'])} single tasks a second, the most that were answered.\n\n{lines(headings, loads)}"
 
 
+def overload(figures: Figures) -> str:
+    headings = {
+        "who": "requests", "requests": "sent", "right": "answered right", "wrong": "wrong", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "longest_ms": "longest ms",
+        "refused": "answered 429", "refused_p50_ms": "p50 ms", "refused_p99_ms": "p99 ms", "refused_longest_ms": "longest ms",
+        "server_errors": "answered 5xx", "else": "anything else",
+    }  # fmt: skip
+    memory = {
+        "before": "memory before, MB", "most": "at most", "after": "after", "seconds_to_usual": "seconds until all was as usual",
+        "cores_of_server": "cores taken by the server", "cores_of_clients": "by the clients", "client_late_p99_ms": "requests begun late by, p99 ms",
+    }  # fmt: skip
+
+    def line(who: str, found: Figures) -> Figures:
+        refused = {f"refused_{name}": figure for name, figure in found["refused"].items()}
+        return {"who": who, **found, **refused, "refused": found["refused"]["requests"], "else": sum(found["failed"].values())}
+
+    names = {"mixed": "mixed", "large": f"{figures['large_tasks']:,} tasks", "health": "/health"}
+    parts = [f"The capacity is {number(figures['capacity_per_s'])} requests a second: 95 % single tasks, 5 % of 100 tasks."]
+    for load in figures["loads"]:
+        taken = {**load, "before": load["memory_mb"][0], "most": max(load["memory_mb"]), "after": load["memory_mb_after"]}
+        parts += [
+            f"{load['times']} × the capacity for {load['seconds']:g} s:",
+            lines(headings, (line(who, load[name]) for name, who in names.items())),
+            lines(memory, [taken]),
+        ]
+    return "\n\n".join(parts)
+
+
+def soak(figures: Figures) -> str:
+    memory = figures["memory_mb_without_load"]
+    rows: list[tuple[str, object, object]] = [("memory without load, MB", memory["start"], memory["end"])]
+    rows += [(f"{name} without load", figures[name]["start"], figures[name]["end"]) for name in ("descriptors", "threads")]
+    said = (
+        f"{number(figures['minutes'])} minutes, {number(figures['requests'])} requests, {number(figures['reloads'])} reloads: {figures['wrong']} wrong "
+        f"answers, {sum(figures['failed'].values())} other failures, and {figures['wrong_at_the_end']} wrong answers of the idle server at the end. "
+        f"Memory under load grew by {figures['rss_growth_after_5_min']:.1%} after the first minutes; it was {number(max(figures['memory_mb']))} MB at most."
+    )
+    return f"{said}\n\n{table(('', 'after the first minutes', 'at the end'), rows)}"
+
+
 def scaling(figures: Figures) -> str:
     headings = {
         "clients": {"clients": "clients", "requests_per_s": "single tasks a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms"},

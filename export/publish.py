@@ -1,5 +1,6 @@
 """Write a bundle folder: all of it, proven, under its name, or nothing."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Callable
@@ -79,14 +80,26 @@ def _write_manifest(network: Network, folder: Path, name: str, parity: dict[str,
 
 
 def _swap(new: Path, out: Path) -> None:
-    """Put `new` in the place of `out`. What was there is moved aside first, so that no name ever holds parts of two."""
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        out.rename(old)
-    try:
+    """Put `new` in the place of `out`, in one step: whenever the process or the machine stops, `out` is the one or the other, whole."""
+    if not out.exists():
         new.rename(out)
-    except OSError:
-        if old.exists():
+    elif not _exchange(new, out):
+        # a system without that step: what was there is moved aside first, so that no name ever holds parts of two
+        old = out.with_name(f".{out.name}.{os.getpid()}.old")
+        out.rename(old)
+        try:
+            new.rename(out)
+        except OSError:
             old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Both names for one another (Linux' renameat2 with RENAME_EXCHANGE, which Python has no name for); whether the system can."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

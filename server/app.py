@@ -101,7 +101,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
         health=partial(check_health, callers=callers),
         admin=partial(check_admin, token=settings.admin_token.get_secret_value()),
         max_tasks=settings.max_tasks,
-        body=BodyBounds(settings.max_body_bytes, settings.body_timeout, settings.request_timeout),
+        body=BodyBounds(settings.max_body_bytes, settings.body_timeout, max(settings.body_timeout, settings.request_timeout)),
         admission=Admission(settings.max_requests, settings.max_waiting_bytes),
     )
 

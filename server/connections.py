@@ -40,6 +40,13 @@ class Connection(HttpToolsProtocol):
         self._head_came()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        # an idle connection is not said farewell to: over TLS the client must answer that, and has 30 s for it
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def _await_head(self) -> None:
         self._head_alarm = self.loop.call_later(HEAD_TIMEOUT, self._close)
 
@@ -53,8 +60,9 @@ class Connection(HttpToolsProtocol):
 
 
 def listen(config: uvicorn.Config) -> socket.socket:
-    """The bound socket, whose connections are given up when their clients take nothing for READ_TIMEOUT."""
+    """The socket, on which connections wait until the server runs; they are given up when their clients take nothing for READ_TIMEOUT."""
     bound = config.bind_socket()
+    bound.listen(config.backlog)
     # where Linux has it: connections inherit it, and it counts also while the client's window is closed
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_TIMEOUT * 1000))

@@ -47,7 +47,7 @@ class Envelope:
         record = Record(request_id(scope["headers"]))
         state = scope.setdefault("state", {})
         state["record"] = record
-        traffic = Traffic(scope["method"], scope["client"][0] if scope["client"] else None)
+        traffic = Traffic(scope["method"], *(scope["client"] or (None, None)))
 
         async def counted() -> Message:
             message = await receive()

@@ -44,6 +44,7 @@ class Traffic:
 
     method: str
     client: str | None
+    port: int | None = None
     route: str | None = None
     model: str | None = None
     status: int = 0
@@ -89,6 +90,7 @@ def fields_of(record: Record, traffic: Traffic) -> Mapping[str, Any]:
         "bytes_in": traffic.bytes_in,
         "bytes_out": traffic.bytes_out,
         "client": traffic.client if traffic.client and ADDRESS.fullmatch(traffic.client) else None,
+        "client_port": traffic.port or None,
         "error": type(record.error).__name__ if record.error else None,
         "reason": str(record.error) if record.error else None,
     }

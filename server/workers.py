@@ -23,8 +23,9 @@ from server.logs import start_logging
 from server.settings import Settings
 from server.tls import tls_options
 
-WORKER_TIMEOUT = 60
-"""Seconds within which a worker is ready, and answers its parent's question whether it is alive."""
+WORKER_TIMEOUT = 15
+"""Seconds within which a worker answers its parent's question whether it is alive, and is ready in place of another. Of one that died while it was asked the
+parent hears only when they are over."""
 
 
 def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:

@@ -101,7 +101,7 @@ def prelabel_bench(*words: str, program: Path = ROOT / "prelabel.py", cwd: Path 
 def test_bench_lists_the_benchmarks_with_what_they_measure() -> None:
     listed = prelabel_bench()
     assert listed.returncode == 0, listed.stderr
-    for name in [*everything.MODULES, "annotate", "guard", "report", "all"]:
+    for name in [*everything.MODULES, "soak", "annotate", "guard", "report", "all"]:
         assert f"│ {name} " in listed.stdout
     assert "Microseconds a text, engine by engine" in listed.stdout
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -156,6 +157,22 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, labeler: Labeler
     predict_file(source, resumed, labeler, resume=True, on_progress=lambda rows, read: done_after_kill.append(rows))
     assert done_after_kill == [len(texts)]  # two chunks were kept, the third was done
     assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_written_is_kept(tmp_path: Path, bundle: Bundle) -> None:
+    source = write_csv(tmp_path / "in.csv", random_texts(500) * 10)
+    command = [sys.executable, "prelabel.py", "predict", str(source), str(tmp_path / "out.json"), "--bundle", str(bundle.path), "--resume"]
+
+    def room(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    full = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, preexec_fn=lambda: room(4_000_000))
+    assert (full.returncode, "Traceback" in full.stderr) == (1, False)
+    assert "cannot be written" in full.stderr
+    assert not (tmp_path / "out.json").exists()
+    whole = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    assert len(json.loads((tmp_path / "out.json").read_bytes())) == 5000
 
 
 def test_resuming_with_another_input_is_refused_and_starting_afresh_is_not(tmp_path: Path, labeler: Labeler) -> None:

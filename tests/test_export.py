@@ -1,5 +1,9 @@
 """What export writes answers what the network answers, or is not written."""
 
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from export.verify import NotProven, check, prove
 from server.bundle import Bundle, read_bundle
 from server.engines import open_engine, pad
 from server.errors import BadInput
-from tests.conftest import tiny_network
+from tests.conftest import ROOT, tiny_network
 
 
 def test_the_manifest_tells_the_proof(bundle: Bundle) -> None:
@@ -89,3 +93,39 @@ def test_the_onnx_file_is_valid_and_has_no_convolution(bundle: Bundle) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version == bundle.manifest.opset
     assert "Conv" not in {node.op_type for node in model.graph.node}
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from export import publish
+from tests.conftest import ROOT, tiny_network
+
+swap = publish._swap
+
+def swap_or_die(new, out):
+    if sys.argv[2] == "after":
+        swap(new, out)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+publish._swap = swap_or_die
+publish.export_bundle(tiny_network(seed=1), Path(sys.argv[1]), torchscript=False, force=True)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_while_a_bundle_is_replaced_leaves_the_one_or_the_other(bundle: Bundle, tmp_path: Path, when: str) -> None:
+    out = tmp_path / "tiny"
+    shutil.copytree(bundle.path, out)
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, out, when], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (read_bundle(out).version == bundle.version) == (when == "before")
+    assert export_bundle(tiny_network(), out, torchscript=False, force=True).version == bundle.version
+
+
+def test_where_names_cannot_be_exchanged_the_old_bundle_is_moved_aside(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.publish._exchange", lambda one, other: False)
+    out = tmp_path / "tiny"
+    shutil.copytree(bundle.path, out)
+    assert export_bundle(tiny_network(seed=1), out, torchscript=False, force=True).version != bundle.version
+    assert [each.name for each in tmp_path.iterdir()] == ["tiny"]

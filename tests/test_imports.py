@@ -1,6 +1,7 @@
 """The import graph: one direction, no circles, and a server without torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files"},
-    {"buckets", "scores", "token_table", "secret_files"},
+    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files", "connections", "model_thread"},
+    {"buckets", "scores", "token_table", "secret_files", "admission"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
     {"labelled", "connect", "request_log", "tls"},
     {"tokenizer", "batcher", "engines"},
@@ -68,6 +69,12 @@ def test_only_the_torchscript_engine_and_export_import_torch() -> None:
 def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, prelabel, server.app, server.engines.onnx_runtime; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_only_what_is_told_uses_the_clock_on_the_wall() -> None:
+    """It jumps; waits and timeouts use one that does not."""
+    users = {path.name for path in (ROOT / "server").rglob("*.py") if re.search(r"\btime\.time\(|datetime\.(now|utcnow|today)", path.read_text("utf-8"))}
+    assert users == {"journal.py"}
 
 
 def test_no_module_is_named_like_a_library() -> None:

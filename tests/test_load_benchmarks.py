@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks import client, results
 from benchmarks.label_studio import body_of, setup_body
+from benchmarks.overload import PATIENCE
 from benchmarks.served import served
-from server.bundle import Bundle
+from server.bundle import Bundle, read_bundle
 from tests.conftest import random_texts
 from tests.serving import running
 
@@ -79,7 +80,7 @@ def test_refusals_and_failures_are_counted_and_told(bundle: Bundle) -> None:
 
 def test_results_are_counted() -> None:
     def wrong(status: int, body: object, tasks: int) -> str | None:
-        return client.what_is_wrong(client.Answer(status, json.dumps(body).encode(), b"", 0.0), tasks)
+        return client.what_is_wrong(client.Answer(status, json.dumps(body).encode(), b"", 0.0), client.Ask(b"", tasks))
 
     assert wrong(200, {"results": [{"result": []}]}, 1) is None
     assert wrong(200, {"results": [{"result": []}]}, 2) == "1 results for 2 tasks"
@@ -87,6 +88,38 @@ def test_results_are_counted() -> None:
     assert wrong(200, [], 1) == "an answer without results"
     assert wrong(500, {}, 1) == "status 500"
     assert client.medians([b"a;dur=1.5, b;dur=2", b"a;dur=2.5, b;dur=2", b"a;dur=9, b;dur=2", b""]) == {"a": 2.5, "b": 2.0}
+
+
+def test_answers_are_compared_with_those_that_are_known(bundle: Bundle) -> None:
+    bodies = [body_of(TEXTS[:1]), body_of(TEXTS)]
+    with running(bundle, max_waiting_rows=len(TEXTS)) as server:
+        known = [server.post("/predict", content=body).content for body in bodies]
+        refused = body_of([*TEXTS, "one too many"])
+        with client.started(predict_url(server), [*bodies, refused], [*known, b"{}"], requests=6) as started:
+            outcome = started.outcome()
+        assert (len(outcome.latencies), outcome.refused, outcome.failed) == (4, 2, {})
+        assert set(outcome.refusals) == {"429"}
+        with client.started(predict_url(server), [bodies[0], body_of(["good film"])], [known[0]] * 2, requests=6) as started:
+            outcome = started.outcome()
+        assert (len(outcome.latencies), outcome.failed) == (3, {client.WRONG: 3})
+
+
+def test_numbers_may_differ_by_what_the_order_of_adding_does() -> None:
+    assert client.alike({"score": 0.5, "result": [{"choices": ["a"]}]}, {"score": 0.5 + 1e-7, "result": [{"choices": ["a"]}]})
+    for other in ({"score": 0.6, "result": []}, {"score": 0.5, "result": [1]}, {"score": 0.5}, [0.5]):
+        assert not client.alike({"score": 0.5, "result": []}, other)
+    assert client.says_why(b'{"detail": "full"}')
+    assert not any(map(client.says_why, (b"", b"[]", b'{"detail": ""}', b"{}")))
+
+
+def test_a_client_asks_with_get_at_even_times_until_it_is_stopped(bundle: Bundle) -> None:
+    with running(bundle) as server, client.started(predict_url(server).replace("predict", "health"), [], get=True, rate=500, even=True) as started:
+        for _ in range(20):
+            server.get("/health")
+        started.stop()
+        outcome = started.outcome()
+    assert outcome.failed == {}
+    assert (outcome.late >= 0, outcome.busy > 0) == (True, True)
 
 
 def test_memory_of_a_server_and_of_its_workers(bundle: Bundle) -> None:
@@ -169,3 +202,53 @@ def test_scaling_cuts_texts_of_exact_lengths() -> None:
     tokens = [token for text in TEXTS for token in basic_english(text)]
     for length in (1, 7, 10 * len(tokens)):
         assert {len(basic_english(text)) for text in texts_of_length(tokens, length)} == {length}
+
+
+def test_overload(figures_of: Benchmark) -> None:
+    from benchmarks.overload import main
+
+    figures = figures_of(main, "overload", "--seconds", 2, "--times", "2,3", "--every", 0.5, "--large", 300)
+    assert [load["times"] for load in figures["loads"]] == [2, 3]
+    for load in figures["loads"]:
+        assert load["mixed"]["right"] > 0
+        assert load["health"]["right"] > 0
+        for each in (load["mixed"], load["large"], load["health"]):
+            assert each["requests"] == each["right"] + each["refused"]["requests"]
+            assert (each["wrong"], each["server_errors"], each["failed"]) == (0, 0, {})
+        assert all(memory > 10 for memory in load["memory_mb"])
+        assert load["cores_of_server"] > 0
+        assert 0 < load["seconds_to_usual"] < PATIENCE
+
+
+def test_soak(figures_of: Benchmark) -> None:
+    from benchmarks.soak import main
+
+    figures = figures_of(main, "soak", "--minutes", 0.05, "--reload-every", 0.2, "--look-every", 0.2, "--large", 300)
+    assert figures["failed"] == {}
+    assert (figures["wrong"], figures["wrong_at_the_end"]) == (0, 0)
+    assert figures["reloads"] >= 2
+    assert {"GET /health", "POST /setup", "POST /predict", "POST /admin/reload", "left"} <= set(figures["sent"])
+    assert all(memory > 10 for memory in figures["memory_mb"])
+    for name in ("descriptors", "threads"):
+        assert all(count > 0 for count in figures[name].values())
+
+
+def test_a_bundle_with_its_words_in_another_order_answers_otherwise(bundle: Bundle, tmp_path: Path) -> None:
+    from benchmarks.soak import Known, other_words
+
+    with running(bundle, read_bundle(other_words(bundle.path, tmp_path / "other"))) as server:
+        mine, others = (server.post(f"{path}/predict", content=body_of(TEXTS)).content for path in ("", "/other"))
+    assert client.what_is_wrong(client.Answer(200, others, b"", 0.0), client.Ask(b"", len(TEXTS), mine)) == client.WRONG
+    known = Known(b"", len(TEXTS), [mine, others])
+    assert [known.what_is_wrong(client.Answer(status, body, b"", 0.0)) for status, body in ((200, mine), (200, others), (429, mine))] == [
+        None, None, "refused with 429",
+    ]  # fmt: skip
+    mixed = json.dumps({"results": json.loads(mine)["results"][:1] + json.loads(others)["results"][1:]}).encode()
+    assert known.what_is_wrong(client.Answer(200, mixed, b"", 0.0)) == client.WRONG
+
+
+def test_growth_is_from_the_first_tenth_to_the_last() -> None:
+    from benchmarks.soak import growth
+
+    assert growth([100.0] * 15 + [110.0] * 5) == pytest.approx(0.1)
+    assert growth([100.0, 300.0, 100.0]) == 0

@@ -14,6 +14,12 @@ from benchmarks.tables import number, table
 MANY: dict[str, Any] = {"singles": 500, "p50_ms": 1.2, "p99_ms": 4.0, "longest_ms": 9.0}
 
 
+SENT: dict[str, Any] = {
+    "requests": 180_000, "right": 90_000, "wrong": 0, "p50_ms": 100.0, "p99_ms": 300.0, "longest_ms": 90.0,
+    "refused": {"requests": 90_000, "p50_ms": 5.0, "p99_ms": 20.0, "longest_ms": 70.0}, "server_errors": 0, "failed": {},
+}  # fmt: skip
+
+
 def peer(rate: float) -> dict[str, Any]:
     return {
         "bulk_tasks_per_s": rate, "single_p50_ms": 1.1, "single_p99_ms": 2.0, "clients16_requests_per_s": 900.0, "max_dp": 2e-7, "same_label": 1.0,
@@ -56,6 +62,21 @@ FIGURES: dict[str, Any] = {
         "capacity_per_s": 2000.0,
         "loads": [{"share": share, "per_s": 2000 * share, "p50_ms": 1.0, "p99_ms": 4.0, "longest_ms": 9.0, "refused": 0} for share in (0.2, 0.9)],
     },
+    "overload": {
+        "capacity_per_s": 1500.0, "idle_p50_ms": 1.1, "cores": 2, "large_tasks": 20_000,
+        "loads": [
+            {
+                "times": 2, "seconds": 60.0, "per_s": 3000.0, "mixed": SENT, "large": {**SENT, "refused": {"requests": 0}}, "health": SENT,
+                "seconds_to_usual": 0.2, "memory_mb": [400.0, 600.0, 500.0], "memory_mb_after": 450.0, "cores_of_server": 1.2, "cores_of_clients": 0.6,
+                "client_late_p99_ms": 3.0,
+            }
+        ],
+    },
+    "soak": {
+        "minutes": 30.0, "requests": 100_000, "wrong": 0, "failed": {}, "wrong_at_the_end": 0, "reloads": 90, "memory_mb": [400.0, 500.0],
+        "rss_growth_after_5_min": 0.01, "memory_mb_without_load": {"start": 400.0, "end": 401.0}, "descriptors": {"start": 20, "end": 20, "most": 40},
+        "threads": {"start": 12, "end": 12, "most": 12},
+    },
     "scaling": {
         "clients": [{"clients": clients, "requests_per_s": 900.0, "p50_ms": 1.1, "p99_ms": 3.0} for clients in (1, 16)],
         "tasks": [{"tasks_per_request": tasks, "tasks_per_s": 900.0, "p50_ms": 1.1} for tasks in (1, 1000)],
@@ -82,7 +103,10 @@ def kept(*names: str, cpu: str = "A processor") -> dict[str, dict[str, Any]]:
 
 def test_goals_are_told_as_wanted_found_and_reached() -> None:
     found = goals(FIGURES)
-    assert [goal.found for goal in found] == ["90 ×", "9.0 × mosec", "87%", "1.1 ms", "30 µs", "20 µs", "2.0 ×, 8.0 ms", "1.4 s", "4 s"]
+    assert [goal.found for goal in found] == [
+        "90 ×", "9.0 × mosec", "87%", "1.1 ms", "30 µs", "20 µs", "2.0 ×, 8.0 ms", "1.4 s",
+        "0 wrong, 0 failed", "20 ms", "90 ms", "0.2 s", "0 wrong, 0 failed", "1.0%", "+0 descriptors, +0 threads", "4 s",
+    ]  # fmt: skip
     assert all(goal.met for goal in found)
 
 

@@ -93,7 +93,7 @@ def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
 
     answer = asyncio.run(ask())
     assert (answer.status_code, answer.json()["request_id"], answer.headers["x-request-id"], answer.headers["cache-control"]) == (500, "7", "7", "no-store")
-    mistake, request = caplog.records
+    mistake, request = (record for record in caplog.records if record.name == "prelabel.request")
     for form in (JsonLines(), TextLines()):
         told = form.format(mistake)
         assert "ValueError" in told

@@ -18,8 +18,8 @@ from server.bundle import Bundle
 from tests.conftest import ROOT, tiny_network
 from tests.serving import predict_body
 
-PATIENCE = 60.0
-"""Seconds until a state that does not come is a failure."""
+PATIENCE = 100.0
+"""Seconds until a state that does not come is a failure. More than WORKER_TIMEOUT: a worker that dies while its parent asks it is missed only then."""
 
 
 def until(state: Callable[[], bool]) -> None:
