@@ -70,7 +70,7 @@ def test_through_a_socket_nothing_is_found_either(bundle: Bundle) -> None:
 @pytest.mark.parametrize("name", [*STREAMS, *LINES])
 def test_what_unpacks_to_much_is_read_in_little_memory_or_refused(bundle: Bundle, tmp_path: Path, name: str) -> None:
     with ExitStack() as stack:
-        attempts = dict(bombs(labeler_of(bundle, stack), tmp_path, 12 * 2**20))
+        attempts = dict(bombs(labeler_of(bundle, stack), tmp_path, 40 * 2**20))
         attempts[name]()
 
 
