@@ -26,7 +26,7 @@ TUTORIAL_CONFIG = """\
 """What the command line assumes when no labeling config is given."""
 
 
-MAX_CONFIG = 1_000_000
+MAX_CONFIG = 500_000
 """Characters. Configs are kept, parsed, for the next request."""
 
 MAX_WRITTEN = 20_000
