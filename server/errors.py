@@ -26,7 +26,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 LONGEST = 2_000
-"""Characters of a refusal."""
+"""Characters of a refusal, or of whatever else quotes what a client wrote."""
+
+
+def one_line(words: str) -> str:
+    """`words` in one line that has an end, whatever they quote."""
+    words = " ".join(words.split())
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
 
 
 class PrelabelError(Exception):
@@ -36,9 +42,7 @@ class PrelabelError(Exception):
     headers: Mapping[str, str] = MappingProxyType({})
 
     def __str__(self) -> str:
-        """One line that has an end, whatever it quotes."""
-        words = " ".join(str(self.args[0] if self.args else "").split())
-        return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
+        return one_line(str(self.args[0] if self.args else ""))
 
 
 class BadSetting(PrelabelError):

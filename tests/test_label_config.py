@@ -143,6 +143,24 @@ def test_a_config_that_cannot_be_served_is_refused_in_plain_words(text: str, mes
     assert "\n" not in str(refusal.value)
 
 
+MANY = "".join(f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>' for i in range(200))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (config(CHOICES) + " " * 500_000, "has 500,1.. characters, the most is 500,000"),
+        (number(MANY), "asks for about .* characters of answer for each task, the most is 20,000"),
+        (config(CHOICES.replace('"Negative"', '"Negative" alias="' + "x" * 20_000 + '"')), "asks for about 20,"),
+        (config(CHOICES, text=f'<Text name="t" value="$a{"x" * 10_000}"/>'), "a value that is too long"),
+        (config(CHOICES, text=f'<Text name="t" value="{"$a " * 21}"/>'), "a value that is too long: the most are 10,000 characters and 20 fields"),
+    ],
+)
+def test_a_config_that_would_be_answered_with_megabytes_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BadLabelConfig, match=message):
+        read_plan(text, LABELS, {})
+
+
 def test_one_choice_cannot_stand_for_two_labels() -> None:
     with pytest.raises(BadLabelConfig, match="stands for two"):
         read_plan(config('<Choice value="same"/>'), LABELS, {"Negative": "same", "Positive": "same"})

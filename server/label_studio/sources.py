@@ -17,6 +17,9 @@ WHOLE = re.compile(r"\$([^\s$]+)")
 """A value that is one field or path and nothing else: it may hold more than text."""
 FIELD = re.compile(r"\$(\w+(?:\.\w+|\[\d+\])*)")
 """A field or path among other words."""
+MAX_VALUE = 10_000
+MAX_FIELDS = 20
+"""Each may stand for a long text."""
 BLOCKS = re.compile(r"address|article|aside|blockquote|br|d[dlt]|div|fig(ure|caption)|footer|form|h[1-6r]|header|li|main|nav|[ou]l|p|pre|section|t(able|[dhr])")
 """HTML elements that a browser puts on lines of their own."""
 MARKUP = re.compile(
@@ -81,6 +84,8 @@ def read_source(tag: ObjectTag) -> Source:
         raise BadLabelConfig(f"{where} has an encoding; import the texts as they are and remove it.")
     if "{{" in value:
         raise BadLabelConfig(f"{where} stands in a <Repeater>; this model labels whole tasks, so put the tag outside of it.")
+    if len(value) > MAX_VALUE or value.count("$") > MAX_FIELDS:
+        raise BadLabelConfig(f"{where} has a value that is too long: the most are {MAX_VALUE:,} characters and {MAX_FIELDS} fields.")
     source = Source(str(tag.name), kind, value, attributes.get("textkey") or "text")
     if not source.fields:
         raise BadLabelConfig(f'{where} must take its text from the task, such as value="$text"; found value="{value}".')

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-import uvloop
 from starlette.types import ASGIApp, Message
 
 from server.app import build_app
@@ -95,7 +94,7 @@ def seeds() -> list[Call]:
         route = "/" + path.name.partition("-")[0].partition(".")[0]
         calls += [Call("POST", prefix + route, (("content-type", "application/json"),), path.read_bytes()) for prefix in ("", "/both", "/p/other")]
     bearer = (("authorization", f"Bearer {TOKEN}"),)
-    return [*calls, Call("POST", "/admin/reload", (), b'{"bundle": "tiny"}'), Call("POST", "/admin/rollback", bearer, b'{"bundle": "nothing"}')]
+    return [*calls, Call("POST", "/admin/reload", bearer, b'{"bundle": "tiny"}'), Call("POST", "/admin/rollback", bearer, b'{"bundle": "nothing"}')]
 
 
 class Requests:
@@ -107,6 +106,8 @@ class Requests:
 
     def make(self, random: Random) -> Call:
         call, value = random.choice(self._seeds)
+        if call.path == "/admin/reload" and random.random() < 0.95:
+            call = replace(call, headers=())  # what is let in takes the time of a hundred others
         for _ in range(random.choice((1, 1, 1, 2))):
             match random.randrange(12):
                 case 0 | 1 | 2 | 3 | 4 | 5 | 6 if call.body:
@@ -163,7 +164,7 @@ class InProcess:
             bundle=tuple(bundle.path for bundle in bundles), device="cpu", engine="tables", path_prefix="/p", admin_token=TOKEN, **several, **options
         )
         self._app = build_app(settings)
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._requests = Requests()
         self._watch = Watch()
@@ -202,7 +203,7 @@ class InProcess:
 
     def _called(self, data: bytes) -> tuple[Answer, dict[str, Any], bytes]:
         scope, body = scope_of(data)
-        return self._runner.run(asyncio.wait_for(called(self._app, scope, body), 60)), scope, body
+        return self._runner.get_loop().run_until_complete(called(self._app, scope, body)), scope, body
 
     def _known_answer(self) -> bytes:
         answer, _, _ = self._called(self._known.written())

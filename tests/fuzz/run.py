@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from random import Random
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -112,7 +111,7 @@ def by_socket(bundle: Bundle, folder: Path, stack: ExitStack) -> ThroughSocket:
     return ThroughSocket((client.base_url.host, client.base_url.port or 0), log)
 
 
-def run(chosen: list[Target], seconds: float, seed: int) -> list[Tally]:
+def run(chosen: list[Target], seconds: float, seed: int, keep: Path = FOUND) -> list[Tally]:
     """Every target for its share of the time."""
     whole = sum(target.weight for target in chosen)
     columns = (
@@ -132,7 +131,7 @@ def run(chosen: list[Target], seconds: float, seed: int) -> list[Tally]:
                 if tally.inputs % 100 == 0:
                     bar.update(task, description=tally.target, completed=before + tally.seconds, inputs=tally.inputs, findings=len(tally.findings))
 
-            tallies.append(attack(target, seed, until(share), tell))
+            tallies.append(attack(target, seed, until(share), tell, keep))
             before += share
     return tallies
 
@@ -189,7 +188,6 @@ def replay(found: list[Target], path: Path) -> int:
     if target is None:
         console.print(f"{path.name}: no target has that name; they are {', '.join(target.name for target in found)}.")
         return 2
-    target.make(Random(0))
     target.check(path.read_bytes())
     console.print(f"{target.name}: nothing found")
     return 0

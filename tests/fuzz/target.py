@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -108,17 +109,20 @@ def interrupted(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Hang(f"did not end within {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, end)
+    _hear_the_alarm()
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+
+
+@cache
+def _hear_the_alarm() -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Hang("did not end in time")
+
+    signal.signal(signal.SIGALRM, end)
 
 
 def write(folder: Path, target: Target, data: bytes, problem: str) -> Path:

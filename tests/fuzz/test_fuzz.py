@@ -1,5 +1,7 @@
 """A moment of the fuzzer in every test run: the corpus as it is, and the same mutations every time."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,11 +11,12 @@ import pytest
 
 from export.publish import export_bundle
 from server.bundle import Bundle
-from tests.conftest import tiny_network
+from tests.conftest import ROOT, tiny_network
 from tests.fuzz.bombs import LINES, STREAMS, bombs
-from tests.fuzz.http import InProcess, ThroughSocket, seeds
+from tests.fuzz.http import Answer, InProcess, ThroughSocket, check_answer, seeds
 from tests.fuzz.mutate import changed_json, cut
-from tests.fuzz.run import in_this_process, labeler_of
+from tests.fuzz.pure import ExtraParams
+from tests.fuzz.run import figures, in_this_process, labeler_of, run, show
 from tests.fuzz.target import Finding, Tally, Target, attack, problem_with, write
 from tests.serving import running
 
@@ -122,9 +125,25 @@ def test_what_does_not_end_is_ended_and_told() -> None:
     assert "Hang" in str(problem_with(Endless(), b""))
 
 
-def test_an_answer_that_breaks_the_rules_is_seen(targets: dict[str, Target]) -> None:
-    from tests.fuzz.http import Answer, check_answer
+def test_the_targets_share_the_time_and_what_came_of_it_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tallies = run([Broken(), ExtraParams()], 0.4, 1, tmp_path)
+    assert all(tally.inputs for tally in tallies)
+    problems = {tally.target: tally.findings for tally in tallies if tally.findings}
+    assert list(problems) == ["broken one"]
+    show(tallies, problems, 1)
+    assert "broken one: Finding" in capsys.readouterr().out
+    found = figures(tallies, problems, 1.0, 2.0)
+    assert (found["findings"], found["memory_mb"]) == (2, {"start": 1.0, "end": 2.0})
+    assert found["inputs"] == sum(tally.inputs for tally in tallies)
 
+
+def test_the_command_tries_a_kept_input_again(tmp_path: Path) -> None:
+    kept = write(tmp_path, ExtraParams(), b"{}", "something")
+    done = subprocess.run([sys.executable, "-m", "tests.fuzz.run", "--replay", kept], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "extra params: nothing found" in done.stderr
+
+
+def test_an_answer_that_breaks_the_rules_is_seen(targets: dict[str, Target]) -> None:
     for status, body in ((500, b"{}"), (400, b"no json"), (404, b'{"detail": "x"}'), (200, b'{"results": []}'), (200, b"Traceback (most recent call last)")):
         with pytest.raises(Finding):
             check_answer("POST", "/predict", b'{"tasks": [{}]}', Answer(status, {}, bytearray(body)))
