@@ -6,13 +6,26 @@ from dataclasses import dataclass
 
 from server.errors import Overloaded
 
+LARGE = 65_536
+"""Bytes of a body that has room for many tasks. Such requests may take half the places: they wait long, and under overload would soon have all of them, so that
+no annotator's single task found one."""
+
 
 @dataclass
 class Held:
-    """What one request holds of the bounds: bytes of its body so far."""
+    """What one request holds of the bounds: bytes of its body so far, and a large request's place."""
 
     admission: "Admission"
     bytes: int = 0
+    large: bool = False
+
+    def announce(self, size: int) -> None:
+        """A body of `size` bytes is to come. Raises Overloaded."""
+        self.admission.expect(size)
+        if size > LARGE:
+            self.admission.expect_large()
+            self.admission.large += 1
+            self.large = True
 
     def grow(self, size: int) -> None:
         """Raises Overloaded."""
@@ -23,12 +36,13 @@ class Held:
 
 @dataclass
 class Admission:
-    """`requests` and `bytes` are those inside now."""
+    """`requests`, those of them that are `large`, and `bytes` are those inside now."""
 
     max_requests: int
     max_bytes: int
     requests: int = 0
     bytes: int = 0
+    large: int = 0
 
     @contextmanager
     def request(self) -> Iterator[Held]:
@@ -42,6 +56,7 @@ class Admission:
         finally:
             self.requests -= 1
             self.bytes -= held.bytes
+            self.large -= held.large
 
     def expect(self, size: int) -> None:
         """Whether there is room for `size` bytes more. Raises Overloaded."""
@@ -49,4 +64,12 @@ class Admission:
             raise Overloaded(
                 f"Requests of {self.bytes} bytes are being answered and {size} more would pass the limit of {self.max_bytes} "
                 "(PRELABEL_MAX_WAITING_BYTES); send the request again later."
+            )
+
+    def expect_large(self) -> None:
+        """Whether there is room for one large request more. Raises Overloaded."""
+        if self.large >= (self.max_requests + 1) // 2:
+            raise Overloaded(
+                f"{self.large} requests with bodies of more than {LARGE} bytes are being answered, which is half of what PRELABEL_MAX_REQUESTS allows: "
+                "the rest is for single tasks. Send the request again later."
             )

@@ -100,7 +100,7 @@ async def read_body(request: Request, bounds: BodyBounds, held: Held | None = No
         size = int(told[:20])  # of so many digits already too large, and of thousands no number to Python
         bounds.check(size)
         if held is not None:
-            held.admission.expect(size)
+            held.announce(size)
     loop = asyncio.get_running_loop()
     last = loop.time() + bounds.timeout
     try:
