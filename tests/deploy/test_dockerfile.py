@@ -5,6 +5,7 @@ python -m pytest tests/deploy -m deploy
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from tests.deploy.dockerfile import Instruction, read
 from tests.e2e.conftest import ROOT, free_port, running
 
 FILES = [ROOT / "Dockerfile", ROOT / "Dockerfile.cuda"]
-INTO_SCRATCH = ("/opt/", "/src", "/app", "/tmp/")  # noqa: S108
+ROOTED = re.compile(r"(?<![\w./*-])(?=/(?:opt|src|app|tmp)\b)")
+"""Before a path of the image, as far as it goes into the scratch folder."""
 NOT_EXECUTED = {
     "base": "needs root and Ubuntu's servers",
     "export": "downloads torch; make setup installs the same extra",
@@ -92,9 +94,7 @@ def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
 
 
 def inside(words: str, scratch: Path) -> str:
-    for each in INTO_SCRATCH:
-        words = words.replace(each, f"{scratch}{each}")
-    return words
+    return ROOTED.sub(str(scratch), words)
 
 
 def execute(step: Instruction, folder: Path, scratch: Path) -> Path:
