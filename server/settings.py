@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     max_requests: int = Field(
         512,
         ge=1,
-        description="Requests for predictions that are read or answered at the same time, half of them with bodies of more than 64 KB; more are answered 429.",
+        description="Requests for predictions that are read or answered at the same time, one in 8 of them with a body of more than 64 KB; more are answered 429.",
     )
     max_waiting_bytes: int = Field(2**30, ge=1024, description="Bytes in the bodies of those requests, together; a request that would pass it is answered 429.")
     max_tasks: int = Field(50_000, ge=1, description="Tasks in one request; more are answered 413.")
