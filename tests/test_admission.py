@@ -139,7 +139,7 @@ def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle, monkeypatch: py
         def is_kept() -> bool:
             return any(each.raddr and each.raddr.port == mine for each in psutil.Process().net_connections("tcp"))
 
-        assert is_kept()
+        until(is_kept)
         until(lambda: not is_kept())
 
 
