@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from server.errors import Overloaded
 
 LARGE = 65_536
-"""Bytes of a body that has room for many tasks. Such requests may take half the places: they wait long, and under overload would soon have all of them, so that
-no annotator's single task found one."""
+"""Bytes of a body that has room for many tasks. Such requests wait long: under overload they would soon have all places, no annotator's single task would find
+one, and the server would be at work on them long after the load had ended."""
+
+LARGE_SHARE = 8
+"""One of so many places may be taken by them."""
 
 
 @dataclass
@@ -68,8 +71,8 @@ class Admission:
 
     def expect_large(self) -> None:
         """Whether there is room for one large request more. Raises Overloaded."""
-        if self.large >= (self.max_requests + 1) // 2:
+        if self.large >= max(1, self.max_requests // LARGE_SHARE):
             raise Overloaded(
-                f"{self.large} requests with bodies of more than {LARGE} bytes are being answered, which is half of what PRELABEL_MAX_REQUESTS allows: "
-                "the rest is for single tasks. Send the request again later."
+                f"{self.large} requests with bodies of more than {LARGE} bytes are being answered, one in {LARGE_SHARE} of what PRELABEL_MAX_REQUESTS "
+                "allows: the rest is for single tasks. Send the request again later."
             )

@@ -76,9 +76,9 @@ class Settings(BaseSettings):
     bulk_patience: int = Field(8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request.")
     max_waiting_rows: int = Field(100_000, ge=1, description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.")
     max_requests: int = Field(
-        512,
+        128,
         ge=1,
-        description="Requests for predictions that are read or answered at the same time, half of them with bodies of more than 64 KB; more are answered 429.",
+        description="Requests for predictions read or answered at the same time, one in 8 of them with a body of more than 64 KB; more are answered 429.",
     )
     max_waiting_bytes: int = Field(2**30, ge=1024, description="Bytes in the bodies of those requests, together; a request that would pass it is answered 429.")
     max_tasks: int = Field(50_000, ge=1, description="Tasks in one request; more are answered 413.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from export.checkpoint import read_network
 from export.cnn import Network, SentimentCNN, Shape
@@ -17,6 +18,10 @@ from server.bundle import Bundle
 from server.engines import Engine, open_engine
 
 ROOT = Path(__file__).parent.parent
+
+# how long an example takes says how busy the machine is
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 WORDS = ("<unk>", "<pad>", "good", "bad", "film", "the", "a", ".", "not", "very", "'", "s", "plot", "actor", "émigré", "10/10")
 

@@ -93,7 +93,8 @@ def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
 
     answer = asyncio.run(ask())
     assert (answer.status_code, answer.json()["request_id"], answer.headers["x-request-id"], answer.headers["cache-control"]) == (500, "7", "7", "no-store")
-    mistake, request = (record for record in caplog.records if record.name == "prelabel.request")
+    mistake = next(record for record in caplog.records if record.exc_info)
+    request = next(record for record in caplog.records if getattr(record, "fields", {}).get("request_id") == "7")
     for form in (JsonLines(), TextLines()):
         told = form.format(mistake)
         assert "ValueError" in told
