@@ -113,6 +113,11 @@ def execute(step: Instruction, folder: Path, scratch: Path) -> Path:
                 shutil.copytree(here, into, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(here, into)
+    if step.name == "COPY" and words.startswith("--from"):
+        for each in Path(words.split()[1]).rglob("*"):
+            if not each.is_symlink():
+                # as layers do
+                os.utime(each, (int(each.stat().st_atime), int(each.stat().st_mtime)))
     if step.name == "RUN":
         (scratch / "tmp").mkdir(exist_ok=True)
         words = words.replace("python3 -m venv", f"{sys.executable} -m venv")
@@ -121,8 +126,9 @@ def execute(step: Instruction, folder: Path, scratch: Path) -> Path:
     return folder
 
 
-def listing(folder: Path) -> dict[str, int]:
-    return {str(each.relative_to(folder)): each.stat().st_size for each in sorted(folder.rglob("*.nb?"))}
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of each file of numba's: one that was compiled anew has another time."""
+    return {str(each.relative_to(folder)): (each.stat().st_size, each.stat().st_mtime_ns) for each in sorted(folder.rglob("*.nb?"))}
 
 
 @pytest.mark.deploy
