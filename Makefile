@@ -9,7 +9,7 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e bench bench-guard soak fuzz peers clean
+.PHONY: setup serve test lint format audit parity e2e bench bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -23,6 +23,14 @@ lint: .venv/dev/.done
 	.venv/dev/bin/ruff format --check .
 	.venv/dev/bin/ruff check .
 	.venv/dev/bin/mypy
+	$(MAKE) lint-deploy
+
+lint-deploy: .venv/dev/.done
+	.venv/dev/bin/hadolint Dockerfile Dockerfile.cuda
+
+# executes the Dockerfile's steps in a scratch folder; downloads what serving needs
+deploy-test: .venv/dev/.done
+	$(DEV) -m pytest tests/deploy -m 'deploy or not deploy'
 
 format: .venv/dev/.done
 	.venv/dev/bin/ruff format .
@@ -55,6 +63,13 @@ peers: .venv/dev/.done
 	$(DEV) -m benchmarks.peers.setup
 	$(DEV) -m benchmarks.peers.run $(ARGS)
 
+# Prelabel and Label Studio in containers, with a GPU; says first what this host lacks
+up:
+	sh deploy/up.sh gpu
+
+up-cpu:
+	sh deploy/up.sh cpu
+
 clean:
 	rm -rf .venv
 
@@ -65,7 +80,7 @@ clean:
 
 .venv/dev/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/dev
-	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,dev]'
+	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,deploy,dev]'
 	touch $@
 
 .venv/label-studio/.done: Makefile

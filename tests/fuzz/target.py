@@ -89,7 +89,16 @@ def attack(
 
 
 def problem_with(target: Target, data: bytes) -> str | None:
-    """What `data` shows, in one line: the same for inputs that show the same."""
+    """What `data` shows, in one line: the same for inputs that show the same. One that takes long is tried twice, for the machine may have been elsewhere."""
+    for _ in range(2):
+        problem, slow = _tried(target, data)
+        if not slow:
+            return problem
+    return problem
+
+
+def _tried(target: Target, data: bytes) -> tuple[str | None, bool]:
+    """What `data` shows, and whether that is only that it takes long."""
     begun = time.perf_counter()
     try:
         with interrupted(target.limit * 4):
@@ -98,9 +107,9 @@ def problem_with(target: Target, data: bytes) -> str | None:
         frames = traceback.extract_tb(error.__traceback__)
         last = frames[-2 if isinstance(error, Hang) else -1]
         words = str(error).splitlines()[0][:200] if isinstance(error, Finding) and str(error) else ""
-        return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno} {words}".rstrip()
-    seconds = time.perf_counter() - begun
-    return f"took more than {target.limit:g} s" if seconds > target.limit else None
+        return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno} {words}".rstrip(), isinstance(error, Hang)
+    slow = time.perf_counter() - begun > target.limit
+    return f"took more than {target.limit:g} s" if slow else None, slow
 
 
 @contextmanager

@@ -125,6 +125,18 @@ def test_what_does_not_end_is_ended_and_told() -> None:
     assert "Hang" in str(problem_with(Endless(), b""))
 
 
+def test_what_takes_long_only_once_is_no_finding() -> None:
+    class Interrupted(Broken):
+        limit, times = 0.01, 0
+
+        def check(self, data: bytes) -> None:
+            self.times += 1
+            while self.times == 1:
+                pass
+
+    assert problem_with(Interrupted(), b"") is None
+
+
 def test_the_targets_share_the_time_and_what_came_of_it_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     tallies = run([Broken(), ExtraParams()], 0.4, 1, tmp_path)
     assert all(tally.inputs for tally in tallies)

@@ -1,0 +1,26 @@
+"""Reads a Dockerfile as far as ours need it: instructions by stage, continued lines joined."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Instruction:
+    stage: str
+    """Name of the stage; "" before the first."""
+    name: str
+    words: str
+
+
+def read(path: Path) -> list[Instruction]:
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
+    found, stage = [], ""
+    for line in re.sub(r"\\\n", " ", "\n".join(lines)).splitlines():
+        if not line.strip():
+            continue
+        name, words = line.split(None, 1)
+        if name == "FROM":
+            stage = words.split(" AS ")[1]
+        found.append(Instruction(stage, name, " ".join(words.split())))
+    return found

@@ -1,0 +1,114 @@
+"""The compose files, read by an implementation of the compose specification, and `deploy/up.sh` on hosts that lack something."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from server.settings import Settings
+from tests.e2e.conftest import ROOT
+
+FILES = [ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"]
+
+
+def content(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def filled_in(path: Path) -> str:
+    """With the default of each variable in its place: the package reads what Compose makes of a file."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", path.read_text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_follows_the_specification(path: Path) -> None:
+    read = PyCompose.from_yaml(filled_in(path))
+    assert sorted(read.service_names()) == sorted(content(path)["services"])
+
+
+def test_a_wrong_file_is_noticed() -> None:
+    wrong = filled_in(FILES[0]).replace("service_healthy", "service_happy")
+    with pytest.raises(ValueError, match="service_happy"):
+        PyCompose.from_yaml(wrong)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_settings_are_ones_that_exist(path: Path) -> None:
+    for name in content(path)["services"]["prelabel"]["environment"]:
+        assert name.removeprefix("PRELABEL_").removesuffix("_FILE").lower() in Settings.model_fields
+
+
+def test_label_studio_is_the_one_that_is_tested_and_reaches_private_addresses() -> None:
+    studio = content(FILES[0])["services"]["label-studio"]
+    version = re.search(r"^LABEL_STUDIO := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert version
+    assert studio["image"] == f"heartexlabs/label-studio:{version[1]}"
+    assert studio["environment"]["USE_DEFAULT_BANNED_SUBNETS"] == "False"
+    assert studio["depends_on"]["prelabel"]["condition"] == "service_healthy"
+
+
+def test_every_port_is_on_loopback_and_every_image_has_a_version() -> None:
+    for service in content(FILES[0])["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert ":" in service["image"]
+
+
+def test_stopping_waits_for_what_is_begun() -> None:
+    prelabel = content(FILES[0])["services"]["prelabel"]
+    assert int(prelabel["stop_grace_period"].removesuffix("s")) > int(prelabel["environment"]["PRELABEL_DRAIN_TIMEOUT"])
+
+
+def up(tmp_path: Path, kind: str, **programs: str) -> subprocess.CompletedProcess[str]:
+    """Run deploy/up.sh in a copy, on a host that has these programs only: name to shell script."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    for each in ("sh", "head", "mkdir", "od", "tr", "chmod", "dirname"):
+        found = shutil.which(each)
+        assert found
+        (path / each).symlink_to(found)
+    for name, script in programs.items():
+        (path / name.replace("_", "-")).write_text(f"#!/bin/sh\n{script}\n")
+        (path / name.replace("_", "-")).chmod(0o755)
+    (tmp_path / "deploy").mkdir()
+    copy = shutil.copy(ROOT / "deploy/up.sh", tmp_path / "deploy/up.sh")
+    return subprocess.run([path / "sh", copy, kind], env={"PATH": str(path)}, check=False, capture_output=True, text=True)
+
+
+def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
+    done = up(tmp_path, "gpu")
+    assert done.returncode == 1
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["Missing:"] * 3
+    assert "nvidia-ctk" in done.stderr
+    assert not (tmp_path / "deploy/secrets").exists()
+
+
+@pytest.mark.parametrize(
+    ("programs", "said"),
+    [
+        ({"docker": "exit 1"}, "Docker daemon"),
+        ({"docker": '[ "$1" = info ]'}, "compose plugin"),
+        ({"nvidia_smi": "echo 570.12.1"}, "found 570.12.1"),
+        ({"nvidia_smi": "exit 9"}, "names no GPU"),
+    ],
+)
+def test_what_does_not_work_is_said(tmp_path: Path, programs: dict[str, str], said: str) -> None:
+    done = up(tmp_path, "gpu", **({"docker": "true", "nvidia_smi": "echo 580.65.06", "nvidia_ctk": "true"} | programs))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("kind", "files"), [("gpu", 2), ("cpu", 1)])
+def test_starts_where_nothing_is_missing(tmp_path: Path, kind: str, files: int) -> None:
+    programs = {"docker": 'echo "$@"'} | ({"nvidia_smi": "echo 580.65.06", "nvidia_ctk": "true"} if kind == "gpu" else {})
+    done = up(tmp_path, kind, **programs)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("--file") == files
+    token = tmp_path / "deploy/secrets/admin_token"
+    assert re.fullmatch("[0-9a-f]{48}", token.read_text())
+    assert token.parent.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,132 @@
+"""The Dockerfiles: alike, linted, and their steps executed in a scratch folder, without a container.
+
+python -m pytest tests/deploy -m deploy
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.dockerfile import Instruction, read
+from tests.e2e.conftest import ROOT, free_port, running
+
+FILES = [ROOT / "Dockerfile", ROOT / "Dockerfile.cuda"]
+ROOTED = re.compile(r"(?<![\w./*-])(?=/(?:opt|src|app|tmp)\b)")
+"""Before a path of the image, as far as it goes into the scratch folder."""
+NOT_EXECUTED = {
+    "base": "needs root and Ubuntu's servers",
+    "export": "downloads torch; make setup installs the same extra",
+}
+
+
+def own(path: Path, name: str, stage: str | None = None) -> list[str]:
+    return [each.words for each in read(path) if each.name == name and stage in (None, each.stage)]
+
+
+def test_both_are_the_same_stages() -> None:
+    def shared(path: Path) -> str:
+        return path.read_text().split("# From here on", 1)[1]
+
+    assert shared(FILES[0]) == shared(FILES[1])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_what_the_image_promises(path: Path) -> None:
+    base = own(path, "ARG", "")[0]
+    assert ":" in base
+    assert not base.endswith(":latest")
+    assert own(path, "USER", "serve") == ["10001:10001"]
+    assert "healthcheck.py" in own(path, "HEALTHCHECK", "serve")[0]
+    assert all("export" not in each and "torch" not in each for stage in ("build", "serve") for each in own(path, "RUN", stage))
+    assert read(path)[-1].stage == "serve", "the last stage is what is built without --target"
+
+
+def test_the_cuda_base_is_of_the_cuda_that_the_wheel_is_for() -> None:
+    pinned = (ROOT / "constraints.txt").read_text().splitlines()
+    assert "onnxruntime-gpu==1.31.1" in pinned, "another version may be for another CUDA: check the base in Dockerfile.cuda"
+    assert own(FILES[1], "ARG", "")[0].startswith("BASE=nvidia/cuda:13.")
+
+
+def test_version_label_is_the_projects() -> None:
+    version = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version"))
+    assert version.split(" = ")[1] in own(FILES[0], "LABEL")[0]
+
+
+def test_what_is_copied_is_let_through() -> None:
+    let_through = {line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for words in own(FILES[0], "COPY"):
+        if not words.startswith("--from"):
+            for source in words.split()[:-1]:
+                assert (ROOT / source).exists()
+                assert source in let_through
+
+
+@pytest.mark.deploy
+def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
+    """All of the stages build and serve, but as this user, on this system, with this Python, and with ONNX Runtime for the CPU."""
+    steps = read(FILES[0])
+    folder = ROOT
+    for step in steps:
+        if step.stage in NOT_EXECUTED:
+            continue
+        folder = execute(step, folder, tmp_path)
+    kernels = listing(tmp_path / "opt/kernels")
+    assert any(name.endswith(".nbc") for name in kernels)
+
+    settings = dict(each.split("=") for words in own(FILES[0], "ENV", "serve") for each in inside(words, tmp_path).split())
+    port = free_port()
+    settings |= {"PRELABEL_HOST": "127.0.0.1", "PRELABEL_PORT": str(port), "PRELABEL_ENGINE": "tables"}
+    start = tmp_path / "opt/deploy/start.sh"
+    start.write_text(inside(start.read_text(), tmp_path))
+    command = ["/bin/sh", "-c", f"cd {tmp_path}/app && exec /bin/sh {start} serve"]
+    check = [tmp_path / "opt/prelabel/bin/python", tmp_path / "opt/deploy/healthcheck.py"]
+    with running(command, f"http://127.0.0.1:{port}/health", tmp_path / "server.log", settings):
+        assert subprocess.run(check, env=os.environ | settings, check=False).returncode == 0
+        assert listing(Path(settings["NUMBA_CACHE_DIR"])) == kernels, "the kernels of the image are used: none was compiled beside them"
+    assert subprocess.run(check, env=os.environ | settings, check=False).returncode == 1
+    assert subprocess.run([check[0], "-c", "import torch"], check=False, capture_output=True).returncode != 0
+
+
+def inside(words: str, scratch: Path) -> str:
+    return ROOTED.sub(str(scratch), words)
+
+
+def execute(step: Instruction, folder: Path, scratch: Path) -> Path:
+    """Do what the step says below `scratch`; the folder that the next one works in."""
+    words = inside(step.words, scratch)
+    if step.name == "WORKDIR":
+        Path(words).mkdir(parents=True)
+        return Path(words)
+    if step.name == "COPY" and not words.startswith("--from"):
+        *sources, target = words.split()
+        for source in sources:
+            here = ROOT / source
+            into = folder / target / here.name if target.endswith("/") else folder / target
+            into.parent.mkdir(parents=True, exist_ok=True)
+            if here.is_dir():
+                shutil.copytree(here, into, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(here, into)
+    if step.name == "RUN":
+        (scratch / "tmp").mkdir(exist_ok=True)
+        words = words.replace("python3 -m venv", f"{sys.executable} -m venv")
+        done = subprocess.run(["/bin/sh", "-c", words], cwd=folder, env=os.environ | {"ORT": "cpu"}, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return folder
+
+
+def listing(folder: Path) -> dict[str, int]:
+    return {str(each.relative_to(folder)): each.stat().st_size for each in sorted(folder.rglob("*.nb?"))}
+
+
+@pytest.mark.deploy
+def test_nothing_for_hadolint_to_say() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([hadolint, "--format", "json", *FILES], check=False, capture_output=True, text=True)
+    assert json.loads(found.stdout) == []

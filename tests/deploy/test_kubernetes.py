@@ -1,0 +1,88 @@
+"""The Kubernetes manifests: each against Kubernetes' schemas, and what they promise together."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.deploy.dockerfile import read
+from tests.e2e.conftest import ROOT
+
+FOLDER = ROOT / "deploy/kubernetes"
+VERSIONS = ("1.29", kubernetes_validate.latest_version())
+
+
+def manifests() -> list[Path]:
+    named = yaml.safe_load((FOLDER / "base/kustomization.yaml").read_text())["resources"]
+    return [FOLDER / "base" / each for each in named]
+
+
+def content(name: str) -> Any:
+    return yaml.safe_load((FOLDER / "base" / name).read_text())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("path", manifests(), ids=lambda path: path.stem)
+def test_follows_the_schema(path: Path, version: str) -> None:
+    kubernetes_validate.validate(yaml.safe_load(path.read_text()), version, strict=True)
+
+
+def test_a_wrong_manifest_is_noticed() -> None:
+    wrong = content("deployment.yaml")
+    wrong["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+
+
+def test_every_manifest_is_named() -> None:
+    assert {path.name for path in manifests()} == {path.name for path in (FOLDER / "base").iterdir()} - {"kustomization.yaml"}
+
+
+def test_all_select_the_pods_of_the_deployment() -> None:
+    labels = content("deployment.yaml")["spec"]["template"]["metadata"]["labels"]
+    assert content("deployment.yaml")["spec"]["selector"]["matchLabels"] == labels
+    assert content("service.yaml")["spec"]["selector"] == labels
+    assert content("disruption.yaml")["spec"]["selector"]["matchLabels"] == labels
+    assert content("network.yaml")["spec"]["podSelector"]["matchLabels"] == labels
+
+
+def test_a_pod_ends_only_when_its_requests_are_answered() -> None:
+    pod = content("deployment.yaml")["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    drain = next(int(each["value"]) for each in container["env"] if each["name"] == "PRELABEL_DRAIN_TIMEOUT")
+    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause + drain
+
+
+def test_runs_as_the_images_user_with_nothing_to_write_but_tmp() -> None:
+    pod = content("deployment.yaml")["spec"]["template"]["spec"]
+    user = next(each.words for each in read(ROOT / "Dockerfile") if (each.stage, each.name) == ("serve", "USER"))
+    assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == user
+    context = pod["containers"][0]["securityContext"]
+    assert context == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    assert [each["mountPath"] for each in pod["containers"][0]["volumeMounts"]] == ["/tmp"]  # noqa: S108
+
+
+@pytest.mark.parametrize(("name", "tag", "gpus"), [("base", "cpu", None), ("overlays/gpu", "cuda", 1)])
+def test_rendered(name: str, tag: str, gpus: int | None) -> None:
+    """Only renders: no cluster is asked."""
+    if tool := shutil.which("kustomize"):
+        command = [tool, "build"]
+    elif tool := shutil.which("kubectl"):
+        command = [tool, "kustomize"]
+    else:
+        pytest.skip("neither kustomize nor kubectl is installed")
+    done = subprocess.run([*command, FOLDER / name], check=True, capture_output=True, text=True)
+    rendered = list(yaml.safe_load_all(done.stdout))
+    for each in rendered:
+        kubernetes_validate.validate(each, VERSIONS[0], strict=True)
+        assert each["kind"] == "Namespace" or each["metadata"]["namespace"] == "prelabel"
+    deployment = next(each for each in rendered if each["kind"] == "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == f"prelabel:{tag}"
+    assert container["resources"]["limits"].get("nvidia.com/gpu") == gpus
+    assert "PRELABEL_DRAIN_TIMEOUT" in [each["name"] for each in container["env"]]
