@@ -31,7 +31,7 @@ from server.models import Model, load_model
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
 from server.registry import Change, Registry, Slot
-from server.routes import Backend, Door, admin_routes, ready_route
+from server.routes import Backend, Door, admin_routes, live_route, ready_route
 from server.settings import Settings, is_free
 
 log = logging.getLogger(__name__)
@@ -139,6 +139,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
     by_name = {name: routes_of(name) for name in registry.names}
     return [
         *by_name[registry.names[0]],
+        live_route(door.health),
         ready_route(any_trouble, door.health),
         *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
         *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),

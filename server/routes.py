@@ -2,6 +2,7 @@
 
 GET  /            what happened to each project: set-ups, counts, refusals, last errors
 GET  /health      is it up, and with which model
+GET  /live        does the event loop answer at all: for probes
 GET  /ready       does all of the server answer, or why not: for probes
 POST /setup       can it serve this project's labeling config → the model version
 POST /predict     tasks → predictions, one a task, in order
@@ -141,6 +142,16 @@ class Backend:
             return await handler(request)
 
         return Route(path, guarded, methods=[method])
+
+
+def live_route(check: Check) -> BaseRoute:
+    """Asks nothing of any model: a failing engine is built anew in place, and nothing is won by killing the process for it."""
+
+    async def live(request: Request) -> Json:
+        check(request.headers)
+        return Json({"status": "live"})
+
+    return Route("/live", live, methods=["GET"])
 
 
 def ready_route(trouble: Callable[[], str | None], check: Check) -> BaseRoute:

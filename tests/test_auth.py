@@ -98,8 +98,9 @@ def test_each_door_has_its_own_key(bundle: Bundle) -> None:
         for route in admin:
             assert {status(route, headers) for headers in ({}, basic("u:p"), bearer("one"), basic("u:boss"), bearer("x"))} == {401}
             assert status(route, bearer("boss")) in (200, 409)
-        assert status(("GET", "/health"), {}) == 200
-        assert status(("GET", "/health"), bearer("boss")) == 401
+        for path in ("/health", "/live", "/ready"):
+            assert status(("GET", path), {}) == 200
+            assert status(("GET", path), bearer("boss")) == 401
 
 
 def test_a_refusal_says_what_is_asked_for(bundle: Bundle) -> None:

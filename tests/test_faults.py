@@ -122,6 +122,7 @@ def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_its
         health = client.get("/health")
         assert (health.status_code, health.json()["status"]) == (503, "DOWN")
         assert status_of(client, "/ready") == 503
+        assert client.get("/live").json() == {"status": "live"}
         fault.kind = ""
         until(lambda: status_of(client, "/ready") == 200)
         assert client.get("/health").json()["status"] == "UP"

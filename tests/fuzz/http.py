@@ -33,7 +33,7 @@ TOKEN = "administrators-token"
 USER, PASSWORD = "studio", "a password"
 KNOWN_EVERY = 1_000
 
-PATHS = ("/", "/health", "/ready", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback")
+PATHS = ("/", "/health", "/live", "/ready", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback")
 ODD_PATHS = (
     "", "*", "//", "/.", "/..", "/nowhere", "/predict/", "/PREDICT", "//predict", "/predict//", "/%70redict", "/%2e%2e/etc/passwd", "/tiny", "/tiny/",
     "/tiny/predict",
@@ -89,7 +89,7 @@ class Answer:
 
 def seeds() -> list[Call]:
     """What Label Studio and others send: every body to the route that it is for, the probes, and the administrator's requests."""
-    calls = [Call("GET", path) for path in ("/", "/health", "/ready", "/versions")]
+    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/versions")]
     for path in sorted(CORPUS.iterdir()):
         route = "/" + path.name.partition("-")[0].partition(".")[0]
         calls += [Call("POST", prefix + route, (("content-type", "application/json"),), path.read_bytes()) for prefix in ("", "/both", "/p/other")]
