@@ -21,10 +21,8 @@ COPY export export
 COPY artifacts/imdb-cnn artifacts/imdb-cnn
 RUN python3 -m venv /opt/prelabel \
     && /opt/prelabel/bin/python -m pip install --no-cache-dir --constraint constraints.txt ".[${ORT}]"
-# numba knows a source by its time with fractions of a second; layers keep whole seconds
-RUN find /opt/prelabel/lib -path '*/site-packages/server/*.py' -exec touch --date=@1 '{}' + \
-    && /opt/prelabel/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/prelabel/lib/python3*/site-packages/server
-# kernels for the CPU of the machine that builds; on another one they are compiled at the start
+# kernels for the CPU of the machine that builds; on another one they are compiled at the start.
+# numba knows a source by its time: out of a wheel it has whole seconds, which is what layers keep
 RUN printf 'review\na fine film\n' > /tmp/one.csv \
     && NUMBA_CACHE_DIR=/opt/kernels PRELABEL_ENGINE=tables /opt/prelabel/bin/prelabel predict /tmp/one.csv /tmp/one.json \
     && rm /tmp/one.csv /tmp/one.json
