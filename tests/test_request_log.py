@@ -141,7 +141,7 @@ def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_pat
     told = lines_of(tmp_path / "json")[0]
     assert told["models"] == [{"name": "tiny", "version": bundle.version, "engine": "tables", "device": "cpu", "url": url}]
     assert told.items() >= {"message": "serving", "level": "info", "workers": 1, "asks_for": "nothing"}.items()
-    assert told["limits"] == {"tasks": 50000, "body_bytes": 268435456, "requests": 512, "waiting_rows": 100000, "seconds": 95.0}
+    assert told["limits"] == {"tasks": 50000, "body_bytes": 268435456, "requests": 128, "waiting_rows": 100000, "seconds": 95.0}
     lines = as_lines(told)
     assert lines[0] == f"{bundle.version} (tables on cpu): give Label Studio the URL {url}"
     assert lines[-1] == "asks for: nothing"
