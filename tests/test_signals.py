@@ -99,3 +99,25 @@ def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(bun
             process.kill()
     assert len(answer.json()["results"]) == 20_000
     assert all(each["result"] for each in answer.json()["results"])
+
+
+def test_a_kill_during_a_reload_leaves_a_bundle_that_serves(bundle: Bundle, tmp_path: Path) -> None:
+    live = Path(shutil.copytree(bundle.path, tmp_path / "live"))
+    before = {path.name: path.read_bytes() for path in live.iterdir()}
+    for _ in range(2):
+        port = free_port()
+        command = [sys.executable, "prelabel.py", "serve", "--bundle", str(live), "--port", str(port), "--device", "cpu"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+
+            def version(port: int = port) -> str:
+                try:
+                    return str(httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).json()["model_version"])
+                except httpx.TransportError:
+                    return ""
+
+            try:
+                until(lambda: version() == bundle.version)
+                process.send_signal(signal.SIGHUP)
+            finally:
+                process.kill()
+    assert {path.name: path.read_bytes() for path in live.iterdir()} == before
