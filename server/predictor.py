@@ -165,6 +165,7 @@ class _Request:
         failure = next((answer.failure for answer in answers if answer.failure is not None), None)
         for place in too_long:
             found[place] = {}
+        if too_long:
             failure = RequestTooLarge(f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters (PRELABEL_MAX_TEXT).")
         if failure is not None and not any(found):
             raise failure
