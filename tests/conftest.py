@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from benchmarks import results
 from export.checkpoint import read_network
 from export.cnn import Network, SentimentCNN, Shape
 from export.publish import export_bundle
@@ -24,6 +26,8 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 WORDS = ("<unk>", "<pad>", "good", "bad", "film", "the", "a", ".", "not", "very", "'", "s", "plot", "actor", "émigré", "10/10")
+
+Benchmark = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +90,19 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
     random = np.random.default_rng(seed)
     vocabulary = [*WORDS[2:], "unseen", "(", "!"]
     return [" ".join(random.choice(vocabulary, random.integers(0, 400))) for _ in range(count)]
+
+
+@pytest.fixture
+def figures_of(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benchmark:
+    """Runs a benchmark's `main` with the tiny bundle and these options; the figures that it keeps."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
+
+    def run(main: Callable[[], None], name: str, *options: object) -> dict[str, Any]:
+        monkeypatch.setattr("sys.argv", [name, "--bundle", str(bundle.path), *map(str, options)])
+        main()
+        found = results.read(name)
+        assert found is not None
+        figures: dict[str, Any] = found["figures"]
+        return figures
+
+    return run

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import bandwidth, engine, everything, results
+from benchmarks import bandwidth, engine, everything
 from benchmarks.rounds import measured
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle
 from server.tokenizer import Tokenizer
-from tests.conftest import ROOT
-
-Bench = Callable[..., dict[str, Any]]
+from tests.conftest import ROOT, Benchmark
 
 
 @pytest.fixture
-def bench(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Runs a benchmark's `main` with these words, the tiny bundle and three texts; the figures it kept."""
-
-    def run(main: Callable[[], object], name: str, *words: str) -> dict[str, Any]:
-        monkeypatch.setattr(results, "FOLDER", tmp_path)
-        monkeypatch.setattr(sys, "argv", [name, "--bundle", str(bundle.path), "--texts", "3", "--rounds", "1", *words])
-        main()
-        kept = results.read(name)
-        assert kept is not None
-        figures: dict[str, Any] = kept["figures"]
-        return figures
-
-    return run
+def bench(figures_of: Benchmark) -> Benchmark:
+    """The same at its smallest: three texts, one round."""
+    return lambda main, name, *words: figures_of(main, name, "--texts", 3, "--rounds", 1, *words)
 
 
-def test_engine(bench: Bench) -> None:
+def test_engine(bench: Benchmark) -> None:
     figures = bench(engine.main, "engine", "--lengths", "8,16", "--rows", "1,2")
     assert set(figures["texts"]) == {"tables", "onnx", "torchscript", "tutorial loop"}
     assert all(each["us_per_text_one_thread"] > 0 and each["us_per_text_all_threads"] > 0 and each["max_dp"] < 1e-5 for each in figures["texts"].values())
@@ -49,7 +36,7 @@ def test_engine(bench: Bench) -> None:
     assert figures["times_tutorial"] == pytest.approx(best / tables["us_per_text_all_threads"])
 
 
-def test_bandwidth(bench: Bench) -> None:
+def test_bandwidth(bench: Benchmark) -> None:
     figures = bench(bandwidth.main, "bandwidth", "--sizes", "0.1,0.2,0.4", "--read", "100000")
     assert list(figures["levels"]) == ["L2", "L3", "memory"]
     assert all(value > 0 for level in figures["levels"].values() for value in level.values())

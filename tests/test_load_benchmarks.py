@@ -1,40 +1,21 @@
 """The benchmarks of the server under load, for real and small: they run, count what they sent, and hide no failure."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from benchmarks import client, results
+from benchmarks import client
 from benchmarks.label_studio import body_of, setup_body
 from benchmarks.overload import PATIENCE
 from benchmarks.served import served
 from server.bundle import Bundle, read_bundle
-from tests.conftest import random_texts
+from tests.conftest import Benchmark, random_texts
 from tests.serving import running
 
 TEXTS = random_texts(5)
-
-Benchmark = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def figures_of(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benchmark:
-    """Runs a benchmark's `main` with the tiny bundle and these options; the figures that it keeps."""
-    monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
-
-    def run(main: Callable[[], None], name: str, *options: object) -> dict[str, Any]:
-        monkeypatch.setattr("sys.argv", [name, "--bundle", str(bundle.path), *map(str, options)])
-        main()
-        found = results.read(name)
-        assert found is not None
-        figures: dict[str, Any] = found["figures"]
-        return figures
-
-    return run
 
 
 def predict_url(server: httpx.Client) -> str:
