@@ -139,6 +139,9 @@ def sign_up(studio: httpx.Client) -> str:
     signed = studio.post("/user/signup/", data=form)
     assert signed.status_code == 302, signed.text
     studio.headers["X-CSRFToken"] = studio.cookies["csrftoken"]
+    legacy = ok(studio.get("/api/current-user/token"))["token"]
+    refused = httpx.get(studio.base_url.join("/api/projects"), headers={"Authorization": f"Token {legacy}"}, trust_env=False)
+    assert refused.status_code == 401, "a new Label Studio takes no legacy tokens, as the guide says"
     key: str = ok(studio.post("/api/token/"))["token"]
     return key
 
