@@ -1,0 +1,108 @@
+"""What Label Studio's ML-backend protocol, the probes and the administrator's routes take and answer: the types that they are written against."""
+
+from typing import Any, NotRequired, TypedDict
+
+from server.bodies import Usual
+from server.errors import BadLabelConfig
+from server.journal import Told
+from server.label_studio.results import Prediction
+from server.operations import BODY, QUEUE, Operation
+from server.registry import Change
+
+
+class Worker(TypedDict):
+    """This process, and how many answer."""
+
+    process: int
+    of: int
+
+
+class Described(TypedDict):
+    """What answers here, on what; `models` are the versions of all by name."""
+
+    model: str
+    model_class: str
+    engine: str
+    device: str
+    waiting_rows: int
+    worker: Worker
+    models: dict[str, str]
+
+
+class Up(Described):
+    status: str
+    model_version: str
+
+
+class Health(Up):
+    """`status` is UP, or DOWN with why in `detail`."""
+
+    detail: NotRequired[str]
+
+
+class Status(Up, Told):
+    """What answers, and what happened to each project."""
+
+
+class SetUp(TypedDict, total=False):
+    """A project as Label Studio names it, its labeling config, and the backend's extra parameters."""
+
+    project: Any
+    schema: str
+    extra_params: Any
+
+
+class SetUpAnswer(TypedDict):
+    model_version: str
+
+
+class Predicted(TypedDict):
+    """One prediction a task, in order."""
+
+    results: list[Prediction]
+
+
+class Versions(TypedDict):
+    versions: list[str]
+
+
+class Webhook(TypedDict, total=False):
+    action: Any
+
+
+class WebhookAnswer(TypedDict):
+    status: str
+    job: NotRequired[str]
+
+
+class Live(TypedDict):
+    status: str
+
+
+class Ready(TypedDict):
+    """`detail` says why not."""
+
+    status: str
+    detail: NotRequired[str]
+
+
+class Which(TypedDict, total=False):
+    """The name of a bundle; all without one."""
+
+    bundle: str | None
+
+
+class Changes(TypedDict):
+    changes: list[Change]
+
+
+STATUS = Operation("GET", "/", "caller", "What happened to each project", Status)
+HEALTH = Operation("GET", "/health", "health", "Is the model up, and which is it", Health, otherwise={503: Health})
+SET_UP = Operation("POST", "/setup", "caller", "Can this labeling config be served", SetUpAnswer, takes=SetUp, refuses=(*BODY, BadLabelConfig))
+PREDICT = Operation("POST", "/predict", "caller", "Tasks to predictions", Predicted, takes=Usual, refuses=(*BODY, BadLabelConfig, *QUEUE))
+VERSIONS = Operation("GET", "/versions", "caller", "The model versions it can answer with", Versions)
+WEBHOOK = Operation("POST", "/webhook", "caller", "Label Studio's events, answered at once", WebhookAnswer, takes=Webhook, refuses=BODY)
+LIVE = Operation("GET", "/live", "health", "Does the server answer at all", Live)
+READY = Operation("GET", "/ready", "health", "Do all models answer", Ready, otherwise={503: Ready})
+RELOAD = Operation("POST", "/admin/reload", "admin", "Take bundles' folders anew", Changes, takes=Which, refuses=BODY, otherwise={409: Changes})
+ROLLBACK = Operation("POST", "/admin/rollback", "admin", "Put back what was replaced", Changes, takes=Which, refuses=BODY, otherwise={409: Changes})
