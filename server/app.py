@@ -28,6 +28,7 @@ from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
 from server.journal import Journal
 from server.models import Model, load_model
+from server.openapi import About, openapi_route
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
 from server.protocol import Described
@@ -143,14 +144,16 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
 
     predictors = {name: predictor_of(name) for name in registry.names}
     by_name = {name: routes_of(name) for name in registry.names}
-    return [
+    routes: list[BaseRoute] = [
         *by_name[registry.names[0]],
         live_route(door),
         ready_route(any_trouble, door),
         *InferenceServer(predictors, registry.current, trouble, any_trouble, journal, door).routes(),
         *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
-        *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
+        *(Mount(f"/{name}", routes=own) for name, own in by_name.items() if is_free(name)),
     ]
+    prefixes = ["", *([settings.path_prefix] if settings.path_prefix else [])]
+    return [*routes, openapi_route(routes, door, About(prefixes, callers.schemes, registry.names))]
 
 
 async def _by_signal_only(name: str | None) -> list[Change]:

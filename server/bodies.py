@@ -67,7 +67,7 @@ class Usual(msgspec.Struct):
     """A request for predictions as Label Studio writes it. Other fields are passed over."""
 
     tasks: list[Task]
-    label_config: Annotated[str, Meta(description="The project's labeling config.")]
+    label_config: Annotated[str, Meta(min_length=1, description="The project's labeling config.")]
     project: Annotated[Any, Meta(description="Label Studio's name for the project.")] = None
 
 

@@ -37,10 +37,10 @@ class InputParameters(msgspec.Struct):
 class InferInput(msgspec.Struct):
     """A tensor that is sent; of BYTES, each element is a text in UTF-8."""
 
-    name: str
-    datatype: str
-    shape: list[Size]
-    data: list[str | list[str]] | None = None
+    name: Annotated[str, Meta(extra_json_schema={"const": INPUT})]
+    datatype: Annotated[str, Meta(extra_json_schema={"const": "BYTES"})]
+    shape: Annotated[list[Size], Meta(extra_json_schema={"minItems": 1, "maxItems": 2})]
+    data: Annotated[list[str | list[str]] | None, Meta(description="As many texts as the shape says.")] = None
     parameters: InputParameters | None = None
 
 
@@ -52,7 +52,7 @@ class OutputParameters(msgspec.Struct):
 class WantedOutput(msgspec.Struct):
     """A tensor that is asked for."""
 
-    name: str
+    name: Annotated[str, Meta(extra_json_schema={"enum": list(OUTPUTS)})]
     parameters: OutputParameters | None = None
 
 
@@ -63,7 +63,7 @@ class RequestParameters(msgspec.Struct):
 class InferRequest(msgspec.Struct):
     """What is asked. Other fields and parameters are passed over."""
 
-    inputs: list[InferInput]
+    inputs: Annotated[list[InferInput], Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
     id: Annotated[str | None, Meta(description="Comes back in the answer.")] = None
     outputs: Annotated[list[WantedOutput] | None, Meta(description="All where none are named.")] = None
     parameters: RequestParameters | None = None

@@ -24,7 +24,9 @@ QUEUE = (Overloaded, EngineFailed, Unavailable)
 
 @dataclass(frozen=True)
 class Operation:
-    """`takes` and `answers` are types of bodies; `otherwise` those of answers with another status than 200 that are no refusals of `refuses`."""
+    """`takes` and `answers` are types of bodies, `otherwise` those of answers with another status than 200 that refuse nothing; `example` is a body that is
+    answered. A body may be missing where it is `optional`, and have tensors behind its JSON where it is `binary`.
+    """
 
     method: Literal["GET", "POST"]
     path: str
@@ -34,11 +36,13 @@ class Operation:
     takes: Any = None
     refuses: tuple[type[PrelabelError], ...] = ()
     otherwise: Mapping[int, Any] = field(default_factory=dict)
+    example: Any = None
+    optional: bool = False
     binary: bool = False
 
 
 class OperationRoute(Route):
-    """The route of an operation; `name` of a model, where it is one model's alone."""
+    """The route of an operation."""
 
     def __init__(self, operation: Operation, handler: Handler) -> None:
         super().__init__(operation.path, handler, methods=[operation.method])

@@ -1,10 +1,13 @@
 """What Label Studio's ML-backend protocol, the probes and the administrator's routes take and answer: the types that they are written against."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from server.bodies import Usual
 from server.errors import BadLabelConfig
 from server.journal import Told
+from server.label_studio.config import TUTORIAL_CONFIG
 from server.label_studio.results import Prediction
 from server.operations import BODY, QUEUE, Operation
 from server.registry import Change
@@ -44,12 +47,12 @@ class Status(Up, Told):
     """What answers, and what happened to each project."""
 
 
-class SetUp(TypedDict, total=False):
+class SetUp(TypedDict):
     """A project as Label Studio names it, its labeling config, and the backend's extra parameters."""
 
-    project: Any
-    schema: str
-    extra_params: Any
+    schema: Annotated[str, Meta(min_length=1, description="The project's labeling config.")]
+    project: NotRequired[Any]
+    extra_params: NotRequired[Any]
 
 
 class SetUpAnswer(TypedDict):
@@ -98,11 +101,42 @@ class Changes(TypedDict):
 
 STATUS = Operation("GET", "/", "caller", "What happened to each project", Status)
 HEALTH = Operation("GET", "/health", "health", "Is the model up, and which is it", Health, otherwise={503: Health})
-SET_UP = Operation("POST", "/setup", "caller", "Can this labeling config be served", SetUpAnswer, takes=SetUp, refuses=(*BODY, BadLabelConfig))
-PREDICT = Operation("POST", "/predict", "caller", "Tasks to predictions", Predicted, takes=Usual, refuses=(*BODY, BadLabelConfig, *QUEUE))
+SET_UP = Operation(
+    "POST",
+    "/setup",
+    "caller",
+    "Can this labeling config be served",
+    SetUpAnswer,
+    takes=SetUp,
+    example={"project": "1.1795474444", "schema": TUTORIAL_CONFIG, "extra_params": None},
+    refuses=(*BODY, BadLabelConfig),
+)
+PREDICT = Operation(
+    "POST",
+    "/predict",
+    "caller",
+    "Tasks to predictions",
+    Predicted,
+    takes=Usual,
+    example={"tasks": [{"id": 1, "data": {"review": "A fine film."}}], "label_config": TUTORIAL_CONFIG, "project": "1.1795474444"},
+    refuses=(*BODY, BadLabelConfig, *QUEUE),
+)
 VERSIONS = Operation("GET", "/versions", "caller", "The model versions it can answer with", Versions)
-WEBHOOK = Operation("POST", "/webhook", "caller", "Label Studio's events, answered at once", WebhookAnswer, takes=Webhook, refuses=BODY)
+WEBHOOK = Operation(
+    "POST",
+    "/webhook",
+    "caller",
+    "Label Studio's events, answered at once",
+    WebhookAnswer,
+    takes=Webhook,
+    example={"action": "ANNOTATION_CREATED"},
+    refuses=BODY,
+)
 LIVE = Operation("GET", "/live", "health", "Does the server answer at all", Live)
 READY = Operation("GET", "/ready", "health", "Do all models answer", Ready, otherwise={503: Ready})
-RELOAD = Operation("POST", "/admin/reload", "admin", "Take bundles' folders anew", Changes, takes=Which, refuses=BODY, otherwise={409: Changes})
-ROLLBACK = Operation("POST", "/admin/rollback", "admin", "Put back what was replaced", Changes, takes=Which, refuses=BODY, otherwise={409: Changes})
+RELOAD = Operation(
+    "POST", "/admin/reload", "admin", "Take bundles' folders anew", Changes, takes=Which, example={}, optional=True, refuses=BODY, otherwise={409: Changes}
+)
+ROLLBACK = Operation(
+    "POST", "/admin/rollback", "admin", "Put back what was replaced", Changes, takes=Which, example={}, optional=True, refuses=BODY, otherwise={409: Changes}
+)

@@ -51,17 +51,17 @@ LARGE = 16_384
 """Bytes of a body from which its texts are taken out in a thread: of the shortest it holds thousands."""
 
 
-class Server(msgspec.Struct):
+class ServerMetadata(msgspec.Struct):
     name: str
     version: str
     extensions: tuple[str, ...]
 
 
-class Live(msgspec.Struct):
+class ServerLive(msgspec.Struct):
     live: bool
 
 
-class Ready(msgspec.Struct, omit_defaults=True):
+class ServerReady(msgspec.Struct, omit_defaults=True):
     """`error` says why not."""
 
     ready: bool
@@ -89,7 +89,7 @@ class Tensor(msgspec.Struct, omit_defaults=True):
     parameters: TensorParameters | None = None
 
 
-class Metadata(msgspec.Struct):
+class ModelMetadata(msgspec.Struct):
     name: str
     versions: list[str]
     platform: str
@@ -97,10 +97,10 @@ class Metadata(msgspec.Struct):
     outputs: list[Tensor]
 
 
-SERVER = Operation("GET", "/v2", "caller", "The server and its extensions", Server)
-LIVE = Operation("GET", "/v2/health/live", "health", "Does the server answer at all", Live)
-READY = Operation("GET", "/v2/health/ready", "health", "Do all models answer", Ready, otherwise={503: Ready})
-MODEL = Operation("GET", "/v2/models/{name}", "caller", "A model's inputs and outputs", Metadata, refuses=(NotServed,))
+SERVER = Operation("GET", "/v2", "caller", "The server and its extensions", ServerMetadata)
+LIVE = Operation("GET", "/v2/health/live", "health", "Does the server answer at all", ServerLive)
+READY = Operation("GET", "/v2/health/ready", "health", "Do all models answer", ServerReady, otherwise={503: ServerReady})
+MODEL = Operation("GET", "/v2/models/{name}", "caller", "A model's inputs and outputs", ModelMetadata, refuses=(NotServed,))
 MODEL_READY = Operation("GET", "/v2/models/{name}/ready", "health", "Does this model answer", ModelReady, refuses=(NotServed,), otherwise={503: ModelReady})
 INFER = Operation(
     "POST",
@@ -109,6 +109,7 @@ INFER = Operation(
     "Texts to probabilities and labels",
     InferAnswer,
     takes=InferRequest,
+    example={"id": "1", "inputs": [{"name": INPUT, "shape": [2], "datatype": "BYTES", "data": ["A fine film.", "Dull."]}]},
     refuses=(NotServed, BodyEncoded, *BODY, *QUEUE),
     binary=True,
 )
@@ -138,20 +139,20 @@ class InferenceServer:
         ]
 
     async def server(self, request: Request) -> Json:
-        return Json(Server("prelabel", version_of("prelabel"), EXTENSIONS))
+        return Json(ServerMetadata("prelabel", version_of("prelabel"), EXTENSIONS))
 
     async def live(self, request: Request) -> Json:
-        return Json(Live(live=True))
+        return Json(ServerLive(live=True))
 
     async def ready(self, request: Request) -> Json:
         trouble = self.any_trouble()
-        return Json(Ready(trouble is None, trouble), 200 if trouble is None else 503)
+        return Json(ServerReady(trouble is None, trouble), 200 if trouble is None else 503)
 
     async def metadata(self, request: Request) -> Json:
         name, model = self._model(request)
         engine = model.members[0].model.engine.name
         return Json(
-            Metadata(
+            ModelMetadata(
                 name,
                 [model.version],
                 PLATFORMS.get(engine, engine) if len(model.members) == 1 else "ensemble",

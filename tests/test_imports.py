@@ -18,7 +18,7 @@ LAYERS = [
     {"registry", "predictor"},
     {"bulk", "evaluation", "envelope", "protocol"},
     {"annotate", "plots", "routes", "summary"},
-    {"report", "v2_routes"},
+    {"report", "v2_routes", "openapi"},
     {"app"},
     {"workers"},
 ]
