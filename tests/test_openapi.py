@@ -154,7 +154,7 @@ checks.negative_data_rejection.enabled = false
 
 
 def test_an_outside_fuzzer_finds_every_answer_to_be_as_it_says(client: httpx.Client, tmp_path: Path) -> None:
-    """schemathesis makes requests from the document, right ones and wrong ones. That a shape must fit its data, and what a labeling config is, it cannot know."""
+    """schemathesis makes requests from the document, right ones and wrong ones. It cannot know that shapes fit data, nor labeling configs."""
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{client.base_url}/openapi.json", "--phases", "coverage,fuzzing"]
     options = ["--exclude-checks", "positive_data_acceptance", "--exclude-path-regex", "^/tiny", "--seed", "1", "--max-examples", "10"]

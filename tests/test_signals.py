@@ -80,8 +80,9 @@ def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(bun
                 return 0
 
         def is_refused() -> bool:
+            """No new connection is taken, so that no probe finds the server ready."""
             try:
-                return httpx.get(f"{url}/health", timeout=30).status_code == 0
+                return httpx.get(f"{url}/ready", timeout=30).status_code == 0
             except httpx.ConnectError:
                 return True
             except httpx.TransportError:
@@ -93,6 +94,7 @@ def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(bun
             until(lambda: waiting() > 0)
             process.send_signal(signal.SIGTERM)
             until(is_refused)
+            assert not begun.done()
             answer = begun.result()
             assert process.wait(PATIENCE) == 0
         finally:
