@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version as version_of
 from typing import Annotated
 
@@ -49,6 +50,9 @@ PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript", "
 
 LARGE = 16_384
 """Bytes of a body from which its texts are taken out in a thread: of the shortest it holds thousands."""
+
+MANY = 4_096
+"""Probabilities from which an answer is written in a thread."""
 
 
 class ServerMetadata(msgspec.Struct):
@@ -191,7 +195,8 @@ class InferenceServer:
         self.journal.predicted(name, None, predicted=count, empty=0, failed=0)
         record.tokens, record.queue, record.engine = answer.tokens, answer.seconds["queue"], answer.seconds["engine"]
         predicted = time.perf_counter()
-        body, json_size = write_answer(asked, name, answer.version, answer.labels, answer.probabilities)
+        write = partial(write_answer, asked, name, answer.version, answer.labels, answer.probabilities)
+        body, json_size = write() if answer.probabilities.size < MANY else await asyncio.to_thread(write)
         response = Response(body, media_type="application/json" if json_size is None else "application/octet-stream")
         if json_size is not None:
             response.headers[HEADER_LENGTH] = str(json_size)
