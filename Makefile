@@ -5,11 +5,12 @@ ORT := $(if $(shell command -v nvidia-smi),gpu,cpu)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LABEL_STUDIO := 1.23.2
 PIP_AUDIT := 2.10.1
+TRITON := 3.9.0
 DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e bench bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
+.PHONY: setup serve test lint format audit parity e2e fused-test bench bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -49,8 +50,14 @@ bench-guard: .venv/dev/.done
 
 soak: .venv/dev/.done
 	$(DEV) -m benchmarks.soak $(ARGS)
+
 fuzz: .venv/dev/.done
 	$(DEV) -m tests.fuzz.run $(ARGS)
+
+# the GPU's kernel in Triton's interpreter, and compiled for GPUs; needs none
+fused-test: .venv/dev/.done .venv/triton/.done
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(DEV) -m pytest tests/fused/test_fused.py
+	PYTHONPATH=.venv/triton $(DEV) -m pytest tests/fused/test_compiles.py
 
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
@@ -86,6 +93,11 @@ clean:
 .venv/label-studio/.done: Makefile
 	$(PYTHON) -m venv .venv/label-studio
 	.venv/label-studio/bin/python -m pip install --quiet --disable-pip-version-check label-studio==$(LABEL_STUDIO)
+	touch $@
+
+# a build of torch for the CPU brings none
+.venv/triton/.done: Makefile .venv/dev/.done
+	$(DEV) $(PIP) --no-deps --upgrade --target .venv/triton triton==$(TRITON)
 	touch $@
 
 .venv/audit/.done: Makefile

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -57,14 +57,15 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         return load_model(path, settings, shared)
 
     registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load)
+    device = next(iter(registry.slots.values())).current.engine.device
     batcher = Batcher(
         Buckets[WaitingRow](
             settings.bucket_lengths,
-            budget=settings.batch_tokens,
+            budget=settings.budget(device),
             max_wait=settings.max_wait,
             bulk_patience=settings.bulk_patience,
         ),
-        settings.threads(next(iter(registry.slots.values())).current.engine.device),
+        settings.threads(device),
         max_waiting_rows=settings.max_waiting_rows,
         call_timeout=settings.call_timeout,
         watcher=registry.watch,
@@ -116,6 +117,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
             "model_class": models[0].bundle.manifest.model_class if len(models) == 1 else "Ensemble",
             "engine": models[0].engine.name,
             "device": models[0].engine.device,
+            **degraded(models),
             "waiting_rows": batcher.waiting_rows,
             "worker": {"process": os.getpid(), "of": settings.workers},
             "models": {each: registry.current(each).version for each in registry.names},
@@ -154,6 +156,12 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
     ]
     prefixes = ["", *([settings.path_prefix] if settings.path_prefix else [])]
     return [*routes, openapi_route(routes, door, About(prefixes, callers.schemes, registry.names))]
+
+
+def degraded(models: Sequence[Model]) -> dict[str, Any]:
+    """Whether a model runs on the CPU where a GPU was expected, and why."""
+    reason = next(filter(None, (model.engine.degraded for model in models)), None)
+    return {"degraded": reason is not None, **({"degraded_because": reason} if reason else {})}
 
 
 async def _by_signal_only(name: str | None) -> list[Change]:

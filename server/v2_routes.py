@@ -45,7 +45,7 @@ from server.predictor import Predictor
 from server.request_log import Record
 from server.routes import Door
 
-PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript", "tables": "prelabel_tables"}
+PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript", "tables": "prelabel_tables", "fused": "prelabel_fused"}
 """The protocol's names, `<project>_<format>`, by engine."""
 
 LARGE = 16_384
