@@ -31,7 +31,7 @@ from server.models import Model, load_model
 from server.openapi import About, openapi_route
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
-from server.protocol import Described
+from server.protocol import Degraded, Described
 from server.refusals import refusal
 from server.registry import Change, Registry, Slot
 from server.routes import Backend, Door, admin_routes, live_route, ready_route
@@ -158,10 +158,10 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
     return [*routes, openapi_route(routes, door, About(prefixes, callers.schemes, registry.names))]
 
 
-def degraded(models: Sequence[Model]) -> dict[str, Any]:
+def degraded(models: Sequence[Model]) -> Degraded:
     """Whether a model runs on the CPU where a GPU was expected, and why."""
     reason = next(filter(None, (model.engine.degraded for model in models)), None)
-    return {"degraded": reason is not None, **({"degraded_because": reason} if reason else {})}
+    return {"degraded": False} if reason is None else {"degraded": True, "degraded_because": reason}
 
 
 async def _by_signal_only(name: str | None) -> list[Change]:

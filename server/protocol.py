@@ -20,7 +20,14 @@ class Worker(TypedDict):
     of: int
 
 
-class Described(TypedDict):
+class Degraded(TypedDict):
+    """Whether the CPU answers where a GPU was expected, and why."""
+
+    degraded: bool
+    degraded_because: NotRequired[str]
+
+
+class Described(Degraded):
     """What answers here, on what; `models` are the versions of all by name."""
 
     model: str

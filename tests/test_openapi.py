@@ -62,6 +62,12 @@ def test_it_is_about_every_route_and_no_other(document: dict[str, Any], bundle: 
     assert set(operations(document)) == set(every_route(app.routes))
 
 
+def strict(document: dict[str, Any]) -> dict[str, Any]:
+    """The schemas, with no field allowed that they do not name."""
+    schemas = document["components"]["schemas"]
+    return {"schemas": {name: {**each, "additionalProperties": False} if "properties" in each else each for name, each in schemas.items()}}
+
+
 def check(document: dict[str, Any], method: str, path: str, answer: httpx.Response) -> None:
     """The answer is one that the document has for this operation."""
     told = operations(document)[method, path]["responses"]
@@ -70,7 +76,7 @@ def check(document: dict[str, Any], method: str, path: str, answer: httpx.Respon
     kind = answer.headers["content-type"]
     assert kind in content
     if kind == "application/json":
-        Draft202012Validator({**content[kind]["schema"], "components": document["components"]}).validate(answer.json())
+        Draft202012Validator({**content[kind]["schema"], "components": strict(document)}).validate(answer.json())
 
 
 def filled(path: str, client: httpx.Client) -> str:

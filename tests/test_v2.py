@@ -3,7 +3,10 @@
 import concurrent.futures
 import gzip
 import json
+import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +17,11 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from export.publish import export_bundle
-from server.bundle import Bundle
-from tests.conftest import random_texts, tiny_network
+from server.bundle import Bundle, read_bundle
+from tests.conftest import ROOT, random_texts, tiny_network
 from tests.serving import predict, running
+from tests.test_admission import connected, head
+from tests.test_signals import until
 
 TEXTS = [*random_texts(300), "", "é 😀"]
 
@@ -177,6 +182,36 @@ def test_bounds_are_those_of_predict(bundle: Bundle) -> None:
         assert client.get("/health").json()["waiting_rows"] == 0
 
 
+def test_a_place_is_taken_while_a_body_comes_and_a_version_is_that_of_the_answer(bundle: Bundle, other: Bundle, tmp_path: Path) -> None:
+    """A body of which only the beginning is there holds the only place; when the rest comes, another version serves."""
+    live = Path(shutil.copytree(bundle.path, tmp_path / "live"))
+    body = json.dumps(request_of(["good"])).encode()
+    with running(read_bundle(live), admin_token="boss", max_requests=1) as client, connected(client) as connection:
+        connection.sendall(head(len(body), path=f"/v2/models/live/versions/{bundle.version}/infer") + body[:10])
+        until(lambda: client.post("/v2/models/live/infer", json=request_of(["x"])).status_code == 429)
+        refused = client.post("/v2/models/live/infer", json=request_of(["x"]))
+        assert "PRELABEL_MAX_REQUESTS" in refused.json()["error"]
+        shutil.rmtree(live)
+        shutil.copytree(other.path, live)
+        assert client.post("/admin/reload", headers={"Authorization": "Bearer boss"}).is_success
+        connection.sendall(body[10:])
+        assert b" 404 " in connection.recv(65536)
+        until(lambda: client.post("/v2/models/live/infer", json=request_of(["x"])).is_success)
+
+
+def test_a_client_that_leaves_holds_nothing(bundle: Bundle) -> None:
+    texts = ["good film " * 200] * 5_000
+    body = json.dumps(request_of(texts)).encode()
+    with running(bundle, max_requests=1) as client:
+        with connected(client) as leaving:
+            leaving.sendall(head(len(body), path="/v2/models/tiny/infer") + body)
+            until(lambda: client.get("/health").json()["waiting_rows"] > 0)
+        until(lambda: client.get("/health").json()["waiting_rows"] == 0)
+        until(lambda: client.post("/v2/models/tiny/infer", json=request_of(["x"])).is_success)
+        (project,) = client.get("/").json()["projects"]
+        assert "ClientLeft" in [error["error"] for error in project["last_errors"]]
+
+
 def test_each_door_has_its_own_key(bundle: Bundle) -> None:
     with running(bundle, api_token="one", admin_token="boss") as client:
         for method, path in (("GET", "/v2"), ("GET", "/v2/models/tiny"), ("POST", "/v2/models/tiny/infer"), ("GET", "/v2/models/nobody")):
@@ -200,6 +235,20 @@ def test_requests_are_counted_as_predicts_are(client: httpx.Client) -> None:
     assert client.post("/v2/models/other/infer", json={}).status_code == 400
     assert unknown()["predicted"] == before + 2
     assert unknown()["last_errors"][-1]["reason"].startswith("inputs: missing")
+
+
+def test_the_examples_of_the_documentation() -> None:
+    page = (ROOT / "docs" / "protocols.md").read_text("utf-8")
+    sent, told, code = (re.findall(pattern, page, re.DOTALL)[0] for pattern in (r"--data '(.+?)'", "```json\n(.+?)```", "```python\n(.+?)```"))
+    with running(read_bundle(ROOT / "artifacts" / "imdb-cnn")) as client:
+        answer, expected = client.post("/v2/models/imdb-cnn/infer", content=sent).json(), json.loads(told)
+        found: dict[str, Any] = {}
+        exec(code.replace("HOST:9090", f"{client.base_url.host}:{client.base_url.port}"), found)  # noqa: S102 - the page's own code
+    probabilities = expected["outputs"][0].pop("data")
+    np.testing.assert_allclose(answer["outputs"][0].pop("data"), probabilities, atol=1e-5)
+    assert answer == expected
+    np.testing.assert_allclose(found["answer"].as_numpy("probabilities").ravel(), probabilities, atol=1e-5)
+    assert found["answer"].as_numpy("label").tolist() == [b"Positive", b"Negative"]
 
 
 def test_many_clients_at_once_each_get_their_own_answers(client: httpx.Client) -> None:
