@@ -28,11 +28,15 @@ from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
 from server.journal import Journal
 from server.models import Model, load_model
+from server.openapi import About, openapi_route
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
+from server.protocol import Degraded, Described
+from server.refusals import refusal
 from server.registry import Change, Registry, Slot
 from server.routes import Backend, Door, admin_routes, live_route, ready_route
 from server.settings import Settings, is_free
+from server.v2_routes import InferenceServer
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +110,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
         admission=Admission(settings.max_requests, settings.max_waiting_bytes),
     )
 
-    def describe(name: str) -> dict[str, Any]:
+    def describe(name: str) -> Described:
         models = [member.model for member in registry.current(name).members]
         return {
             "model": name,
@@ -119,8 +123,8 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
             "models": {each: registry.current(each).version for each in registry.names},
         }
 
-    def routes_of(name: str) -> list[BaseRoute]:
-        predictor = Predictor(
+    def predictor_of(name: str) -> Predictor:
+        return Predictor(
             name,
             partial(registry.current, name),
             batcher,
@@ -130,7 +134,9 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
             timeout=settings.request_timeout,
             max_text=settings.max_text,
         )
-        return Backend(name, predictor, journal, door, partial(describe, name), partial(trouble, name)).routes()
+
+    def routes_of(name: str) -> list[BaseRoute]:
+        return Backend(name, predictors[name], journal, door, partial(describe, name), partial(trouble, name)).routes()
 
     def trouble(name: str) -> str | None:
         return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
@@ -138,20 +144,24 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
     def any_trouble() -> str | None:
         return next(filter(None, map(trouble, registry.names)), None)
 
+    predictors = {name: predictor_of(name) for name in registry.names}
     by_name = {name: routes_of(name) for name in registry.names}
-    return [
+    routes: list[BaseRoute] = [
         *by_name[registry.names[0]],
-        live_route(door.health),
-        ready_route(any_trouble, door.health),
+        live_route(door),
+        ready_route(any_trouble, door),
+        *InferenceServer(predictors, registry.current, trouble, any_trouble, journal, door).routes(),
         *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
-        *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
+        *(Mount(f"/{name}", routes=own) for name, own in by_name.items() if is_free(name)),
     ]
+    prefixes = ["", *([settings.path_prefix] if settings.path_prefix else [])]
+    return [*routes, openapi_route(routes, door, About(prefixes, callers.schemes, registry.names))]
 
 
-def degraded(models: Sequence[Model]) -> dict[str, Any]:
+def degraded(models: Sequence[Model]) -> Degraded:
     """Whether a model runs on the CPU where a GPU was expected, and why."""
     reason = next(filter(None, (model.engine.degraded for model in models)), None)
-    return {"degraded": reason is not None, **({"degraded_because": reason} if reason else {})}
+    return {"degraded": False} if reason is None else {"degraded": True, "degraded_because": reason}
 
 
 async def _by_signal_only(name: str | None) -> list[Change]:
@@ -183,13 +193,10 @@ async def _refused(journal: Journal, request: Request, error: Exception) -> Json
     model = getattr(request.state, "model", None)
     if model is not None:
         journal.refused(model, record.project, error)
-    return Json(
-        {"status": error.status, "error": type(error).__name__, "detail": str(error), "request_id": record.id}, error.status, headers=dict(error.headers)
-    )
+    return refusal(request.url.path, error.status, type(error).__name__, str(error), record.id, error.headers)
 
 
 async def _no_route(request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    body = {"status": error.status_code, "error": "HTTPException", "detail": detail, "request_id": record_of(request).id}
-    return Json(body, error.status_code, headers=error.headers)
+    return refusal(request.url.path, error.status_code, "HTTPException", detail, record_of(request).id, error.headers)

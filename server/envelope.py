@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.bodies import Json
+from server.refusals import refusal
 from server.request_log import Record, Traffic, fields_of, level_of, request_id
 
 log = logging.getLogger("prelabel.request")
@@ -67,7 +68,7 @@ class Envelope:
         except Exception:  # a mistake of ours can be anything
             log.exception("a mistake in the server, request_id=%s", record.id)
             if not traffic.status:
-                await _mistake(record.id)(scope, receive, enveloped)
+                await _mistake(scope["path"], record.id)(scope, receive, enveloped)
         finally:
             traffic.seconds = time.perf_counter() - begun
             traffic.route, traffic.model = _route_of(scope), state.get("model")
@@ -95,6 +96,6 @@ def _route_of(scope: Scope) -> str | None:
     return route.path if isinstance(route, Route) else None
 
 
-def _mistake(request_id: str) -> Json:
+def _mistake(path: str, request_id: str) -> Json:
     """The answer names no internals."""
-    return Json({"status": 500, "error": "InternalError", "detail": "The server made a mistake; its log has the details.", "request_id": request_id}, 500)
+    return refusal(path, 500, "InternalError", "The server made a mistake; its log has the details.", request_id)

@@ -19,7 +19,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 """A proxy on this machine names the client, in a header: anything else than an address is not told."""
 
-PROBES = {"/health", "/live", "/ready", "/metrics"}
+PROBES = {"/health", "/live", "/ready", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready"}
 """Asked every few seconds, so their good answers are told only at the level debug."""
 
 

@@ -83,6 +83,20 @@ def fail(client: httpx.Client, texts: Any = ("good",)) -> httpx.Response:
     return answer
 
 
+def test_texts_of_the_inference_protocol_are_all_answered_or_none(bundle: Bundle, fault: Fault) -> None:
+    """Some of the model calls of one request succeed, for the engine is built anew meanwhile."""
+    texts = random_texts(600)
+    body = {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}]}
+    with running(bundle, batch_tokens=1024) as client:
+        fault.kind = "raises"
+        answer = client.post("/v2/models/tiny/infer", json=body)
+        assert (answer.status_code, answer.json().keys()) == (500, {"error"})
+        assert "secret" not in answer.text
+        assert client.get("/health").json()["waiting_rows"] == 0
+        fault.kind = ""
+        assert client.post("/v2/models/tiny/infer", json=body).is_success
+
+
 FAULTS = ("raises", "ends its thread", "answers nan", "answers too little", "hangs")
 
 
@@ -123,6 +137,10 @@ def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_its
         assert (health.status_code, health.json()["status"]) == (503, "DOWN")
         assert status_of(client, "/ready") == 503
         assert client.get("/live").json() == {"status": "live"}
+        for path in ("/v2/health/ready", "/v2/models/tiny/ready"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()["ready"], "model calls fail" in answer.json()["error"]) == (503, False, True)
+        assert client.get("/v2/health/live").json() == {"live": True}
         fault.kind = ""
         until(lambda: status_of(client, "/ready") == 200)
         assert client.get("/health").json()["status"] == "UP"

@@ -11,14 +11,14 @@ from tests.conftest import ROOT
 LAYERS = [
     {"errors", "fairness", "arrays", "devices", "figures", "compiled", "logs", "private_files", "connections", "model_thread"},
     {"buckets", "scores", "token_table", "secret_files", "admission"},
-    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
-    {"labelled", "connect", "request_log", "tls"},
+    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "inference_protocol"},
+    {"labelled", "connect", "request_log", "tls", "refusals", "operations"},
     {"tokenizer", "batcher", "engines"},
     {"models", "classifier", "catalogue", "project_scorings"},
     {"registry", "predictor"},
-    {"bulk", "evaluation", "envelope"},
+    {"bulk", "evaluation", "envelope", "protocol"},
     {"annotate", "plots", "routes", "summary"},
-    {"report"},
+    {"report", "v2_routes", "openapi"},
     {"app"},
     {"workers"},
 ]

@@ -7,7 +7,7 @@ A prediction is `{"model_version", "score", "result": [region]}` and a region `{
 import hashlib
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -15,7 +15,28 @@ from server.arrays import Bools, Floats
 from server.label_studio.config import Plan
 from server.scores import Scoring, scores_of
 
-Prediction = dict[str, Any]
+
+class Place(TypedDict):
+    """Which control is filled, for which tag."""
+
+    from_name: str
+    to_name: str
+    type: str
+
+
+class Region(Place):
+    """`value` is `{"choices": […]}`, or what else the control has."""
+
+    id: str
+    value: dict[str, Any]
+
+
+class Prediction(TypedDict, total=False):
+    """Nothing in it where the model call failed or the text is too long."""
+
+    model_version: str
+    score: float
+    result: list[Region]
 
 
 def predictions(
@@ -45,7 +66,7 @@ def predictions(
         if failed and not failed.isdisjoint(places):
             found.append({})
             continue
-        regions = []
+        regions: list[Region] = []
         for source, values, region, salt in filled:
             text, place = each[source], places[source]
             if text is not None and place is not None and (value := values[place]) is not None:
@@ -55,7 +76,7 @@ def predictions(
     return found
 
 
-def _region(plan: Plan, place: int) -> dict[str, str]:
+def _region(plan: Plan, place: int) -> Place:
     """What every region of a target has in common."""
     target = plan.targets[place]
     return {"from_name": target.control.name, "to_name": plan.sources[target.source].name, "type": target.control.kind}
