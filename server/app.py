@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,15 +26,22 @@ from server.bodies import BodyBounds, Json
 from server.buckets import Buckets
 from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
+from server.exposition import CONTENT_TYPE, Exposition
+from server.gpu_memory import gpu_metrics, nvml
 from server.journal import Journal
+from server.metrics import Metrics
 from server.models import Model, load_model
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
 from server.registry import Change, Registry, Slot
-from server.routes import Backend, Door, admin_routes, live_route, ready_route
+from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
+from server.watch import Watch, build_metrics
 
 log = logging.getLogger(__name__)
+
+METRICS = "metrics"
+"""Folder, in that which worker processes share, of what each has counted."""
 
 SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must be less than
@@ -52,7 +59,13 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
     def load(path: Path) -> Model:
         return load_model(path, settings, shared)
 
-    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load)
+    def tell_health() -> None:
+        for name in registry.names:
+            metrics.ready(name, trouble_of(name, registry, batcher) is None)
+
+    metrics = Metrics()
+    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load, tell_health)
+    threads = settings.threads(next(iter(registry.slots.values())).current.engine.device)
     batcher = Batcher(
         Buckets[WaitingRow](
             settings.bucket_lengths,
@@ -60,10 +73,10 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
             max_wait=settings.max_wait,
             bulk_patience=settings.bulk_patience,
         ),
-        settings.threads(next(iter(registry.slots.values())).current.engine.device),
+        threads,
         max_waiting_rows=settings.max_waiting_rows,
         call_timeout=settings.call_timeout,
-        watcher=registry.watch,
+        watcher=Watch(registry, metrics),
     )
     journal = Journal()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
@@ -73,6 +86,8 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         sys.setswitchinterval(SWITCH_INTERVAL)
         gc.collect()
         gc.freeze()  # modules and models stay: the collector need not walk through half a million objects of theirs again and again
+        metrics.started(threads, list(settings.bundles))
+        tell_health()
         serving = asyncio.create_task(batcher.serve())
         with reloading_on_hangup(registry):
             yield
@@ -82,18 +97,30 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         registry.close()
         project_scorings.close()
 
-    paths = all_routes(settings, registry, batcher, journal, project_scorings)
+    def told() -> bytes:
+        tell_health()  # ours to the moment; other workers tell theirs when it changes
+        return exposition.text()
+
+    exposition = Exposition(metrics.registry, shared / METRICS if shared else None, [partial(build_metrics, registry), partial(gpu_metrics, nvml())])
+    paths = all_routes(settings, registry, batcher, journal, project_scorings, told)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
-        middleware=[Middleware(Envelope)],
+        middleware=[Middleware(Envelope, count=metrics.request)],
         lifespan=lifespan,
     )
     app.state.registry = registry
     return app
 
 
-def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings) -> list[BaseRoute]:
+def trouble_of(name: str, registry: Registry, batcher: Batcher) -> str | None:
+    """Why the model `name` does not answer, in plain words; None while it does."""
+    return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+
+
+def all_routes(
+    settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings, metrics: Callable[[], bytes]
+) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
     callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
     door = Door(
@@ -131,7 +158,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
         return Backend(name, predictor, journal, door, partial(describe, name), partial(trouble, name)).routes()
 
     def trouble(name: str) -> str | None:
-        return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+        return trouble_of(name, registry, batcher)
 
     def any_trouble() -> str | None:
         return next(filter(None, map(trouble, registry.names)), None)
@@ -141,6 +168,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
         *by_name[registry.names[0]],
         live_route(door.health),
         ready_route(any_trouble, door.health),
+        metrics_route(metrics, CONTENT_TYPE, door.health),
         *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
         *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
     ]

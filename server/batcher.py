@@ -13,14 +13,15 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from server.arrays import Bools, Floats, Ids
-from server.buckets import Batch, Buckets, Lane
+from server.buckets import Batch, Buckets, Lane, Waiting
 from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
 from server.model_thread import ModelThread
 
@@ -29,8 +30,31 @@ log = logging.getLogger(__name__)
 Runner = Callable[[Sequence[Ids], int], Floats]
 """(rows of ids, padded length) → float32[rows, classes]; called in one of the batcher's threads."""
 
-Watcher = Callable[[Runner, bool], None]
-"""Told of each model call whose it was and whether it succeeded."""
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A model call that is over: `rows` of `tokens` together, each padded to `length`, and the seconds that the engine took; None where it failed."""
+
+    runner: Runner
+    lane: Lane
+    rows: int
+    length: int
+    tokens: int
+    seconds: float | None
+
+
+class Watcher(Protocol):
+    """Told of what happens, on the event loop; it must not take long."""
+
+    def called(self, call: Call) -> None:
+        """A model call is over."""
+
+    def waiting(self, lanes: Mapping[Lane, Waiting]) -> None:
+        """Who waits, after all batches that are due were begun."""
+
+    def abandoned(self, lane: Lane, rows: int) -> None:
+        """A caller left before `rows` of his were answered."""
+
 
 MOST_HANGING = 8
 """Threads that are left behind in a call that hangs, and replaced."""
@@ -121,8 +145,8 @@ class Batcher:
         threads: int,
         *,
         max_waiting_rows: int,
+        watcher: Watcher,
         call_timeout: float = 60.0,
-        watcher: Watcher = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buckets = buckets
@@ -186,6 +210,9 @@ class Batcher:
         finally:
             job.future.cancel()
             self._jobs.discard(job)
+            if job.future.cancelled():
+                self._watcher.abandoned(lane, job.missing)
+                self._wake.set()
 
     async def serve(self) -> None:
         """Own the queue until cancelled. However it ends, no caller is left waiting."""
@@ -201,6 +228,7 @@ class Batcher:
                 due = self._buckets.next_due() if self._idle else None
                 if due is not None:
                     alarm = loop.call_later(max(0.0, due - now), self._wake.set)
+                self._watcher.waiting(self._buckets.waiting())
                 await self._wake.wait()
                 self._wake.clear()
                 if alarm is not None:
@@ -272,7 +300,7 @@ class Batcher:
         failure = outcome if isinstance(outcome, BaseException) else _nonsense(outcome.probabilities, len(batch.rows))
         if failure is not None:
             log.error("a model call with %d texts of %d tokens failed: %s", len(batch.rows), batch.length, type(failure).__name__, exc_info=failure)
-        self._watcher(batch.rows[0].group, failure is None)
+        self._watcher.called(_told(batch, outcome if failure is None else None))
         jobs: dict[Job, list[int]] = {}
         for i, row in enumerate(batch.rows):
             jobs.setdefault(row.job, []).append(i)
@@ -287,6 +315,12 @@ class Batcher:
             job.missing -= len(mine)
             if job.missing == 0:
                 job.end()
+
+
+def _told(batch: Batch[WaitingRow], answers: Answers | BaseException | None) -> Call:
+    first = batch.rows[0]
+    seconds = answers.ended - answers.begun if isinstance(answers, Answers) else None
+    return Call(first.group, first.lane, len(batch.rows), batch.length, sum(row.length for row in batch.rows), seconds)
 
 
 def _nonsense(results: Floats, rows: int) -> EngineFailed | None:

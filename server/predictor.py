@@ -24,7 +24,8 @@ from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.results import Prediction, predictions
 from server.models import Ensemble
 from server.project_scorings import ProjectScorings
-from server.scores import Scoring
+from server.scores import Scoring, scores_of
+from server.tally import Tally
 from server.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -56,13 +57,14 @@ class Answer:
     """One prediction a task, in order, `{}` where its model call failed; why, when any did.
 
     `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of waiting, the mean of the texts, for queue.
-    `tokens` went into models.
+    `tokens` went into models. `tally` counts what was answered.
     """
 
     predictions: list[Prediction]
     failure: PrelabelError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
+    tally: Tally | None = None
 
     def count(self) -> dict[str, int]:
         """Tasks by what became of them."""
@@ -146,6 +148,8 @@ class _Request:
         self._max_text = max_text
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._tokens = 0
+        self._version = scoring.version(model.version)
+        self._tally = Tally(self._version, model.labels)
 
     async def answer(self, tasks: list[Any]) -> Answer:
         with self._timed("tokenize"):
@@ -169,7 +173,7 @@ class _Request:
             failure = RequestTooLarge(f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters (PRELABEL_MAX_TEXT).")
         if failure is not None and not any(found):
             raise failure
-        return Answer(found, failure, self._seconds, self._tokens)
+        return Answer(found, failure, self._seconds, self._tokens, self._tally)
 
     def _texts(self, data: object) -> Texts:
         texts = self._plan.texts(data)
@@ -200,8 +204,12 @@ class _Request:
 
     def _results(self, texts: Sequence[Texts], probabilities: Floats, answered: Bools | None = None, failure: PrelabelError | None = None) -> Answer:
         with self._timed("results"):
-            version = self._scoring.version(self._model.version)
-            return Answer(predictions(self._plan, version, texts, probabilities, self._scoring, answered), failure)
+            scores = scores_of(probabilities, self._scoring.score)
+            if answered is None:
+                self._tally.add(probabilities, scores)
+            else:
+                self._tally.add(probabilities[answered], scores[answered])
+            return Answer(predictions(self._plan, self._version, texts, probabilities, scores, self._scoring.threshold, answered), failure)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

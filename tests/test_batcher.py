@@ -2,16 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from server.arrays import Floats, Ids
-from server.batcher import Batcher, Runner
-from server.buckets import Buckets, Lane
+from server.batcher import Batcher, Call, Runner
+from server.buckets import Buckets, Lane, Waiting
 from server.errors import EngineFailed, Overloaded, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -34,11 +34,41 @@ def row(first: int, length: int = 3) -> Ids:
 
 
 @dataclass
+class Watched:
+    """What a batcher told its watcher; of who waits only what was not told before."""
+
+    calls: list[Call] = field(default_factory=list)
+    lanes: list[tuple[Waiting, ...]] = field(default_factory=list)
+    left: list[tuple[Lane, int]] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def called(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def waiting(self, lanes: Mapping[Lane, Waiting]) -> None:
+        told = tuple(lanes.values())
+        if self.lanes[-1:] != [told]:
+            self.lanes.append(told)
+            self.news.set()
+
+    async def until(self, *rows: int) -> tuple[Waiting, ...]:
+        """What was told of the lanes, once so many rows wait in each."""
+        while not self.lanes or [lane.rows for lane in self.lanes[-1]] != list(rows):
+            self.news.clear()
+            await self.news.wait()
+        return self.lanes[-1]
+
+    def abandoned(self, lane: Lane, rows: int) -> None:
+        self.left.append((lane, rows))
+
+
+@dataclass
 class Served:
-    """A batcher that runs, and the runner that is meant where none is named."""
+    """A batcher that runs, the runner that is meant where none is named, and what it told."""
 
     batcher: Batcher
     runner: Runner
+    told: Watched
 
     async def submit(self, rows: Sequence[Ids], lane: Lane) -> Floats:
         with self.batcher.room(len(rows), self.runner):
@@ -56,10 +86,11 @@ class Served:
 
 @asynccontextmanager
 async def serving(runner: Runner, threads: int = 1, max_waiting_rows: int = 100, max_wait: float = 0.0) -> AsyncIterator[Served]:
-    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), threads, max_waiting_rows=max_waiting_rows)
+    watched = Watched()
+    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), threads, max_waiting_rows=max_waiting_rows, watcher=watched)
     task = asyncio.create_task(batcher.serve())
     try:
-        yield Served(batcher, runner)
+        yield Served(batcher, runner, watched)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -202,3 +233,43 @@ async def test_runners_never_share_a_batch_and_have_rooms_of_their_own() -> None
         await asyncio.gather(*first, *second)
         assert gate.batches == [[0], [1]] or gate.batches == [[0, 1]]
         assert other.batches == [[2, 3]]
+
+
+async def test_a_watcher_is_told_of_calls_of_who_waits_and_of_who_left() -> None:
+    gate = Gate()
+    async with serving(gate) as served:
+        first = asyncio.create_task(served.submit([row(0)], Lane.BULK))
+        await gate.was_entered()
+        leaves = asyncio.create_task(served.submit([row(1, 6), row(2, 6)], Lane.BULK))
+        stays = asyncio.create_task(served.submit([row(3), row(4)], Lane.BULK))
+        interactive, bulk = await served.told.until(0, 4)
+        leaves.cancel()
+        later = (await served.told.until(0, 2))[Lane.BULK]
+        assert interactive == Waiting()
+        assert bulk.oldest is not None
+        assert later.oldest is not None
+        assert bulk.oldest <= later.oldest
+        assert served.told.left == [(Lane.BULK, 2)]
+        gate.open.set()
+        await asyncio.gather(first, stays)
+        assert await served.told.until(0, 0) == (Waiting(), Waiting())
+    assert [(call.rows, call.length, call.tokens, call.lane, call.runner) for call in served.told.calls] == [
+        (1, 4, 3, Lane.BULK, gate),
+        (2, 4, 6, Lane.BULK, gate),
+    ]
+    assert all(call.seconds is not None and call.seconds >= 0 for call in served.told.calls)
+
+
+async def test_a_failed_call_is_told_without_seconds_and_a_stop_is_nobodys_leaving() -> None:
+    async with serving(failing) as served:
+        with pytest.raises(EngineFailed):
+            await served.submit([row(13)], Lane.INTERACTIVE)
+    assert [call.seconds for call in served.told.calls] == [None]
+    gate = Gate()
+    async with serving(gate) as served:
+        waits = asyncio.create_task(served.submit([row(0)], Lane.BULK))
+        await gate.was_entered()
+        gate.open.set()
+    with pytest.raises(Unavailable):
+        await waits
+    assert served.told.left == []

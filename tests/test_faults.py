@@ -123,6 +123,9 @@ def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_its
         assert (health.status_code, health.json()["status"]) == (503, "DOWN")
         assert status_of(client, "/ready") == 503
         assert client.get("/live").json() == {"status": "live"}
+        told = client.get("/metrics").text
+        assert f'prelabel_ready_workers{{model="{bundle.path.name}"}} 0.0' in told
+        assert f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}} 0.0' not in told
         fault.kind = ""
         until(lambda: status_of(client, "/ready") == 200)
         assert client.get("/health").json()["status"] == "UP"

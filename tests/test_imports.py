@@ -9,15 +9,15 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files", "connections", "model_thread"},
+    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory"},
     {"buckets", "scores", "token_table", "secret_files", "admission"},
-    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies"},
+    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "tally"},
     {"labelled", "connect", "request_log", "tls"},
     {"tokenizer", "batcher", "engines"},
-    {"models", "classifier", "catalogue", "project_scorings"},
-    {"registry", "predictor"},
+    {"models", "classifier", "catalogue", "project_scorings", "metrics"},
+    {"registry", "predictor", "exposition"},
     {"bulk", "evaluation", "envelope"},
-    {"annotate", "plots", "routes", "summary"},
+    {"annotate", "plots", "routes", "summary", "watch"},
     {"report"},
     {"app"},
     {"workers"},

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp, Message
 
 from server.app import build_app
@@ -33,7 +34,7 @@ TOKEN = "administrators-token"
 USER, PASSWORD = "studio", "a password"
 KNOWN_EVERY = 1_000
 
-PATHS = ("/", "/health", "/live", "/ready", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback")
+PATHS = ("/", "/health", "/live", "/ready", "/metrics", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback")
 ODD_PATHS = (
     "", "*", "//", "/.", "/..", "/nowhere", "/predict/", "/PREDICT", "//predict", "/predict//", "/%70redict", "/%2e%2e/etc/passwd", "/tiny", "/tiny/",
     "/tiny/predict",
@@ -89,7 +90,7 @@ class Answer:
 
 def seeds() -> list[Call]:
     """What Label Studio and others send: every body to the route that it is for, the probes, and the administrator's requests."""
-    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/versions")]
+    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/metrics", "/versions")]
     for path in sorted(CORPUS.iterdir()):
         route = "/" + path.name.partition("-")[0].partition(".")[0]
         calls += [Call("POST", prefix + route, (("content-type", "application/json"),), path.read_bytes()) for prefix in ("", "/both", "/p/other")]
@@ -265,6 +266,9 @@ def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
         raise Finding("a traceback in the answer")
     if answer.status in (301, 302, 307, 308) or method == "HEAD":
         return
+    if answer.status == 200 and path.endswith("/metrics"):
+        check_metrics(answer)
+        return
     try:
         found = json.loads(answer.body)
     except ValueError:
@@ -276,6 +280,17 @@ def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
             raise Finding("an error whose request_id is not that of the header")
     elif method == "POST" and path.endswith("/predict"):
         check_results(found, body)
+
+
+def check_metrics(answer: Answer) -> None:
+    """In Prometheus' format, and no label that a client made up."""
+    try:
+        families = list(text_string_to_metric_families(answer.body.decode()))
+    except ValueError:
+        raise Finding("metrics that Prometheus does not take") from None
+    routes = {sample.labels["route"] for family in families for sample in family.samples if "route" in sample.labels}
+    if not routes <= {*PATHS, "none"}:
+        raise Finding("a route of a client's own among the metrics")
 
 
 def check_results(found: Any, body: bytes) -> None:
