@@ -36,6 +36,7 @@ from server.project_scorings import ProjectScorings
 from server.registry import Change, Registry, Slot
 from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
+from server.tracing import Traced, close_traces, open_traces
 from server.watch import Watch, build_metrics
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
             metrics.ready(name, trouble_of(name, registry, batcher) is None)
 
     metrics = Metrics()
+    traces = open_traces(os.environ)
     registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load, tell_health)
     threads = settings.threads(next(iter(registry.slots.values())).current.engine.device)
     batcher = Batcher(
@@ -96,6 +98,8 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         await asyncio.to_thread(batcher.close)
         registry.close()
         project_scorings.close()
+        if traces is not None:
+            await close_traces(traces)
 
     def told() -> bytes:
         tell_health()  # ours to the moment; other workers tell theirs when it changes
@@ -106,7 +110,7 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
-        middleware=[Middleware(Envelope, count=metrics.request)],
+        middleware=[*([Middleware(Traced, provider=traces)] if traces else []), Middleware(Envelope, count=metrics.request)],
         lifespan=lifespan,
     )
     app.state.registry = registry

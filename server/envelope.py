@@ -50,7 +50,7 @@ class Envelope:
         record = Record(request_id(scope["headers"]))
         state = scope.setdefault("state", {})
         state["record"] = record
-        traffic = Traffic(scope["method"], *(scope["client"] or (None, None)))
+        traffic = state["traffic"] = Traffic(scope["method"], *(scope["client"] or (None, None)))
 
         async def counted() -> Message:
             message = await receive()
