@@ -1,23 +1,20 @@
 """`/metrics`: what all worker processes counted, and what is only looked at when it is asked for.
 
-Several processes count into files of one folder. Counters of one that died stay; what it said of its own state goes with it. A process holds a lock on a
-file while it lives: the system lets go of it however it ends, and no other process's number can be taken for it.
+Several processes count into files of one folder (`server/process_files.py`).
 """
 
-import fcntl
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from server.metrics import ARRIVAL, PREFIX
+from server.process_files import forget_dead, one_at_a_time
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -52,8 +49,9 @@ class Exposition:
     def _counted(self) -> Iterable[Metric]:
         if self._folder is None:
             return self._registry.collect()
-        forget_dead(self._folder)
-        return sorted(MultiProcessCollector(None, str(self._folder)).collect(), key=lambda metric: metric.name)
+        with one_at_a_time(self._folder):
+            forget_dead(self._folder)
+            return sorted(MultiProcessCollector(None, str(self._folder)).collect(), key=lambda metric: metric.name)
 
 
 def queue_age(arrival: Metric, now: float) -> Metric:
@@ -70,24 +68,3 @@ def info(name: str, meaning: str, *labels: dict[str, str]) -> Metric:
     for each in labels:
         family.add_sample(name, each, 1.0)
     return family
-
-
-def live_in(folder: Path) -> IO[str]:
-    """Tells the others that this process lives, as long as what is returned stays open."""
-    path = folder / f"{os.getpid()}.starting"
-    lock = path.open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    path.rename(path.with_suffix(".alive"))  # only now it is looked at
-    return lock
-
-
-def forget_dead(folder: Path) -> None:
-    """Takes away what processes said of their own state that live no more."""
-    for path in folder.glob("*.alive"):
-        try:
-            with path.open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                mark_process_dead(path.stem, str(folder))
-                path.unlink()
-        except (BlockingIOError, FileNotFoundError):
-            pass  # it lives, or another process was faster

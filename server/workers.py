@@ -20,8 +20,8 @@ from uvicorn.supervisors import Multiprocess
 
 from server.app import METRICS, build_app
 from server.connections import Connection, listen
-from server.exposition import live_in
 from server.logs import start_logging
+from server.process_files import live_in
 from server.settings import Settings
 from server.tls import tls_options
 

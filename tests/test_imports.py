@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory"},
+    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory", "process_files"},
     {"buckets", "scores", "token_table", "secret_files", "admission"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "tally"},
     {"labelled", "connect", "request_log", "tls"},
