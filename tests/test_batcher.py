@@ -245,14 +245,14 @@ async def test_a_watcher_is_told_of_calls_of_who_waits_and_of_who_left() -> None
         interactive, bulk = await served.told.until(0, 4)
         leaves.cancel()
         later = (await served.told.until(0, 2))[Lane.BULK]
-        assert interactive == Waiting()
-        assert bulk.oldest is not None
-        assert later.oldest is not None
-        assert bulk.oldest <= later.oldest
-        assert served.told.left == [(Lane.BULK, 2)]
         gate.open.set()
         await asyncio.gather(first, stays)
         assert await served.told.until(0, 0) == (Waiting(), Waiting())
+    assert interactive == Waiting()
+    assert bulk.oldest is not None
+    assert later.oldest is not None
+    assert bulk.oldest <= later.oldest
+    assert served.told.left == [(Lane.BULK, 2)]
     assert [(call.rows, call.length, call.tokens, call.lane, call.runner) for call in served.told.calls] == [
         (1, 4, 3, Lane.BULK, gate),
         (2, 4, 6, Lane.BULK, gate),
