@@ -53,9 +53,10 @@ class Watched:
 
     async def until(self, *rows: int) -> tuple[Waiting, ...]:
         """What was told of the lanes, once so many rows wait in each."""
-        while not self.lanes or [lane.rows for lane in self.lanes[-1]] != list(rows):
-            self.news.clear()
-            await self.news.wait()
+        async with asyncio.timeout(30):
+            while not self.lanes or [lane.rows for lane in self.lanes[-1]] != list(rows):
+                self.news.clear()
+                await self.news.wait()
         return self.lanes[-1]
 
     def abandoned(self, lane: Lane, rows: int) -> None:
