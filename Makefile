@@ -9,7 +9,7 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e bench bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
+.PHONY: setup serve test lint format audit parity e2e fused-test bench bench-gpu bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -44,13 +44,22 @@ audit: .venv/dev/.done .venv/audit/.done
 bench: .venv/dev/.done
 	$(DEV) -m benchmarks.everything $(ARGS)
 
+bench-gpu: .venv/dev/.done
+	$(DEV) -m benchmarks.gpu $(ARGS)
+
 bench-guard: .venv/dev/.done
 	$(DEV) -m benchmarks.guard $(ARGS)
 
 soak: .venv/dev/.done
 	$(DEV) -m benchmarks.soak $(ARGS)
+
 fuzz: .venv/dev/.done
 	$(DEV) -m tests.fuzz.run $(ARGS)
+
+# the GPU's kernel in Triton's interpreter, and compiled for GPUs; needs none
+fused-test: .venv/dev/.done .venv/triton/.done
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(DEV) -m pytest tests/fused/test_fused.py
+	PYTHONPATH=.venv/triton $(DEV) -m pytest tests/fused/test_compiles.py
 
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
@@ -86,6 +95,11 @@ clean:
 .venv/label-studio/.done: Makefile
 	$(PYTHON) -m venv .venv/label-studio
 	.venv/label-studio/bin/python -m pip install --quiet --disable-pip-version-check label-studio==$(LABEL_STUDIO)
+	touch $@
+
+# a build of torch for the CPU brings none; constraints.txt has the version that torch for CUDA brings
+.venv/triton/.done: constraints.txt .venv/dev/.done
+	$(DEV) $(PIP) --no-deps --upgrade --target .venv/triton triton
 	touch $@
 
 .venv/audit/.done: Makefile

@@ -26,8 +26,8 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Folder of the bundle.", show_default="artifacts/imdb-cnn")]
-EngineOption = Annotated[str | None, typer.Option("--engine", help="auto, tables, onnx or torchscript.", show_default=False)]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.", show_default=False)]
+EngineOption = Annotated[str | None, typer.Option("--engine", help="auto, tables, onnx, torchscript or fused.", show_default=False)]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, or GPUs by number, such as cuda:0,cuda:1.", show_default=False)]
 MapOption = Annotated[
     list[str] | None, typer.Option("--map", help="Label=choice, where the project's choices are named otherwise; may be repeated.", show_default=False)
 ]

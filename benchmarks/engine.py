@@ -28,7 +28,7 @@ from export.fold import FoldedCNN
 from export.tracing import write_models
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
-from server.classifier import _batches
+from server.classifier import batches_of
 from server.engines import Engine, open_engine, pad
 from server.tokenizer import Tokenizer
 
@@ -76,7 +76,7 @@ def with_torchscript(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def on_texts(engines: dict[str, Engine], bundle: Bundle, rows: list[Ids], cores: int, pool: ThreadPoolExecutor, rounds: int) -> dict[str, dict[str, float]]:
-    batches = list(_batches(rows))
+    batches = list(batches_of(rows, 8192))
     calls = [pad([rows[i] for i in batch], len(rows[batch[-1]])) for batch in batches]
     loops = {threads: TutorialLoop(bundle, threads) for threads in (1, cores)}
     one: dict[str, Way] = {name: partial(by_one, engine, calls) for name, engine in engines.items()}

@@ -22,7 +22,7 @@ from benchmarks.rounds import Way, measured, repeated
 from benchmarks.texts import WORDS, arguments, read_texts
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle, read_bundle
-from server.classifier import Classifier, _batches
+from server.classifier import Classifier, batches_of
 from server.engines import open_engine, pad
 
 KEPT = Path(__file__).with_name("guard.json")
@@ -78,7 +78,7 @@ def ratios(bundle: Bundle, texts: list[str], rounds: int) -> dict[str, float]:
     parts = [texts[begin::cores] for begin in range(cores)]
     with Classifier(bundle, engine, cores) as classifier, ThreadPoolExecutor(cores) as pool:
         rows = classifier.encode(texts)
-        calls = [pad([rows[i] for i in batch], len(rows[batch[-1]])) for batch in _batches(rows)]
+        calls = [pad([rows[i] for i in batch], len(rows[batch[-1]])) for batch in batches_of(rows, 8192)]
         pairs: dict[str, tuple[Way, Way]] = {
             "engine on one thread / the loop's module": (lambda: [engine.run(*call) for call in calls], lambda: loop.probabilities(rows)),
             "classifier on all threads / the loop on all": (

@@ -15,7 +15,7 @@ from benchmarks.tokenizer import published
 from export.cnn import SentimentCNN, Shape
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.fixed_point import _tensors
+from server.engines.folded import tensors_of
 
 
 class TutorialLoop:
@@ -53,7 +53,7 @@ class TutorialLoop:
 
 def network_of(bundle: Bundle) -> SentimentCNN:
     """The network that the bundle was made of, from the tensors of its model.onnx; the temperature is in its head. In eval mode."""
-    tensors = {name: torch.tensor(array) for name, array in _tensors(bundle).items()}
+    tensors = {name: torch.tensor(array) for name, array in tensors_of(bundle).items()}
     (vocabulary, dimensions), filters = tensors["embedding"].shape, len(tensors["bias0"])
     cnn = SentimentCNN(Shape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)), pad=bundle.manifest.pad_id)
     state = {"embedding.weight": tensors["embedding"], "fc.weight": tensors["head"].T, "fc.bias": tensors["head_bias"]}

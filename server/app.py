@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -67,11 +67,12 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
     metrics = Metrics()
     traces = open_traces(os.environ)
     registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load, tell_health)
-    threads = settings.threads(next(iter(registry.slots.values())).current.engine.device)
+    device = next(iter(registry.slots.values())).current.engine.device
+    threads = settings.threads(device)
     batcher = Batcher(
         Buckets[WaitingRow](
             settings.bucket_lengths,
-            budget=settings.batch_tokens,
+            budget=settings.budget(device),
             max_wait=settings.max_wait,
             bulk_patience=settings.bulk_patience,
         ),
@@ -143,6 +144,7 @@ def all_routes(
             "model_class": models[0].bundle.manifest.model_class if len(models) == 1 else "Ensemble",
             "engine": models[0].engine.name,
             "device": models[0].engine.device,
+            **degraded(models),
             "waiting_rows": batcher.waiting_rows,
             "worker": {"process": os.getpid(), "of": settings.workers},
             "models": {each: registry.current(each).version for each in registry.names},
@@ -176,6 +178,12 @@ def all_routes(
         *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
         *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
     ]
+
+
+def degraded(models: Sequence[Model]) -> dict[str, Any]:
+    """Whether a model runs on the CPU where a GPU was expected, and why."""
+    reason = next(filter(None, (model.engine.degraded for model in models)), None)
+    return {"degraded": reason is not None, **({"degraded_because": reason} if reason else {})}
 
 
 async def _by_signal_only(name: str | None) -> list[Change]:

@@ -155,6 +155,7 @@ def _key(source: Path, labeler: Labeler, suffix: str) -> str:
         labeler.version,
         labeler.classifier.engine.name,
         labeler.classifier.engine.device,
+        labeler.classifier.batch_tokens,
         labeler.plan,
         suffix,
         CHUNK,

@@ -21,17 +21,15 @@ CHUNK = 2048
 TEXTS = 128
 """Texts that one thread tokenizes at a time."""
 
-BATCH_TOKENS = 8192
-"""Most padded tokens in one model call."""
-
 
 @dataclass
 class Classifier:
-    """Use it in a `with` block: it has `threads` threads of its own, a model call each at a time."""
+    """Use it in a `with` block: it has `threads` threads of its own, a model call each at a time, of at most `batch_tokens` padded tokens."""
 
     bundle: Bundle
     engine: Engine
     threads: int
+    batch_tokens: int = 8192
     tokenizer: Tokenizer = field(init=False)
     _pool: ThreadPoolExecutor = field(init=False)
 
@@ -53,7 +51,7 @@ class Classifier:
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
         """float32[rows, classes] in the order of `rows`, as `encode` made them."""
         answers = np.zeros((len(rows), len(self.bundle.labels)), dtype=np.float32)
-        batches = list(_batches(rows))
+        batches = list(batches_of(rows, self.batch_tokens))
         for places, probabilities in zip(batches, self._pool.map(lambda batch: self._run([rows[i] for i in batch]), batches), strict=True):
             answers[places] = probabilities
         return answers
@@ -65,15 +63,15 @@ class Classifier:
 def open_classifier(settings: Settings) -> Classifier:
     """The settings' bundle (the first of several) in their engine. Raises BadBundle, BadSetting."""
     bundle = read_bundle(settings.bundle[0])
-    engine = open_engine(bundle, engine=settings.engine, device=settings.device)
-    return Classifier(bundle, engine, settings.threads(engine.device))
+    engine = open_engine(bundle, engine=settings.engine, device=settings.device, cuda=settings.cuda)
+    return Classifier(bundle, engine, settings.threads(engine.device), settings.budget(engine.device))
 
 
-def _batches(rows: Sequence[Ids]) -> Iterator[list[int]]:
+def batches_of(rows: Sequence[Ids], batch_tokens: int) -> Iterator[list[int]]:
     """Places of rows by rising length, as many to a batch as the budget of padded tokens holds; at least one."""
     batch: list[int] = []
     for place in sorted(range(len(rows)), key=lambda place: len(rows[place])):
-        if batch and (len(batch) + 1) * len(rows[place]) > BATCH_TOKENS:
+        if batch and (len(batch) + 1) * len(rows[place]) > batch_tokens:
             yield batch
             batch = []
         batch.append(place)

@@ -51,7 +51,7 @@ def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Mo
     `shared` is a folder that the worker processes of one server have in common. Raises BadBundle, also for one whose answers depend on padding, and BadSetting.
     """
     bundle = read_bundle(path)
-    engine = open_engine(bundle, engine=settings.engine, device=settings.device, shared=shared)
+    engine = open_engine(bundle, engine=settings.engine, device=settings.device, shared=shared, cuda=settings.cuda)
     # the folder may have been replaced between its check and its use
     if read_bundle(path).version != bundle.version:
         raise BadBundle(f"{path}: the bundle was replaced while it was read; load it again.")

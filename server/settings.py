@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from server.devices import CudaOptions, Grid, cuda_devices
 from server.errors import BadSetting
 from server.logs import LogFormat
 from server.scores import DEFAULT_SCORING, Score, Scoring
@@ -58,20 +59,23 @@ class Settings(BaseSettings):
     tls_cert: Path | None = Field(None, description="Certificate, with its chain, as a PEM file: the server then speaks HTTPS only.")
     tls_key: Path | None = Field(None, description="The certificate's private key as a PEM file.")
     tls_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, where it has one.")
-    engine: Literal["auto", "tables", "onnx", "torchscript"] = Field(
-        "auto", description="`tables` (CPU), `onnx`, `torchscript` (needs torch), or `auto`: `onnx` where it runs on CUDA, else `tables`."
+    engine: Literal["auto", "tables", "onnx", "torchscript", "fused"] = Field(
+        "auto",
+        description="`tables` (CPU), `onnx`, `torchscript` (needs torch), `fused` (CUDA, needs torch), or `auto`: `onnx` where it runs on CUDA, else `tables`.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`cuda` refuses to start without a working GPU; `auto` falls back to the CPU and says so."
+    device: str = Field(
+        "auto",
+        description="`cpu`; `cuda`, `cuda:1` or several as `cuda:0,cuda:1`, which refuse to start without them; `auto` falls back to the CPU and says so.",
     )
+    gpu_mem_limit: int = Field(8 * 2**30, ge=2**20, description="Bytes of a GPU's memory that ONNX Runtime takes at most, for each bundle.")
     workers: int = Field(
         1, ge=1, le=64, description="Processes that answer on the same port and share one set of tables; see [performance](docs/performance.md) for when to."
     )
-    engine_threads: int = Field(0, ge=0, le=256, description="Model calls at the same time in each process; 0 = one a CPU core over all, two on a GPU.")
+    engine_threads: int = Field(0, ge=0, le=256, description="Model calls at the same time in each process; 0 = one a CPU core over all, two on each GPU.")
     bucket_lengths: Annotated[tuple[int, ...], NoDecode] = Field(
         (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096), description="Padded lengths in tokens, rising, separated by commas."
     )
-    batch_tokens: int = Field(8192, ge=1, description="Most padded tokens (rows × length) in one model call.")
+    batch_tokens: int = Field(0, ge=0, description="Most padded tokens (rows × length) in one model call; 0 = 8,192 on a CPU, 65,536 on a GPU.")
     max_wait: float = Field(0.0, ge=0, le=10, description="Seconds a text may wait for company in its batch; 0 takes what is there when an engine is free.")
     bulk_patience: int = Field(8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request.")
     max_waiting_rows: int = Field(100_000, ge=1, description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.")
@@ -120,6 +124,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split_ensembles(cls, value: Any) -> Any:
         return tuple(_ensemble(part) for part in value.split(";") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("device")
+    @classmethod
+    def _devices_are_some(cls, value: str) -> str:
+        cuda_devices(value)
+        return value.replace(" ", "")
 
     @field_validator("bucket_lengths")
     @classmethod
@@ -180,7 +190,15 @@ class Settings(BaseSettings):
 
     def threads(self, device: str) -> int:
         """Model calls at the same time on `device`, in each process."""
-        return self.engine_threads or (2 if device == "cuda" else max(1, len(os.sched_getaffinity(0)) // self.workers))
+        return self.engine_threads or 2 * device.count("cuda") or max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+    def budget(self, device: str) -> int:
+        """Padded tokens in one model call on `device`."""
+        return self.batch_tokens or (65_536 if "cuda" in device else 8192)
+
+    @property
+    def cuda(self) -> CudaOptions:
+        return CudaOptions(Grid(self.bucket_lengths, self.budget("cuda")), self.gpu_mem_limit)
 
 
 SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr}

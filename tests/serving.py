@@ -19,7 +19,7 @@ from server.workers import server_options
 @contextmanager
 def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
     """A client of a server for these bundles; connections queue until it is ready."""
-    settings = load_settings(bundle=tuple(bundle.path for bundle in bundles), device="cpu", port=0, **options)
+    settings = load_settings(bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options))
     config = uvicorn.Config(build_app(settings), **server_options(settings) | {"log_level": "error"})
     listening = listen(config)
     server = uvicorn.Server(config)

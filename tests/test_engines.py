@@ -1,13 +1,18 @@
 """The answer for a text depends on the bundle and the text, and on nothing else."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from export.cnn import Network
+from server import engines
 from server.bundle import Bundle
+from server.devices import NVIDIA
 from server.engines import MAX_PIECE, Engine, open_engine, pad
+from server.engines.onnx_runtime import has_cuda
 from server.errors import BadBundle, BadSetting
 from server.tokenizer import Tokenizer
 from tests.conftest import random_texts
@@ -76,14 +81,53 @@ def test_engine_and_device_that_cannot_be_are_refused(bundle: Bundle) -> None:
         open_engine(bundle, device="tpu")
 
 
-@pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript"])
+@pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript", "fused"])
 def test_cuda_that_does_not_work_is_a_refusal_to_start(bundle: Bundle, name: str) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this host has a CUDA device")
-    with pytest.raises(BadSetting, match="device=cuda"):
-        open_engine(bundle, engine=name, device="cuda")
-    assert open_engine(bundle, engine=name, device="auto").device == "cpu"
+    for device in ("cuda", "cuda:1", "cuda:0,cuda:1"):
+        with pytest.raises(BadSetting, match=f"device={device}|needs triton"):
+            open_engine(bundle, engine=name, device=device)
+
+
+@pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript"])
+def test_a_host_where_nobody_expects_a_gpu_is_not_degraded(bundle: Bundle, name: str) -> None:
+    if NVIDIA.exists() or has_cuda():
+        pytest.skip("this host has a GPU, or the packages for one")
+    engine = open_engine(bundle, engine=name, device="auto")
+    assert (engine.device, engine.degraded) == ("cpu", None)
+
+
+@pytest.mark.parametrize(("name", "instead"), [("auto", "tables"), ("onnx", "onnx"), ("torchscript", "torchscript")])
+def test_a_gpu_that_is_expected_and_does_not_work_is_said(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, instead: str
+) -> None:
+    """The driver's device file is there; this environment's packages know no CUDA."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available() or has_cuda():
+        pytest.skip("this host has a GPU, or the packages for one")
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    monkeypatch.setattr(engines, "NVIDIA", driver)
+    engine = open_engine(bundle, engine=name, device="auto")
+    assert (engine.name, engine.device) == (instead, "cpu")
+    assert engine.degraded
+    assert re.search(r"install prelabel\[gpu\]|NVIDIA driver", engine.degraded)
+    assert f"DEGRADED, running on the CPU: {engine.degraded}" in caplog.text
+    assert open_engine(bundle, engine=name, device="cpu").degraded is None
+
+
+@pytest.mark.parametrize(("name", "instead"), [("auto", "tables"), ("onnx", "onnx")])
+def test_an_onnx_runtime_for_cuda_on_a_host_without_a_gpu_is_degraded(bundle: Bundle, name: str, instead: str) -> None:
+    """It falls back in silence, or prints and goes on; neither is taken for CUDA."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available() or not has_cuda():
+        pytest.skip("this needs onnxruntime-gpu on a host without a GPU")
+    engine = open_engine(bundle, engine=name, device="auto")
+    assert (engine.name, engine.device) == (instead, "cpu")
+    assert engine.degraded
+    assert "NVIDIA driver" in engine.degraded
 
 
 def test_a_model_file_that_does_not_load_is_a_bad_bundle(bundle: Bundle, tmp_path: Any) -> None:

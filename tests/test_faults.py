@@ -36,7 +36,7 @@ class FaultyEngine:
 
     def __init__(self, engine: Engine, fault: Fault) -> None:
         self._engine, self._fault = engine, fault
-        self.name, self.device = engine.name, engine.device
+        self.name, self.device, self.degraded = engine.name, engine.device, engine.degraded
         fault.opened += 1
         self._is_first = fault.opened == 1
 

@@ -4,12 +4,15 @@ import concurrent.futures
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from export.cnn import Network
+from server import engines
 from server.bundle import Bundle
 from server.label_studio.config import TUTORIAL_CONFIG
 from server.tokenizer import Tokenizer
@@ -27,6 +30,21 @@ def test_health_tells_what_serves(client: httpx.Client, bundle: Bundle) -> None:
     for path in ("/", "/health"):
         health = client.get(path).json()
         assert health.items() >= {"status": "UP", "model_class": "SentimentCNN", "model_version": bundle.version, "engine": "tables", "device": "cpu"}.items()
+
+
+def test_health_tells_that_a_gpu_was_expected(client: httpx.Client, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this host has a GPU")
+    assert client.get("/health").json()["degraded"] is False
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    monkeypatch.setattr(engines, "NVIDIA", driver)
+    with running(bundle, device="auto") as degraded:
+        health = degraded.get("/health").json()
+        assert health.items() >= {"status": "UP", "device": "cpu", "degraded": True}.items()
+        assert "prelabel[gpu]" in health["degraded_because"] or "NVIDIA driver" in health["degraded_because"]
+        assert degraded.get("/ready").status_code == 200
+        assert predict(degraded, ["good"])[0]["result"]
 
 
 @pytest.mark.parametrize("extra", [None, "text", {"a": 1}])

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory", "process_files"},
+    {"errors", "fairness", "arrays", "devices", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory", "process_files"},
     {"buckets", "scores", "token_table", "secret_files", "admission"},
     {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "tally"},
     {"labelled", "connect", "request_log", "tls"},
@@ -60,9 +60,9 @@ def test_the_batcher_does_not_know_engines() -> None:
     assert not any("engine" in name for name in imported(ROOT / "server" / "batcher.py"))
 
 
-def test_only_the_torchscript_engine_and_export_import_torch() -> None:
+def test_only_the_engines_of_torch_and_export_import_torch() -> None:
     users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "server").rglob("*.py") if "torch" in imported(path)}
-    assert users == {"server/engines/torch_script.py"}
+    assert users == {f"server/engines/{name}.py" for name in ("torch_script", "torch_device", "fused")}
     assert "torch" not in imported(ROOT / "prelabel.py")
 
 

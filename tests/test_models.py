@@ -21,6 +21,7 @@ class FakeEngine:
     """Answers with what `answer` makes of the padded ids."""
 
     name, device = "fake", "cpu"
+    degraded: str | None = None
 
     def __init__(self, answer: Floats | None = None) -> None:
         self.answer = answer

@@ -49,10 +49,11 @@ def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("port", "x"), ("port", "70000"), ("engine", "tensorrt"), ("device", "tpu"), ("bucket_lengths", "8,8"), ("bucket_lengths", ""), ("bucket_lengths", "a"),
+    [("port", "x"), ("port", "70000"), ("engine", "tensorrt"), ("device", "tpu"), ("device", "cuda:0,cuda:0"),
+     ("gpu_mem_limit", "8GiB"), ("bucket_lengths", "8,8"), ("bucket_lengths", ""), ("bucket_lengths", "a"),
      ("path_prefix", "prelabel"), ("path_prefix", "/a/"), ("bundle", ""), ("bundle", "x/a,y/a"), ("bundle", "a,predict"), ("bundle", "a,b c"),
      ("ensemble", "both"), ("ensemble", "both=a"), ("ensemble", "both=a,b:1"), ("ensemble", "both=a,b:1,-1"), ("ensemble", "both=a,b:1,x"),
-     ("ensemble", "setup=a,b"), ("threshold", "0"), ("label_map", "Positive"), ("max_wait", "-1"), ("score", "certainty"), ("batch_tokens", "0")],
+     ("ensemble", "setup=a,b"), ("threshold", "0"), ("label_map", "Positive"), ("max_wait", "-1"), ("score", "certainty"), ("batch_tokens", "-1")],
 )  # fmt: skip
 def test_a_wrong_value_is_a_refusal_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PRELABEL_{name.upper()}", value)
@@ -63,7 +64,14 @@ def test_a_wrong_value_is_a_refusal_that_names_it(monkeypatch: pytest.MonkeyPatc
 def test_threads_follow_the_device_unless_they_are_set() -> None:
     assert load_settings().threads("cuda") == 2
     assert load_settings().threads("cpu") >= 1
+    assert load_settings().threads("cuda:0,cuda:3") == 4
     assert load_settings(engine_threads=7).threads("cuda") == 7
+
+
+def test_a_gpu_gets_larger_batches_unless_their_size_is_set() -> None:
+    assert load_settings().budget("cuda:0") > load_settings().budget("cpu")
+    assert load_settings(batch_tokens=99).budget("cuda:0") == load_settings(batch_tokens=99).budget("cpu") == 99
+    assert load_settings(batch_tokens=99).cuda.grid.budget == 99
 
 
 def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> None:

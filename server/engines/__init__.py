@@ -4,6 +4,7 @@ An engine turns padded ids into probabilities. Each is imported only when chosen
 needs no torch.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,16 +13,24 @@ import numpy as np
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
+from server.devices import NVIDIA, CudaOptions, cuda_devices
 from server.errors import BadSetting
 
-ENGINES = ("auto", "tables", "onnx", "torchscript")
+log = logging.getLogger(__name__)
+
+ENGINES = ("auto", "tables", "onnx", "torchscript", "fused")
 
 MAX_PIECE = 8192
 """Tokens a row may have in one model call; a longer text goes through piece by piece, so memory stays bounded."""
 
 
 class Engine(Protocol):
-    """One loaded model. `run` may be called from several threads at once."""
+    """One loaded model. `run` may be called from several threads at once.
+
+    `device` is cpu, or GPUs such as cuda:0, separated by commas; `degraded` says why it is the CPU where a GPU was expected.
+    """
+
+    degraded: str | None
 
     @property
     def name(self) -> str: ...
@@ -38,47 +47,97 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto", shared: Path | None = None) -> Engine:
-    """`engine`: auto, tables, onnx or torchscript; `device`: auto, cpu or cuda; `shared`: a folder for tables that several processes
-    read. Raises BadSetting, BadBundle.
+class NoCuda(Exception):
+    """Why a model cannot run on a GPU, with the remedy, to follow "device=cuda, but "."""
 
-    `auto` is ONNX Runtime where it runs on CUDA, else the tables.
+
+def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto", shared: Path | None = None, cuda: CudaOptions | None = None) -> Engine:
+    """`engine`: one of ENGINES; `device`: see `server/devices.py`; `shared`: a folder for tables that several processes read.
+
+    engine=auto is ONNX Runtime on CUDA, tables on the CPU. device=auto is CUDA where it works; where it is expected and does not, the engine
+    says so in `degraded`, and the log does. Raises BadSetting, for device=cuda also where CUDA does not work, and BadBundle.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise BadSetting(f"device={device!r}: it must be auto, cpu or cuda.")
-    match engine:
-        case "auto":
-            from server.engines.onnx_runtime import OnnxEngine, has_cuda
+    if engine not in ENGINES:
+        raise BadSetting(f"engine={engine!r}: it must be one of {', '.join(ENGINES)}.")
+    try:
+        devices = cuda_devices(device)
+    except ValueError as error:
+        raise BadSetting(f"device={device!r}: it {error}.") from None
+    if engine == "tables" and device not in ("auto", "cpu"):
+        raise BadSetting(f"engine=tables runs on the CPU: for device={device} set engine=onnx or engine=fused.")
+    if engine == "fused" and device == "cpu":
+        raise BadSetting("engine=fused runs on CUDA: for device=cpu set engine=tables.")
+    if engine == "tables" or not devices or (device == "auto" and not _cuda_expected()):
+        return _on_cpu(engine, bundle, shared)
+    try:
+        return _on_cuda(engine, bundle, devices, cuda or CudaOptions())
+    except NoCuda as why:
+        if device != "auto":
+            raise BadSetting(f"device={device}, but {why}, or set device=cpu.") from None
+        log.warning("DEGRADED, running on the CPU: %s", why)
+        fallback = _on_cpu(engine, bundle, shared)
+        fallback.degraded = str(why)
+        return fallback
 
-            if device == "cuda" or (device == "auto" and has_cuda()):
-                on_cuda = OnnxEngine(bundle, device)
-                if on_cuda.device == "cuda":
-                    return on_cuda
-            return _tables(bundle, "cpu", shared)
-        case "tables":
-            return _tables(bundle, device, shared)
+
+def _cuda_expected() -> bool:
+    """Whether somebody gave this host a GPU, or this environment the packages for one."""
+    from server.engines.onnx_runtime import has_cuda
+
+    return NVIDIA.exists() or has_cuda()
+
+
+def _on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
+    match engine:
         case "onnx":
             from server.engines.onnx_runtime import OnnxEngine
 
-            return OnnxEngine(bundle, device)
+            return OnnxEngine(bundle)
         case "torchscript":
-            try:
-                from server.engines.torch_script import TorchScriptEngine
-            except ModuleNotFoundError as error:
-                raise BadSetting("engine=torchscript needs torch, which is not installed: install prelabel[export], or set engine=onnx.") from error
-            return TorchScriptEngine(bundle, device)
+            return _torch_script(bundle, "cpu")
         case _:
-            raise BadSetting(f"engine={engine!r}: it must be one of {', '.join(ENGINES)}.")
+            from server.engines.fixed_point import read_tables
+            from server.engines.mapped import mapped_tables
+            from server.engines.tables import TablesEngine
+
+            return TablesEngine(mapped_tables(bundle, shared) if shared else read_tables(bundle))
 
 
-def _tables(bundle: Bundle, device: str, shared: Path | None) -> Engine:
-    from server.engines.fixed_point import read_tables
-    from server.engines.mapped import mapped_tables
-    from server.engines.tables import TablesEngine
+def _on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaOptions) -> Engine:
+    """Raises NoCuda."""
 
-    if device == "cuda":
-        raise BadSetting("engine=tables runs on the CPU: for device=cuda set engine=onnx.")
-    return TablesEngine(mapped_tables(bundle, shared) if shared else read_tables(bundle))
+    def on(device: str) -> Engine:
+        match engine:
+            case "torchscript":
+                return _torch_script(bundle, device)
+            case "fused":
+                return _fused(bundle, device)
+            case _:
+                from server.engines.onnx_cuda import OnnxCudaEngine
+
+                return OnnxCudaEngine(bundle, device, options)
+
+    if len(devices) == 1:
+        return on(devices[0])
+    from server.engines.spread import SpreadEngine
+
+    return SpreadEngine([on(device) for device in devices])
+
+
+def _torch_script(bundle: Bundle, device: str) -> Engine:
+    try:
+        from server.engines.torch_script import TorchScriptEngine
+    except ModuleNotFoundError as error:
+        raise BadSetting("engine=torchscript needs torch, which is not installed: install prelabel[export], or set engine=onnx.") from error
+    return TorchScriptEngine(bundle, device)
+
+
+def _fused(bundle: Bundle, device: str) -> Engine:
+    try:
+        from server.engines.fused import FusedEngine
+    except ModuleNotFoundError as error:
+        raise BadSetting(f"engine=fused needs {error.name}, which is not installed: install prelabel[export,triton], or set engine=onnx.") from error
+    return FusedEngine(bundle, device)
 
 
 def pad(rows: Sequence[Ids], length: int) -> tuple[Ids, Ids]:

@@ -1,26 +1,20 @@
 """The folded network as tables of integers: what a sum of looked-up rows can be taken of quickly, and exactly.
 
-Tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`, and a window's value the sum of its words' rows (the module
-text of `export/fold.py` has the derivation). E, W, biases and head are the named tensors of model.onnx, which every bundle has.
-
-A number of a table is kept in fixed point, 32 bits in two halves: `T · scale ≈ high · 65536 + low`. The scale of a filter is
+A number of a table (`folded.py`) is kept in fixed point, 32 bits in two halves: `T · scale ≈ high · 65536 + low`. The scale of a filter is
 such that the high halves of any of its windows add up within 16 bits, so that the sum of high halves, a quarter of the work
 in floating point, never overflows. What it lacks is less than one unit a tap; `tables.py` says what that is good for. With
 both halves the error of a number is 2⁻¹⁷ of a unit, a hundredth of float32's at the top of the range.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import numpy_helper
 
 from server.arrays import Floats
 from server.bundle import Bundle
 from server.compiled import compiled
-from server.engines.model_file import read_model
-from server.errors import BadBundle
+from server.engines.folded import not_folded, read_folded
 
 LARGEST_SUM = 32_000
 """Of the high halves of one window. Below 2¹⁵ by more than one unit for each tap of the widest filter there may be."""
@@ -46,22 +40,12 @@ class Tables:
 
 def read_tables(bundle: Bundle) -> Tables:
     """Raises BadBundle."""
-    tensors = _tensors(bundle)
-    banks = range(len(bundle.widths))
+    folded = read_folded(bundle)
     try:
-        taps = np.concatenate([tensors[f"taps{i}"].astype(np.float32) for i in banks], axis=1)
-        bias = np.stack([tensors[f"bias{i}"].astype(np.float32) for i in banks])
-        numbers: Floats = tensors["embedding"].astype(np.float32) @ taps
-        numbers = numbers.reshape(len(numbers), sum(bundle.widths), bias.shape[1])
-        if len(numbers) < len(bundle.vocabulary):
-            # nothing in the kernel looks whether a word has a row
-            raise ValueError(f"{len(numbers)} rows for {len(bundle.vocabulary)} tokens of vocab.txt")
-        head = np.ascontiguousarray(tensors["head"].astype(np.float32).T).reshape(-1, *bias.shape)
-        head_bias = tensors["head_bias"].astype(np.float32)
-        high, low, unit = in_fixed_point(numbers, bundle.widths)
-    except (KeyError, ValueError) as error:
-        raise BadBundle(f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({error}); export it again.") from None
-    tables = Tables(high, low, np.array(bundle.widths, dtype=np.int32), unit, bias, head, head_bias)
+        high, low, unit = in_fixed_point(folded.tables, bundle.widths)
+    except ValueError as error:
+        raise not_folded(bundle, error) from None
+    tables = Tables(high, low, np.array(bundle.widths, dtype=np.int32), unit, folded.bias, folded.head, folded.head_bias)
     for each in fields(tables):
         getattr(tables, each.name).flags.writeable = False
     return tables
@@ -91,11 +75,3 @@ def _split(numbers, scale, high, low):  # type: ignore[no-untyped-def]  # numba 
                 half = (fixed + 32_768) >> 16
                 upper[f] = half
                 lower[f] = fixed - (half << 16)
-
-
-def _tensors(bundle: Bundle) -> dict[str, Any]:
-    """The model's named tensors. Raises BadBundle."""
-    try:
-        return {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(bundle).graph.initializer}
-    except (TypeError, ValueError) as error:
-        raise BadBundle(f"{bundle.path}/model.onnx: a tensor of it cannot be read ({error}); export the bundle again.") from error

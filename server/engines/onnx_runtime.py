@@ -1,23 +1,24 @@
-"""The folded network in ONNX Runtime: CUDA where it works, the CPU otherwise."""
+"""The folded network in ONNX Runtime: a session on the CPU or on CUDA, and the engine on the CPU."""
 
-import logging
 import re
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import MAX_PIECE, in_pieces
+from server.engines import MAX_PIECE, NoCuda, in_pieces
 from server.engines.model_file import read_model
-from server.errors import BadBundle, BadSetting
+from server.errors import BadBundle
 
-log = logging.getLogger(__name__)
-
-OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate|out of memory")
+OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate|smaller than requested bytes|out of memory")
 """In the words of ONNX Runtime, its arena and CUDA."""
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+Provider = tuple[str, dict[str, str]]
+"""Its name and its options."""
 
 
 def has_cuda() -> bool:
@@ -26,25 +27,36 @@ def has_cuda() -> bool:
 
 
 class OnnxEngine:
-    """One session, safe to call from several threads; on the CPU each call computes in its caller's thread."""
+    """One session, safe to call from several threads; each call computes in its caller's thread."""
 
     name = "onnx"
+    device = "cpu"
+    degraded: str | None = None
 
-    def __init__(self, bundle: Bundle, device: str) -> None:
-        self._widest = max(bundle.widths)
-        self._session = _open_session(bundle, device)
-        self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
-        features = next(i for i in self._session.get_inputs() if i.name == "carry").shape[1]
-        self._start = np.zeros((1, features), dtype=np.float32)
+    def __init__(self, bundle: Bundle) -> None:
+        self._network = Network(open_session(bundle, (CPU, {})), widest=max(bundle.widths))
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        if ids.shape[1] > MAX_PIECE:
-            return in_pieces(self._step, self._start, ids, lengths, widest=self._widest)
-        probabilities: Floats = self._run(["probabilities"], ids, lengths, self._start)[0]
-        return probabilities
+        return self._network.run(ids, lengths)
 
     def close(self) -> None:
         """ONNX Runtime frees a session with its last reference; there is nothing to end."""
+
+
+class Network:
+    """A session's answers at any shape, those of long rows piece by piece."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, *, widest: int) -> None:
+        self._session = session
+        self._widest = widest
+        features = next(i for i in session.get_inputs() if i.name == "carry").shape[1]
+        self.start: Floats = np.zeros((1, features), dtype=np.float32)
+
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        if ids.shape[1] > MAX_PIECE:
+            return in_pieces(self._step, self.start, ids, lengths, widest=self._widest)
+        probabilities: Floats = self._run(["probabilities"], ids, lengths, self.start)[0]
+        return probabilities
 
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
         probabilities, features = self._run(["probabilities", "features"], ids, lengths, carry)
@@ -54,36 +66,41 @@ class OnnxEngine:
         try:
             answers: list[Floats] = self._session.run(wanted, {"ids": ids, "lengths": lengths, "carry": carry})
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            if OUT_OF_MEMORY.search(str(error)):
-                raise MemoryError(f"ONNX Runtime has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens") from None
-            raise
+            raise memory_error(error, *ids.shape) or error from None
         return answers
 
 
-def _open_session(bundle: Bundle, device: str) -> onnxruntime.InferenceSession:
-    """Raises BadSetting for device=cuda without a working CUDA provider, BadBundle for a file ONNX Runtime cannot load."""
-    if device == "cuda" and not has_cuda():
-        raise BadSetting("device=cuda, but this ONNX Runtime has no CUDA provider: install prelabel[gpu] (onnxruntime-gpu), or set device=cpu.")
-    wants_cuda = device != "cpu" and has_cuda()
-    if wants_cuda:
-        onnxruntime.preload_dlls()
+def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSession:
+    """Raises NoCuda where CUDA is the provider and does not start, BadBundle for a file ONNX Runtime cannot load, MemoryError."""
     options = onnxruntime.SessionOptions()
     # single-threaded calls from several threads beat one call spread over several
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    providers: list[str | tuple[str, dict[str, str]]] = [CPU]
-    if wants_cuda:
-        # TF32 would cost more than the 1e-5 that engines may differ by
-        providers.insert(0, (CUDA, {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}))
+    options.log_severity_level = 4  # what is wrong is said by the exception, or by the providers below
     read_model(bundle)
+    providers: list[Any] = [provider] if provider[0] == CPU else [provider, (CPU, {})]
     try:
-        session = onnxruntime.InferenceSession(bundle.file("model.onnx"), options, providers=providers)
+        # neither now nor at a later call may it go over to the CPU by itself
+        session = onnxruntime.InferenceSession(bundle.file("model.onnx"), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+        if lack := memory_error(error):
+            raise lack from None
+        if provider[0] == CUDA and "CUDA" in str(error):
+            raise NoCuda(f"ONNX Runtime cannot start CUDA ({_first_line(error)}): check the NVIDIA driver (580 or newer) and the GPU's number") from error
         raise BadBundle(f"{bundle.path}/model.onnx: ONNX Runtime cannot load it ({type(error).__name__}); export it again.") from error
     # the available providers still name CUDA after a silent fallback; only the session tells the truth
-    if session.get_providers()[0] != CUDA and device != "cpu":
-        if device == "cuda":
-            raise BadSetting("device=cuda, but ONNX Runtime fell back to the CPU: check the NVIDIA driver, CUDA and cuDNN, or set device=cpu.")
-        why = "CUDA did not start: check the driver, CUDA and cuDNN" if wants_cuda else "this ONNX Runtime has no CUDA provider"
-        log.log(logging.WARNING if wants_cuda else logging.INFO, "running on the CPU: %s", why)
+    if session.get_providers()[0] != provider[0]:
+        raise NoCuda("ONNX Runtime fell back to the CPU: check the NVIDIA driver, and that CUDA 13 and cuDNN 9 are installed (prelabel[gpu])")
     return session
+
+
+def memory_error(error: Exception, rows: int = 0, length: int = 0) -> MemoryError | None:
+    """The same as the error that callers know, where it is about memory: that of a call, or of none."""
+    if not OUT_OF_MEMORY.search(str(error)):
+        return None
+    return MemoryError(f"ONNX Runtime has no memory for {f'{rows} rows of {length} tokens' if rows else 'the tables'}")
+
+
+def _first_line(error: Exception) -> str:
+    """What CUDA says, without the places in the source of who asked it."""
+    found = re.search(r"CUDA failure \d+: [^;]*|CUDA error[^;]*", str(error))
+    return found[0].strip() if found else type(error).__name__

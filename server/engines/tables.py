@@ -30,6 +30,7 @@ class TablesEngine:
 
     name = "tables"
     device = "cpu"
+    degraded: str | None = None
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

@@ -1,4 +1,4 @@
-"""The folded network as TorchScript. The one part of the server that needs torch."""
+"""The folded network as TorchScript. Needs torch, as little else of the server does."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,21 +11,23 @@ import torch
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines import MAX_PIECE, in_pieces
-from server.errors import BadBundle, BadSetting
+from server.engines.torch_device import TorchDevice
+from server.errors import BadBundle
 
 
 class TorchScriptEngine:
     """One frozen module, safe to call from several threads; on the CPU each call computes in its caller's thread."""
 
     name = "torchscript"
+    degraded: str | None = None
 
     def __init__(self, bundle: Bundle, device: str) -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise BadSetting("device=cuda, but torch sees no CUDA device: check the NVIDIA driver, or set device=cpu.")
-        self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        """Raises NoCuda, BadBundle."""
+        self._on = TorchDevice(device)
+        self.device = device
         self._widest = max(bundle.widths)
         self._start = np.zeros((1, bundle.features), dtype=np.float32)
-        self._module = _load(bundle.file("model.ts"), self.device)
+        self._module = _load(bundle.file("model.ts"), device)
         torch.set_num_threads(1)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
@@ -37,19 +39,20 @@ class TorchScriptEngine:
         """torch frees the module with its last reference; there is nothing to end."""
 
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
-        with torch.inference_mode():
-            tensors = [torch.from_numpy(array).to(self.device) for array in (ids, lengths, carry)]
+        with torch.inference_mode(), self._on.in_order():
             try:
-                probabilities, features = self._module(*tensors)
+                probabilities, features = self._module(*(self._on.put(array) for array in (ids, lengths, carry)))
+                return probabilities.cpu().numpy(), features.cpu().numpy()
             except torch.OutOfMemoryError:
                 raise MemoryError(f"torch has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens") from None
-            return probabilities.cpu().numpy(), features.cpu().numpy()
 
 
 def _load(path: Path, device: str) -> torch.jit.ScriptModule:
     """Freezing turns E and W into constants and folds the tables from them, once. Raises BadBundle."""
     try:
         with known_deprecations():
+            # fused kernels are compiled anew for each shape, at its second call: a stall where requests wait
+            torch.jit.set_fusion_strategy([])
             module: torch.jit.ScriptModule = torch.jit.freeze(torch.jit.load(path, map_location=device).eval())  # type: ignore[no-untyped-call]
             return module
     except RuntimeError as error:

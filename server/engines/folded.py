@@ -1,0 +1,59 @@
+"""The folded network's numbers in floating point, out of model.onnx: what an engine of our own makes its tables of.
+
+Tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`, and a window's value the sum of its words' rows (the module
+text of `export/fold.py` has the derivation). E, W, biases and head are the named tensors of model.onnx, which every bundle has.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import numpy_helper
+
+from server.arrays import Floats
+from server.bundle import Bundle
+from server.engines.model_file import read_model
+from server.errors import BadBundle
+
+
+@dataclass(frozen=True)
+class Folded:
+    """`tables` float32[words, Σ widths, filters], the rows of a word side by side; `bias` float32[widths, filters];
+    `head` float32[classes, widths, filters]; `head_bias` float32[classes].
+    """
+
+    tables: Floats
+    bias: Floats
+    head: Floats
+    head_bias: Floats
+
+
+def read_folded(bundle: Bundle) -> Folded:
+    """Raises BadBundle."""
+    tensors = tensors_of(bundle)
+    banks = range(len(bundle.widths))
+    try:
+        taps = np.concatenate([tensors[f"taps{i}"].astype(np.float32) for i in banks], axis=1)
+        bias = np.stack([tensors[f"bias{i}"].astype(np.float32) for i in banks])
+        tables: Floats = tensors["embedding"].astype(np.float32) @ taps
+        tables = tables.reshape(len(tables), sum(bundle.widths), bias.shape[1])
+        if len(tables) < len(bundle.vocabulary):
+            # nothing in a kernel looks whether a word has a row
+            raise ValueError(f"{len(tables)} rows for {len(bundle.vocabulary)} tokens of vocab.txt")
+        head = np.ascontiguousarray(tensors["head"].astype(np.float32).T).reshape(-1, *bias.shape)
+        head_bias = tensors["head_bias"].astype(np.float32)
+    except (KeyError, ValueError) as error:
+        raise not_folded(bundle, error) from None
+    return Folded(tables, bias, head, head_bias)
+
+
+def not_folded(bundle: Bundle, why: Exception) -> BadBundle:
+    return BadBundle(f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({why}); export it again.")
+
+
+def tensors_of(bundle: Bundle) -> dict[str, Any]:
+    """The model's named tensors. Raises BadBundle."""
+    try:
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(bundle).graph.initializer}
+    except (TypeError, ValueError) as error:
+        raise BadBundle(f"{bundle.path}/model.onnx: a tensor of it cannot be read ({error}); export the bundle again.") from error

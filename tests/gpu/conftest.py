@@ -1,0 +1,11 @@
+"""What the tests of a CUDA device need; without one they skip, with the reason."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device() -> str:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    return "cuda:0"

@@ -1,0 +1,130 @@
+"""The calls of fixed shapes that ONNX Runtime is given on a GPU: the same code, bound and padded alike, on the CPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.devices import Grid
+from server.engines import Engine, open_engine, pad
+from server.engines.onnx_cuda import BoundCalls, cuda_provider
+from server.engines.onnx_runtime import CPU, memory_error, open_session
+from server.engines.spread import SpreadEngine
+from server.tokenizer import Tokenizer
+from tests.conftest import random_texts
+
+GRID = Grid((8, 32, 64, 512), 1024)
+
+
+@pytest.fixture(scope="module")
+def bound(bundle: Bundle) -> BoundCalls:
+    return BoundCalls(bundle, open_session(bundle, (CPU, {})), "cpu", GRID)
+
+
+@pytest.fixture(scope="module")
+def onnx(bundle: Bundle) -> Engine:
+    return open_engine(bundle, engine="onnx", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def rows(bundle: Bundle) -> list[Ids]:
+    return [row[:500] for row in map(Tokenizer.of(bundle).encode, random_texts(200))]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 200])
+def test_every_number_of_rows_and_every_length_answers_as_without_shapes(bound: BoundCalls, onnx: Engine, rows: list[Ids], count: int) -> None:
+    """200 rows are more than a call of this grid takes at any length; 700 tokens are longer than all of its lengths."""
+    for length in (500, 512, 700):
+        call = pad(rows[:count], length)
+        assert np.abs(bound.run(*call) - onnx.run(*call)).max() <= 1e-6
+
+
+def test_each_row_at_its_own_length(bound: BoundCalls, onnx: Engine, rows: list[Ids]) -> None:
+    for row in rows[:50]:
+        call = pad([row], len(row))
+        assert np.abs(bound.run(*call) - onnx.run(*call)).max() <= 1e-6
+
+
+def test_what_an_earlier_call_left_in_the_memory_changes_nothing(bound: BoundCalls, rows: list[Ids]) -> None:
+    short = pad([np.array([2, 3, 4, 5, 6], dtype=np.int32)], 5)
+    before = bound.run(*short)
+    bound.run(*pad(rows, 512))
+    bound.run(*pad([np.full(8, 14, dtype=np.int32)] * 100, 8))
+    assert np.array_equal(bound.run(*short), before)
+
+
+def test_calls_from_many_threads_keep_apart(bound: BoundCalls, rows: list[Ids]) -> None:
+    calls = [pad(rows[begin : begin + 5], 512) for begin in range(0, 200, 5)]
+    expected = [bound.run(*call) for call in calls]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda call: bound.run(*call), 5 * calls))
+    assert all(np.array_equal(answer, expected[i % len(calls)]) for i, answer in enumerate(answers))
+
+
+def test_a_failed_call_gives_its_memory_back(bound: BoundCalls, rows: list[Ids]) -> None:
+    call = pad(rows[:2], 512)
+    expected = bound.run(*call)
+    beyond = np.full((1, 8), 10**6, dtype=np.int32)
+    for _ in range(10):  # more often than there are slots
+        with pytest.raises(Exception, match="indices element out of data bounds"):
+            bound.run(beyond, np.array([8], dtype=np.int32))
+    assert np.array_equal(bound.run(*call), expected)
+
+
+def test_lack_of_memory_is_told_from_other_failures() -> None:
+    for words in (
+        "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:348 Failed to allocate memory for requested buffer of size 1073741824",
+        "bfc_arena.cc:155 Available memory of 1048576 is smaller than requested bytes of 7340032",
+        "CUDA failure 2: out of memory ; GPU=0",
+    ):
+        assert str(memory_error(RuntimeError(words), 2, 3)) == "ONNX Runtime has no memory for 2 rows of 3 tokens"
+    assert memory_error(RuntimeError("CUDA failure 700: an illegal memory access was encountered"), 2, 3) is None
+
+
+def test_the_provider_is_bounded_and_exact() -> None:
+    name, options = cuda_provider("cuda:3", 2**30)
+    assert name == "CUDAExecutionProvider"
+    assert options == {"device_id": "3", "gpu_mem_limit": str(2**30), "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
+
+
+class Counting:
+    """An engine that counts its calls."""
+
+    name = "onnx"
+    degraded: str | None = None
+
+    def __init__(self, device: str, engine: Engine) -> None:
+        self.device, self._engine = device, engine
+        self.calls = 0
+        self.closed = False
+
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        self.calls += 1
+        return self._engine.run(ids, lengths)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_several_gpus_share_the_calls_and_answer_alike(onnx: Engine, rows: list[Ids]) -> None:
+    parts = [Counting(f"cuda:{number}", onnx) for number in range(3)]
+    spread: Engine = SpreadEngine(parts)
+    assert spread.device == "cuda:0,cuda:1,cuda:2"
+    call = pad(rows[:4], 512)
+    assert all(np.array_equal(spread.run(*call), onnx.run(*call)) for _ in range(30))
+    assert [part.calls for part in parts] == [10, 10, 10]
+    spread.close()
+    assert all(part.closed for part in parts)
+
+
+def test_a_turn_comes_back_after_a_failure(onnx: Engine) -> None:
+    class Failing(Counting):
+        def run(self, ids: Ids, lengths: Ids) -> Floats:
+            raise MemoryError
+
+    spread = SpreadEngine([Failing("cuda:0", onnx)])
+    for _ in range(20):
+        with pytest.raises(MemoryError):
+            spread.run(*pad([np.zeros(5, dtype=np.int32)], 5))

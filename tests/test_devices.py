@@ -1,0 +1,54 @@
+"""The words of the setting `device`, and the shapes that a GPU is given its work in."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.devices import CudaOptions, Grid, Shape, cuda_devices, number_of
+
+
+@pytest.mark.parametrize(
+    ("setting", "devices"),
+    [("cpu", ()), ("auto", ("cuda:0",)), ("cuda", ("cuda:0",)), ("cuda:3", ("cuda:3",)), ("cuda:0, cuda:12", ("cuda:0", "cuda:12"))],
+)
+def test_which_gpus_are_meant(setting: str, devices: tuple[str, ...]) -> None:
+    assert cuda_devices(setting) == devices
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"), [("tpu", "must be"), ("cuda,cuda:1", "must be"), ("cpu,cuda:0", "must be"), ("", "must be"), ("cuda:1,cuda:1", "twice")]
+)
+def test_other_words_are_refused(setting: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        cuda_devices(setting)
+
+
+def test_a_gpu_has_a_number() -> None:
+    assert number_of("cuda:12") == 12
+
+
+def test_the_shapes_of_a_small_grid() -> None:
+    grid = Grid((8, 20), 48)
+    assert [(shape.rows, shape.length) for shape in grid.shapes] == [(1, 8), (2, 8), (4, 8), (6, 8), (1, 20), (2, 20)]
+    assert grid.fit(3, 5) == Shape(4, 8)
+    assert grid.fit(5, 8) == Shape(6, 8)
+    assert grid.fit(1, 9) == Shape(1, 20)
+    assert (grid.most_rows(8), grid.most_rows(9), grid.most_rows(21)) == (6, 2, None)
+
+
+def test_a_row_longer_than_the_budget_goes_alone() -> None:
+    grid = Grid((64,), 10)
+    assert grid.shapes == (Shape(1, 64),)
+    assert grid.most_rows(40) == 1
+
+
+@given(rows=st.integers(1, 2000), length=st.integers(1, 4096))
+def test_a_shape_holds_what_it_is_for_and_not_much_more(rows: int, length: int) -> None:
+    grid = CudaOptions().grid
+    most = grid.most_rows(length)
+    assert most is not None
+    shape = grid.fit(min(rows, most), length)
+    assert shape in grid.shapes
+    assert shape.rows >= min(rows, most) > shape.rows // 2 or shape.rows == most
+    assert shape.length >= length
+    assert shape.rows * shape.length <= max(grid.budget, shape.length)
