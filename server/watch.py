@@ -5,7 +5,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from server.batcher import Call
 from server.buckets import Lane, Waiting
@@ -37,6 +37,10 @@ def build_metrics(registry: Registry) -> Iterable[Metric]:
     engine = registry.current(registry.names[0]).members[0].model.engine
     about = {"engine": engine.name, "device": engine.device, **_versions()}
     yield info("prelabel_build_info", "1, with what the server is made of as labels; engine and device are the first bundle's.", about)
+    degraded = GaugeMetricFamily("prelabel_degraded", "1 where a model runs on the CPU though a GPU was expected.", labels=["model"])
+    for name in registry.names:
+        degraded.add_metric([name], any(member.model.engine.degraded for member in registry.current(name).members))
+    yield degraded
     models = [{"model": name, "version": registry.current(name).version} for name in registry.names]
     yield info("prelabel_model_info", "1 for each model that is served, with its version as a label.", *models)
 
