@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -21,8 +21,9 @@ from typing import Protocol
 import numpy as np
 
 from server.arrays import Bools, Floats, Ids
-from server.buckets import Batch, Buckets, Lane, Waiting
+from server.buckets import Batch, Buckets, Lane
 from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
+from server.inside import Inside, Waiting
 from server.model_thread import ModelThread
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,11 @@ class Watcher(Protocol):
     def called(self, call: Call) -> None:
         """A model call is over."""
 
-    def waiting(self, lanes: Mapping[Lane, Waiting]) -> None:
-        """Who waits, after all batches that are due were begun."""
+    def waiting(self, lane: Lane, waiting: Waiting) -> None:
+        """Who waits in `lane` now."""
 
     def abandoned(self, lane: Lane, rows: int) -> None:
-        """A caller left before `rows` of his were answered."""
+        """A caller left while `rows` of his waited for a model call, or were in one."""
 
 
 MOST_HANGING = 8
@@ -162,6 +163,7 @@ class Batcher:
         self._jobs: set[Job] = set()
         self._closed = False
         self._waiting: Counter[Runner] = Counter()
+        self._inside = Inside()
 
     @property
     def trouble(self) -> str | None:
@@ -178,7 +180,7 @@ class Batcher:
         return self._waiting.total()
 
     @contextmanager
-    def room(self, rows: int, runner: Runner) -> Iterator[None]:
+    def room(self, rows: int, lane: Lane, runner: Runner) -> Iterator[None]:
         """Admits `rows` rows for `runner`, all of one request or none, for as long as the block lasts. Raises Overloaded, Unavailable."""
         if self.trouble is not None:
             raise Unavailable(self.trouble)
@@ -188,9 +190,12 @@ class Batcher:
                 f"{self._max_waiting_rows} (PRELABEL_MAX_WAITING_ROWS); send the request again later."
             )
         self._waiting[runner] += rows
+        key = object()
+        self._watcher.waiting(lane, self._inside.enter(key, lane, rows, self._clock()))
         try:
             yield
         finally:
+            self._watcher.waiting(lane, self._inside.leave(key, lane, rows))
             self._waiting[runner] -= rows
             if not self._waiting[runner]:
                 del self._waiting[runner]
@@ -212,7 +217,6 @@ class Batcher:
             self._jobs.discard(job)
             if job.future.cancelled():
                 self._watcher.abandoned(lane, job.missing)
-                self._wake.set()
 
     async def serve(self) -> None:
         """Own the queue until cancelled. However it ends, no caller is left waiting."""
@@ -228,7 +232,6 @@ class Batcher:
                 due = self._buckets.next_due() if self._idle else None
                 if due is not None:
                     alarm = loop.call_later(max(0.0, due - now), self._wake.set)
-                self._watcher.waiting(self._buckets.waiting())
                 await self._wake.wait()
                 self._wake.clear()
                 if alarm is not None:

@@ -48,17 +48,6 @@ class Batch(Generic[R]):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Of one lane: how many rows wait, and when the oldest of them arrived, in seconds; None where none waits."""
-
-    rows: int = 0
-    oldest: float | None = None
-
-
-NOBODY = {lane: Waiting() for lane in Lane}
-
-
 @dataclass
 class _Queue(Generic[R]):
     """One group's rows of one lane and bucket: (arrival in seconds, arrival number, row), oldest first."""
@@ -126,22 +115,6 @@ class Buckets(Generic[R]):
         batch = Batch(tuple(rows), queue.length or rows[0].length)
         self._shares.charge(group, len(rows) * batch.length)
         return batch
-
-    def waiting(self) -> dict[Lane, Waiting]:
-        """Who waits, by lane. Rows whose caller left count while they stand behind one whose caller did not."""
-        if not self._groups:
-            return NOBODY
-        return {lane: self._waiting(lane) for lane in Lane}
-
-    def _waiting(self, lane: Lane) -> Waiting:
-        rows, oldest = 0, None
-        for lanes in self._groups.values():
-            for queue in lanes[lane]:
-                queue.drop_abandoned_head()
-                if queue.rows:
-                    rows += len(queue.rows)
-                    oldest = queue.rows[0][0] if oldest is None else min(oldest, queue.rows[0][0])
-        return Waiting(rows, oldest)
 
     def next_due(self) -> float | None:
         """The time at which the oldest waiting row has waited `max_wait`; None when nobody waits."""

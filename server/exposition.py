@@ -55,8 +55,10 @@ class Exposition:
 
 
 def queue_age(arrival: Metric, now: float) -> Metric:
-    """Seconds that the oldest waiting text has waited, by lane; 0 where none waits."""
-    age = GaugeMetricFamily("prelabel_queue_age_seconds", "Seconds that the oldest waiting text has waited; 0 where none waits.", labels=("lane",))
+    """Seconds since the oldest request that is not yet answered was admitted, by lane; 0 where there is none."""
+    age = GaugeMetricFamily(
+        "prelabel_queue_age_seconds", "Seconds since the oldest request that is not yet answered was admitted; 0 where there is none.", labels=("lane",)
+    )
     for sample in arrival.samples:
         age.add_metric([sample.labels["lane"]], max(0.0, now - sample.value) if math.isfinite(sample.value) else 0.0)
     return age

@@ -1,7 +1,7 @@
 """What is counted, for Prometheus. [docs/metrics.md] tells what a person does with each.
 
     request is over ──envelope──▶ `request`
-    model call is over, queue changed, caller left ──batcher──▶ `called`, `waiting`, `abandoned`
+    model call is over, request enters or leaves, caller left ──batcher──▶ `called`, `waiting`, `abandoned`
 
 Labels take few values: routes as the server names them, names of models, bundles and labels, and never what a client wrote.
 With several worker processes the library keeps all values in files of a folder that they share (PROMETHEUS_MULTIPROC_DIR, read
@@ -9,14 +9,15 @@ when it is imported); `server/exposition.py` puts them together.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server.batcher import Call
-from server.buckets import Lane, Waiting
+from server.buckets import Lane
+from server.inside import Waiting
 from server.request_log import Record, Traffic
 from server.tally import SCORE_BOUNDS, Tally
 
@@ -69,14 +70,13 @@ class Metrics:
         self._padded = self._counter("batch_padded_tokens", "Texts in model calls times the length that they are padded to.", "bundle", "lane")
         self._engine = self._counter("engine_seconds", "Seconds of model calls that succeeded.", "bundle")
         self._failures = self._counter("engine_failures", "Model calls that failed.", "bundle")
-        self._abandoned = self._counter("abandoned_rows", "Texts whose caller left before they were answered.", "lane")
-        self._waiting = self._gauge("queue_rows", "Texts that wait for a model call.", "livesum", "lane")
-        self._arrival = self._gauge(ARRIVAL, "Arrival of the oldest text that waits.", "livemin", "lane")
+        self._abandoned = self._counter("abandoned_rows", "Texts whose caller left while they waited for a model call or were in one.", "lane")
+        self._waiting = self._gauge("queue_rows", "Texts admitted and not yet answered.", "livesum", "lane")
+        self._arrival = self._gauge(ARRIVAL, "Arrival of the oldest request that waits.", "livemin", "lane")
         self._ready = self._gauge("ready_workers", "Worker processes in which the model answers.", "livesum", "model")
         self._workers = self._gauge("workers", "Worker processes that run.", "livesum")
         self._starts = self._counter("worker_starts", "Worker processes that were started, the first ones too.")
         self._threads = self._gauge("engine_threads", "Model calls that can run at the same time, that for single tasks included.", "livesum")
-        self._waited: dict[Lane, Waiting] = {}
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Callable[..., Counter]:
         return _child(Counter(PREFIX + name, meaning, labels, registry=self.registry), labels)
@@ -98,7 +98,7 @@ class Metrics:
             self._failures(bundle)
         for lane in Lane:
             self._abandoned(lane.name.lower())
-        self.waiting({lane: Waiting() for lane in Lane})
+            self.waiting(lane, Waiting())
 
     def ready(self, model: str, ready: bool) -> None:
         self._ready(model).set(ready)
@@ -136,12 +136,10 @@ class Metrics:
         self._tokens(bundle, lane).inc(call.tokens)
         self._padded(bundle, lane).inc(call.rows * call.length)
 
-    def waiting(self, lanes: Mapping[Lane, Waiting]) -> None:
-        for lane, waiting in lanes.items():
-            if waiting != self._waited.get(lane):
-                self._waited[lane] = waiting
-                self._waiting(lane.name.lower()).set(waiting.rows)
-                self._arrival(lane.name.lower()).set(math.inf if waiting.oldest is None else waiting.oldest)
+    def waiting(self, lane: Lane, waiting: Waiting) -> None:
+        name = lane.name.lower()
+        self._waiting(name).set(waiting.rows)
+        self._arrival(name).set(math.inf if waiting.oldest is None else waiting.oldest)
 
     def abandoned(self, lane: Lane, rows: int) -> None:
         self._abandoned(lane.name.lower()).inc(rows)

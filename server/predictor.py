@@ -161,7 +161,7 @@ class _Request:
         lane = Lane.INTERACTIVE if len(tasks) == 1 else Lane.BULK
         with ExitStack() as room:
             for member in self._model.members:
-                room.enter_context(self._batcher.room(rows, member.model.run))
+                room.enter_context(self._batcher.room(rows, lane, member.model.run))
             pieces = [texts[begin : begin + PIECE] for begin in range(0, len(texts), PIECE)]
             answers = await _side_by_side(partial(self._piece, lane), pieces, PIECES_AT_ONCE)
         self._seconds["queue"] /= max(1, rows * len(self._model.members))

@@ -1,6 +1,6 @@
 """Whoever is told of model calls: the registry, which builds a failing engine anew, and the metrics. And what `/metrics` looks up when it is asked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
@@ -8,8 +8,9 @@ from platform import python_version
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from server.batcher import Call
-from server.buckets import Lane, Waiting
+from server.buckets import Lane
 from server.exposition import info
+from server.inside import Waiting
 from server.metrics import Metrics
 from server.registry import Registry
 
@@ -25,8 +26,8 @@ class Watch:
         self._registry.watch(call.runner, call.seconds is not None)
         self._metrics.called(self._registry.bundle_of(call.runner), call)
 
-    def waiting(self, lanes: Mapping[Lane, Waiting]) -> None:
-        self._metrics.waiting(lanes)
+    def waiting(self, lane: Lane, waiting: Waiting) -> None:
+        self._metrics.waiting(lane, waiting)
 
     def abandoned(self, lane: Lane, rows: int) -> None:
         self._metrics.abandoned(lane, rows)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,8 +11,9 @@ import pytest
 
 from server.arrays import Floats, Ids
 from server.batcher import Batcher, Call, Runner
-from server.buckets import Buckets, Lane, Waiting
+from server.buckets import Buckets, Lane
 from server.errors import EngineFailed, Overloaded, Unavailable
+from server.inside import Waiting
 
 pytestmark = pytest.mark.anyio
 
@@ -35,29 +36,17 @@ def row(first: int, length: int = 3) -> Ids:
 
 @dataclass
 class Watched:
-    """What a batcher told its watcher; of who waits only what was not told before."""
+    """What a batcher told its watcher."""
 
     calls: list[Call] = field(default_factory=list)
-    lanes: list[tuple[Waiting, ...]] = field(default_factory=list)
+    lanes: list[tuple[Lane, Waiting]] = field(default_factory=list)
     left: list[tuple[Lane, int]] = field(default_factory=list)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def called(self, call: Call) -> None:
         self.calls.append(call)
 
-    def waiting(self, lanes: Mapping[Lane, Waiting]) -> None:
-        told = tuple(lanes.values())
-        if self.lanes[-1:] != [told]:
-            self.lanes.append(told)
-            self.news.set()
-
-    async def until(self, *rows: int) -> tuple[Waiting, ...]:
-        """What was told of the lanes, once so many rows wait in each."""
-        async with asyncio.timeout(30):
-            while not self.lanes or [lane.rows for lane in self.lanes[-1]] != list(rows):
-                self.news.clear()
-                await self.news.wait()
-        return self.lanes[-1]
+    def waiting(self, lane: Lane, waiting: Waiting) -> None:
+        self.lanes.append((lane, waiting))
 
     def abandoned(self, lane: Lane, rows: int) -> None:
         self.left.append((lane, rows))
@@ -72,7 +61,7 @@ class Served:
     told: Watched
 
     async def submit(self, rows: Sequence[Ids], lane: Lane) -> Floats:
-        with self.batcher.room(len(rows), self.runner):
+        with self.batcher.room(len(rows), lane, self.runner):
             outcome = await self.batcher.submit(rows, lane, self.runner)
         if outcome.failure is not None:
             assert not outcome.answered.any()
@@ -227,7 +216,7 @@ async def test_runners_never_share_a_batch_and_have_rooms_of_their_own() -> None
         first = [asyncio.create_task(served.submit([row(i)], Lane.BULK)) for i in (0, 1)]
         await gate.was_entered()
         with pytest.raises(Overloaded):
-            served.batcher.room(1, gate).__enter__()
+            served.batcher.room(1, Lane.BULK, gate).__enter__()
         second = [asyncio.create_task(served.batcher.submit([row(i)], Lane.BULK, other)) for i in (2, 3)]
         await asyncio.sleep(0)
         gate.open.set()
@@ -236,23 +225,21 @@ async def test_runners_never_share_a_batch_and_have_rooms_of_their_own() -> None
         assert other.batches == [[2, 3]]
 
 
-async def test_a_watcher_is_told_of_calls_of_who_waits_and_of_who_left() -> None:
+async def test_a_watcher_is_told_of_calls_of_who_is_inside_and_of_who_left() -> None:
     gate = Gate()
     async with serving(gate) as served:
         first = asyncio.create_task(served.submit([row(0)], Lane.BULK))
         await gate.was_entered()
         leaves = asyncio.create_task(served.submit([row(1, 6), row(2, 6)], Lane.BULK))
         stays = asyncio.create_task(served.submit([row(3), row(4)], Lane.BULK))
-        interactive, bulk = await served.told.until(0, 4)
+        await asyncio.sleep(0)
         leaves.cancel()
-        later = (await served.told.until(0, 2))[Lane.BULK]
         gate.open.set()
-        await asyncio.gather(first, stays)
-        assert await served.told.until(0, 0) == (Waiting(), Waiting())
-    assert interactive == Waiting()
-    assert bulk.oldest is not None
-    assert later.oldest is not None
-    assert bulk.oldest <= later.oldest
+        await asyncio.gather(first, stays, leaves, return_exceptions=True)
+    assert [(lane, waiting.rows) for lane, waiting in served.told.lanes] == [(Lane.BULK, rows) for rows in (1, 3, 5, 3, 2, 0)]
+    oldest = [waiting.oldest for _, waiting in served.told.lanes]
+    assert oldest[0] == oldest[1] == oldest[2] == oldest[3] is not None
+    assert oldest[5] is None
     assert served.told.left == [(Lane.BULK, 2)]
     assert [(call.rows, call.length, call.tokens, call.lane, call.runner) for call in served.told.calls] == [
         (1, 4, 3, Lane.BULK, gate),

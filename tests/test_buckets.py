@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.buckets import Batch, Buckets, Lane
-from server.buckets import Waiting as Told
 
 LENGTHS = (4, 8, 16)
 BUDGET = 32
@@ -153,15 +152,3 @@ def test_models_that_always_have_something_to_do_get_equal_shares(order: list[tu
         assert batch is not None
         used[batch.rows[0].group] += len(batch.rows) * batch.length
         assert max(used.values()) - min(used.values()) <= BUDGET
-
-
-def test_who_waits_is_told_by_lane_over_all_models_without_those_who_left() -> None:
-    waiting = buckets()
-    assert waiting.waiting() == {Lane.INTERACTIVE: Told(), Lane.BULK: Told()}
-    left = Waiting(5, Lane.BULK, abandoned=True)
-    rows = [left, Waiting(5, Lane.BULK, group="other"), Waiting(16, Lane.BULK), Waiting(5, Lane.INTERACTIVE)]
-    for now, row in enumerate(rows):
-        waiting.put(row, now)
-    assert waiting.waiting() == {Lane.INTERACTIVE: Told(1, 3), Lane.BULK: Told(2, 1)}
-    drain(waiting, 4)
-    assert waiting.waiting() == {Lane.INTERACTIVE: Told(), Lane.BULK: Told()}

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 LAYERS = [
     {"errors", "fairness", "arrays", "devices", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory", "process_files"},
     {"buckets", "scores", "token_table", "secret_files", "admission"},
-    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "tally"},
+    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "tally", "inside"},
     {"labelled", "connect", "request_log", "tls"},
     {"tokenizer", "batcher", "engines"},
     {"models", "classifier", "catalogue", "project_scorings", "metrics"},

@@ -13,10 +13,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families as families_of
 
 from server.batcher import Call
-from server.buckets import Lane, Waiting
+from server.buckets import Lane
 from server.bundle import Bundle
 from server.exposition import Exposition
 from server.gpu_memory import GpuMemory, gpu_metrics, nvml
+from server.inside import Inside, Waiting
 from server.metrics import Metrics
 from server.tally import SCORE_BOUNDS, Tally
 from tests.conftest import ROOT
@@ -114,14 +115,23 @@ def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
         return value(samples(exposition.text().decode()), metric, lane=lane)
 
     assert told("queue_age_seconds", "bulk") == told("queue_rows", "bulk") == 0
-    metrics.waiting({Lane.INTERACTIVE: Waiting(), Lane.BULK: Waiting(7, 90.0)})
+    metrics.waiting(Lane.BULK, Waiting(7, 90.0))
     assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk"), told("queue_age_seconds", "interactive")) == (10.0, 7, 0)
     now = 101.5
     assert told("queue_age_seconds", "bulk") == 11.5
-    metrics.waiting({Lane.BULK: Waiting(3, 101.0)})
+    metrics.waiting(Lane.BULK, Waiting(3, 101.0))
     assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk")) == (0.5, 3)
-    metrics.waiting({Lane.BULK: Waiting()})
+    metrics.waiting(Lane.BULK, Waiting())
     assert told("queue_age_seconds", "bulk") == 0
+
+
+def test_the_oldest_inside_is_the_first_that_came_and_has_not_left() -> None:
+    inside = Inside()
+    assert inside.enter("a", Lane.BULK, 5, 1.0) == Waiting(5, 1.0)
+    assert inside.enter("b", Lane.BULK, 3, 2.0) == Waiting(8, 1.0)
+    assert inside.enter("c", Lane.INTERACTIVE, 1, 3.0) == Waiting(1, 3.0)
+    assert inside.leave("a", Lane.BULK, 5) == Waiting(3, 2.0)
+    assert inside.leave("b", Lane.BULK, 3) == inside.leave("c", Lane.INTERACTIVE, 1) == Waiting()
 
 
 def test_failures_and_callers_that_left() -> None:

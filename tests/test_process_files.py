@@ -15,7 +15,8 @@ from tests.test_metrics import Samples, samples, value
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-from server.buckets import Lane, Waiting
+from server.buckets import Lane
+from server.inside import Waiting
 from server.metrics import Metrics
 from server.process_files import live_in
 from server.request_log import Record, Traffic
@@ -25,7 +26,7 @@ metrics = Metrics()
 metrics.started(3, ["a"])
 metrics.ready("a", ready=sys.argv[1] == "ready")
 metrics.request(Record("1"), Traffic("GET", None, route="/health", model="a", status=200, seconds=0.2))
-metrics.waiting({Lane.BULK: Waiting(5, time.monotonic() - float(sys.argv[2]))})
+metrics.waiting(Lane.BULK, Waiting(5, time.monotonic() - float(sys.argv[2])))
 print("counted", flush=True)
 sys.stdin.read()
 """
