@@ -39,6 +39,9 @@ KNOWN_EVERY = 1_000
 
 PROTOCOL_PATHS = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/ready", "/openapi.json")
 PATHS = ("/", "/health", "/live", "/ready", "/metrics", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback", *PROTOCOL_PATHS)
+ROUTES = {"none", *PATHS, *(f"/v2/models/{{name}}{of}{what}" for of in ("", "/versions/{version}") for what in ("", "/ready", "/infer"))}
+"""As the server names them, and what it calls a way that leads nowhere."""
+
 ODD_PATHS = (
     "", "*", "//", "/.", "/..", "/nowhere", "/predict/", "/PREDICT", "//predict", "/predict//", "/%70redict", "/%2e%2e/etc/passwd", "/tiny", "/tiny/",
     "/tiny/predict",
@@ -317,7 +320,7 @@ def check_metrics(answer: Answer) -> None:
     except ValueError:
         raise Finding("metrics that Prometheus does not take") from None
     routes = {sample.labels["route"] for family in families for sample in family.samples if "route" in sample.labels}
-    if not routes <= {*PATHS, "none"}:
+    if not routes <= ROUTES:
         raise Finding("a route of a client's own among the metrics")
 
 
