@@ -43,8 +43,9 @@ time, finds the lock taken again, and begins to wait anew. With the default a si
 texts to be tokenized (1.1 s beside 20,000 tasks)."""
 
 
-def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
-    """The server for the settings' bundles, each loaded and checked. `shared` is a folder that its worker processes have in common.
+def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "") -> Starlette:
+    """The server for the settings' bundles, each loaded and checked. `shared` is a folder that its worker processes have in common; `sighup_to` says who
+    changes bundles where it is one of several.
 
     Raises BadSetting, BadBundle before any port is opened.
     """
@@ -83,7 +84,7 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         registry.close()
         project_scorings.close()
 
-    paths = all_routes(settings, registry, batcher, journal, project_scorings)
+    paths = all_routes(settings, registry, batcher, journal, project_scorings, sighup_to)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
@@ -91,10 +92,13 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         lifespan=lifespan,
     )
     app.state.registry = registry
+    app.state.trouble = partial(any_trouble, registry, batcher)
     return app
 
 
-def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings) -> list[BaseRoute]:
+def all_routes(
+    settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings, sighup_to: str
+) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
     callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
     door = Door(
@@ -130,20 +134,15 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
             timeout=settings.request_timeout,
             max_text=settings.max_text,
         )
-        return Backend(name, predictor, journal, door, partial(describe, name), partial(trouble, name)).routes()
+        return Backend(name, predictor, journal, door, partial(describe, name), partial(trouble, registry, batcher, name)).routes()
 
-    def trouble(name: str) -> str | None:
-        return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
-
-    def any_trouble() -> str | None:
-        return next(filter(None, map(trouble, registry.names)), None)
-
+    by_signal = partial(_by_signal_only, sighup_to)
     by_name = {name: routes_of(name) for name in registry.names}
     return [
         *by_name[registry.names[0]],
         live_route(door.health),
-        ready_route(any_trouble, door.health),
-        *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
+        ready_route(partial(any_trouble, registry, batcher), door.health),
+        *(admin_routes(by_signal, by_signal, door) if sighup_to else admin_routes(registry.reload, registry.rollback, door)),
         *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
     ]
 
@@ -154,8 +153,17 @@ def degraded(models: Sequence[Model]) -> dict[str, Any]:
     return {"degraded": reason is not None, **({"degraded_because": reason} if reason else {})}
 
 
-async def _by_signal_only(name: str | None) -> list[Change]:
-    raise BadRequest(f"This is one of several worker processes: to change bundles in all of them, send SIGHUP to their parent, process {os.getppid()}.")
+def trouble(registry: Registry, batcher: Batcher, name: str) -> str | None:
+    """Why what is served under `name` does not answer, if so."""
+    return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+
+
+def any_trouble(registry: Registry, batcher: Batcher) -> str | None:
+    return next(filter(None, (trouble(registry, batcher, name) for name in registry.names)), None)
+
+
+async def _by_signal_only(sighup_to: str, name: str | None) -> list[Change]:
+    raise BadRequest(f"This is one of several processes that answer: to change bundles in all of them, send SIGHUP to {sighup_to}.")
 
 
 @contextmanager

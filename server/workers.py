@@ -5,6 +5,7 @@ one, each when the next is ready. They share a folder of the parent's: the table
 asked for.
 """
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,4 +81,4 @@ def ends_in_good_order() -> Iterator[None]:
 
 def _worker(settings: Settings, shared: Path) -> Starlette:
     start_logging(settings.log_level, settings.log_format)
-    return build_app(settings, shared)
+    return build_app(settings, shared, sighup_to=f"their parent, process {os.getppid()}")
