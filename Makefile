@@ -5,12 +5,11 @@ ORT := $(if $(shell command -v nvidia-smi),gpu,cpu)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LABEL_STUDIO := 1.23.2
 PIP_AUDIT := 2.10.1
-TRITON := 3.9.0
 DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e fused-test ray-test bench bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
+.PHONY: setup serve test lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -44,6 +43,9 @@ audit: .venv/dev/.done .venv/audit/.done
 
 bench: .venv/dev/.done
 	$(DEV) -m benchmarks.everything $(ARGS)
+
+bench-gpu: .venv/dev/.done
+	$(DEV) -m benchmarks.gpu $(ARGS)
 
 bench-guard: .venv/dev/.done
 	$(DEV) -m benchmarks.guard $(ARGS)
@@ -103,9 +105,9 @@ clean:
 	.venv/label-studio/bin/python -m pip install --quiet --disable-pip-version-check label-studio==$(LABEL_STUDIO)
 	touch $@
 
-# a build of torch for the CPU brings none
-.venv/triton/.done: Makefile .venv/dev/.done
-	$(DEV) $(PIP) --no-deps --upgrade --target .venv/triton triton==$(TRITON)
+# a build of torch for the CPU brings none; constraints.txt has the version that torch for CUDA brings
+.venv/triton/.done: constraints.txt .venv/dev/.done
+	$(DEV) $(PIP) --no-deps --upgrade --target .venv/triton triton
 	touch $@
 
 .venv/audit/.done: Makefile

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from benchmarks.report import SECTIONS
 from benchmarks.texts import arguments
+from server.devices import NVIDIA
 from tests.e2e.conftest import ROOT
 
-PEERS = "peers"
+PEERS, GPU = "peers", "gpu"
 
 MODULES = {section.benchmark: f"benchmarks.{section.module or section.benchmark}" for section in SECTIONS if not section.by}
 """By the names of their figures; that which takes longest and needs most is last."""
@@ -37,6 +38,9 @@ def main() -> None:
     if PEERS in names and not (ROOT / ".venv" / "peers").is_dir():
         names.remove(PEERS)
         console.print("Other serving frameworks are left out: `make peers` builds their environments and measures them.", soft_wrap=True)
+    if GPU in names and not NVIDIA.exists():
+        names.remove(GPU)
+        console.print("The GPU is left out: this host has no NVIDIA driver.")
     words = [str(asked.reviews.resolve())] if asked.reviews else []
     if asked.bundle != parser.get_default("bundle"):
         words += ["--bundle", str(asked.bundle.resolve())]

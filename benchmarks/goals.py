@@ -11,6 +11,10 @@ FRAMEWORKS = ("bentoml", "litserve", "mosec", "mlserver", "rayserve", "triton", 
 """Peers that serve any model; the best of them is what ours is compared with."""
 
 
+GPU_ENGINES = ("onnx", "fused", "torchscript")
+"""Engines of ours on a GPU, among what they are compared with."""
+
+
 @dataclass(frozen=True)
 class Goal:
     """`met` is None where the figures for it are missing."""
@@ -116,6 +120,31 @@ def _soak_descriptors(figures: Figures) -> tuple[str, bool]:
     return ", ".join(f"{count:+d} {name}" for name, count in more.items()), max(more.values()) <= 0
 
 
+def _gpu_engine(figures: Figures) -> tuple[str, bool]:
+    rates = {name: max(each["reviews_per_s"].values()) for name, each in figures["gpu"]["engines"].items() if name in GPU_ENGINES and "failed" not in each}
+    best = max(rates, key=lambda name: rates[name])
+    return f"{rates[best]:,.0f}/s ({best})", rates[best] >= 300_000
+
+
+def _gpu_server(figures: Figures) -> tuple[str, bool]:
+    best = max(each["bulk_tasks_per_s"] for each in figures["gpu"]["server"])
+    return f"{best:,.0f}/s", best >= 60_000
+
+
+def _gpu_single(figures: Figures) -> tuple[str, bool]:
+    return _at_most(min(each["single_p50_ms"] for each in figures["gpu"]["server"]), 2, "ms")
+
+
+def _gpu_stalls(figures: Figures) -> tuple[str, bool]:
+    found = figures["gpu"]["engines"]["onnx"]["first"]["p99_times_p50"]
+    return f"{found:.1f} ×", found <= 3
+
+
+def _gpu_parity(figures: Figures) -> tuple[str, bool]:
+    worst = max(each["max_dp"] for name, each in figures["gpu"]["engines"].items() if name in GPU_ENGINES and "failed" not in each)
+    return f"{worst:.0e}", worst <= 1e-5
+
+
 def _at_most(found: float, wanted: float, unit: str) -> tuple[str, bool]:
     return f"{found:.3g} {unit}", found <= wanted
 
@@ -136,5 +165,10 @@ RULES: tuple[tuple[str, str, Callable[[Figures], tuple[str, bool]]], ...] = (
     ("Half an hour with reloads, answers that are wrong, and failures", "0", _soak_answers),
     ("Half an hour with reloads, growth of memory after the first minutes", "< 2 %", _soak_memory),
     ("Half an hour with reloads, growth of descriptors and threads", "0", _soak_descriptors),
+    ("A GPU's engine, reviews a second", "≥ 300,000", _gpu_engine),
+    ("The server on a GPU host with 16 cores, many tasks a request", "≥ 60,000/s", _gpu_server),
+    ("The server on a GPU host, a single task, p50", "≤ 2 ms", _gpu_single),
+    ("A GPU's engine, lengths met for the first time, p99 ÷ p50", "≤ 3 ×", _gpu_stalls),
+    ("A GPU's engines, difference in probability to the CPU", "≤ 1e-5", _gpu_parity),
     ("`prelabel predict` of 25,000 reviews", "≤ 5 s", _file),
 )

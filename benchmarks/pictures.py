@@ -36,6 +36,20 @@ def engines(figures: Figures, path: Path) -> None:
     _save(canvas, path)
 
 
+def gpu(figures: Figures, path: Path) -> None:
+    """On one GPU: reviews a second of each way with two calls at the same time, and the longest call at lengths that it had not met."""
+    found = {name: each for name, each in figures["gpu"]["engines"].items() if "failed" not in each}
+    names = sorted(found, key=lambda name: -found[name]["reviews_per_s"]["2"])
+    canvas = _canvas(11, 1.8 + 0.5 * len(names))
+    rate, wait = canvas.subplots(1, 2, sharey=True)
+    _pairs(rate, names, {"two calls": [found[name]["reviews_per_s"]["2"] for name in names]}, "{:,.0f}")
+    rate.set(xlabel="reviews a second, logarithmic (more is better)", title=figures["gpu"]["device"])
+    _pairs(wait, names, {key: [found[name]["first"][f"{key}_ms"] for name in names] for key in ("p50", "longest")}, "{:,.1f} ms")
+    wait.set(xlabel="ms of a call with one row, logarithmic (less is better)", title="Lengths met for the first time")
+    wait.legend(loc="lower right")
+    _save(canvas, path)
+
+
 def peers(figures: Figures, path: Path) -> None:
     """Tasks a second in large requests, of each peer with each form of the model; the fastest on top."""
     models: Figures = figures["peers"]

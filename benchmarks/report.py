@@ -121,6 +121,7 @@ def _section(section: Section, kept: Kept) -> str:
 SECTIONS = (
     Section("peers", "Other ways to serve the same network", tables.peers, Picture(pictures.peers, "tasks a second of each server"), module="peers.run"),
     Section("engine", "Engines", tables.engine, Picture(pictures.engines, "microseconds a text of each engine, and the machine's limit")),
+    Section("gpu", "On a GPU", tables.gpu, Picture(pictures.gpu, "reviews a second on a GPU, and calls at new lengths")),
     Section("bandwidth", "What the machine allows", tables.bandwidth),
     Section("kernels", "Ways to add up the tables", tables.kernels),
     Section("tokenizer", "Tokenizer", tables.tokenizer),

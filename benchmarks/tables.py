@@ -25,6 +25,35 @@ def engine(figures: Figures) -> str:
     return "\n\n".join(parts)
 
 
+def gpu(figures: Figures) -> str:
+    engines = {
+        "name": "on the GPU", "open_s": "s to open", "memory_mb": "MB", "first_p50": "one row: p50 ms", "first_p99": "p99", "first_longest": "longest",
+        "ratio": "p99 ÷ p50 again", "rate1": "reviews/s, 1 call", "rate2": "2 calls", "rate3": "3 calls", "max_dp": "max |Δp| to the CPU",
+    }  # fmt: skip
+    server = {
+        "engine": "server", "workers": "workers", "bulk_tasks_per_s": "tasks/s, large requests", "single_p50_ms": "one task: p50 ms", "single_p99_ms": "p99 ms",
+    }  # fmt: skip
+    names = list(dict.fromkeys(name for rates in figures["sizes"].values() for name in rates))
+    failed = [f"{name}: {each['failed']}" for name, each in figures["engines"].items() if "failed" in each]
+    parts = [
+        f"{figures['device']}, {figures['texts']:,} reviews of {figures['tokens']:.0f} tokens at the mean.",
+        lines(engines, (_on_gpu(name, each) for name, each in figures["engines"].items() if "failed" not in each)),
+        *(["Failed: " + "; ".join(failed)] if failed else []),
+        table(
+            ("padded tokens in a call", *(f"{name}, reviews/s" for name in names)),
+            ((f"{int(tokens):,}", *(rates.get(name, "–") for name in names)) for tokens, rates in figures["sizes"].items()),
+        ),
+        lines(server, figures["server"]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _on_gpu(name: str, found: Figures) -> dict[str, object]:
+    first, again, rates = found["first"], found["again"], found["reviews_per_s"]
+    waits = {"first_p50": first["p50_ms"], "first_p99": first["p99_ms"], "first_longest": first["longest_ms"], "ratio": again["p99_times_p50"]}
+    return {**found, "name": name, **waits, **{f"rate{calls}": rate for calls, rate in rates.items()}}
+
+
 def bandwidth(figures: Figures) -> str:
     headings = {
         "level": "out of", "mb": "MiB", "gb_per_s": "GB/s", "gb_per_s_all_threads": "GB/s, all threads",

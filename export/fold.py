@@ -13,12 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from export.cnn import SentimentCNN, taps_of
+from server.engines.torch_script import known_deprecations
 
 
 def stored(tensor: Tensor) -> Tensor:
     """The tensor in the smallest float type that holds each of its values exactly: float16 or float32."""
     half = tensor.detach().half()
     return half if torch.equal(half.float(), tensor.detach()) else tensor.detach().clone()
+
+
+with known_deprecations():
+
+    @torch.jit.script
+    def steps_of(ids: Tensor) -> Tensor:
+        """0, 1, … int64[length], where `ids` are. A trace would keep the device that it was made on; a script asks for it at every call."""
+        return torch.arange(ids.shape[1], device=ids.device)
 
 
 class FoldedCNN(nn.Module):
@@ -43,7 +52,7 @@ class FoldedCNN(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
         ids, lengths = ids.long(), lengths.long()
-        steps = torch.arange(ids.shape[1], device=ids.device)
+        steps = steps_of(ids)
         pooled = []
         for i, width in enumerate(self.widths):
             taps = (self.get_buffer("embedding").float() @ self.get_buffer(f"taps{i}").float()).reshape(-1, self.filters)

@@ -1,5 +1,6 @@
 """What export writes answers what the network answers, or is not written."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from export.publish import export_bundle
 from export.verify import NotProven, check, prove
 from server.bundle import Bundle, read_bundle
 from server.engines import open_engine, pad
+from server.engines.torch_script import known_deprecations
 from server.errors import BadInput
 from tests.conftest import ROOT, tiny_network
 
@@ -38,6 +40,14 @@ def test_other_shapes_export_too(tmp_path: Path) -> None:
     rows = [np.array([2, 3, 4, 5, 6, 7], dtype=np.int32), np.array([9, 9, 9, 2], dtype=np.int32)]
     answer = open_engine(bundle, device="cpu").run(*pad(rows, 64))
     assert np.abs(answer - network.cnn.predict([row.tolist() for row in rows]).numpy()).max() < 1e-6
+
+
+def test_the_traced_graph_names_no_device(bundle: Bundle) -> None:
+    """It would be the one that it was traced on, and calls on another would fail."""
+    with known_deprecations():
+        graph = str(torch.jit.load(bundle.file("model.ts")).inlined_graph)  # type: ignore[no-untyped-call]
+    assert "prim::device" in graph
+    assert not re.search(r"Device = prim::Constant", graph)
 
 
 def test_the_same_network_gives_the_same_version(bundle: Bundle, network: Network, tmp_path: Path) -> None:

@@ -27,7 +27,16 @@ def peer(rate: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+ON_GPU: dict[str, Any] = {
+    "open_s": 2.0, "memory_mb": 900.0, "first": {"p50_ms": 0.2, "p99_ms": 0.3, "longest_ms": 0.5, "p99_times_p50": 1.5}, "again": {"p99_times_p50": 1.2},
+    "reviews_per_s": {"1": 200_000.0, "2": 400_000.0, "3": 410_000.0}, "max_dp": 2e-7,
+}  # fmt: skip
+
 FIGURES: dict[str, Any] = {
+    "gpu": {
+        "device": "A GPU", "texts": 20_000, "tokens": 243.0, "engines": {"onnx": ON_GPU, "ORT Conv": {"failed": "no memory"}}, "sizes": {"8192": {"onnx": 9.0}},
+        "server": [{"engine": "onnx", "workers": 4, "bulk_tasks_per_s": 70_000.0, "single_p50_ms": 0.9, "single_p99_ms": 1.4}],
+    },
     "peers": {
         "conv": {"prelabel": peer(9000.0), "sdk_tutorial": peer(100.0), "mosec": peer(1000.0), "triton": {"failed": "it did not start"}},
         "folded": {"prelabel": peer(9000.0), "mosec": peer(3000.0)},
@@ -105,7 +114,8 @@ def test_goals_are_told_as_wanted_found_and_reached() -> None:
     found = goals(FIGURES)
     assert [goal.found for goal in found] == [
         "90 ×", "9.0 × mosec", "87%", "1.1 ms", "30 µs", "20 µs", "2.0 ×, 8.0 ms", "1.4 s",
-        "0 wrong, 0 failed", "20 ms", "90 ms", "0.2 s", "0 wrong, 0 failed", "1.0%", "+0 descriptors, +0 threads", "4 s",
+        "0 wrong, 0 failed", "20 ms", "90 ms", "0.2 s", "0 wrong, 0 failed", "1.0%", "+0 descriptors, +0 threads",
+        "410,000/s (onnx)", "70,000/s", "0.9 ms", "1.5 ×", "2e-07", "4 s",
     ]  # fmt: skip
     assert all(goal.met for goal in found)
 
@@ -113,6 +123,12 @@ def test_goals_are_told_as_wanted_found_and_reached() -> None:
 def test_a_goal_that_is_missed_is_not_reached() -> None:
     slow = {**FIGURES, "ready": {"seconds_to_health": 2.5}, "large_request": {**FIGURES["large_request"], "p99_times_idle": 3.5}}
     assert [goal.name for goal in goals(slow) if not goal.met] == ["A single task beside a large request, p99", "From the start to ready"]
+
+
+def test_a_gpus_goals_can_be_missed() -> None:
+    slow = {**ON_GPU, "max_dp": 1e-3, "first": {**ON_GPU["first"], "p99_times_p50": 40.0}, "reviews_per_s": {"1": 1.0}}
+    found = goals({"gpu": {**FIGURES["gpu"], "engines": {"onnx": slow}}})
+    assert [goal.met for goal in found if goal.name.startswith("A GPU")] == [False] * 3
 
 
 def test_what_was_not_measured_is_neither_reached_nor_missed() -> None:
@@ -127,7 +143,14 @@ def test_the_report_has_the_goals_first_and_every_benchmark_with_its_command() -
     assert "not measured" not in text
     for section in report.SECTIONS:
         assert f"`python -m benchmarks.{section.benchmark} r.csv`" in text
-    for said in ("**Machine:** A processor, 2 cores", "0123456789ab", "it did not start", "one process \\| eight threads", "| 64 × 8 | 12.5 | 12.5 |"):
+    for said in (
+        "**Machine:** A processor, 2 cores",
+        "0123456789ab",
+        "it did not start",
+        "Failed: ORT Conv: no memory",
+        "one process \\| eight threads",
+        "| 64 × 8 | 12.5 | 12.5 |",
+    ):
         assert said in text
 
 

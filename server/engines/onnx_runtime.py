@@ -12,7 +12,7 @@ from server.engines import MAX_PIECE, NoCuda, in_pieces
 from server.engines.model_file import read_model
 from server.errors import BadBundle
 
-OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate|out of memory")
+OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate|smaller than requested bytes|out of memory")
 """In the words of ONNX Runtime, its arena and CUDA."""
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -71,7 +71,7 @@ class Network:
 
 
 def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSession:
-    """Raises NoCuda where CUDA is the provider and does not start, BadBundle for a file ONNX Runtime cannot load."""
+    """Raises NoCuda where CUDA is the provider and does not start, BadBundle for a file ONNX Runtime cannot load, MemoryError."""
     options = onnxruntime.SessionOptions()
     # single-threaded calls from several threads beat one call spread over several
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -82,7 +82,9 @@ def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSes
         # neither now nor at a later call may it go over to the CPU by itself
         session = onnxruntime.InferenceSession(bundle.file("model.onnx"), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-        if "CUDA" in str(error):
+        if lack := memory_error(error):
+            raise lack from None
+        if provider[0] == CUDA and "CUDA" in str(error):
             raise NoCuda(f"ONNX Runtime cannot start CUDA ({_first_line(error)}): check the NVIDIA driver (580 or newer) and the GPU's number") from error
         raise BadBundle(f"{bundle.path}/model.onnx: ONNX Runtime cannot load it ({type(error).__name__}); export it again.") from error
     # the available providers still name CUDA after a silent fallback; only the session tells the truth
@@ -91,9 +93,11 @@ def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSes
     return session
 
 
-def memory_error(error: Exception, rows: int, length: int) -> MemoryError | None:
-    """The same as the error that callers know, where it is about memory."""
-    return MemoryError(f"ONNX Runtime has no memory for {rows} rows of {length} tokens") if OUT_OF_MEMORY.search(str(error)) else None
+def memory_error(error: Exception, rows: int = 0, length: int = 0) -> MemoryError | None:
+    """The same as the error that callers know, where it is about memory: that of a call, or of none."""
+    if not OUT_OF_MEMORY.search(str(error)):
+        return None
+    return MemoryError(f"ONNX Runtime has no memory for {f'{rows} rows of {length} tokens' if rows else 'the tables'}")
 
 
 def _first_line(error: Exception) -> str:

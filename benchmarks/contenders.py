@@ -1,0 +1,128 @@
+"""Ways to run the network on one device, for `benchmarks/gpu.py`: ours, and what else there is.
+
+On `cpu` the same code runs on ONNX Runtime's CPU provider and torch's CPU: a rehearsal, whose figures say nothing of a GPU.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from benchmarks.conv import conv_onnx
+from benchmarks.tutorial_loop import network_of
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.devices import CudaOptions, Grid
+from server.engines import open_engine
+from server.engines.onnx_cuda import BoundCalls, Slot, cuda_provider
+from server.engines.onnx_runtime import CPU, CUDA, Network, Provider, open_session
+from server.engines.torch_device import TorchDevice
+
+Run = Callable[[Ids, Ids], Floats]
+"""ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]."""
+
+LIMIT = 32 * 2**30
+"""Bytes of GPU memory for a contender: batches are larger here than anybody serves."""
+
+OURS = ("onnx", "fused", "torchscript")
+"""Engines of the server."""
+
+
+Contender = Callable[[], Run]
+"""Opens it."""
+
+
+def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions) -> Mapping[str, Contender]:
+    """By name, those that can run here. `traced` is the bundle with a model.ts."""
+    provider: Provider = (CPU, {}) if device == "cpu" else cuda_provider(device, LIMIT)
+    widest = max(bundle.widths)
+    found: dict[str, Contender] = {
+        "onnx": lambda: BoundCalls(bundle, open_session(bundle, provider), device, options.grid).run,
+        "fused": lambda: open_engine(bundle, engine="fused", device=device).run,
+        "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
+        "onnx, not bound": lambda: Network(open_session(bundle, provider), widest=widest).run,
+        "onnx, CUDA graphs": lambda: captured(bundle, provider, device, options.grid),
+        "ORT Conv": lambda: ort_conv(bundle, provider),
+        "torch eager": lambda: eager(bundle, device),
+    }
+    if device == "cpu" or find_spec("triton") is None:
+        del found["fused"]
+    return found
+
+
+@contextmanager
+def opened(contender: Contender) -> Iterator[Run]:
+    """Its memory is free again when the block ends."""
+    run = contender()
+    try:
+        yield run
+    finally:
+        del run
+        gc.collect()
+
+
+def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run:
+    """The bound calls of one slot, each shape captured as a CUDA graph at its first call. A session replays one at a time."""
+    session = open_session(bundle, (provider[0], {**provider[1], "enable_cuda_graph": "1"}))
+    start = Network(session, widest=max(bundle.widths)).start
+    slot = Slot(Replaying(session), device, grid, start, len(bundle.labels), bundle.manifest.min_length)
+    slot.warm_up()
+
+    def run(ids: Ids, lengths: Ids) -> Floats:
+        most = grid.most_rows(ids.shape[1])
+        if most is None:
+            raise ValueError(f"{ids.shape[1]} tokens: longer than every shape")
+        parts = [(ids[begin : begin + most], lengths[begin : begin + most]) for begin in range(0, len(ids), most)]
+        return np.concatenate([slot.run(grid.fit(*part[0].shape), *part) for part in parts])
+
+    return run
+
+
+class Replaying:
+    """A session whose bindings each have a graph of their own."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self._options: dict[int, onnxruntime.RunOptions] = {}
+
+    def io_binding(self) -> Any:
+        binding = self._session.io_binding()
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(len(self._options) + 1))
+        self._options[id(binding)] = options
+        return binding
+
+    def run_with_iobinding(self, binding: Any) -> None:
+        self._session.run_with_iobinding(binding, self._options[id(binding)])
+
+
+def ort_conv(bundle: Bundle, provider: Provider) -> Run:
+    """The network as it is usually exported, in ONNX Runtime with its defaults for the device."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    given = {name: value for name, value in provider[1].items() if name in ("device_id", "use_tf32")}
+    session = onnxruntime.InferenceSession(conv_onnx(bundle), options, providers=[(provider[0], given), (CPU, {})] if provider[0] == CUDA else [CPU])
+
+    def run(ids: Ids, _: Ids) -> Floats:
+        answer: Floats = session.run(["probabilities"], {"ids": ids.astype(np.int64)})[0]
+        return answer
+
+    return run
+
+
+def eager(bundle: Bundle, device: str) -> Run:
+    """The tutorial's network in torch, in eval mode, windows behind a row's length left out."""
+    on = TorchDevice(device)
+    model = network_of(bundle).to(device)
+
+    def run(ids: Ids, lengths: Ids) -> Floats:
+        with torch.inference_mode(), on.in_order():
+            answer: Floats = torch.softmax(model(on.put(ids.astype(np.int64)), on.put(lengths.astype(np.int64))), dim=1).cpu().numpy()
+            return answer
+
+    return run

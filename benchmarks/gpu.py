@@ -1,0 +1,204 @@
+"""One GPU, all of it: engines, lengths, batch sizes and the server, beside ONNX Runtime with Conv and torch eager on the same card.
+
+    .venv/dev/bin/python -m benchmarks.gpu [REVIEWS.csv] [--device cuda:0] [--texts 20000] [--rounds 5] [--workers 1,4]
+
+A table, `benchmarks/measured/gpu.json`, and pictures in the report (`python -m benchmarks.report`). Every contender is opened for itself, so that
+its first calls are those of a process that has just begun:
+
+    first lengths   single rows in shuffled order, each length met for the first time: does it stall
+    lengths         the same rows again
+    bulk            batches of like length, with one, two and three calls at the same time
+    batch size      the same with more or fewer padded tokens in a call
+    server          `prelabel serve`: large requests of several clients, and single tasks
+
+With --device cpu it rehearses on the CPU: the same code and shapes, no figures kept.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks import client, results, tables
+from benchmarks.client import quantile
+from benchmarks.contenders import OURS, Contender, Run, contenders, opened
+from benchmarks.engine import with_torchscript
+from benchmarks.label_studio import body_of
+from benchmarks.rounds import medians
+from benchmarks.served import served
+from benchmarks.texts import arguments, numbers_of, texts_of
+from server.arrays import Floats, Ids
+from server.bundle import read_bundle
+from server.classifier import batches_of
+from server.devices import CudaOptions, Grid
+from server.engines import open_engine, pad
+from server.settings import load_settings
+from server.tokenizer import Tokenizer
+
+IN_FLIGHT = (1, 2, 3)
+
+SINGLES = 1000
+"""Rows that are asked for one by one."""
+
+TASKS = 5000
+"""Tasks of a large request."""
+
+Call = tuple[Ids, Ids]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--texts", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each load on the server")
+    parser.add_argument("--tokens", type=numbers_of, default=[8192, 16_384, 32_768, 65_536, 131_072, 262_144], help="padded tokens in a call")
+    parser.add_argument("--workers", type=numbers_of, default=[1, 4], help="processes of the server")
+    asked = parser.parse_args()
+    on_gpu = asked.device != "cpu"
+    bundle, texts = read_bundle(asked.bundle), texts_of(asked.reviews, asked.texts)
+    longest = load_settings().bucket_lengths[-1]
+    rows = [row for row in Tokenizer.of(bundle).encode_all(texts) if len(row) <= longest]
+    expected, budget = reference(bundle, rows), load_settings().budget(asked.device)
+    engines: dict[str, Any] = {}
+    with TemporaryDirectory() as folder:
+        traced = with_torchscript(bundle, Path(folder))
+        for name, contender in contenders(bundle, traced, asked.device, options(budget)).items():
+            engines[name] = tried(contender, rows, expected, budget, asked.rounds, name)
+        sizes = {str(most): by_size(contenders(bundle, traced, asked.device, options(most)), rows, most, asked.rounds) for most in asked.tokens}
+    served_by = [(name, workers) for name in ("onnx", "fused") if name in engines for workers in asked.workers]
+    figures = {
+        "device": name_of(asked.device),
+        "texts": len(rows),
+        "tokens": float(np.mean([len(row) for row in rows])),
+        "engines": engines,
+        "sizes": sizes,
+        "server": [on_server(asked.bundle, *each, asked.device, texts, asked.seconds) for each in served_by],
+    }
+    Console(width=140).print(tables.gpu(figures), markup=False, highlight=False)
+    if on_gpu:
+        results.write("gpu", figures)
+
+
+def name_of(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device != "cpu" else "a rehearsal on the CPU"
+
+
+def options(tokens: int) -> CudaOptions:
+    return CudaOptions(Grid(load_settings().bucket_lengths, tokens))
+
+
+def reference(bundle: Any, rows: Sequence[Ids]) -> Floats:
+    """Of the CPU's engine, for the rows that are asked one by one."""
+    engine = open_engine(bundle, engine="tables", device="cpu")
+    return np.concatenate([engine.run(*alone(row)) for row in rows[:SINGLES]])
+
+
+def tried(contender: Contender, rows: Sequence[Ids], expected: Floats, budget: int, rounds: int, name: str) -> dict[str, Any]:
+    """What one contender does; why it failed, where it did."""
+    try:
+        begun, before = time.perf_counter(), memory()
+        with opened(contender) as run:
+            opening, taken = time.perf_counter() - begun, memory() - before
+            first, answers = one_by_one(run, rows[:SINGLES], f"{name}: first lengths")
+            again, _ = one_by_one(run, rows[:SINGLES], f"{name}: lengths")
+            return {
+                "open_s": opening,
+                "memory_mb": taken,
+                "first": first,
+                "again": again,
+                "reviews_per_s": in_bulk(run, rows, budget, rounds),
+                "max_dp": float(np.abs(answers - expected).max()),
+            }
+    except Exception as error:  # a contender's own; the others are measured all the same
+        return {"failed": f"{type(error).__name__}: {str(error)[:200]}"}
+
+
+def one_by_one(run: Run, rows: Sequence[Ids], what: str) -> tuple[dict[str, float], Floats]:
+    """Milliseconds of a call with one row, at shuffled lengths; the answers in the rows' order."""
+    order = np.random.default_rng(1).permutation(len(rows))
+    answers: dict[int, Floats] = {}
+    seconds = []
+    for place in track(order.tolist(), what, console=Console(stderr=True), transient=True):
+        call = alone(rows[place])
+        begun = time.perf_counter()
+        answers[place] = run(*call)
+        seconds.append((time.perf_counter() - begun) * 1000)
+    p50, p99 = quantile(seconds, 0.5), quantile(seconds, 0.99)
+    waits = {"p50_ms": p50, "p99_ms": p99, "longest_ms": max(seconds), "p99_times_p50": p99 / p50}
+    return waits, np.concatenate([answers[place] for place in range(len(rows))])
+
+
+def in_bulk(run: Run, rows: Sequence[Ids], budget: int, rounds: int) -> dict[str, float]:
+    """Reviews a second, by calls at the same time."""
+    calls = in_batches(rows, budget)
+
+    def with_threads(pool: ThreadPoolExecutor) -> None:
+        for _ in pool.map(lambda call: run(*call), calls):
+            pass
+
+    pools = {threads: ThreadPoolExecutor(threads) for threads in IN_FLIGHT}
+    try:
+        seconds = medians({str(threads): partial(with_threads, pool) for threads, pool in pools.items()}, rounds)
+    finally:
+        for pool in pools.values():
+            pool.shutdown()
+    return {threads: len(rows) / each for threads, each in seconds.items()}
+
+
+def by_size(found: Mapping[str, Contender], rows: Sequence[Ids], tokens: int, rounds: int) -> dict[str, float]:
+    """Reviews a second of each engine of the server, with two calls at the same time."""
+    rates = {}
+    for name in OURS:
+        if name in found:
+            try:
+                with opened(found[name]) as run:
+                    rates[name] = in_bulk(run, rows, tokens, rounds)["2"]
+            except Exception as error:  # such as too little memory for the largest
+                Console(stderr=True).print(f"{name}, {tokens} tokens: {type(error).__name__}: {str(error)[:200]}", markup=False)
+    return rates
+
+
+def on_server(bundle: Path, engine: str, workers: int, device: str, texts: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Tasks a second in large requests of two clients a worker, and milliseconds of single tasks, one after another."""
+    several = [body_of(texts[begin : begin + TASKS]) for begin in range(0, len(texts) - TASKS + 1, TASKS)] or [body_of(list(texts))]
+    singles = [body_of([text]) for text in texts[:200]]
+    with served(bundle, "--engine", engine, "--device", device, "--workers", str(workers)) as server:
+        alone = client.run(server.url(), singles, seconds=seconds).checked()
+        bulk = client.run(server.url(), several, clients=2 * workers, seconds=seconds).checked()
+        return {
+            "engine": engine,
+            "workers": workers,
+            "bulk_tasks_per_s": bulk.tasks_per_s,
+            "single_p50_ms": alone.ms(0.5),
+            "single_p99_ms": alone.ms(0.99),
+            "processor": server.processor_seconds(),
+        }
+
+
+def in_batches(rows: Sequence[Ids], budget: int) -> list[Call]:
+    return [pad([rows[i] for i in batch], len(rows[batch[-1]])) for batch in batches_of(rows, budget)]
+
+
+def alone(row: Ids) -> Call:
+    return pad([row], len(row))
+
+
+def memory() -> float:
+    """Megabytes in use on the first GPU."""
+    if not torch.cuda.is_available():
+        return 0.0
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 1e6
+
+
+if __name__ == "__main__":
+    main()
