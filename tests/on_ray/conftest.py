@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-ray = pytest.importorskip("ray", reason="Ray is not installed here: make ray-test")
-
 
 class TwoNodes:
     def __init__(self) -> None:
@@ -46,6 +44,7 @@ class TwoNodes:
 
 @pytest.fixture
 def two_nodes() -> Iterator[TwoNodes]:
+    pytest.importorskip("ray", reason="Ray is not installed here: make ray-test")
     cluster = TwoNodes()
     try:
         yield cluster
