@@ -138,11 +138,13 @@ def test_files_are_found_below_a_folder_and_what_others_keep_there_is_not(tmp_pa
         find_parts(tmp_path / "empty", target, ())
 
 
-def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has_changed(tmp_path: Path) -> None:
+def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.jsonl").write_text('{"review": "good"}\n')
     target = Target(tmp_path / "out", ".jsonl")
     (part,) = find_parts(tmp_path / "in.jsonl", target, ("model 1",))
     assert target.done(part) is None
+    monkeypatch.chdir(tmp_path)
+    assert Target(Path("out"), ".jsonl") == target
     target.notes.mkdir(parents=True)
     whole = target.notes / "1.part"
     whole.write_text("whole")

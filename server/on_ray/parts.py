@@ -40,10 +40,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Target:
-    """The folder OUT, and the suffix of its files."""
+    """The folder OUT, by its whole path as other machines need it, and the suffix of its files."""
 
     folder: Path
     suffix: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.resolve())
 
     @property
     def notes(self) -> Path:
@@ -81,7 +84,7 @@ class Target:
 
 def find_parts(source: Path, target: Target, deciding: Sequence[object], part_bytes: int = PART_BYTES) -> list[Part]:
     """Of a file, or of all files of a folder, by name. `deciding` is what decides an output besides the file. Raises BadInput."""
-    if target.folder.resolve() == source.resolve() or source.resolve() in target.folder.resolve().parents:
+    if target.folder == source.resolve() or source.resolve() in target.folder.parents:
         raise BadInput(f"{target.folder}: the output would lie in the input's folder, and be read by the next run; name another folder.")
     if target.folder.exists() and not target.folder.is_dir():
         raise BadInput(f"{target.folder}: a file; with --on-ray expected the name of a folder.")

@@ -48,13 +48,26 @@ def serve_on_ray(settings: Settings, replicas: Replicas, share: Share, at: str, 
     settings = within(settings, share)
     versions = versions_of(settings)
     with connected(at), signals() as heard:
+        start_proxies(settings)
+        had = APP in serve.status().applications
         try:
-            start_proxies(settings)
-            deploy(settings, versions, replicas, share)
-            for line in told(settings, versions, replicas, share):
+            for line in lacking(replicas, share):
                 tell(line)
+            with leaving():
+                deploy(settings, versions, replicas, share)
+        except PrelabelError:
+            if not had:  # replicas that were there go on, as after a roll-out that was refused
+                stop()
+            raise
+        except SystemExit:
+            stop()
+            raise
+        for line in told(settings, versions, replicas, share):
+            tell(line)
+        try:
             while heard.get() == signal.SIGHUP:
-                roll_out(settings, replicas, share)
+                with leaving():
+                    roll_out(settings, replicas, share)
         finally:
             stop()
 
@@ -73,7 +86,7 @@ def check(settings: Settings) -> None:
 
 def http_options(settings: Settings) -> dict[str, Any]:
     """Of Ray's HTTP proxy."""
-    tls = {"ssl_certfile": str(settings.tls_cert), "ssl_keyfile": str(settings.tls_key)} if settings.tls_cert else {}
+    tls = {"ssl_certfile": str(settings.tls_cert.resolve()), "ssl_keyfile": str(settings.tls_key.resolve())} if settings.tls_cert and settings.tls_key else {}
     return {
         "host": settings.host,
         "port": settings.port,
@@ -151,6 +164,30 @@ def signals() -> Iterator["SimpleQueue[int]"]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """While the block lasts, which may wait for ever for room on the cluster, SIGTERM and Ctrl-C end it. Raises SystemExit."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    before = {each: signal.signal(each, leave) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def lacking(replicas: Replicas, share: Share) -> list[str]:
+    """What a person should know who waits: Ray starts no replica that it has no room for, but nodes may still come."""
+    found = ray.cluster_resources()
+    has, asked = (int(found.get("CPU", 0)), int(found.get("GPU", 0))), (replicas.least * share.cpus, replicas.least * share.gpus)
+    if has[0] >= asked[0] and has[1] >= asked[1]:
+        return []
+    return [f"the replicas ask for {asked[0]} CPUs and {asked[1]} GPUs, the cluster has {has[0]} and {has[1]}: waiting for more nodes"]
 
 
 def told(settings: Settings, versions: dict[str, str], replicas: Replicas, share: Share) -> list[str]:
