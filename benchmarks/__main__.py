@@ -11,7 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-BESIDES = {"annotate": "benchmarks.annotate", "guard": "benchmarks.guard", "report": "benchmarks.report", "all": "benchmarks.everything"}
+BESIDES = {
+    "annotate": "benchmarks.annotate", "capacity": "benchmarks.capacity", "guard": "benchmarks.guard", "report": "benchmarks.report",
+    "all": "benchmarks.everything",
+}  # fmt: skip
 """Those that are no part of `all`, and `all`."""
 
 

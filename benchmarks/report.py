@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import pictures, results, tables
+from benchmarks import capacity, pictures, results, tables
 from benchmarks.goals import goals
 
 Kept = Mapping[str, Mapping[str, Any]]
@@ -76,7 +76,8 @@ def draw(kept: Kept, folder: Path) -> list[Path]:
 
 def render(kept: Kept) -> str:
     """The whole report as Markdown."""
-    return "\n\n".join(["# Benchmarks", *_measured_on(kept), "## Goals", _goals(kept), *(_section(section, kept) for section in SECTIONS)]) + "\n"
+    parts = ["# Benchmarks", *_measured_on(kept), "## Goals", _goals(kept), "## Capacity", capacity.section(kept)]
+    return "\n\n".join([*parts, *(_section(section, kept) for section in SECTIONS)]) + "\n"
 
 
 def figures_of(kept: Kept) -> dict[str, Any]:

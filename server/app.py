@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,15 +26,27 @@ from server.bodies import BodyBounds, Json
 from server.buckets import Buckets
 from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
+from server.exposition import Exposition
+from server.gpu_memory import gpu_metrics, nvml
 from server.journal import Journal
+from server.metrics import Metrics
 from server.models import Model, load_model
+from server.openapi import About, openapi_route
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
+from server.protocol import Degraded, Described
+from server.refusals import refusal
 from server.registry import Change, Registry, Slot
-from server.routes import Backend, Door, admin_routes, live_route, ready_route
+from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
+from server.tracing import Traced, close_traces, open_traces
+from server.v2_routes import InferenceServer
+from server.watch import Watch, build_metrics
 
 log = logging.getLogger(__name__)
+
+METRICS = "metrics"
+"""Folder, in that which worker processes share, of what each has counted."""
 
 SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must be less than
@@ -53,8 +65,15 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
     def load(path: Path) -> Model:
         return load_model(path, settings, shared)
 
-    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load)
+    def tell_health() -> None:
+        for name in registry.names:
+            metrics.ready(name, trouble_of(name, registry, batcher) is None)
+
+    metrics = Metrics()
+    traces = open_traces(os.environ)
+    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load, tell_health)
     device = next(iter(registry.slots.values())).current.engine.device
+    threads = settings.threads(device)
     batcher = Batcher(
         Buckets[WaitingRow](
             settings.bucket_lengths,
@@ -62,10 +81,10 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
             max_wait=settings.max_wait,
             bulk_patience=settings.bulk_patience,
         ),
-        settings.threads(device),
+        threads,
         max_waiting_rows=settings.max_waiting_rows,
         call_timeout=settings.call_timeout,
-        watcher=registry.watch,
+        watcher=Watch(registry, metrics),
     )
     journal = Journal()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
@@ -75,6 +94,8 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
         sys.setswitchinterval(SWITCH_INTERVAL)
         gc.collect()
         gc.freeze()  # modules and models stay: the collector need not walk through half a million objects of theirs again and again
+        metrics.started(threads, list(settings.bundles))
+        tell_health()
         serving = asyncio.create_task(batcher.serve())
         with reloading_on_hangup(registry):
             yield
@@ -83,12 +104,19 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
         await asyncio.to_thread(batcher.close)
         registry.close()
         project_scorings.close()
+        if traces is not None:
+            await close_traces(traces)
 
-    paths = all_routes(settings, registry, batcher, journal, project_scorings, sighup_to)
+    def told() -> bytes:
+        tell_health()  # ours to the moment; other workers tell theirs when it changes
+        return exposition.text()
+
+    exposition = Exposition(metrics.registry, shared / METRICS if shared else None, [partial(build_metrics, registry), partial(gpu_metrics, nvml())])
+    paths = all_routes(settings, registry, batcher, journal, project_scorings, told, sighup_to)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
-        middleware=[Middleware(Envelope)],
+        middleware=[*([Middleware(Traced, provider=traces)] if traces else []), Middleware(Envelope, count=metrics.request)],
         lifespan=lifespan,
     )
     app.state.registry = registry
@@ -96,8 +124,24 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
     return app
 
 
+def trouble_of(name: str, registry: Registry, batcher: Batcher) -> str | None:
+    """Why the model `name` does not answer, in plain words; None while it does."""
+    return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+
+
+def any_trouble(registry: Registry, batcher: Batcher) -> str | None:
+    """Of any model."""
+    return next(filter(None, (trouble_of(name, registry, batcher) for name in registry.names)), None)
+
+
 def all_routes(
-    settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings, sighup_to: str
+    settings: Settings,
+    registry: Registry,
+    batcher: Batcher,
+    journal: Journal,
+    project_scorings: ProjectScorings,
+    metrics: Callable[[], bytes],
+    sighup_to: str,
 ) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
     callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
@@ -110,7 +154,7 @@ def all_routes(
         admission=Admission(settings.max_requests, settings.max_waiting_bytes),
     )
 
-    def describe(name: str) -> dict[str, Any]:
+    def describe(name: str) -> Described:
         models = [member.model for member in registry.current(name).members]
         return {
             "model": name,
@@ -123,8 +167,8 @@ def all_routes(
             "models": {each: registry.current(each).version for each in registry.names},
         }
 
-    def routes_of(name: str) -> list[BaseRoute]:
-        predictor = Predictor(
+    def predictor_of(name: str) -> Predictor:
+        return Predictor(
             name,
             partial(registry.current, name),
             batcher,
@@ -134,32 +178,34 @@ def all_routes(
             timeout=settings.request_timeout,
             max_text=settings.max_text,
         )
-        return Backend(name, predictor, journal, door, partial(describe, name), partial(trouble, registry, batcher, name)).routes()
 
+    def routes_of(name: str) -> list[BaseRoute]:
+        return Backend(name, predictors[name], journal, door, partial(describe, name), partial(trouble, name)).routes()
+
+    def trouble(name: str) -> str | None:
+        return trouble_of(name, registry, batcher)
+
+    troubled = partial(any_trouble, registry, batcher)
     by_signal = partial(_by_signal_only, sighup_to)
+    predictors = {name: predictor_of(name) for name in registry.names}
     by_name = {name: routes_of(name) for name in registry.names}
-    return [
+    routes: list[BaseRoute] = [
         *by_name[registry.names[0]],
-        live_route(door.health),
-        ready_route(partial(any_trouble, registry, batcher), door.health),
+        live_route(door),
+        ready_route(troubled, door),
+        metrics_route(metrics, door),
+        *InferenceServer(predictors, registry.current, trouble, troubled, journal, door).routes(),
         *(admin_routes(by_signal, by_signal, door) if sighup_to else admin_routes(registry.reload, registry.rollback, door)),
-        *(Mount(f"/{name}", routes=routes) for name, routes in by_name.items() if is_free(name)),
+        *(Mount(f"/{name}", routes=own) for name, own in by_name.items() if is_free(name)),
     ]
+    prefixes = ["", *([settings.path_prefix] if settings.path_prefix else [])]
+    return [*routes, openapi_route(routes, door, About(prefixes, callers.schemes, registry.names))]
 
 
-def degraded(models: Sequence[Model]) -> dict[str, Any]:
+def degraded(models: Sequence[Model]) -> Degraded:
     """Whether a model runs on the CPU where a GPU was expected, and why."""
     reason = next(filter(None, (model.engine.degraded for model in models)), None)
-    return {"degraded": reason is not None, **({"degraded_because": reason} if reason else {})}
-
-
-def trouble(registry: Registry, batcher: Batcher, name: str) -> str | None:
-    """Why what is served under `name` does not answer, if so."""
-    return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
-
-
-def any_trouble(registry: Registry, batcher: Batcher) -> str | None:
-    return next(filter(None, (trouble(registry, batcher, name) for name in registry.names)), None)
+    return {"degraded": False} if reason is None else {"degraded": True, "degraded_because": reason}
 
 
 async def _by_signal_only(sighup_to: str, name: str | None) -> list[Change]:
@@ -191,13 +237,10 @@ async def _refused(journal: Journal, request: Request, error: Exception) -> Json
     model = getattr(request.state, "model", None)
     if model is not None:
         journal.refused(model, record.project, error)
-    return Json(
-        {"status": error.status, "error": type(error).__name__, "detail": str(error), "request_id": record.id}, error.status, headers=dict(error.headers)
-    )
+    return refusal(request.url.path, error.status, type(error).__name__, str(error), record.id, error.headers)
 
 
 async def _no_route(request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    body = {"status": error.status_code, "error": "HTTPException", "detail": detail, "request_id": record_of(request).id}
-    return Json(body, error.status_code, headers=error.headers)
+    return refusal(request.url.path, error.status_code, "HTTPException", detail, record_of(request).id, error.headers)

@@ -25,8 +25,13 @@ class Callers:
     tokens: tuple[str, ...] = ()
 
     @property
+    def schemes(self) -> list[str]:
+        """How credentials may be given."""
+        return [*(["basic"] if self.user else []), *(["bearer"] if self.tokens else [])]
+
+    @property
     def challenge(self) -> str:
-        return ", ".join([*([BASIC] if self.user else []), *([BEARER] if self.tokens else [])])
+        return ", ".join({"basic": BASIC, "bearer": BEARER}[scheme] for scheme in self.schemes)
 
 
 def check_caller(headers: Mapping[str, str], callers: Callers) -> None:

@@ -5,15 +5,18 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from server.admission import Held
 from server.errors import BadRequest, BodyTimeout, ClientLeft, RequestTooLarge
+
+T = TypeVar("T")
 
 MOST_CONTAINERS, MOST_VALUES = 2_000_000, 20_000_000
 """Lists and objects, and values of any kind, in one body. An empty list takes three bytes of a body and seventy of memory, and while millions are made
@@ -57,15 +60,15 @@ class Json(Response):
 class Task(msgspec.Struct, gc=False):
     """What is read of a task. Two dozen other fields come with it; they are passed over and never built."""
 
-    data: Any = None
+    data: Annotated[Any, Meta(description="The task's columns, an object; what has no text in them gets an empty prediction.")] = None
 
 
 class Usual(msgspec.Struct):
-    """A request for predictions as Label Studio writes it."""
+    """A request for predictions as Label Studio writes it. Other fields are passed over."""
 
     tasks: list[Task]
-    label_config: Any = None
-    project: Any = None
+    label_config: Annotated[str, Meta(min_length=1, description="The project's labeling config.")]
+    project: Annotated[Any, Meta(description="Label Studio's name for the project.")] = None
 
 
 _usual = msgspec.json.Decoder(Usual)
@@ -147,15 +150,16 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
 
 async def parse_object(body: bytearray) -> dict[str, Any]:
     """Raises BadRequest."""
-    return await _parsed(_object, body)
+    return await parsed(_object, body)
 
 
 async def parse_tasks(body: bytearray) -> dict[str, Any]:
     """As `parse_object`, with `Task`s for the tasks where they are all as usual. Raises BadRequest."""
-    return await _parsed(_tasks, body)
+    return await parsed(_tasks, body)
 
 
-async def _parsed(parse: Callable[[bytearray], dict[str, Any]], body: bytearray) -> dict[str, Any]:
+async def parsed(parse: Callable[[bytearray], T], body: bytearray) -> T:
+    """`parse` of a body, in a thread for a large one. Raises what `parse` raises, and RequestTooLarge for too many values."""
     if len(body) <= LARGE_BODY:
         return parse(body)
     await asyncio.to_thread(_check_values, body)

@@ -5,7 +5,7 @@ of ours would be none.
 import logging
 import string
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +14,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.bodies import Json
+from server.refusals import refusal
 from server.request_log import Record, Traffic, fields_of, level_of, request_id
 
 log = logging.getLogger("prelabel.request")
+
+Count = Callable[[Record, Traffic], None]
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -31,10 +34,11 @@ HEADERS = (
 
 
 class Envelope:
-    """ASGI middleware, outside of everything but Starlette's own last resort."""
+    """ASGI middleware, outside of everything but Starlette's own last resort. `count` is told of every request when it is over."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, count: Count) -> None:
         self._app = app
+        self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,7 +51,7 @@ class Envelope:
         record = Record(request_id(scope["headers"]))
         state = scope.setdefault("state", {})
         state["record"] = record
-        traffic = Traffic(scope["method"], *(scope["client"] or (None, None)))
+        traffic = state["traffic"] = Traffic(scope["method"], *(scope["client"] or (None, None)))
 
         async def counted() -> Message:
             message = await receive()
@@ -67,10 +71,11 @@ class Envelope:
         except Exception:  # a mistake of ours can be anything
             log.exception("a mistake in the server, request_id=%s", record.id)
             if not traffic.status:
-                await _mistake(record.id)(scope, receive, enveloped)
+                await _mistake(scope["path"], record.id)(scope, receive, enveloped)
         finally:
             traffic.seconds = time.perf_counter() - begun
             traffic.route, traffic.model = _route_of(scope), state.get("model")
+            self._count(record, traffic)
             level = level_of(traffic.route, traffic.status)
             if log.isEnabledFor(level):
                 log.log(level, "request", extra={"fields": fields_of(record, traffic)})
@@ -95,6 +100,6 @@ def _route_of(scope: Scope) -> str | None:
     return route.path if isinstance(route, Route) else None
 
 
-def _mistake(request_id: str) -> Json:
+def _mistake(path: str, request_id: str) -> Json:
     """The answer names no internals."""
-    return Json({"status": 500, "error": "InternalError", "detail": "The server made a mistake; its log has the details.", "request_id": request_id}, 500)
+    return refusal(path, 500, "InternalError", "The server made a mistake; its log has the details.", request_id)

@@ -12,6 +12,8 @@
     ├── BadRequest                400  the body is not what the protocol says
     │   ├── BodyTimeout           408  the body stopped coming
     │   ├── ClientLeft            499  nobody waits for the answer any more
+    │   ├── NotServed             404  no model of that name or version
+    │   ├── BodyEncoded           415  the body is compressed
     │   └── RequestTooLarge       413  more bytes or tasks, or a longer text, than the settings allow
     ├── BadLabelConfig            422  a labeling config that this model cannot answer
     ├── Overloaded                429  no room in the queue for the whole request
@@ -100,6 +102,14 @@ class ClientLeft(BadRequest):
     """Its status is nginx's, for the log alone."""
 
     status = 499
+
+
+class NotServed(BadRequest):
+    status = 404
+
+
+class BodyEncoded(BadRequest):
+    status = 415
 
 
 class RequestTooLarge(BadRequest):

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from server.errors import BadLabelConfig, PrelabelError
 
@@ -18,6 +18,40 @@ PROJECT = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 MAX_PROJECTS = 1_000
 """Projects that are told of; of more, the one that was heard of longest ago is forgotten."""
+
+
+class ToldError(TypedDict):
+    time: str
+    error: str
+    status: int
+    reason: str
+
+
+class ToldConfig(TypedDict):
+    time: str
+    model: str
+    project: str
+    reason: str
+
+
+class ToldProject(TypedDict):
+    """A `Project` with the names of its model and of itself."""
+
+    project: str
+    model: str
+    set_up: str | None
+    model_version: str | None
+    config: str | None
+    predicted: int
+    empty: int
+    failed: int
+    refused: int
+    last_errors: list[ToldError]
+
+
+class Told(TypedDict):
+    projects: list[ToldProject]
+    refused_configs: list[ToldConfig]
 
 
 @dataclass
@@ -31,7 +65,7 @@ class Project:
     empty: int = 0
     failed: int = 0
     refused: int = 0
-    last_errors: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=5))
+    last_errors: deque[ToldError] = field(default_factory=lambda: deque(maxlen=5))
 
 
 class Journal:
@@ -40,7 +74,7 @@ class Journal:
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
         self._projects: OrderedDict[tuple[str, str], Project] = OrderedDict()
-        self._refusals: deque[dict[str, Any]] = deque(maxlen=20)
+        self._refusals: deque[ToldConfig] = deque(maxlen=20)
 
     def set_up(self, model: str, project: object, version: str, served: str) -> bool:
         """A project was told `version`; `served` says which controls are filled from which texts. True where that is news."""
@@ -66,10 +100,21 @@ class Journal:
             entry.set_up, entry.config = time, str(error)
             self._refusals.append({"time": time, "model": model, "project": name_of(project), "reason": str(error)})
 
-    def told(self, model: str | None = None) -> dict[str, Any]:
+    def told(self, model: str | None = None) -> Told:
         """Everything, or of one model, for JSON; what was heard of last comes first."""
-        projects = [
-            {"project": project, "model": name, **vars(entry), "last_errors": list(entry.last_errors)}
+        projects: list[ToldProject] = [
+            {
+                "project": project,
+                "model": name,
+                "set_up": entry.set_up,
+                "model_version": entry.model_version,
+                "config": entry.config,
+                "predicted": entry.predicted,
+                "empty": entry.empty,
+                "failed": entry.failed,
+                "refused": entry.refused,
+                "last_errors": list(entry.last_errors),
+            }
             for (name, project), entry in reversed(self._projects.items())
             if model in (None, name)
         ]

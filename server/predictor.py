@@ -1,4 +1,4 @@
-"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the tasks.
+"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the tasks. Of plain texts only the middle of it.
 
 A large request goes piece by piece, a few pieces at a time, so that one is tokenized and another made into results while the
 model runs a third, and so that no piece holds the event loop for long.
@@ -24,7 +24,8 @@ from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.results import Prediction, predictions
 from server.models import Ensemble
 from server.project_scorings import ProjectScorings
-from server.scores import Scoring
+from server.scores import DEFAULT_SCORING, Scoring, scores_of
+from server.tally import Tally
 from server.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -56,13 +57,14 @@ class Answer:
     """One prediction a task, in order, `{}` where its model call failed; why, when any did.
 
     `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of waiting, the mean of the texts, for queue.
-    `tokens` went into models.
+    `tokens` went into models. `tally` counts what was answered.
     """
 
     predictions: list[Prediction]
     failure: PrelabelError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
+    tally: Tally | None = None
 
     def count(self) -> dict[str, int]:
         """Tasks by what became of them."""
@@ -71,8 +73,20 @@ class Answer:
         return {"predicted": predicted, "empty": len(self.predictions) - predicted - failed, "failed": failed}
 
 
+@dataclass(frozen=True)
+class Classified:
+    """What the model of this `version` says of texts: `probabilities` float32[texts, labels]; `seconds`, `tokens` and `tally` as an Answer has them."""
+
+    version: str
+    labels: tuple[str, ...]
+    probabilities: Floats
+    seconds: Mapping[str, float]
+    tokens: int
+    tally: Tally
+
+
 class Predictor:
-    """Answers Label Studio's requests with the model that `current` gives. Knows HTTP as little as the batcher knows engines."""
+    """Answers Label Studio's requests, and those for plain texts, with the model that `current` gives. Knows HTTP as little as the batcher knows engines."""
 
     def __init__(
         self,
@@ -126,68 +140,72 @@ class Predictor:
         model = self._current()
         plan = self._plan(config, model.labels)
         scoring = self._project_scorings.of(self._name, name_of(project)) or self._scoring
+        return await self._in_time(_TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks), f"{len(tasks)} tasks")
+
+    async def classify(self, texts: list[str]) -> Classified:
+        """Probabilities for each text, in order, or none at all.
+
+        Raises RequestTooLarge for a text that is too long, Overloaded, DeadlineExceeded, EngineFailed when a model call failed, Unavailable.
+        """
+        longest = max(map(len, texts), default=0)
+        if longest > self._max_text:
+            raise RequestTooLarge(f"A text has {longest} characters; the limit is {self._max_text} (PRELABEL_MAX_TEXT). Send it in parts.")
+        return await self._in_time(_Request(self._current(), self._batcher, DEFAULT_SCORING).classify(texts), f"{len(texts)} texts")
+
+    async def _in_time(self, answer: Awaitable[T], of_what: str) -> T:
         try:
             async with asyncio.timeout(self._timeout):
-                return await _Request(model, plan, scoring, self._batcher, self._max_text).answer(tasks)
+                return await answer
         except TimeoutError:
-            raise DeadlineExceeded(
-                f"The {len(tasks)} tasks were not predicted within {self._timeout:g} s (PRELABEL_REQUEST_TIMEOUT); send fewer at once."
-            ) from None
+            raise DeadlineExceeded(f"The {of_what} were not predicted within {self._timeout:g} s (PRELABEL_REQUEST_TIMEOUT); send fewer at once.") from None
 
 
 class _Request:
-    """What one request for predictions is answered with, and the seconds that its stages took so far."""
+    """The texts of one request on their way through a model, and the seconds that their stages took so far."""
 
-    def __init__(self, model: Ensemble, plan: Plan, scoring: Scoring, batcher: Batcher, max_text: int) -> None:
+    def __init__(self, model: Ensemble, batcher: Batcher, scoring: Scoring) -> None:
         self._model = model
-        self._plan = plan
         self._scoring = scoring
         self._batcher = batcher
-        self._max_text = max_text
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._tokens = 0
+        self._version = scoring.version(model.version)
+        self._tally = Tally(self._version, model.labels)
 
-    async def answer(self, tasks: list[Any]) -> Answer:
-        with self._timed("tokenize"):
-            texts = await _gently(self._texts, tasks)
-        too_long = [place for place, each in enumerate(texts) if each is TOO_LONG]
-        for place in too_long:
-            texts[place] = self._plan.texts(None)
-        rows = sum(text is not None for each in texts for text in each)
-        lane = Lane.INTERACTIVE if len(tasks) == 1 else Lane.BULK
+    async def classify(self, texts: list[str]) -> Classified:
+        pieces = await self._by_pieces(self._probabilities_or_none, texts, len(texts))
+        probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *pieces])
+        self._tally.add(probabilities, scores_of(probabilities, self._scoring.score))
+        return Classified(self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._tally)
+
+    async def _probabilities_or_none(self, lane: Lane, texts: list[str]) -> Floats:
+        probabilities, _, failure = await self._probabilities(lane, texts)
+        if failure is not None:
+            raise failure
+        return probabilities
+
+    async def _by_pieces(self, function: Callable[[Lane, list[T]], Awaitable[U]], items: list[T], rows: int) -> list[U]:
+        """`function` over pieces of `items`, once there is room for all their `rows` texts."""
+        lane = Lane.INTERACTIVE if len(items) == 1 else Lane.BULK
         with ExitStack() as room:
             for member in self._model.members:
-                room.enter_context(self._batcher.room(rows, member.model.run))
-            pieces = [texts[begin : begin + PIECE] for begin in range(0, len(texts), PIECE)]
-            answers = await _side_by_side(partial(self._piece, lane), pieces, PIECES_AT_ONCE)
+                room.enter_context(self._batcher.room(rows, lane, member.model.run))
+            pieces = [items[begin : begin + PIECE] for begin in range(0, len(items), PIECE)]
+            answers = await _side_by_side(partial(function, lane), pieces, PIECES_AT_ONCE)
         self._seconds["queue"] /= max(1, rows * len(self._model.members))
-        found = [each for answer in answers for each in answer.predictions]
-        failure = next((answer.failure for answer in answers if answer.failure is not None), None)
-        for place in too_long:
-            found[place] = {}
-        if too_long:
-            failure = RequestTooLarge(f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters (PRELABEL_MAX_TEXT).")
-        if failure is not None and not any(found):
-            raise failure
-        return Answer(found, failure, self._seconds, self._tokens)
+        return answers
 
-    def _texts(self, data: object) -> Texts:
-        texts = self._plan.texts(data)
-        return TOO_LONG if any(text is not None and len(text) > self._max_text for text in texts) else texts
-
-    async def _piece(self, lane: Lane, texts: Sequence[Texts]) -> Answer:
-        present = [text for each in texts for text in each if text is not None]
+    async def _probabilities(self, lane: Lane, texts: list[str]) -> tuple[Floats, Bools | None, PrelabelError | None]:
+        """float32[texts, classes] of at least one text; where not all were answered, which of them were, and why the others were not."""
         members = self._model.members
-        if not present:
-            return self._results(texts, np.zeros((0, len(self._model.labels)), dtype=np.float32))
-        outcomes = await _side_by_side(lambda member: self._run(member.model.tokenizer, present, lane, member.model.run), members, len(members))
+        outcomes = await _side_by_side(lambda member: self._run(member.model.tokenizer, texts, lane, member.model.run), members, len(members))
         failure = next((outcome.failure for outcome in outcomes if outcome.failure is not None), None)
         if failure is None:
-            return self._results(texts, self._model.mean([outcome.probabilities for outcome in outcomes]))
+            return self._model.mean([outcome.probabilities for outcome in outcomes]), None, None
         answered = np.logical_and.reduce([outcome.answered for outcome in outcomes])
         if not answered.any():
-            return Answer([{}] * len(texts), failure)
-        return self._results(texts, self._model.mean([outcome.probabilities for outcome in outcomes]), answered, failure)
+            return np.zeros((len(texts), len(self._model.labels)), dtype=np.float32), answered, failure
+        return self._model.mean([outcome.probabilities for outcome in outcomes]), answered, failure
 
     async def _run(self, tokenizer: Tokenizer, texts: list[str], lane: Lane, runner: Runner) -> Outcome:
         with self._timed("tokenize"):
@@ -198,16 +216,59 @@ class _Request:
         self._seconds["engine"] += outcome.engine
         return outcome
 
-    def _results(self, texts: Sequence[Texts], probabilities: Floats, answered: Bools | None = None, failure: PrelabelError | None = None) -> Answer:
-        with self._timed("results"):
-            version = self._scoring.version(self._model.version)
-            return Answer(predictions(self._plan, version, texts, probabilities, self._scoring, answered), failure)
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         begun = time.perf_counter()
         yield
         self._seconds[stage] += time.perf_counter() - begun
+
+
+class _TaskRequest(_Request):
+    """One of Label Studio's: its tasks become texts by a plan, and probabilities predictions."""
+
+    def __init__(self, model: Ensemble, batcher: Batcher, plan: Plan, scoring: Scoring, max_text: int) -> None:
+        super().__init__(model, batcher, scoring)
+        self._plan = plan
+        self._max_text = max_text
+
+    async def answer(self, tasks: list[Any]) -> Answer:
+        with self._timed("tokenize"):
+            texts = await _gently(self._texts, tasks)
+        too_long = [place for place, each in enumerate(texts) if each is TOO_LONG]
+        for place in too_long:
+            texts[place] = self._plan.texts(None)
+        answers = await self._by_pieces(self._piece, texts, sum(text is not None for each in texts for text in each))
+        found = [each for answer in answers for each in answer.predictions]
+        failure = next((answer.failure for answer in answers if answer.failure is not None), None)
+        for place in too_long:
+            found[place] = {}
+        if too_long:
+            failure = RequestTooLarge(f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters (PRELABEL_MAX_TEXT).")
+        if failure is not None and not any(found):
+            raise failure
+        return Answer(found, failure, self._seconds, self._tokens, self._tally)
+
+    def _texts(self, data: object) -> Texts:
+        texts = self._plan.texts(data)
+        return TOO_LONG if any(text is not None and len(text) > self._max_text for text in texts) else texts
+
+    async def _piece(self, lane: Lane, texts: list[Texts]) -> Answer:
+        present = [text for each in texts for text in each if text is not None]
+        if not present:
+            return self._results(texts, np.zeros((0, len(self._model.labels)), dtype=np.float32))
+        probabilities, answered, failure = await self._probabilities(lane, present)
+        if answered is not None and not answered.any():
+            return Answer([{}] * len(texts), failure)
+        return self._results(texts, probabilities, answered, failure)
+
+    def _results(self, texts: Sequence[Texts], probabilities: Floats, answered: Bools | None = None, failure: PrelabelError | None = None) -> Answer:
+        with self._timed("results"):
+            scores = scores_of(probabilities, self._scoring.score)
+            if answered is None:
+                self._tally.add(probabilities, scores)
+            else:
+                self._tally.add(probabilities[answered], scores[answered])
+            return Answer(predictions(self._plan, self._version, texts, probabilities, scores, self._scoring.threshold, answered), failure)
 
 
 async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:

@@ -4,6 +4,7 @@ GET  /            what happened to each project: set-ups, counts, refusals, last
 GET  /health      is it up, and with which model
 GET  /live        does the event loop answer at all: for probes
 GET  /ready       does all of the server answer, or why not: for probes
+GET  /metrics     what was counted, for Prometheus
 POST /setup       can it serve this project's labeling config → the model version
 POST /predict     tasks → predictions, one a task, in order
 GET  /versions    the model versions it can answer with
@@ -12,22 +13,24 @@ POST /webhook     answered at once; this server does not train
 POST /admin/reload, /admin/rollback     a bundle's folder taken anew, or taken back; with the administrator's token
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from server.admission import Admission
 from server.bodies import BodyBounds, Json, kind_of, label_config_of, parse_tasks, read_body, read_object, server_timing, tasks_of, while_connected
 from server.envelope import record_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
+from server.operations import Access, Handler, Operation, OperationRoute
 from server.predictor import Predictor
+from server.protocol import HEALTH, LIVE, METRICS, PREDICT, READY, RELOAD, ROLLBACK, SET_UP, STATUS, VERSIONS, WEBHOOK, Described, Status, Up
 from server.registry import Change
 from server.request_log import Record
 
@@ -41,8 +44,6 @@ NO_TRAINING = "Training is not available on this server; train with `prelabel tr
 Alter = Callable[[str | None], Awaitable[list[Change]]]
 """The name of a bundle, None for all → what was changed. Raises BadRequest."""
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 
 @dataclass(frozen=True)
 class Door:
@@ -55,6 +56,19 @@ class Door:
     body: BodyBounds
     admission: Admission
 
+    def route(self, operation: Operation, handler: Handler, model: str | None = None) -> BaseRoute:
+        """`handler` behind the operation's door, for `model` where it is of one alone."""
+        checks: Mapping[Access, Check] = {"caller": self.caller, "health": self.health, "admin": self.admin}
+        check = checks[operation.access]
+
+        async def guarded(request: Request) -> Response:
+            if model is not None:
+                request.state.model = model
+            check(request.headers)
+            return await handler(request)
+
+        return OperationRoute(operation, guarded)
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -64,22 +78,23 @@ class Backend:
     predictor: Predictor
     journal: Journal
     door: Door
-    describe: Callable[[], Mapping[str, Any]]
+    describe: Callable[[], Described]
     trouble: Callable[[], str | None]
 
     def routes(self) -> list[BaseRoute]:
-        caller = self.door.caller
-        return [
-            self._route("/", "GET", self.status, caller),
-            self._route("/health", "GET", self.health, self.door.health),
-            self._route("/setup", "POST", self.setup, caller),
-            self._route("/predict", "POST", self.predict, caller),
-            self._route("/versions", "GET", self.versions, caller),
-            self._route("/webhook", "POST", self.webhook, caller),
-        ]
+        of_this: Sequence[tuple[Operation, Handler]] = (
+            (STATUS, self.status),
+            (HEALTH, self.health),
+            (SET_UP, self.setup),
+            (PREDICT, self.predict),
+            (VERSIONS, self.versions),
+            (WEBHOOK, self.webhook),
+        )
+        return [self.door.route(operation, handler, self.name) for operation, handler in of_this]
 
     async def status(self, request: Request) -> Json:
-        return Json({**self._up(), **self.journal.told(self.name)})
+        status: Status = {**self._up(), **self.journal.told(self.name)}
+        return Json(status)
 
     async def health(self, request: Request) -> Json:
         trouble = self.trouble()
@@ -113,7 +128,7 @@ class Backend:
         if answer.failure is not None:
             self.journal.refused(self.name, project, answer.failure)
         record.empty, record.failed, record.tokens = counts["empty"], counts["failed"], answer.tokens
-        record.queue, record.engine = answer.seconds["queue"], answer.seconds["engine"]
+        record.seconds, record.tally = answer.seconds, answer.tally
         predicted = time.perf_counter()
         response = Json({"results": answer.predictions})
         written = time.perf_counter()
@@ -132,43 +147,41 @@ class Backend:
             return Json({"status": NO_TRAINING, "job": "none"})
         return Json({"status": "ignored"})
 
-    def _up(self) -> dict[str, Any]:
+    def _up(self) -> Up:
         return {"status": "UP", "model_version": self.predictor.version, **self.describe()}
 
-    def _route(self, path: str, method: str, handler: Handler, check: Check) -> BaseRoute:
-        async def guarded(request: Request) -> Response:
-            request.state.model = self.name
-            check(request.headers)
-            return await handler(request)
 
-        return Route(path, guarded, methods=[method])
-
-
-def live_route(check: Check) -> BaseRoute:
+def live_route(door: Door) -> BaseRoute:
     """Asks nothing of any model: a failing engine is built anew in place, and nothing is won by killing the process for it."""
 
     async def live(request: Request) -> Json:
-        check(request.headers)
         return Json({"status": "live"})
 
-    return Route("/live", live, methods=["GET"])
+    return door.route(LIVE, live)
 
 
-def ready_route(trouble: Callable[[], str | None], check: Check) -> BaseRoute:
+def ready_route(trouble: Callable[[], str | None], door: Door) -> BaseRoute:
     async def ready(request: Request) -> Json:
-        check(request.headers)
         found = trouble()
         return Json({"status": "ready"}) if found is None else Json({"status": "not ready", "detail": found}, 503)
 
-    return Route("/ready", ready, methods=["GET"])
+    return door.route(READY, ready)
+
+
+def metrics_route(text: Callable[[], bytes], door: Door) -> BaseRoute:
+    """`text` reads files."""
+
+    async def metrics(request: Request) -> Response:
+        return Response(await asyncio.to_thread(text), media_type=METRICS.media)
+
+    return door.route(METRICS, metrics)
 
 
 def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:
     """The body, `{"bundle": name}`, may be missing: then all are meant."""
 
-    def route(path: str, change: Alter) -> BaseRoute:
+    def route(operation: Operation, change: Alter) -> BaseRoute:
         async def handler(request: Request) -> Json:
-            door.admin(request.headers)
             body = await read_object(request, door.body, empty=b"{}")
             name = body.get("bundle")
             if name is not None and not isinstance(name, str):
@@ -177,6 +190,6 @@ def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:
             failed = any(each.error for each in changes)
             return Json({"changes": [vars(each) for each in changes]}, 409 if failed else 200)
 
-        return Route(path, handler, methods=["POST"])
+        return door.route(operation, handler)
 
-    return [route("/admin/reload", reload), route("/admin/rollback", rollback)]
+    return [route(RELOAD, reload), route(ROLLBACK, rollback)]

@@ -14,6 +14,7 @@ from server.annotate.push import GONE, LEFT_OUT, Item, Store
 from server.annotate.sources import NO_ANSWER, Source
 from server.annotate.tasks import Lacking, chosen_tasks, tab_passes, version_passes
 from server.errors import BackendFailed, BadSetting, LabelStudioRefused, LabelStudioUnreachable
+from server.label_studio.results import Prediction
 
 LETTERS = {"filter": "filter:tasks:data.review", "operator": "contains", "type": "String", "value": "film"}
 EMPTY = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}
@@ -229,7 +230,7 @@ def test_the_union_of_passes_lists_a_task_once() -> None:
 
 
 def test_a_bad_task_costs_only_its_own_prediction() -> None:
-    def predict(tasks: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    def predict(tasks: list[dict[str, Any]]) -> list[Prediction | None]:
         if any(task["data"] == "bad" for task in tasks):
             raise BatchRefused("the model call failed")
         return [None if task["data"] == "none" else {"result": []} for task in tasks]

@@ -1,16 +1,15 @@
 """What is told of projects, and what is not."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from server.errors import BadLabelConfig, EngineFailed, Unauthorized
-from server.journal import MAX_PROJECTS, Journal, name_of
+from server.journal import MAX_PROJECTS, Journal, ToldProject, name_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STAMP = "2026-01-02T12:00:00+00:00"
 
 
-def told(journal: Journal, model: str | None = None) -> dict[str, dict[str, Any]]:
+def told(journal: Journal, model: str | None = None) -> dict[str, ToldProject]:
     return {entry["project"]: entry for entry in journal.told(model)["projects"]}
 
 

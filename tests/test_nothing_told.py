@@ -43,7 +43,13 @@ AUTHORIZATIONS = (
     basic(USER, PASSWORD), f"Bearer {TOKEN}", f"Bearer {ADMIN}", f"Bearer {MARK}-wrong", basic(MARK, MARK), basic(USER, MARK), f"{MARK}", f"Basic {MARK}",
 )  # fmt: skip
 
-ROUTES = [*itertools.product(("GET", "POST", "PUT"), ("/", "/health", "/setup", "/predict", "/versions", "/webhook", "/admin/reload", "/admin/rollback"))]
+INFER = "/v2/models/tiny/infer"
+
+PATHS = (
+    "/", "/health", "/setup", "/predict", "/versions", "/webhook", "/admin/reload", "/admin/rollback", "/v2", INFER, "/openapi.json",
+)  # fmt: skip
+
+ROUTES = [*itertools.product(("GET", "POST", "PUT"), PATHS), ("POST", f"/v2/models/{MARK}/infer"), ("POST", f"/v2/models/tiny/versions/{MARK}/infer")]
 
 
 def bodies() -> list[bytes]:
@@ -60,6 +66,12 @@ def bodies() -> list[bytes]:
         {"action": "START_TRAINING", "project": {"token": MARK, "task_data_password": MARK}},
         {"action": MARK, "annotation": {"result": MARK}},
         {"bundle": 7, "token": MARK},
+        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [MARK]}], "parameters": {MARK: MARK}},
+        {"inputs": [{"name": MARK, "shape": [1], "datatype": MARK, "data": [MARK]}]},
+        {"inputs": [{"name": "text", "shape": [1], "datatype": MARK, "data": [MARK]}]},
+        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [MARK]}], "outputs": [{"name": MARK}]},
+        {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": [MARK]}]},
+        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [{MARK: MARK}], MARK: MARK}]},
     ]
     broken = [
         b"",
@@ -111,6 +123,7 @@ def test_neither_log_nor_answers_nor_status(bundle: Bundle, tmp_path: Path, log_
     assert statuses >= {200, 400, 401, 405, 422}
     written = log.read_text("utf-8", "replace")
     assert written.count("/predict") > 20
+    assert written.count(INFER.replace("tiny", "{name}")) > 20
     assert not told(written)
 
 

@@ -1,5 +1,6 @@
 """`prelabel serve` as a process: what signals do."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -99,6 +101,38 @@ def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(bun
             process.kill()
     assert len(answer.json()["results"]) == 20_000
     assert all(each["result"] for each in answer.json()["results"])
+
+
+def test_no_probe_finds_the_server_ready_while_it_drains(bundle: Bundle) -> None:
+    """It drains for as long as a request is inside whose body is not complete."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle.path), "--port", str(port), "--device", "cpu"]
+    body = json.dumps(predict_body(["good film"])).encode()
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PRELABEL_MAX_REQUESTS": "1"}, stderr=subprocess.DEVNULL) as process, ExitStack() as stack:
+        probes = stack.enter_context(httpx.Client(timeout=30))
+
+        def is_ready() -> bool:
+            """On a connection that is kept, or on a new one where it is not."""
+            try:
+                return all(probes.get(f"{url}{path}").is_success for path in ("/ready", "/v2/health/ready"))
+            except httpx.TransportError:
+                return False
+
+        try:
+            until(is_ready)
+            begun = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            begun.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+            until(lambda: httpx.post(f"{url}/predict", content=body, timeout=30).status_code == 429)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: not is_ready())
+            assert not any(is_ready() for _ in range(3))
+            assert process.poll() is None
+            begun.sendall(body[-1:])
+            assert b" 200 " in begun.recv(65536)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 def test_a_kill_during_a_reload_leaves_a_bundle_that_serves(bundle: Bundle, tmp_path: Path) -> None:

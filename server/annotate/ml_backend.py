@@ -106,7 +106,8 @@ def _prediction(answer: Any, version: str) -> Prediction | None:
         return None
     if first.get("model_version", version) != version:
         raise BackendFailed(f"The ML backend was set up as {version} and now answers as {first['model_version']}; run again.")
-    return {"model_version": version, "score": first.get("score"), "result": first["result"]}
+    score: Any = first.get("score")
+    return Prediction(model_version=version, score=score, result=first["result"])
 
 
 def _retry_after(response: httpx.Response, otherwise: float) -> float:

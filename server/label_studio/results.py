@@ -7,15 +7,36 @@ A prediction is `{"model_version", "score", "result": [region]}` and a region `{
 import hashlib
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from server.arrays import Bools, Floats
 from server.label_studio.config import Plan
-from server.scores import Scoring, scores_of
+from server.scores import Scores
 
-Prediction = dict[str, Any]
+
+class Place(TypedDict):
+    """Which control is filled, for which tag."""
+
+    from_name: str
+    to_name: str
+    type: str
+
+
+class Region(Place):
+    """`value` is `{"choices": […]}`, or what else the control has."""
+
+    id: str
+    value: dict[str, Any]
+
+
+class Prediction(TypedDict, total=False):
+    """Nothing in it where the model call failed or the text is too long."""
+
+    model_version: str
+    score: float
+    result: list[Region]
 
 
 def predictions(
@@ -23,20 +44,22 @@ def predictions(
     version: str,
     texts: Sequence[tuple[str | None, ...]],
     probabilities: Floats,
-    scoring: Scoring,
+    scores: Scores,
+    threshold: float,
     answered: Bools | None = None,
 ) -> list[Prediction]:
     """One prediction for each task, from its text for each of the plan's sources.
 
-    `probabilities` float32[present, classes] has a row for each text that is not None, in order; where `answered` bool[present] is
+    `probabilities` float32[present, classes] and `scores` float64[present] have a row for each text that is not None, in order; from `threshold` on a label is
+    taken where several may be. Where `answered` bool[present] is
     False its task's prediction is `{}`. Of several texts the least certain gives the score. A task without any usable text gets
     an empty result with score 0, which Label Studio stores, does not ask for again, and sorts among the least certain.
     """
     filled = [
-        (target.source, target.control.fill(probabilities, scoring.threshold), _region(plan, place), f"{version}\0{target.control.name}\0".encode())
+        (target.source, target.control.fill(probabilities, threshold), _region(plan, place), f"{version}\0{target.control.name}\0".encode())
         for place, target in enumerate(plan.targets)
     ]
-    certain = scores_of(probabilities, scoring.score).tolist()
+    certain = scores.tolist()
     failed = set(np.flatnonzero(~answered).tolist()) if answered is not None else set[int]()
     rows = count()
     found: list[Prediction] = []
@@ -45,7 +68,7 @@ def predictions(
         if failed and not failed.isdisjoint(places):
             found.append({})
             continue
-        regions = []
+        regions: list[Region] = []
         for source, values, region, salt in filled:
             text, place = each[source], places[source]
             if text is not None and place is not None and (value := values[place]) is not None:
@@ -55,7 +78,7 @@ def predictions(
     return found
 
 
-def _region(plan: Plan, place: int) -> dict[str, str]:
+def _region(plan: Plan, place: int) -> Place:
     """What every region of a target has in common."""
     target = plan.targets[place]
     return {"from_name": target.control.name, "to_name": plan.sources[target.source].name, "type": target.control.kind}

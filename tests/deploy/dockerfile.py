@@ -24,3 +24,8 @@ def read(path: Path) -> list[Instruction]:
             stage = words.split(" AS ")[1]
         found.append(Instruction(stage, name, " ".join(words.split())))
     return found
+
+
+def own(path: Path, name: str, stage: str | None = None) -> list[str]:
+    """What the instructions of this name say; of one stage or of all."""
+    return [each.words for each in read(path) if each.name == name and stage in (None, each.stage)]

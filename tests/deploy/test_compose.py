@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from compose_spec import PyCompose
 
 from server.settings import Settings
+from tests.deploy import compose
 from tests.e2e.conftest import ROOT
 
 FILES = [ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"]
@@ -20,21 +22,91 @@ def content(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-def filled_in(path: Path) -> str:
-    """With the default of each variable in its place: the package reads what Compose makes of a file."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", path.read_text())
+def schema_check(*paths: Path) -> "subprocess.CompletedProcess[str]":
+    """Against the specification's own schema, which the package carries."""
+    program = Path(sys.executable).with_name("check-jsonschema")
+    return subprocess.run([program, "--builtin-schema", "vendor.compose-spec", *paths], check=False, capture_output=True, text=True)
+
+
+def test_follows_the_specifications_schema(tmp_path: Path) -> None:
+    done = schema_check(*FILES)
+    assert done.returncode == 0, done.stdout
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(FILES[1].read_text().replace("capabilities", "capability"))
+    refused = schema_check(wrong)
+    assert (refused.returncode, "capabilit" in refused.stdout) == (1, True), refused.stdout
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_follows_the_specification(path: Path) -> None:
-    read = PyCompose.from_yaml(filled_in(path))
+def test_an_implementation_reads_it(path: Path) -> None:
+    read = PyCompose.from_yaml(compose.filled_in(path.read_text()))
     assert sorted(read.service_names()) == sorted(content(path)["services"])
 
 
 def test_a_wrong_file_is_noticed() -> None:
-    wrong = filled_in(FILES[0]).replace("service_healthy", "service_happy")
+    wrong = compose.filled_in(FILES[0].read_text()).replace("service_healthy", "service_happy")
     with pytest.raises(ValueError, match="service_happy"):
         PyCompose.from_yaml(wrong)
+
+
+@pytest.mark.parametrize("files", [FILES[:1], FILES], ids=["cpu", "gpu"])
+def test_docker_compose_makes_of_them_what_our_reader_does(tmp_path: Path, files: list[Path]) -> None:
+    """`config` needs no daemon. Version 1 knows no `name`, so it gets the files without."""
+    program = docker_compose()
+    (tmp_path / "deploy/secrets").mkdir(parents=True)
+    (tmp_path / "deploy/secrets/admin_token").touch()
+    for path in files:
+        (tmp_path / path.name).write_text(path.read_text().replace("name: prelabel\n", ""))
+    asked = [word for path in files for word in ("--file", str(tmp_path / path.name))]
+    done = subprocess.run([*program, *asked, "config"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    merged, services = yaml.safe_load(done.stdout)["services"], compose.read(*files)
+    assert merged.keys() == services.keys()
+    for name, service in services.items():
+        theirs = merged[name]
+        assert theirs["image"] == service.image
+        assert {key: str(each) for key, each in theirs["environment"].items()} == service.environment
+        assert Path(theirs.get("build", {}).get("dockerfile", "")).name == service.dockerfile
+        assert tuple(theirs.get("depends_on", ())) == service.waits_for
+        assert len(theirs.get("volumes", ())) == len(service.volumes)
+        assert len(theirs["ports"]) == len(service.ports)
+        assert len(theirs.get("secrets", ())) == len(service.secrets)
+        assert tuple(theirs.get("healthcheck", {}).get("test", ())[1:]) == service.check
+        assert compose.seconds(theirs.get("stop_grace_period", "10s")) == service.grace
+
+
+def docker_compose() -> list[str]:
+    for program in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(program[0]) and subprocess.run([*program, "version"], check=False, capture_output=True).returncode == 0:
+            return program
+    pytest.skip("neither docker's compose plugin nor docker-compose is installed")
+
+
+def test_later_files_add_to_lists_and_variables_have_defaults(tmp_path: Path) -> None:
+    first, second = tmp_path / "one.yml", tmp_path / "two.yml"
+    first.write_text("""
+services:
+  late:
+    image: late:1
+    depends_on: {early: {condition: service_healthy}}
+  early:
+    image: early:1
+    environment: {A: "${A:-one}", B: b}
+    volumes: ["./here:/there:ro", "own:/own"]
+    healthcheck: {test: [CMD, "true"]}
+    stop_grace_period: 1m30s
+  watching: {image: watching:1, profiles: [monitoring]}
+""")
+    second.write_text('services: {early: {environment: {B: c}, volumes: ["./more:/more"], healthcheck: {test: [CMD, "false"]}}}')
+    found = compose.read(first, second, variables={"A": "two"})
+    assert list(found) == ["early", "late"], "in the order of starting, without those of a profile"
+    assert found["early"].environment == {"A": "two", "B": "c"}
+    assert found["early"].volumes == {"/there": tmp_path / "here", "/own": None, "/more": tmp_path / "more"}
+    assert (found["early"].check, found["early"].grace) == (("false",), 90)
+    assert compose.read(first)["early"].environment["A"] == "one"
+    with pytest.raises(ValueError, match="NEVER"):
+        compose.filled_in("a: ${NEVER:?}")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -109,6 +181,6 @@ def test_starts_where_nothing_is_missing(tmp_path: Path, kind: str, files: int) 
     done = up(tmp_path, kind, **programs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("--file") == files
-    token = tmp_path / "deploy/secrets/admin_token"
-    assert re.fullmatch("[0-9a-f]{48}", token.read_text())
-    assert token.parent.stat().st_mode & 0o777 == 0o700
+    for name in ("admin_token", "grafana_password"):
+        assert re.fullmatch("[0-9a-f]{48}", (tmp_path / "deploy/secrets" / name).read_text())
+    assert (tmp_path / "deploy/secrets").stat().st_mode & 0o777 == 0o700

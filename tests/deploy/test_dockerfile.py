@@ -5,28 +5,21 @@ python -m pytest tests/deploy -m deploy
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.dockerfile import Instruction, read
+from tests.deploy.dockerfile import own, read
+from tests.deploy.scratch import execute, inside
 from tests.e2e.conftest import ROOT, free_port, running
 
 FILES = [ROOT / "Dockerfile", ROOT / "Dockerfile.cuda"]
-ROOTED = re.compile(r"(?<![\w./*-])(?=/(?:opt|src|app|tmp)\b)")
-"""Before a path of the image, as far as it goes into the scratch folder."""
 NOT_EXECUTED = {
     "base": "needs root and Ubuntu's servers",
     "export": "downloads torch; make setup installs the same extra",
 }
-
-
-def own(path: Path, name: str, stage: str | None = None) -> list[str]:
-    return [each.words for each in read(path) if each.name == name and stage in (None, each.stage)]
 
 
 def test_both_are_the_same_stages() -> None:
@@ -91,39 +84,6 @@ def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
         assert listing(Path(settings["NUMBA_CACHE_DIR"])) == kernels, "the kernels of the image are used: none was compiled beside them"
     assert subprocess.run(check, env=os.environ | settings, check=False).returncode == 1
     assert subprocess.run([check[0], "-c", "import torch"], check=False, capture_output=True).returncode != 0
-
-
-def inside(words: str, scratch: Path) -> str:
-    return ROOTED.sub(str(scratch), words)
-
-
-def execute(step: Instruction, folder: Path, scratch: Path) -> Path:
-    """Do what the step says below `scratch`; the folder that the next one works in."""
-    words = inside(step.words, scratch)
-    if step.name == "WORKDIR":
-        Path(words).mkdir(parents=True)
-        return Path(words)
-    if step.name == "COPY" and not words.startswith("--from"):
-        *sources, target = words.split()
-        for source in sources:
-            here = ROOT / source
-            into = folder / target / here.name if target.endswith("/") else folder / target
-            into.parent.mkdir(parents=True, exist_ok=True)
-            if here.is_dir():
-                shutil.copytree(here, into, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(here, into)
-    if step.name == "COPY" and words.startswith("--from"):
-        for each in Path(words.split()[1]).rglob("*"):
-            if not each.is_symlink():
-                # as layers do
-                os.utime(each, (int(each.stat().st_atime), int(each.stat().st_mtime)))
-    if step.name == "RUN":
-        (scratch / "tmp").mkdir(exist_ok=True)
-        words = words.replace("python3 -m venv", f"{sys.executable} -m venv")
-        done = subprocess.run(["/bin/sh", "-c", words], cwd=folder, env=os.environ | {"ORT": "cpu"}, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    return folder
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,7 @@ An input is the request as it goes over the line, so that both take the same one
 import asyncio
 import json
 import logging
+import math
 import socket
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,15 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp, Message
 
 from server.app import build_app
 from server.bundle import Bundle
+from server.inference_protocol import HEADER_LENGTH
 from server.label_studio.config import TUTORIAL_CONFIG
 from server.logs import JsonLines, TextLines
+from server.refusals import is_protocols
 from server.settings import load_settings
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
 from tests.fuzz.target import Finding
@@ -33,12 +37,17 @@ TOKEN = "administrators-token"
 USER, PASSWORD = "studio", "a password"
 KNOWN_EVERY = 1_000
 
-PATHS = ("/", "/health", "/live", "/ready", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback")
+PROTOCOL_PATHS = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/ready", "/openapi.json")
+PATHS = ("/", "/health", "/live", "/ready", "/metrics", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback", *PROTOCOL_PATHS)
+ROUTES = {"none", *PATHS, *(f"/v2/models/{{name}}{of}{what}" for of in ("", "/versions/{version}") for what in ("", "/ready", "/infer"))}
+"""As the server names them, and what it calls a way that leads nowhere."""
+
 ODD_PATHS = (
     "", "*", "//", "/.", "/..", "/nowhere", "/predict/", "/PREDICT", "//predict", "/predict//", "/%70redict", "/%2e%2e/etc/passwd", "/tiny", "/tiny/",
     "/tiny/predict",
     "/other/predict", "/both/predict", "/both/setup", "/both/", "/p", "/p/", "/p/predict", "/p/both/versions", "/p/p/health", "/tiny/tiny/health", "/docs",
-    "/metrics",
+    "/metrics", "/v2/", "/v2//", "/v2/models", "/v2/models//infer", "/v2/models/%00/infer", "/v2/models/tiny%2finfer", "/v2/models/tiny/versions//infer",
+    "/v2/models/both/versions/é/ready", "/p/v2/models/both/infer", "/tiny/v2/models/tiny", "/v2/models/" + "a" * 10_000 + "/infer", "/p/openapi.json",
     "/predict?a=b", "/predict?\udcff", "/nowhere?\udcff", "/predict/?\udcff", "/%ff", "/%00", "/predict%00", "/predict;x=1", "/predict#x", "http://x/predict",
     "http://[/x",
     "/" + "a" * 10_000, "/" + "%41" * 3_000, "/é", "/\ud83d", "/predict\t", "/tiny%2fpredict", "/\\predict", "/%s",
@@ -49,6 +58,8 @@ HEADERS = (
     ("host", "x" * 5_000),
     ("content-length", "-1"), ("content-length", "9" * 30), ("content-length", "9" * 5_000), ("content-length", "0x10"), ("content-length", "²"),
     ("content-length", "1"),
+    ("inference-header-content-length", "0"), ("inference-header-content-length", "7"), ("inference-header-content-length", "9" * 5_000),
+    ("inference-header-content-length", "²"), ("content-encoding", "identity"),
     ("content-length", "99999999999"), ("transfer-encoding", "chunked"), ("transfer-encoding", "gzip"), ("content-encoding", "gzip"),
     ("expect", "100-continue"),
     ("content-type", "text/plain"), ("content-type", "application/json; charset=utf-16"), ("content-type", "\xff"), ("accept-encoding", "gzip;q=x"),
@@ -88,20 +99,30 @@ class Answer:
 
 
 def seeds() -> list[Call]:
-    """What Label Studio and others send: every body to the route that it is for, the probes, and the administrator's requests."""
-    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/versions")]
+    """What Label Studio, clients of the Open Inference Protocol and others send: every body to the routes that it is for, and requests without one."""
+    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/metrics", "/versions", *PROTOCOL_PATHS)]
     for path in sorted(CORPUS.iterdir()):
-        route = "/" + path.name.partition("-")[0].partition(".")[0]
-        calls += [Call("POST", prefix + route, (("content-type", "application/json"),), path.read_bytes()) for prefix in ("", "/both", "/p/other")]
+        route, body = path.name.partition("-")[0].partition(".")[0], path.read_bytes()
+        if route == "infer":
+            # where there are tensors behind the JSON it ends with the line
+            told = ((HEADER_LENGTH, str(body.index(b"\n") + 1)),) if path.suffix == ".bin" else ()
+            calls += [Call("POST", f"{place}/infer", told, body) for place in ("/v2/models/tiny", "/p/v2/models/both")]
+        else:
+            calls += [Call("POST", f"{prefix}/{route}", (("content-type", "application/json"),), body) for prefix in ("", "/both", "/p/other")]
     bearer = (("authorization", f"Bearer {TOKEN}"),)
     return [*calls, Call("POST", "/admin/reload", bearer, b'{"bundle": "tiny"}'), Call("POST", "/admin/rollback", bearer, b'{"bundle": "nothing"}')]
+
+
+def json_of(body: bytes, headers: dict[str, str]) -> bytes:
+    """What is JSON of a body, in front of its tensors."""
+    return body[: int(headers[HEADER_LENGTH])] if HEADER_LENGTH in headers else body
 
 
 class Requests:
     """Makes requests from `seeds`."""
 
     def __init__(self) -> None:
-        self._seeds = [(call, json.loads(call.body) if call.body else {}) for call in seeds()]
+        self._seeds = [(call, json.loads(json_of(call.body, dict(call.headers))) if call.body else {}) for call in seeds()]
         self._bodies = [call.body for call, _ in self._seeds if call.body]
 
     def make(self, random: Random) -> Call:
@@ -265,17 +286,42 @@ def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
         raise Finding("a traceback in the answer")
     if answer.status in (301, 302, 307, 308) or method == "HEAD":
         return
+    if answer.status == 200 and path.endswith("/metrics"):
+        check_metrics(answer)
+        return
     try:
-        found = json.loads(answer.body)
+        found = json.loads(json_of(bytes(answer.body), answer.headers))
     except ValueError:
         raise Finding(f"no JSON with status {answer.status} to {method} {path[:40]}") from None
     if answer.status >= 400:
-        if not (isinstance(found, dict) and (found.keys() >= {"error", "detail", "request_id", "status"} or "changes" in found)):
-            raise Finding(f"an error without its reason, status {answer.status}")
-        if "request_id" in found and found["request_id"] != answer.headers.get("x-request-id"):
-            raise Finding("an error whose request_id is not that of the header")
+        check_error(found, path, answer)
     elif method == "POST" and path.endswith("/predict"):
         check_results(found, body)
+    elif method == "POST" and path.endswith("/infer"):
+        check_tensors(found, answer)
+
+
+def check_error(found: Any, path: str, answer: Answer) -> None:
+    """An error has its reason, in the words of the protocol that the path is of. Raises Finding."""
+    if is_protocols(path):
+        if not (isinstance(found, dict) and found.keys() == {"error"} and found["error"]):
+            raise Finding(f"an error that the protocol does not have, status {answer.status}")
+        return
+    if not (isinstance(found, dict) and (found.keys() >= {"error", "detail", "request_id", "status"} or "changes" in found)):
+        raise Finding(f"an error without its reason, status {answer.status}")
+    if "request_id" in found and found["request_id"] != answer.headers.get("x-request-id"):
+        raise Finding("an error whose request_id is not that of the header")
+
+
+def check_metrics(answer: Answer) -> None:
+    """In Prometheus' format, and no label that a client made up."""
+    try:
+        families = list(text_string_to_metric_families(answer.body.decode()))
+    except ValueError:
+        raise Finding("metrics that Prometheus does not take") from None
+    routes = {sample.labels["route"] for family in families for sample in family.samples if "route" in sample.labels}
+    if not routes <= ROUTES:
+        raise Finding("a route of a client's own among the metrics")
 
 
 def check_results(found: Any, body: bytes) -> None:
@@ -292,6 +338,20 @@ def check_results(found: Any, body: bytes) -> None:
             continue
         if not (each.keys() == {"model_version", "score", "result"} and 0 <= each["score"] <= 1 and isinstance(each["result"], list)):
             raise Finding("a prediction that is none")
+
+
+def check_tensors(found: Any, answer: Answer) -> None:
+    """Each output has as much as its shape says, for as many texts as every other."""
+    behind = len(answer.body) - len(json_of(bytes(answer.body), answer.headers))
+    for output in found["outputs"]:
+        if "data" in output:
+            size = math.prod(output["shape"])
+            if len(output["data"]) != size:
+                raise Finding("a tensor of another size than its shape")
+        else:
+            behind -= output["parameters"]["binary_data_size"]
+    if len({output["shape"][0] for output in found["outputs"]}) != 1 or behind:
+        raise Finding("tensors that do not fit together")
 
 
 class ThroughSocket:

@@ -6,8 +6,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from server.bundle import Bundle
 from server.errors import BadLabelConfig, BadRequest
+from server.inference_protocol import count_texts, read_request, read_texts, write_answer
 from server.label_studio.config import read_plan
 from server.label_studio.extra_params import scoring_wanted
 from server.scores import DEFAULT_SCORING
@@ -16,6 +19,7 @@ from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
 from tests.fuzz.target import Finding
 
 CORPUS = Path(__file__).with_name("corpus") / "configs"
+BODIES = Path(__file__).with_name("corpus") / "bodies"
 
 LONGEST_REFUSAL = 3_000
 """Characters: what is wrong is quoted, not sent back whole."""
@@ -97,6 +101,40 @@ class ExtraParams:
                 continue
             if not (scoring.score in ("confidence", "margin", "entropy") and 0 < scoring.threshold <= 1):
                 raise Finding(f"a scoring that is none: {scoring}")
+
+
+class Tensors:
+    """The Open Inference Protocol's request: JSON, a line's end, and bytes behind it. What is taken of it are texts, as many as the shape says."""
+
+    name, limit, weight = "tensors", 1.0, 0.05
+
+    def __init__(self) -> None:
+        self._seeds = [path.read_bytes().partition(b"\n") for path in sorted(BODIES.glob("infer*"))]
+
+    def make(self, random: Random) -> bytes:
+        head, end, behind = random.choice(self._seeds)
+        if random.random() < 0.5:
+            head = changed_json(json.loads(head), random).replace(b"\n", b" ")
+        if random.random() < 0.5:
+            behind = cut(behind, random)
+        data = head + end + behind
+        return cut(data, random) if random.random() < 0.2 else data
+
+    def check(self, data: bytes) -> None:
+        head, _, behind = data.partition(b"\n")
+        try:
+            asked = read_request(bytearray(head))
+            count = count_texts(asked, 1_000)
+            texts = read_texts(asked, count, memoryview(behind))
+        except BadRequest as refusal:
+            check_words(str(refusal))
+            return
+        if len(texts) != count or not all(isinstance(text, str) for text in texts):
+            raise Finding("texts that are none")
+        probabilities = np.full((count, 2), 0.5, dtype=np.float32)
+        found, size = write_answer(asked, "m", "m-1", ("Negative", "Positive"), probabilities)
+        if len(json.loads(found[:size])["outputs"]) != len(asked.outputs):
+            raise Finding("an answer without what was asked for")
 
 
 class Texts:

@@ -32,7 +32,7 @@ from tests.e2e.conftest import serving
 from tests.fuzz.bombs import bombs
 from tests.fuzz.files import Bundles, Tables, checkpoints, vocabularies
 from tests.fuzz.http import PASSWORD, TOKEN, USER, InProcess, ThroughSocket, huge_text
-from tests.fuzz.pure import Configs, ExtraParams, Texts
+from tests.fuzz.pure import Configs, ExtraParams, Tensors, Texts
 from tests.fuzz.target import FOUND, Finding, Tally, Target, attack, memory_mb, problem_with
 
 console = Console(stderr=True)
@@ -93,7 +93,7 @@ def in_this_process(bundle: Bundle, other: Bundle, folder: Path) -> Iterator[lis
         network = tiny_network()
         files = Tables(labeler_of(bundle, stack), folder)
         yield [
-            open_door, closed, Configs(), ExtraParams(), Texts(bundle), files,
+            open_door, closed, Configs(), ExtraParams(), Tensors(), Texts(bundle), files,
             checkpoints(network.cnn, folder), vocabularies(network.tokens, folder), Bundles(bundle, folder),
         ]  # fmt: skip
 

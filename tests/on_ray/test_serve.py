@@ -227,7 +227,7 @@ def test_a_full_replica_refuses_at_once_and_what_was_begun_is_answered_after_ter
     assert (statuses[b"200"] in (1, 2), statuses.total() - statuses[b"200"]) == (True, statuses[b"429"])
 
 
-def test_a_bad_bundle_is_not_rolled_out(two_nodes: TwoNodes, live: Path, bundle: Bundle) -> None:
+def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, bundle: Bundle) -> None:
     with served(two_nodes, live) as server:
         manifest = (live / "manifest.json").read_bytes()
         (live / "manifest.json").write_bytes(b"{}")
@@ -237,6 +237,20 @@ def test_a_bad_bundle_is_not_rolled_out(two_nodes: TwoNodes, live: Path, bundle:
         assert "manifest.json" in line
         assert len(server.seen()) == 2
         (live / "manifest.json").write_bytes(manifest)
+        # a second command that is refused leaves a server, and the first one mends it
+        command = [sys.executable, "prelabel.py", "serve", "--on-ray", "--ray-address", two_nodes.address, "--replicas", "2", "--engine", "fused"]
+        second = subprocess.run(
+            [*command, "--bundle", str(live), "--port", server.address.rpartition(":")[2]],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        assert (second.returncode, "engine=fused runs on CUDA" in second.stderr) == (1, True)
+        until(lambda: bool(server.seen()))
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: len(server.seen()) == 2)
 
 
 def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path) -> None:
