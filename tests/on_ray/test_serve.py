@@ -176,7 +176,7 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(two_nodes: TwoNod
         ("POST", "/setup", {"json": {"project": "1.2", "schema": TUTORIAL_CONFIG}}),
         ("POST", "/webhook", {"json": {"action": "START_TRAINING"}}),
         ("POST", "/admin/rollback", {}),
-        *[("GET", path, {}) for path in ("/versions", "/live", "/ready", "/predict", "/nothing")],
+        *[("GET", path, {}) for path in ("/versions", "/live", "/ready", "/predict", "/nothing", "/v2", "/openapi.json")],
     ]
     limits = {"max_body_bytes": 500_000, "path_prefix": "/prelabel"}
 
