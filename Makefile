@@ -9,7 +9,7 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e fused-test bench bench-gpu bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
+.PHONY: setup serve test lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -61,6 +61,10 @@ fused-test: .venv/dev/.done .venv/triton/.done
 	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(DEV) -m pytest tests/fused/test_fused.py
 	PYTHONPATH=.venv/triton $(DEV) -m pytest tests/fused/test_compiles.py
 
+# two nodes on this machine, of which one is killed
+ray-test: .venv/dev/.ray
+	$(DEV) -m pytest tests/on_ray -m ray $(ARGS)
+
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
 
@@ -90,6 +94,10 @@ clean:
 .venv/dev/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/dev
 	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,deploy,otel,dev]'
+	touch $@
+
+.venv/dev/.ray: .venv/dev/.done
+	$(DEV) $(PIP) --editable '.[ray]'
 	touch $@
 
 .venv/label-studio/.done: Makefile

@@ -41,6 +41,11 @@ BasicAuthOption = Annotated[
     typer.Option("--basic-auth", metavar="USER:PASSWORD", help="The server's user and password.", show_default="PRELABEL_BASIC_AUTH_USER and _PASS"),
 ]
 ThresholdOption = Annotated[float | None, typer.Option("--threshold", help="Probability of a label where several may be chosen.", show_default="0.5")]
+OnRayOption = Annotated[bool, typer.Option("--on-ray", help="On a Ray cluster (needs prelabel[ray]); see docs/ray.md.")]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="auto or HOST:PORT of the cluster; local starts one for this command.", show_default="RAY_ADDRESS, else local"),
+]
 ScoreOption = Annotated[str | None, typer.Option("--score", help="What a prediction's score is: confidence, margin or entropy.", show_default="confidence")]
 
 
@@ -98,8 +103,8 @@ def train(
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=".csv, .json, .jsonl (also .xz, .gz) or .parquet.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help=".json or .jsonl, for Label Studio's import.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help=".csv, .json, .jsonl (also .xz, .gz) or .parquet; with --on-ray also a folder of them.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".json or .jsonl, for Label Studio's import; with --on-ray a folder.")],
     bundle: BundleOption = None,
     label_config: Annotated[Path | None, typer.Option(help="The project's labeling config (XML).", show_default="the tutorial's")] = None,
     engine: EngineOption = None,
@@ -107,18 +112,37 @@ def predict(
     label_map: MapOption = None,
     score: ScoreOption = None,
     threshold: ThresholdOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped; with --on-ray that is always so.")] = False,
+    on_ray: OnRayOption = False,
+    ray_address: RayAddressOption = None,
+    form: Annotated[str | None, typer.Option("--format", help="Of the files of --on-ray: jsonl or parquet.", show_default="jsonl")] = None,
+    process_cpus: Annotated[int | None, typer.Option(min=1, help="CPU cores of each process of --on-ray.", show_default="1")] = None,
 ) -> None:
     """Write the pre-annotated import file for a file of texts."""
     from server.bulk import Labeler, predict_file
     from server.classifier import open_classifier
     from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+    from server.on_ray.options import check_installed, check_none_given, read_address, read_suffix, share
     from server.records import read_text
     from server.settings import load_settings
 
     settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=_joined(label_map), score=score, threshold=threshold)
+    config = read_text(label_config) if label_config else TUTORIAL_CONFIG
+    if on_ray:
+        check_installed()
+        from server.on_ray.parts import Target
+        from server.on_ray.predict import check_whole, plan_job, predict_on_ray
+
+        of = share(settings, process_cpus or 1)
+        job = plan_job(source, Target(out, read_suffix(form)), settings, of, config)
+        with _progress(source, sum(part.size for part in job.parts)) as show:
+            outcome = predict_on_ray(job, of, read_address(ray_address, os.environ), show)
+        check_whole(outcome)
+        console.print(f"{outcome.rows:,} tasks in {outcome.parts} files in {out}, {outcome.before} files of them were done before.", soft_wrap=True)
+        return
+    check_none_given(ray_address=ray_address, format=form, process_cpus=process_cpus)
     opened = open_classifier(settings)
-    plan = read_plan(read_text(label_config) if label_config else TUTORIAL_CONFIG, opened.bundle.labels, settings.label_map)
+    plan = read_plan(config, opened.bundle.labels, settings.label_map)
     with opened as classifier, _progress(source) as show:
         labeler = Labeler(classifier, plan, settings.scoring)
         done = predict_file(source, out, labeler, resume=resume, on_progress=show)
@@ -217,9 +241,14 @@ def serve_command(
     score: ScoreOption = None,
     threshold: ThresholdOption = None,
     log_format: Annotated[str | None, typer.Option(help="json or text; auto is text on a terminal.", show_default="auto")] = None,
+    on_ray: OnRayOption = False,
+    ray_address: RayAddressOption = None,
+    replicas: Annotated[str | None, typer.Option(help="Servers on the cluster: 2, or by load as 1-8.", show_default="1")] = None,
+    replica_cpus: Annotated[int | None, typer.Option(min=1, help="CPU cores of each replica.", show_default="1")] = None,
 ) -> None:
     """Serve bundles as Label Studio ML backends. Every setting is also an environment variable: see the README."""
     from server.logs import is_json
+    from server.on_ray.options import check_installed, check_none_given, read_address, read_replicas, share
     from server.settings import load_settings
     from server.summary import as_lines, summary
     from server.workers import serve
@@ -237,6 +266,14 @@ def serve_command(
         threshold=threshold,
         log_format=log_format,
     )
+    if on_ray:
+        check_installed()
+        from server.on_ray.serve import serve_on_ray
+
+        asked = read_replicas(replicas or "1"), share(settings, replica_cpus or 1), read_address(ray_address, os.environ)
+        serve_on_ray(settings, *asked, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+        return
+    check_none_given(ray_address=ray_address, replicas=replicas, replica_cpus=replica_cpus)
 
     def tell(application: "Starlette") -> None:
         told = summary(settings, application.state.registry)
@@ -297,13 +334,14 @@ def bench(context: typer.Context) -> None:
 
 
 @contextmanager
-def _progress(source: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar that follows (rows done, bytes of `source` read)."""
+def _progress(source: Path, size: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A bar that follows (rows done, bytes of `source` read) up to its `size`."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.fields[rows]} texts, {task.fields[rate]}/s"), BarColumn(), TaskProgressColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("texts", total=source.stat().st_size if source.exists() else None, rows=0, rate=0)
+        total = size if size is not None else source.stat().st_size if source.exists() else None
+        task = bar.add_task("texts", total=total, rows=0, rate=0)
         begun: list[int] = []
 
         def show(rows: int, read: int) -> None:

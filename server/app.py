@@ -55,8 +55,9 @@ time, finds the lock taken again, and begins to wait anew. With the default a si
 texts to be tokenized (1.1 s beside 20,000 tasks)."""
 
 
-def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
-    """The server for the settings' bundles, each loaded and checked. `shared` is a folder that its worker processes have in common.
+def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "") -> Starlette:
+    """The server for the settings' bundles, each loaded and checked. `shared` is a folder that its worker processes have in common; `sighup_to` says who
+    changes bundles where it is one of several.
 
     Raises BadSetting, BadBundle before any port is opened.
     """
@@ -111,7 +112,7 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         return exposition.text()
 
     exposition = Exposition(metrics.registry, shared / METRICS if shared else None, [partial(build_metrics, registry), partial(gpu_metrics, nvml())])
-    paths = all_routes(settings, registry, batcher, journal, project_scorings, told)
+    paths = all_routes(settings, registry, batcher, journal, project_scorings, told, sighup_to)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
@@ -119,6 +120,7 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         lifespan=lifespan,
     )
     app.state.registry = registry
+    app.state.trouble = partial(any_trouble, registry, batcher)
     return app
 
 
@@ -127,8 +129,19 @@ def trouble_of(name: str, registry: Registry, batcher: Batcher) -> str | None:
     return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
 
 
+def any_trouble(registry: Registry, batcher: Batcher) -> str | None:
+    """Of any model."""
+    return next(filter(None, (trouble_of(name, registry, batcher) for name in registry.names)), None)
+
+
 def all_routes(
-    settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings, metrics: Callable[[], bytes]
+    settings: Settings,
+    registry: Registry,
+    batcher: Batcher,
+    journal: Journal,
+    project_scorings: ProjectScorings,
+    metrics: Callable[[], bytes],
+    sighup_to: str,
 ) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
     callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
@@ -172,18 +185,17 @@ def all_routes(
     def trouble(name: str) -> str | None:
         return trouble_of(name, registry, batcher)
 
-    def any_trouble() -> str | None:
-        return next(filter(None, map(trouble, registry.names)), None)
-
+    troubled = partial(any_trouble, registry, batcher)
+    by_signal = partial(_by_signal_only, sighup_to)
     predictors = {name: predictor_of(name) for name in registry.names}
     by_name = {name: routes_of(name) for name in registry.names}
     routes: list[BaseRoute] = [
         *by_name[registry.names[0]],
         live_route(door),
-        ready_route(any_trouble, door),
+        ready_route(troubled, door),
         metrics_route(metrics, door),
-        *InferenceServer(predictors, registry.current, trouble, any_trouble, journal, door).routes(),
-        *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
+        *InferenceServer(predictors, registry.current, trouble, troubled, journal, door).routes(),
+        *(admin_routes(by_signal, by_signal, door) if sighup_to else admin_routes(registry.reload, registry.rollback, door)),
         *(Mount(f"/{name}", routes=own) for name, own in by_name.items() if is_free(name)),
     ]
     prefixes = ["", *([settings.path_prefix] if settings.path_prefix else [])]
@@ -196,8 +208,8 @@ def degraded(models: Sequence[Model]) -> Degraded:
     return {"degraded": False} if reason is None else {"degraded": True, "degraded_because": reason}
 
 
-async def _by_signal_only(name: str | None) -> list[Change]:
-    raise BadRequest(f"This is one of several worker processes: to change bundles in all of them, send SIGHUP to their parent, process {os.getppid()}.")
+async def _by_signal_only(sighup_to: str, name: str | None) -> list[Change]:
+    raise BadRequest(f"This is one of several processes that answer: to change bundles in all of them, send SIGHUP to {sighup_to}.")
 
 
 @contextmanager

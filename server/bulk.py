@@ -10,11 +10,11 @@ whole.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -79,11 +79,10 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
             file.seek(progress.written)
             for _ in islice(records, progress.rows):
                 pass
-            writer = _Writer(file, as_list=out.suffix == ".json")
-            while chunk := _next_chunk(records):
-                _write_chunk(chunk, writer, labeler, progress, source)
+            writer = TaskWriter(file, as_list=out.suffix == ".json")
+            for _ in write_tasks(records, writer, labeler, progress, source):
                 file.flush()
-                _replace(note, progress.model_dump_json().encode())
+                replace_whole(note, progress.model_dump_json().encode())
                 if on_progress is not None:
                     on_progress(progress.rows, position())
             writer.end(progress)
@@ -96,6 +95,18 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
     return progress
 
 
+class Writer(Protocol):
+    def write(self, task: dict[str, Any], progress: Progress) -> None:
+        """Counts what it writes to `progress`. Raises RecursionError."""
+
+
+def write_tasks(records: Records, writer: Writer, labeler: Labeler, progress: Progress, source: Path) -> Iterator[None]:
+    """A task for each of the records, with its prediction; yields after each chunk. Raises BadInput, which names `source`."""
+    while chunk := _next_chunk(records):
+        _write_chunk(chunk, writer, labeler, progress, source)
+        yield
+
+
 def _next_chunk(records: Records) -> list[Any]:
     began, rows = records.taken, []
     for row in islice(records, CHUNK):
@@ -105,7 +116,7 @@ def _next_chunk(records: Records) -> list[Any]:
     return rows
 
 
-def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, progress: Progress, source: Path) -> None:
+def _write_chunk(chunk: list[Any], writer: Writer, labeler: Labeler, progress: Progress, source: Path) -> None:
     columns = [columns_of(row) for row in chunk]
     wanted = [column for each in labeler.plan.sources for column in each.columns]
     if progress.rows == 0 and not any(name in row for row in columns for name in wanted):
@@ -122,7 +133,7 @@ def _write_chunk(chunk: list[Any], writer: "_Writer", labeler: Labeler, progress
 
 
 @dataclass
-class _Writer:
+class TaskWriter:
     """Tasks as a JSON list with one task a line, or as JSONL."""
 
     file: IO[bytes]
@@ -130,7 +141,7 @@ class _Writer:
 
     def write(self, task: dict[str, Any], progress: Progress) -> None:
         lead = (b",\n" if progress.rows else b"[\n") if self.as_list else b""
-        self._put(lead + _dumps(task) + (b"" if self.as_list else b"\n"), progress)
+        self._put(lead + dumps(task) + (b"" if self.as_list else b"\n"), progress)
         progress.rows += 1
 
     def end(self, progress: Progress) -> None:
@@ -143,23 +154,18 @@ class _Writer:
 
 
 def _key(source: Path, labeler: Labeler, suffix: str) -> str:
-    """A digest of what decides the output: the source as it is now, the model, the engine, the target, the format."""
+    """Of the source, the model, the engine, the target and the format."""
+    classifier = labeler.classifier
+    return key_of(source, labeler.version, classifier.engine.name, classifier.engine.device, classifier.batch_tokens, labeler.plan, suffix, CHUNK)
+
+
+def key_of(source: Path, *deciding: object) -> str:
+    """A digest of what decides an output: the source as it is now, and the rest. Raises BadInput."""
     try:
         state = source.stat()
     except OSError as error:
         raise BadInput(f"{source}: cannot be read ({error.strerror}).") from None
-    parts: Iterable[object] = (
-        source.resolve(),
-        state.st_size,
-        state.st_mtime_ns,
-        labeler.version,
-        labeler.classifier.engine.name,
-        labeler.classifier.engine.device,
-        labeler.classifier.batch_tokens,
-        labeler.plan,
-        suffix,
-        CHUNK,
-    )
+    parts = (source.resolve(), state.st_size, state.st_mtime_ns, *deciding)
     return hashlib.sha256(repr([str(part) for part in parts]).encode()).hexdigest()
 
 
@@ -175,14 +181,15 @@ def _read_note(note: Path, part: Path, key: str) -> Progress:
     return progress if whole else Progress(key=key)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_whole(path: Path, data: bytes) -> None:
+    """Whoever reads the file finds all of it, or what was there before."""
     beside = path.with_name(path.name + ".new")
     with open(beside, "wb", opener=private) as file:
         file.write(data)
     beside.replace(path)
 
 
-def _dumps(task: dict[str, Any]) -> bytes:
+def dumps(task: Any) -> bytes:
     """One line of JSON. Lone surrogates are beyond msgspec; types that JSON lacks (Parquet has some) become text."""
     try:
         return msgspec.json.encode(task, enc_hook=str)

@@ -36,7 +36,7 @@ Position = Callable[[], int]
 class Unpacked(io.RawIOBase):
     """A stream that counts what is taken of it, and refuses a row of more than MAX_ROW. Whoever reads it says where rows end."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: "IO[bytes] | Lines") -> None:
         self._stream = stream
         self._row_began = 0
         self.taken = 0
@@ -63,6 +63,30 @@ class Unpacked(io.RawIOBase):
         return self.taken
 
 
+class Lines:
+    """Of a file the lines that begin at the bytes of `stretch`, to be read once."""
+
+    def __init__(self, file: IO[bytes], stretch: range) -> None:
+        self._file = file
+        self._end = self._line_from(stretch.stop)
+        self._file.seek(self._line_from(stretch.start))
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, max(0, self._end - self._file.tell())))
+
+    def seek(self, *_: int) -> int:
+        raise io.UnsupportedOperation("seek")
+
+    def _line_from(self, offset: int) -> int:
+        """Where the first line begins that does so at `offset` or later."""
+        if offset == 0:
+            return 0
+        self._file.seek(offset - 1)
+        while (piece := self._file.readline(BLOCK)) and not piece.endswith(b"\n"):
+            pass
+        return self._file.tell()
+
+
 class Records:
     """The rows of a file. `taken` is how many bytes of it, unpacked, were read for those so far: the same for the same file each time."""
 
@@ -83,23 +107,33 @@ class Records:
         return row
 
 
-@contextmanager
-def open_records(path: Path) -> Iterator[tuple[Records, Position]]:
-    """The rows of `path` and how far they were read. Raises BadInput, also while rows are taken."""
+def format_of(path: Path) -> tuple[str, str]:
+    """One of FORMATS, and one of COMPRESSIONS or "". Raises BadInput."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    decompress = COMPRESSIONS.get(suffixes.pop()) if suffixes and suffixes[-1] in COMPRESSIONS else None
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
     form = suffixes[-1] if suffixes else ""
-    if form not in FORMATS or (form == ".parquet" and decompress):
+    if form not in FORMATS or (form == ".parquet" and compression):
         raise BadInput(f"{path}: the name must end in {', '.join(FORMATS)}, or one of the first three with {' or '.join(COMPRESSIONS)} behind it.")
+    return form, compression
+
+
+@contextmanager
+def open_records(path: Path, stretch: range | None = None) -> Iterator[tuple[Records, Position]]:
+    """The rows of `path` and how far they were read; with `stretch` those of these row groups (Parquet), or whose lines begin at these bytes (JSONL that is
+    not compressed). Raises BadInput, also while rows are taken.
+    """
+    form, compression = format_of(path)
+    decompress = COMPRESSIONS.get(compression)
     try:
         raw = path.open("rb")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}).") from None
     with raw, decompress(raw) if decompress else nullcontext(raw) as stream:
         readers: dict[str, Callable[[IO[bytes]], Rows]] = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}
-        unpacked = Unpacked(stream)
-        reading: Rows = _parquet(stream, unpacked) if form == ".parquet" else readers[form](io.BufferedReader(unpacked, BLOCK))
-        with closing(_explained(path, reading)) as rows:
+        unpacked = Unpacked(stream if stretch is None or form == ".parquet" else Lines(raw, stretch))
+        reading: Rows = _parquet(stream, unpacked, stretch) if form == ".parquet" else readers[form](io.BufferedReader(unpacked, BLOCK))
+        where = str(path) if stretch is None or form == ".parquet" else f"{path}, counted from byte {stretch.start}"
+        with closing(_explained(where, reading)) as rows:
             yield Records(unpacked, rows), raw.tell
 
 
@@ -111,7 +145,7 @@ def columns_of(row: Any) -> dict[str, Any]:
     return data if isinstance(data, dict) else row
 
 
-def _explained(path: Path, rows: Rows) -> Rows:
+def _explained(path: str, rows: Rows) -> Rows:
     """`rows`, with whatever a reader raises told as one sentence."""
     try:
         yield from rows
@@ -220,16 +254,17 @@ class _Text:
         return bool(piece)
 
 
-def _parquet(stream: IO[bytes], unpacked: Unpacked) -> Rows:
+def _parquet(stream: IO[bytes], unpacked: Unpacked, stretch: range | None) -> Rows:
     import pyarrow.parquet
 
     try:
         file = pyarrow.parquet.ParquetFile(stream)
-        for group in map(file.metadata.row_group, range(file.num_row_groups)):
+        groups = range(file.num_row_groups) if stretch is None else stretch
+        for group in map(file.metadata.row_group, groups):
             if group.total_byte_size > MAX_ROW * max(1, group.num_rows):
                 raise ValueError(f"a row is longer than {MAX_ROW // 2**20} MB; write larger values to files of their own")
         # few rows at a time: of a value that repeats the file has one copy, and each row would have its own
-        for batch in file.iter_batches(batch_size=64):
+        for batch in file.iter_batches(batch_size=64, row_groups=list(groups)):
             unpacked.taken += batch.nbytes
             yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:

@@ -85,6 +85,6 @@ def ends_in_good_order() -> Iterator[None]:
 
 def _worker(settings: Settings, shared: Path) -> Starlette:
     start_logging(settings.log_level, settings.log_format)
-    app = build_app(settings, shared)
+    app = build_app(settings, shared, sighup_to=f"their parent, process {os.getppid()}")
     app.state.life = live_in(shared / METRICS)
     return app

@@ -20,7 +20,7 @@ LAYERS = [
     {"annotate", "plots", "routes", "summary", "watch"},
     {"report", "v2_routes", "openapi"},
     {"app"},
-    {"workers"},
+    {"workers", "on_ray"},
 ]
 
 
@@ -64,6 +64,12 @@ def test_only_the_engines_of_torch_and_export_import_torch() -> None:
     users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "server").rglob("*.py") if "torch" in imported(path)}
     assert users == {f"server/engines/{name}.py" for name in ("torch_script", "torch_device", "fused")}
     assert "torch" not in imported(ROOT / "prelabel.py")
+
+
+def test_only_what_talks_to_a_cluster_imports_ray() -> None:
+    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "server").rglob("*.py") if any(name.split(".")[0] == "ray" for name in imported(path))}
+    assert users == {f"server/on_ray/{name}.py" for name in ("cluster", "application", "serve", "predict")}
+    assert "ray" not in imported(ROOT / "prelabel.py")
 
 
 def test_the_command_line_starts_without_torch() -> None:

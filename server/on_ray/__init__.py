@@ -1,0 +1,1 @@
+"""The server and the bulk run on a Ray cluster."""

@@ -1,0 +1,82 @@
+"""Files that a part becomes: tasks as JSONL for Label Studio's import, or as Parquet for whoever goes on with the predictions.
+
+Parquet has the same columns whatever the input had, so that all files of a folder are one table:
+
+    data                string          the task's data, as JSON
+    labels              list<string>    what was chosen for the first control that was filled; empty where nothing was
+    score               double          the prediction's score
+    model_version       string
+    predictions         string          as in the JSONL, as JSON
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from server.bulk import Progress, TaskWriter, Writer, dumps
+from server.classifier import CHUNK
+from server.private_files import private
+
+SCHEMA = pa.schema(
+    {
+        "data": pa.string(),
+        "labels": pa.list_(pa.string()),
+        "score": pa.float64(),
+        "model_version": pa.string(),
+        "predictions": pa.string(),
+    }
+)
+
+
+@contextmanager
+def open_output(path: Path, suffix: str) -> Iterator[Writer]:
+    """Whole when the block ends. Raises OSError."""
+    with open(path, "wb", opener=private) as file:
+        if suffix == ".jsonl":
+            yield TaskWriter(file, as_list=False)
+            return
+        with parquet.ParquetWriter(file, SCHEMA) as writer:
+            rows = TableWriter(writer)
+            yield rows
+            rows.flush()
+
+
+@dataclass
+class TableWriter:
+    """A row a task; a row group every CHUNK rows."""
+
+    file: parquet.ParquetWriter
+    waiting: list[dict[str, Any]] = field(default_factory=list)
+
+    def write(self, task: dict[str, Any], progress: Progress) -> None:
+        self.waiting.append(row_of(task))
+        progress.rows += 1
+        if len(self.waiting) >= CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        self.file.write_table(pa.Table.from_pylist(self.waiting, SCHEMA))
+        self.waiting.clear()
+
+
+def row_of(task: dict[str, Any]) -> dict[str, Any]:
+    (prediction,) = task["predictions"]
+    regions = prediction["result"]
+    return {
+        "data": dumps(task["data"]).decode(),
+        "labels": _labels(regions[0]) if regions else [],
+        "score": prediction["score"],
+        "model_version": prediction["model_version"],
+        "predictions": dumps(task["predictions"]).decode(),
+    }
+
+
+def _labels(region: dict[str, Any]) -> list[str]:
+    """What a region says, whatever kind of control it is for: choices as they are, other values as text."""
+    value = next(iter(region["value"].values()))
+    return [each if isinstance(each, str) else dumps(each).decode() for each in (value if isinstance(value, list) else [value])]
