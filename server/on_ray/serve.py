@@ -47,13 +47,13 @@ def serve_on_ray(settings: Settings, replicas: Replicas, share: Share, at: str, 
     start_logging(settings.log_level, settings.log_format)
     settings = within(settings, share)
     versions = versions_of(settings)
-    with connected(at), signals() as heard:
+    with connected(at), Signals() as signals:
         start_proxies(settings)
         had = APP in serve.status().applications
         try:
-            for line in lacking(replicas, share):
-                tell(line)
-            with leaving():
+            with signals.leaving():
+                for line in lacking(replicas, share):
+                    tell(line)
                 deploy(settings, versions, replicas, share)
         except PrelabelError:
             if not had:  # replicas that were there go on, as after a roll-out that was refused
@@ -65,8 +65,8 @@ def serve_on_ray(settings: Settings, replicas: Replicas, share: Share, at: str, 
         for line in told(settings, versions, replicas, share):
             tell(line)
         try:
-            while heard.get() == signal.SIGHUP:
-                with leaving():
+            while signals.wait() == signal.SIGHUP:
+                with signals.leaving():
                     roll_out(settings, replicas, share)
         finally:
             stop()
@@ -154,31 +154,41 @@ def stop() -> None:
         serve.shutdown()
 
 
-@contextmanager
-def signals() -> Iterator["SimpleQueue[int]"]:
-    """The signals that this process gets, one after the other."""
-    heard: SimpleQueue[int] = SimpleQueue()
-    before = {each: signal.signal(each, lambda number, _: heard.put(number)) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield heard
-    finally:
-        for each, handler in before.items():
+class Signals:
+    """The signals that this process gets while the block lasts. None is lost between one that waits for it and the next."""
+
+    def __init__(self) -> None:
+        self._heard: SimpleQueue[int] = SimpleQueue()
+        self._leaves = False
+        self._ended = False
+
+    def __enter__(self) -> "Signals":
+        self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
             signal.signal(each, handler)
 
+    def wait(self) -> int:
+        return self._heard.get()
 
-@contextmanager
-def leaving() -> Iterator[None]:
-    """While the block lasts, which may wait for ever for room on the cluster, SIGTERM and Ctrl-C end it. Raises SystemExit."""
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """While the block lasts, which may wait for ever for room on the cluster, SIGTERM and Ctrl-C end it, also those that came before. Raises SystemExit."""
+        self._leaves = True
+        try:
+            if self._ended:
+                raise SystemExit(0)
+            yield
+        finally:
+            self._leaves = False
 
-    def leave(*_: object) -> None:
-        raise SystemExit(0)
-
-    before = {each: signal.signal(each, leave) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    def _hear(self, number: int, _: object) -> None:
+        self._ended = self._ended or number != signal.SIGHUP
+        if self._leaves and self._ended:
+            raise SystemExit(0)
+        self._heard.put(number)
 
 
 def lacking(replicas: Replicas, share: Share) -> list[str]:
