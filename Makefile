@@ -89,7 +89,7 @@ clean:
 
 .venv/dev/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/dev
-	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,deploy,dev]'
+	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,deploy,otel,dev]'
 	touch $@
 
 .venv/label-studio/.done: Makefile

@@ -37,7 +37,7 @@ fi
 [ "$lacking" = 0 ] || exit 1
 
 mkdir -p deploy/secrets
-for name in admin_token; do
+for name in admin_token grafana_password; do
     file=deploy/secrets/$name
     if [ ! -s "$file" ]; then
         od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > "$file"

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,10 @@ from server.bodies import BodyBounds, Json
 from server.buckets import Buckets
 from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
+from server.exposition import Exposition
+from server.gpu_memory import gpu_metrics, nvml
 from server.journal import Journal
+from server.metrics import Metrics
 from server.models import Model, load_model
 from server.openapi import About, openapi_route
 from server.predictor import Predictor
@@ -34,11 +37,16 @@ from server.project_scorings import ProjectScorings
 from server.protocol import Degraded, Described
 from server.refusals import refusal
 from server.registry import Change, Registry, Slot
-from server.routes import Backend, Door, admin_routes, live_route, ready_route
+from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
+from server.tracing import Traced, close_traces, open_traces
 from server.v2_routes import InferenceServer
+from server.watch import Watch, build_metrics
 
 log = logging.getLogger(__name__)
+
+METRICS = "metrics"
+"""Folder, in that which worker processes share, of what each has counted."""
 
 SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must be less than
@@ -56,8 +64,15 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
     def load(path: Path) -> Model:
         return load_model(path, settings, shared)
 
-    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load)
+    def tell_health() -> None:
+        for name in registry.names:
+            metrics.ready(name, trouble_of(name, registry, batcher) is None)
+
+    metrics = Metrics()
+    traces = open_traces(os.environ)
+    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load, tell_health)
     device = next(iter(registry.slots.values())).current.engine.device
+    threads = settings.threads(device)
     batcher = Batcher(
         Buckets[WaitingRow](
             settings.bucket_lengths,
@@ -65,10 +80,10 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
             max_wait=settings.max_wait,
             bulk_patience=settings.bulk_patience,
         ),
-        settings.threads(device),
+        threads,
         max_waiting_rows=settings.max_waiting_rows,
         call_timeout=settings.call_timeout,
-        watcher=registry.watch,
+        watcher=Watch(registry, metrics),
     )
     journal = Journal()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
@@ -78,6 +93,8 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         sys.setswitchinterval(SWITCH_INTERVAL)
         gc.collect()
         gc.freeze()  # modules and models stay: the collector need not walk through half a million objects of theirs again and again
+        metrics.started(threads, list(settings.bundles))
+        tell_health()
         serving = asyncio.create_task(batcher.serve())
         with reloading_on_hangup(registry):
             yield
@@ -86,19 +103,33 @@ def build_app(settings: Settings, shared: Path | None = None) -> Starlette:
         await asyncio.to_thread(batcher.close)
         registry.close()
         project_scorings.close()
+        if traces is not None:
+            await close_traces(traces)
 
-    paths = all_routes(settings, registry, batcher, journal, project_scorings)
+    def told() -> bytes:
+        tell_health()  # ours to the moment; other workers tell theirs when it changes
+        return exposition.text()
+
+    exposition = Exposition(metrics.registry, shared / METRICS if shared else None, [partial(build_metrics, registry), partial(gpu_metrics, nvml())])
+    paths = all_routes(settings, registry, batcher, journal, project_scorings, told)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
-        middleware=[Middleware(Envelope)],
+        middleware=[*([Middleware(Traced, provider=traces)] if traces else []), Middleware(Envelope, count=metrics.request)],
         lifespan=lifespan,
     )
     app.state.registry = registry
     return app
 
 
-def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings) -> list[BaseRoute]:
+def trouble_of(name: str, registry: Registry, batcher: Batcher) -> str | None:
+    """Why the model `name` does not answer, in plain words; None while it does."""
+    return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+
+
+def all_routes(
+    settings: Settings, registry: Registry, batcher: Batcher, journal: Journal, project_scorings: ProjectScorings, metrics: Callable[[], bytes]
+) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
     callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
     door = Door(
@@ -139,7 +170,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
         return Backend(name, predictors[name], journal, door, partial(describe, name), partial(trouble, name)).routes()
 
     def trouble(name: str) -> str | None:
-        return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+        return trouble_of(name, registry, batcher)
 
     def any_trouble() -> str | None:
         return next(filter(None, map(trouble, registry.names)), None)
@@ -150,6 +181,7 @@ def all_routes(settings: Settings, registry: Registry, batcher: Batcher, journal
         *by_name[registry.names[0]],
         live_route(door),
         ready_route(any_trouble, door),
+        metrics_route(metrics, door),
         *InferenceServer(predictors, registry.current, trouble, any_trouble, journal, door).routes(),
         *(admin_routes(registry.reload, registry.rollback, door) if settings.workers == 1 else admin_routes(_by_signal_only, _by_signal_only, door)),
         *(Mount(f"/{name}", routes=own) for name, own in by_name.items() if is_free(name)),

@@ -16,12 +16,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from server.arrays import Bools, Floats, Ids
 from server.buckets import Batch, Buckets, Lane
 from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
+from server.inside import Inside, Waiting
 from server.model_thread import ModelThread
 
 log = logging.getLogger(__name__)
@@ -29,8 +31,31 @@ log = logging.getLogger(__name__)
 Runner = Callable[[Sequence[Ids], int], Floats]
 """(rows of ids, padded length) → float32[rows, classes]; called in one of the batcher's threads."""
 
-Watcher = Callable[[Runner, bool], None]
-"""Told of each model call whose it was and whether it succeeded."""
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A model call that is over: `rows` of `tokens` together, each padded to `length`, and the seconds that the engine took; None where it failed."""
+
+    runner: Runner
+    lane: Lane
+    rows: int
+    length: int
+    tokens: int
+    seconds: float | None
+
+
+class Watcher(Protocol):
+    """Told of what happens, on the event loop; it must not take long."""
+
+    def called(self, call: Call) -> None:
+        """A model call is over."""
+
+    def waiting(self, lane: Lane, waiting: Waiting) -> None:
+        """Who waits in `lane` now."""
+
+    def abandoned(self, lane: Lane, rows: int) -> None:
+        """A caller left while `rows` of his waited for a model call, or were in one."""
+
 
 MOST_HANGING = 8
 """Threads that are left behind in a call that hangs, and replaced."""
@@ -121,8 +146,8 @@ class Batcher:
         threads: int,
         *,
         max_waiting_rows: int,
+        watcher: Watcher,
         call_timeout: float = 60.0,
-        watcher: Watcher = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buckets = buckets
@@ -138,6 +163,7 @@ class Batcher:
         self._jobs: set[Job] = set()
         self._closed = False
         self._waiting: Counter[Runner] = Counter()
+        self._inside = Inside()
 
     @property
     def trouble(self) -> str | None:
@@ -154,7 +180,7 @@ class Batcher:
         return self._waiting.total()
 
     @contextmanager
-    def room(self, rows: int, runner: Runner) -> Iterator[None]:
+    def room(self, rows: int, lane: Lane, runner: Runner) -> Iterator[None]:
         """Admits `rows` rows for `runner`, all of one request or none, for as long as the block lasts. Raises Overloaded, Unavailable."""
         if self.trouble is not None:
             raise Unavailable(self.trouble)
@@ -164,9 +190,12 @@ class Batcher:
                 f"{self._max_waiting_rows} (PRELABEL_MAX_WAITING_ROWS); send the request again later."
             )
         self._waiting[runner] += rows
+        key = object()
+        self._watcher.waiting(lane, self._inside.enter(key, lane, rows, self._clock()))
         try:
             yield
         finally:
+            self._watcher.waiting(lane, self._inside.leave(key, lane, rows))
             self._waiting[runner] -= rows
             if not self._waiting[runner]:
                 del self._waiting[runner]
@@ -186,6 +215,8 @@ class Batcher:
         finally:
             job.future.cancel()
             self._jobs.discard(job)
+            if job.future.cancelled():
+                self._watcher.abandoned(lane, job.missing)
 
     async def serve(self) -> None:
         """Own the queue until cancelled. However it ends, no caller is left waiting."""
@@ -272,7 +303,7 @@ class Batcher:
         failure = outcome if isinstance(outcome, BaseException) else _nonsense(outcome.probabilities, len(batch.rows))
         if failure is not None:
             log.error("a model call with %d texts of %d tokens failed: %s", len(batch.rows), batch.length, type(failure).__name__, exc_info=failure)
-        self._watcher(batch.rows[0].group, failure is None)
+        self._watcher.called(_told(batch, outcome if failure is None else None))
         jobs: dict[Job, list[int]] = {}
         for i, row in enumerate(batch.rows):
             jobs.setdefault(row.job, []).append(i)
@@ -287,6 +318,12 @@ class Batcher:
             job.missing -= len(mine)
             if job.missing == 0:
                 job.end()
+
+
+def _told(batch: Batch[WaitingRow], answers: Answers | BaseException | None) -> Call:
+    first = batch.rows[0]
+    seconds = answers.ended - answers.begun if isinstance(answers, Answers) else None
+    return Call(first.group, first.lane, len(batch.rows), batch.length, sum(row.length for row in batch.rows), seconds)
 
 
 def _nonsense(results: Floats, rows: int) -> EngineFailed | None:

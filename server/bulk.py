@@ -25,7 +25,7 @@ from server.label_studio.config import Plan
 from server.label_studio.results import Prediction, predictions
 from server.private_files import private
 from server.records import Records, columns_of, open_records
-from server.scores import DEFAULT_SCORING, Scoring
+from server.scores import DEFAULT_SCORING, Scoring, scores_of
 
 CHUNK_BYTES = 2**25
 """Of the file, unpacked, from which on a chunk takes no further row."""
@@ -56,7 +56,7 @@ class Labeler:
         """One prediction for each task's texts as the plan takes them, in order; an empty one where none is usable."""
         present = [text for each in texts for text in each if text is not None]
         probabilities = self.classifier.probabilities(self.classifier.encode(present))
-        return predictions(self.plan, self.version, texts, probabilities, self.scoring)
+        return predictions(self.plan, self.version, texts, probabilities, scores_of(probabilities, self.scoring.score), self.scoring.threshold)
 
 
 def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = False, on_progress: Callable[[int, int], None] | None = None) -> Progress:

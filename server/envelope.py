@@ -5,7 +5,7 @@ of ours would be none.
 import logging
 import string
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +18,8 @@ from server.refusals import refusal
 from server.request_log import Record, Traffic, fields_of, level_of, request_id
 
 log = logging.getLogger("prelabel.request")
+
+Count = Callable[[Record, Traffic], None]
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -32,10 +34,11 @@ HEADERS = (
 
 
 class Envelope:
-    """ASGI middleware, outside of everything but Starlette's own last resort."""
+    """ASGI middleware, outside of everything but Starlette's own last resort. `count` is told of every request when it is over."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, count: Count) -> None:
         self._app = app
+        self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,7 +51,7 @@ class Envelope:
         record = Record(request_id(scope["headers"]))
         state = scope.setdefault("state", {})
         state["record"] = record
-        traffic = Traffic(scope["method"], *(scope["client"] or (None, None)))
+        traffic = state["traffic"] = Traffic(scope["method"], *(scope["client"] or (None, None)))
 
         async def counted() -> Message:
             message = await receive()
@@ -72,6 +75,7 @@ class Envelope:
         finally:
             traffic.seconds = time.perf_counter() - begun
             traffic.route, traffic.model = _route_of(scope), state.get("model")
+            self._count(record, traffic)
             level = level_of(traffic.route, traffic.status)
             if log.isEnabledFor(level):
                 log.log(level, "request", extra={"fields": fields_of(record, traffic)})

@@ -125,7 +125,7 @@ def _parameter(about: About, name: str) -> dict[str, Any]:
 
 def _responses(path: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
     """By status; of several refusals with one status, what each means."""
-    responses = {"200": {"description": operation.summary, "content": _content(operation, schemas[id(operation.answers)])}}
+    responses = {"200": {"description": operation.summary, "content": _content(operation, schemas[id(operation.answers)], operation.media)}}
     for status, kind in operation.otherwise.items():
         responses[str(status)] = {"description": f"{operation.summary}: no", "content": {"application/json": {"schema": schemas[id(kind)]}}}
     refusal = schemas[id(ProtocolRefusal if is_protocols(path) else Refusal)]
@@ -137,5 +137,5 @@ def _responses(path: str, operation: Operation, schemas: Schemas) -> dict[str, A
     return dict(sorted(responses.items()))
 
 
-def _content(operation: Operation, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}, **({"application/octet-stream": {}} if operation.binary else {})}
+def _content(operation: Operation, schema: Mapping[str, Any], media: str = "application/json") -> dict[str, Any]:
+    return {media: {"schema": schema}, **({"application/octet-stream": {}} if operation.binary else {})}

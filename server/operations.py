@@ -25,7 +25,7 @@ QUEUE = (Overloaded, EngineFailed, Unavailable)
 @dataclass(frozen=True)
 class Operation:
     """`takes` and `answers` are types of bodies, `otherwise` those of answers with another status than 200 that refuse nothing; `example` is a body that is
-    answered. A body may be missing where it is `optional`, and have tensors behind its JSON where it is `binary`.
+    answered, `media` the media type of a good answer. A body may be missing where it is `optional`, and have tensors behind its JSON where it is `binary`.
     """
 
     method: Literal["GET", "POST"]
@@ -39,6 +39,7 @@ class Operation:
     example: Any = None
     optional: bool = False
     binary: bool = False
+    media: str = "application/json"
 
 
 class OperationRoute(Route):

@@ -24,7 +24,8 @@ from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.results import Prediction, predictions
 from server.models import Ensemble
 from server.project_scorings import ProjectScorings
-from server.scores import Scoring
+from server.scores import DEFAULT_SCORING, Scoring, scores_of
+from server.tally import Tally
 from server.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -56,13 +57,14 @@ class Answer:
     """One prediction a task, in order, `{}` where its model call failed; why, when any did.
 
     `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of waiting, the mean of the texts, for queue.
-    `tokens` went into models.
+    `tokens` went into models. `tally` counts what was answered.
     """
 
     predictions: list[Prediction]
     failure: PrelabelError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
+    tally: Tally | None = None
 
     def count(self) -> dict[str, int]:
         """Tasks by what became of them."""
@@ -73,13 +75,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Classified:
-    """What the model of this `version` says of texts: `probabilities` float32[texts, labels]; `seconds` and `tokens` as an Answer has them."""
+    """What the model of this `version` says of texts: `probabilities` float32[texts, labels]; `seconds`, `tokens` and `tally` as an Answer has them."""
 
     version: str
     labels: tuple[str, ...]
     probabilities: Floats
     seconds: Mapping[str, float]
     tokens: int
+    tally: Tally
 
 
 class Predictor:
@@ -147,7 +150,7 @@ class Predictor:
         longest = max(map(len, texts), default=0)
         if longest > self._max_text:
             raise RequestTooLarge(f"A text has {longest} characters; the limit is {self._max_text} (PRELABEL_MAX_TEXT). Send it in parts.")
-        return await self._in_time(_Request(self._current(), self._batcher).classify(texts), f"{len(texts)} texts")
+        return await self._in_time(_Request(self._current(), self._batcher, DEFAULT_SCORING).classify(texts), f"{len(texts)} texts")
 
     async def _in_time(self, answer: Awaitable[T], of_what: str) -> T:
         try:
@@ -160,16 +163,20 @@ class Predictor:
 class _Request:
     """The texts of one request on their way through a model, and the seconds that their stages took so far."""
 
-    def __init__(self, model: Ensemble, batcher: Batcher) -> None:
+    def __init__(self, model: Ensemble, batcher: Batcher, scoring: Scoring) -> None:
         self._model = model
+        self._scoring = scoring
         self._batcher = batcher
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._tokens = 0
+        self._version = scoring.version(model.version)
+        self._tally = Tally(self._version, model.labels)
 
     async def classify(self, texts: list[str]) -> Classified:
         pieces = await self._by_pieces(self._probabilities_or_none, texts, len(texts))
         probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *pieces])
-        return Classified(self._model.version, self._model.labels, probabilities, self._seconds, self._tokens)
+        self._tally.add(probabilities, scores_of(probabilities, self._scoring.score))
+        return Classified(self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._tally)
 
     async def _probabilities_or_none(self, lane: Lane, texts: list[str]) -> Floats:
         probabilities, _, failure = await self._probabilities(lane, texts)
@@ -182,7 +189,7 @@ class _Request:
         lane = Lane.INTERACTIVE if len(items) == 1 else Lane.BULK
         with ExitStack() as room:
             for member in self._model.members:
-                room.enter_context(self._batcher.room(rows, member.model.run))
+                room.enter_context(self._batcher.room(rows, lane, member.model.run))
             pieces = [items[begin : begin + PIECE] for begin in range(0, len(items), PIECE)]
             answers = await _side_by_side(partial(function, lane), pieces, PIECES_AT_ONCE)
         self._seconds["queue"] /= max(1, rows * len(self._model.members))
@@ -220,9 +227,8 @@ class _TaskRequest(_Request):
     """One of Label Studio's: its tasks become texts by a plan, and probabilities predictions."""
 
     def __init__(self, model: Ensemble, batcher: Batcher, plan: Plan, scoring: Scoring, max_text: int) -> None:
-        super().__init__(model, batcher)
+        super().__init__(model, batcher, scoring)
         self._plan = plan
-        self._scoring = scoring
         self._max_text = max_text
 
     async def answer(self, tasks: list[Any]) -> Answer:
@@ -240,7 +246,7 @@ class _TaskRequest(_Request):
             failure = RequestTooLarge(f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters (PRELABEL_MAX_TEXT).")
         if failure is not None and not any(found):
             raise failure
-        return Answer(found, failure, self._seconds, self._tokens)
+        return Answer(found, failure, self._seconds, self._tokens, self._tally)
 
     def _texts(self, data: object) -> Texts:
         texts = self._plan.texts(data)
@@ -257,8 +263,12 @@ class _TaskRequest(_Request):
 
     def _results(self, texts: Sequence[Texts], probabilities: Floats, answered: Bools | None = None, failure: PrelabelError | None = None) -> Answer:
         with self._timed("results"):
-            version = self._scoring.version(self._model.version)
-            return Answer(predictions(self._plan, version, texts, probabilities, self._scoring, answered), failure)
+            scores = scores_of(probabilities, self._scoring.score)
+            if answered is None:
+                self._tally.add(probabilities, scores)
+            else:
+                self._tally.add(probabilities[answered], scores[answered])
+            return Answer(predictions(self._plan, self._version, texts, probabilities, scores, self._scoring.threshold, answered), failure)
 
 
 async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:

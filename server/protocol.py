@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from server.bodies import Usual
 from server.errors import BadLabelConfig
+from server.exposition import CONTENT_TYPE
 from server.journal import Told
 from server.label_studio.config import TUTORIAL_CONFIG
 from server.label_studio.results import Prediction
@@ -141,6 +142,7 @@ WEBHOOK = Operation(
 )
 LIVE = Operation("GET", "/live", "health", "Does the server answer at all", Live)
 READY = Operation("GET", "/ready", "health", "Do all models answer", Ready, otherwise={503: Ready})
+METRICS = Operation("GET", "/metrics", "health", "What was counted, for Prometheus", str, media=CONTENT_TYPE)
 RELOAD = Operation(
     "POST", "/admin/reload", "admin", "Take bundles' folders anew", Changes, takes=Which, example={}, optional=True, refuses=BODY, otherwise={409: Changes}
 )

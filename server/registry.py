@@ -57,10 +57,14 @@ class Change:
 
 
 class Registry:
-    """`slots` by name, the first being the default; ensembles of them. Raises BadSetting for an ensemble that cannot be."""
+    """`slots` by name, the first being the default; ensembles of them. `on_health` is called when a model begins to fail, or ends.
 
-    def __init__(self, slots: Mapping[str, Slot], ensembles: Sequence[EnsembleSetting], load: Load) -> None:
+    Raises BadSetting for an ensemble that cannot be.
+    """
+
+    def __init__(self, slots: Mapping[str, Slot], ensembles: Sequence[EnsembleSetting], load: Load, on_health: Callable[[], None] = lambda: None) -> None:
         self.slots = dict(slots)
+        self._on_health = on_health
         self._load = load
         self._reloading = asyncio.Lock()
         self._ensembles = ensembles
@@ -90,10 +94,17 @@ class Registry:
         """A model call of `runner` has ended. After some failures in a row its engine is built anew, until one answers."""
         for name, slot in self.slots.items():
             if slot.current.run == runner:
+                failed_before = slot.failing
                 slot.failures = 0 if succeeded else slot.failures + 1
+                if slot.failing != failed_before:
+                    self._on_health()
                 if slot.failing and name not in self._healing:
                     task = self._healing[name] = asyncio.get_running_loop().create_task(self._heal(name))
                     task.add_done_callback(lambda _, name=name: self._healing.pop(name))  # type: ignore[misc]  # a lambda's default has no type
+
+    def bundle_of(self, runner: Runner) -> str:
+        """The name of the bundle whose model `runner` runs, also of the one before; "replaced" for a model that both have gone by."""
+        return next((name for name, slot in self.slots.items() for model in (slot.current, slot.previous) if model and model.run == runner), "replaced")
 
     def failing(self, name: str) -> bool:
         """Whether a model that answers under `name` fails at every call."""
@@ -150,6 +161,7 @@ class Registry:
         # a call may hang in the broken one, so it is not closed
         slot.current, slot.failures = fresh, 0
         self._refresh()
+        self._on_health()
         log.warning("%s: its engine was built anew and answers", name)
 
     async def _loaded(self, path: Path) -> Model:
@@ -184,6 +196,7 @@ class Registry:
             slot.current, slot.previous = before, kept
             raise
         slot.failures = 0
+        self._on_health()
         log.info("%s: %s serves now, %s is kept for a rollback", name, fresh.bundle.version, before.bundle.version)
         return Change(name, fresh.bundle.version, before.bundle.version)
 

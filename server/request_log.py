@@ -7,11 +7,12 @@ import logging
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from server.errors import PrelabelError
 from server.journal import name_of
+from server.tally import Tally
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Ids of a caller's own that are taken over; for others one is made."""
@@ -25,7 +26,7 @@ PROBES = {"/health", "/live", "/ready", "/metrics", "/v2/health/live", "/v2/heal
 
 @dataclass(slots=True)
 class Record:
-    """What the parts of the server tell of a request. Times in seconds; None is not told."""
+    """What the parts of the server tell of a request; None is not told. `seconds` by stage."""
 
     id: str
     project: object = None
@@ -33,8 +34,8 @@ class Record:
     empty: int | None = None
     failed: int | None = None
     tokens: int | None = None
-    queue: float | None = None
-    engine: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    tally: Tally | None = None
     error: PrelabelError | None = None
 
 
@@ -84,8 +85,8 @@ def fields_of(record: Record, traffic: Traffic) -> Mapping[str, Any]:
         "empty": record.empty or None,
         "failed": record.failed or None,
         "tokens": record.tokens,
-        "queue_ms": _milliseconds(record.queue),
-        "engine_ms": _milliseconds(record.engine),
+        "queue_ms": _milliseconds(record.seconds.get("queue")),
+        "engine_ms": _milliseconds(record.seconds.get("engine")),
         "total_ms": _milliseconds(traffic.seconds),
         "bytes_in": traffic.bytes_in,
         "bytes_out": traffic.bytes_out,

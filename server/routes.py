@@ -4,6 +4,7 @@ GET  /            what happened to each project: set-ups, counts, refusals, last
 GET  /health      is it up, and with which model
 GET  /live        does the event loop answer at all: for probes
 GET  /ready       does all of the server answer, or why not: for probes
+GET  /metrics     what was counted, for Prometheus
 POST /setup       can it serve this project's labeling config → the model version
 POST /predict     tasks → predictions, one a task, in order
 GET  /versions    the model versions it can answer with
@@ -12,6 +13,7 @@ POST /webhook     answered at once; this server does not train
 POST /admin/reload, /admin/rollback     a bundle's folder taken anew, or taken back; with the administrator's token
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +30,7 @@ from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.operations import Access, Handler, Operation, OperationRoute
 from server.predictor import Predictor
-from server.protocol import HEALTH, LIVE, PREDICT, READY, RELOAD, ROLLBACK, SET_UP, STATUS, VERSIONS, WEBHOOK, Described, Status, Up
+from server.protocol import HEALTH, LIVE, METRICS, PREDICT, READY, RELOAD, ROLLBACK, SET_UP, STATUS, VERSIONS, WEBHOOK, Described, Status, Up
 from server.registry import Change
 from server.request_log import Record
 
@@ -126,7 +128,7 @@ class Backend:
         if answer.failure is not None:
             self.journal.refused(self.name, project, answer.failure)
         record.empty, record.failed, record.tokens = counts["empty"], counts["failed"], answer.tokens
-        record.queue, record.engine = answer.seconds["queue"], answer.seconds["engine"]
+        record.seconds, record.tally = answer.seconds, answer.tally
         predicted = time.perf_counter()
         response = Json({"results": answer.predictions})
         written = time.perf_counter()
@@ -164,6 +166,15 @@ def ready_route(trouble: Callable[[], str | None], door: Door) -> BaseRoute:
         return Json({"status": "ready"}) if found is None else Json({"status": "not ready", "detail": found}, 503)
 
     return door.route(READY, ready)
+
+
+def metrics_route(text: Callable[[], bytes], door: Door) -> BaseRoute:
+    """`text` reads files."""
+
+    async def metrics(request: Request) -> Response:
+        return Response(await asyncio.to_thread(text), media_type=METRICS.media)
+
+    return door.route(METRICS, metrics)
 
 
 def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:

@@ -20,8 +20,10 @@ Score: TypeAlias = Literal["confidence", "margin", "entropy"]
 
 SCORES: tuple[Score, ...] = get_args(Score)
 
+Scores: TypeAlias = npt.NDArray[np.float64]
 
-def scores_of(probabilities: Floats, score: Score) -> npt.NDArray[np.float64]:
+
+def scores_of(probabilities: Floats, score: Score) -> Scores:
     """Numbers in [0, 1], float64[rows], from probabilities float32[rows, classes]."""
     exact = probabilities.astype(np.float64)
     match score:
@@ -33,7 +35,7 @@ def scores_of(probabilities: Floats, score: Score) -> npt.NDArray[np.float64]:
         case "entropy":
             logs = np.log(exact, where=exact > 0, out=np.zeros_like(exact))
             values = 1 + (exact * logs).sum(axis=1) / np.log(exact.shape[1])
-    within: npt.NDArray[np.float64] = np.clip(values, 0.0, 1.0)
+    within: Scores = np.clip(values, 0.0, 1.0)
     return within
 
 

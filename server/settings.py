@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for every network of the host.")
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     path_prefix: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Path before every route, such as `/prelabel`, besides none at all.")
-    basic_auth_user: str = Field("", description="User that every route but `/health` asks for; with a password.")
+    basic_auth_user: str = Field("", description="User that every route but `/health` and other probes asks for; with a password.")
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password of that user.")
     api_token: SecretStr = Field(
         SecretStr(""), description="Bearer token for programs other than Label Studio, besides user and password; several are separated by commas."

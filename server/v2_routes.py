@@ -193,7 +193,7 @@ class InferenceServer:
         self._model(request)  # which may be another version by now
         answer = await self.predictors[name].classify(texts)
         self.journal.predicted(name, None, predicted=count, empty=0, failed=0)
-        record.tokens, record.queue, record.engine = answer.tokens, answer.seconds["queue"], answer.seconds["engine"]
+        record.tokens, record.seconds, record.tally = answer.tokens, answer.seconds, answer.tally
         predicted = time.perf_counter()
         write = partial(write_answer, asked, name, answer.version, answer.labels, answer.probabilities)
         body, json_size = write() if answer.probabilities.size < MANY else await asyncio.to_thread(write)

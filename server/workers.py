@@ -1,10 +1,11 @@
 """The server as one process or several.
 
 Several are uvicorn's: a parent that opens the port, starts them, replaces one that died, and on SIGHUP replaces them all, one by
-one, each when the next is ready. They share a folder of the parent's: the tables, mapped into each one's memory, and what projects
-asked for.
+one, each when the next is ready. They share a folder of the parent's: the tables, mapped into each one's memory, what projects
+asked for, and what each has counted.
 """
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,10 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from server.app import build_app
+from server.app import METRICS, build_app
 from server.connections import Connection, listen
 from server.logs import start_logging
+from server.process_files import live_in
 from server.settings import Settings
 from server.tls import tls_options
 
@@ -44,6 +46,9 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         return
     with TemporaryDirectory(prefix="prelabel-") as folder:
         shared = Path(folder)
+        (shared / METRICS).mkdir()
+        # the library looks for it when it is imported, which the workers do anew
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared / METRICS)
         on_checked(build_app(settings, shared))
         config = uvicorn.Config(
             partial(_worker, settings, shared), factory=True, workers=settings.workers, timeout_worker_healthcheck=WORKER_TIMEOUT, **options
@@ -80,4 +85,6 @@ def ends_in_good_order() -> Iterator[None]:
 
 def _worker(settings: Settings, shared: Path) -> Starlette:
     start_logging(settings.log_level, settings.log_format)
-    return build_app(settings, shared)
+    app = build_app(settings, shared)
+    app.state.life = live_in(shared / METRICS)
+    return app

@@ -98,7 +98,7 @@ def test_each_door_has_its_own_key(bundle: Bundle) -> None:
         for route in admin:
             assert {status(route, headers) for headers in ({}, basic("u:p"), bearer("one"), basic("u:boss"), bearer("x"))} == {401}
             assert status(route, bearer("boss")) in (200, 409)
-        for path in ("/health", "/live", "/ready", "/openapi.json"):
+        for path in ("/health", "/live", "/metrics", "/ready", "/openapi.json"):
             assert status(("GET", path), {}) == 200
             assert status(("GET", path), bearer("boss")) == 401
 

@@ -4,15 +4,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from server.arrays import Floats, Ids
-from server.batcher import Batcher, Runner
+from server.batcher import Batcher, Call, Runner
 from server.buckets import Buckets, Lane
 from server.errors import EngineFailed, Overloaded, Unavailable
+from server.inside import Waiting
 
 pytestmark = pytest.mark.anyio
 
@@ -34,14 +35,33 @@ def row(first: int, length: int = 3) -> Ids:
 
 
 @dataclass
+class Watched:
+    """What a batcher told its watcher."""
+
+    calls: list[Call] = field(default_factory=list)
+    lanes: list[tuple[Lane, Waiting]] = field(default_factory=list)
+    left: list[tuple[Lane, int]] = field(default_factory=list)
+
+    def called(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def waiting(self, lane: Lane, waiting: Waiting) -> None:
+        self.lanes.append((lane, waiting))
+
+    def abandoned(self, lane: Lane, rows: int) -> None:
+        self.left.append((lane, rows))
+
+
+@dataclass
 class Served:
-    """A batcher that runs, and the runner that is meant where none is named."""
+    """A batcher that runs, the runner that is meant where none is named, and what it told."""
 
     batcher: Batcher
     runner: Runner
+    told: Watched
 
     async def submit(self, rows: Sequence[Ids], lane: Lane) -> Floats:
-        with self.batcher.room(len(rows), self.runner):
+        with self.batcher.room(len(rows), lane, self.runner):
             outcome = await self.batcher.submit(rows, lane, self.runner)
         if outcome.failure is not None:
             assert not outcome.answered.any()
@@ -56,10 +76,11 @@ class Served:
 
 @asynccontextmanager
 async def serving(runner: Runner, threads: int = 1, max_waiting_rows: int = 100, max_wait: float = 0.0) -> AsyncIterator[Served]:
-    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), threads, max_waiting_rows=max_waiting_rows)
+    watched = Watched()
+    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), threads, max_waiting_rows=max_waiting_rows, watcher=watched)
     task = asyncio.create_task(batcher.serve())
     try:
-        yield Served(batcher, runner)
+        yield Served(batcher, runner, watched)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -195,10 +216,48 @@ async def test_runners_never_share_a_batch_and_have_rooms_of_their_own() -> None
         first = [asyncio.create_task(served.submit([row(i)], Lane.BULK)) for i in (0, 1)]
         await gate.was_entered()
         with pytest.raises(Overloaded):
-            served.batcher.room(1, gate).__enter__()
+            served.batcher.room(1, Lane.BULK, gate).__enter__()
         second = [asyncio.create_task(served.batcher.submit([row(i)], Lane.BULK, other)) for i in (2, 3)]
         await asyncio.sleep(0)
         gate.open.set()
         await asyncio.gather(*first, *second)
         assert gate.batches == [[0], [1]] or gate.batches == [[0, 1]]
         assert other.batches == [[2, 3]]
+
+
+async def test_a_watcher_is_told_of_calls_of_who_is_inside_and_of_who_left() -> None:
+    gate = Gate()
+    async with serving(gate) as served:
+        first = asyncio.create_task(served.submit([row(0)], Lane.BULK))
+        await gate.was_entered()
+        leaves = asyncio.create_task(served.submit([row(1, 6), row(2, 6)], Lane.BULK))
+        stays = asyncio.create_task(served.submit([row(3), row(4)], Lane.BULK))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        gate.open.set()
+        await asyncio.gather(first, stays, leaves, return_exceptions=True)
+    assert [(lane, waiting.rows) for lane, waiting in served.told.lanes] == [(Lane.BULK, rows) for rows in (1, 3, 5, 3, 2, 0)]
+    oldest = [waiting.oldest for _, waiting in served.told.lanes]
+    assert oldest[0] == oldest[1] == oldest[2] == oldest[3] is not None
+    assert oldest[5] is None
+    assert served.told.left == [(Lane.BULK, 2)]
+    assert [(call.rows, call.length, call.tokens, call.lane, call.runner) for call in served.told.calls] == [
+        (1, 4, 3, Lane.BULK, gate),
+        (2, 4, 6, Lane.BULK, gate),
+    ]
+    assert all(call.seconds is not None and call.seconds >= 0 for call in served.told.calls)
+
+
+async def test_a_failed_call_is_told_without_seconds_and_a_stop_is_nobodys_leaving() -> None:
+    async with serving(failing) as served:
+        with pytest.raises(EngineFailed):
+            await served.submit([row(13)], Lane.INTERACTIVE)
+    assert [call.seconds for call in served.told.calls] == [None]
+    gate = Gate()
+    async with serving(gate) as served:
+        waits = asyncio.create_task(served.submit([row(0)], Lane.BULK))
+        await gate.was_entered()
+        gate.open.set()
+    with pytest.raises(Unavailable):
+        await waits
+    assert served.told.left == []

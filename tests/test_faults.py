@@ -54,6 +54,8 @@ class FaultyEngine:
                 return self._engine.run(ids, lengths)[1:]
             case "hangs":
                 self._fault.returned.wait()
+            case "raises for long texts" if ids.shape[1] > 64:
+                raise RuntimeError("secret detail")
             case "has memory for three" if len(ids) > 3:
                 raise MemoryError
         return self._engine.run(ids, lengths)
@@ -126,6 +128,19 @@ def test_one_failure_is_one_request_and_no_more(bundle: Bundle, fault: Fault, ki
         assert (status_of(client, "/health"), fault.opened) == (200, 1)
 
 
+def test_what_failed_of_a_request_is_counted_as_failed_and_not_as_a_prediction(bundle: Bundle, fault: Fault) -> None:
+    with running(bundle) as client:
+        fault.kind = "raises for long texts"
+        answers = predict(client, ["good film", "film " * 100, None, "bad"])
+        told = {name: float(number) for name, number in (line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")}
+    assert [bool(each) for each in answers] == [True, False, True, True]
+    model = f'model="{bundle.path.name}"'
+    assert [told[f'prelabel_tasks_total{{{model},outcome="{outcome}"}}'] for outcome in ("predicted", "empty", "failed")] == [2, 1, 1]
+    assert sum(count for name, count in told.items() if name.startswith("prelabel_predictions_total")) == 2
+    assert told[f'prelabel_prediction_score_count{{version="{bundle.version}"}}'] == 2
+    assert told[f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}}'] == 1
+
+
 def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_itself(bundle: Bundle, fault: Fault) -> None:
     with running(bundle, call_timeout=0.3) as client:
         right = predict(client, ["good film"])
@@ -141,6 +156,9 @@ def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_its
             answer = client.get(path)
             assert (answer.status_code, answer.json()["ready"], "model calls fail" in answer.json()["error"]) == (503, False, True)
         assert client.get("/v2/health/live").json() == {"live": True}
+        told = client.get("/metrics").text
+        assert f'prelabel_ready_workers{{model="{bundle.path.name}"}} 0.0' in told
+        assert f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}} 0.0' not in told
         fault.kind = ""
         until(lambda: status_of(client, "/ready") == 200)
         assert client.get("/health").json()["status"] == "UP"

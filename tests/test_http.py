@@ -36,6 +36,8 @@ def test_health_tells_that_a_gpu_was_expected(client: httpx.Client, bundle: Bund
     if torch.cuda.is_available():
         pytest.skip("this host has a GPU")
     assert client.get("/health").json()["degraded"] is False
+    line = f'prelabel_degraded{{model="{bundle.path.name}"}}'
+    assert f"{line} 0.0" in client.get("/metrics").text
     driver = tmp_path / "nvidiactl"
     driver.touch()
     monkeypatch.setattr(engines, "NVIDIA", driver)
@@ -43,6 +45,7 @@ def test_health_tells_that_a_gpu_was_expected(client: httpx.Client, bundle: Bund
         health = degraded.get("/health").json()
         assert health.items() >= {"status": "UP", "device": "cpu", "degraded": True}.items()
         assert "prelabel[gpu]" in health["degraded_because"] or "NVIDIA driver" in health["degraded_because"]
+        assert f"{line} 1.0" in degraded.get("/metrics").text
         assert degraded.get("/ready").status_code == 200
         assert predict(degraded, ["good"])[0]["result"]
 

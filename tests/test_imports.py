@@ -9,15 +9,15 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "devices", "figures", "compiled", "logs", "private_files", "connections", "model_thread"},
+    {"errors", "fairness", "arrays", "devices", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory", "process_files"},
     {"buckets", "scores", "token_table", "secret_files", "admission"},
-    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "inference_protocol"},
+    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "inference_protocol", "tally", "inside"},
     {"labelled", "connect", "request_log", "tls", "refusals", "operations"},
     {"tokenizer", "batcher", "engines"},
-    {"models", "classifier", "catalogue", "project_scorings"},
-    {"registry", "predictor"},
-    {"bulk", "evaluation", "envelope", "protocol"},
-    {"annotate", "plots", "routes", "summary"},
+    {"models", "classifier", "catalogue", "project_scorings", "metrics"},
+    {"registry", "predictor", "exposition"},
+    {"bulk", "evaluation", "envelope", "protocol", "tracing"},
+    {"annotate", "plots", "routes", "summary", "watch"},
     {"report", "v2_routes", "openapi"},
     {"app"},
     {"workers"},
@@ -73,8 +73,8 @@ def test_the_command_line_starts_without_torch() -> None:
 
 def test_only_what_is_told_uses_the_clock_on_the_wall() -> None:
     """It jumps; waits and timeouts use one that does not."""
-    users = {path.name for path in (ROOT / "server").rglob("*.py") if re.search(r"\btime\.time\(|datetime\.(now|utcnow|today)", path.read_text("utf-8"))}
-    assert users == {"journal.py"}
+    users = {path.name for path in (ROOT / "server").rglob("*.py") if re.search(r"\btime\.time(_ns)?\(|datetime\.(now|utcnow|today)", path.read_text("utf-8"))}
+    assert users == {"journal.py", "tracing.py"}
 
 
 def test_no_module_is_named_like_a_library() -> None:

@@ -112,3 +112,24 @@ async def test_the_same_bundle_again_changes_nothing(models: list[Model]) -> Non
     (change,) = await served.reload()
     assert (change.version, change.before, change.error) == (*versions(models[0], models[0]), None)
     assert served.slots["a"].previous is None
+
+
+async def test_a_change_of_health_is_told_once(models: list[Model]) -> None:
+    told: list[bool] = []
+    served = Registry({"a": Slot(Path("a"), models[0])}, (), Shelf(BadBundle("altered")), lambda: told.append(served.failing("a")))
+    for _ in range(4):
+        served.watch(models[0].run, succeeded=False)
+    assert told == [True]
+    served.watch(models[0].run, succeeded=True)
+    served.watch(models[0].run, succeeded=True)
+    assert told == [True, False]
+    served.close()
+
+
+async def test_a_runner_is_known_by_its_bundle_until_two_reloads_later(models: list[Model]) -> None:
+    first, second, third = models
+    served = registry(Shelf(second, third), first)
+    await served.reload()
+    assert [served.bundle_of(model.run) for model in models] == ["a", "a", "replaced"]
+    await served.reload()
+    assert served.bundle_of(first.run) == "replaced"

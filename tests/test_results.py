@@ -8,7 +8,7 @@ import pytest
 from server.arrays import Floats
 from server.label_studio.config import Plan, read_plan
 from server.label_studio.results import Prediction, predictions
-from server.scores import DEFAULT_SCORING, Scoring
+from server.scores import DEFAULT_SCORING, Scoring, scores_of
 
 ONE = read_plan(
     '<View><Text name="text" value="$review"/><Choices name="sentiment" toName="text"><Choice value="neg"/><Choice value="pos"/></Choices></View>',
@@ -32,7 +32,8 @@ def floats(*numbers: float) -> Floats:
 def prediction(plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING) -> Prediction:
     """Of one task, with an answer for each text."""
     present = [answer for answer in answers if answer is not None]
-    (given,) = predictions(plan, "m-1", [tuple(texts)], np.stack(present) if present else np.zeros((0, 2), dtype=np.float32), scoring)
+    probabilities = np.stack(present) if present else np.zeros((0, 2), dtype=np.float32)
+    (given,) = predictions(plan, "m-1", [tuple(texts)], probabilities, scores_of(probabilities, scoring.score), scoring.threshold)
     return given
 
 
@@ -80,8 +81,9 @@ def test_of_several_choices_those_at_the_threshold_are_taken(threshold: float, e
 def test_tasks_are_answered_in_order_and_failed_ones_with_nothing() -> None:
     texts = [("a", None), (None, None), (None, "b"), ("c", "d")]
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0, 0], [0.6, 0.4]], dtype=np.float32)
-    whole = predictions(TWO, "m-1", texts, probabilities, Scoring())
+    scores = scores_of(probabilities, "confidence")
+    whole = predictions(TWO, "m-1", texts, probabilities, scores, 0.5)
     assert [[region["from_name"] for region in each["result"]] for each in whole] == [["first"], [], ["all", "stars"], ["first", "all", "stars"]]
-    in_part = predictions(TWO, "m-1", texts, probabilities, Scoring(), np.array([True, True, False, True]))
+    in_part = predictions(TWO, "m-1", texts, probabilities, scores, 0.5, np.array([True, True, False, True]))
     assert in_part == [*whole[:3], {}]
-    assert predictions(ONE, "m-1", [], np.zeros((0, 2), dtype=np.float32), Scoring()) == []
+    assert predictions(ONE, "m-1", [], np.zeros((0, 2), dtype=np.float32), np.zeros(0), 0.5) == []

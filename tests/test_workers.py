@@ -51,6 +51,12 @@ class Workers:
             assert self.process.poll() is None
             return {}
 
+    def metric(self, line: str) -> float:
+        """The value of a line of /metrics, as some worker tells it; 0 where it is not there."""
+        with self.client() as client:
+            found = client.get("/metrics").text
+        return next((float(each.rsplit(" ", 1)[1]) for each in found.splitlines() if each.startswith(f"{line} ")), 0.0)
+
     def seen(self, asked: int = 40) -> set[int]:
         """Processes that answered."""
         return {told["worker"]["process"] for _ in range(asked) if (told := self.health())}
@@ -126,3 +132,19 @@ def test_the_memory_of_projects_is_shared_and_bounded(tmp_path: Path, monkeypatc
     assert [other.of("m", f"2.{number}") is not None for number in range(5)] == [False, False, True, True, True]
     one.close()
     other.close()
+
+
+def test_any_worker_tells_what_all_counted_also_those_that_died(workers: Workers, live: Path) -> None:
+    predicted = f'prelabel_requests_total{{model="{live.name}",route="/predict",status="200"}}'
+    ready = f'prelabel_ready_workers{{model="{live.name}"}}'
+    for _ in range(20):
+        with workers.client() as client:
+            predict(client, TEXTS)
+    assert {workers.metric(predicted) for _ in range(20)} == {20}
+    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [2, 2, 2]
+    before = workers.seen()
+    os.kill(min(before), signal.SIGKILL)
+    until(lambda: len(workers.seen() - {min(before)}) == 2)
+    assert {workers.metric(predicted) for _ in range(20)} == {20}
+    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [2, 3, 2]
+    assert workers.metric('prelabel_queue_age_seconds{lane="bulk"}') == 0

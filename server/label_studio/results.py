@@ -13,7 +13,7 @@ import numpy as np
 
 from server.arrays import Bools, Floats
 from server.label_studio.config import Plan
-from server.scores import Scoring, scores_of
+from server.scores import Scores
 
 
 class Place(TypedDict):
@@ -44,20 +44,22 @@ def predictions(
     version: str,
     texts: Sequence[tuple[str | None, ...]],
     probabilities: Floats,
-    scoring: Scoring,
+    scores: Scores,
+    threshold: float,
     answered: Bools | None = None,
 ) -> list[Prediction]:
     """One prediction for each task, from its text for each of the plan's sources.
 
-    `probabilities` float32[present, classes] has a row for each text that is not None, in order; where `answered` bool[present] is
+    `probabilities` float32[present, classes] and `scores` float64[present] have a row for each text that is not None, in order; from `threshold` on a label is
+    taken where several may be. Where `answered` bool[present] is
     False its task's prediction is `{}`. Of several texts the least certain gives the score. A task without any usable text gets
     an empty result with score 0, which Label Studio stores, does not ask for again, and sorts among the least certain.
     """
     filled = [
-        (target.source, target.control.fill(probabilities, scoring.threshold), _region(plan, place), f"{version}\0{target.control.name}\0".encode())
+        (target.source, target.control.fill(probabilities, threshold), _region(plan, place), f"{version}\0{target.control.name}\0".encode())
         for place, target in enumerate(plan.targets)
     ]
-    certain = scores_of(probabilities, scoring.score).tolist()
+    certain = scores.tolist()
     failed = set(np.flatnonzero(~answered).tolist()) if answered is not None else set[int]()
     rows = count()
     found: list[Prediction] = []

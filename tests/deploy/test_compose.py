@@ -181,6 +181,6 @@ def test_starts_where_nothing_is_missing(tmp_path: Path, kind: str, files: int) 
     done = up(tmp_path, kind, **programs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("--file") == files
-    token = tmp_path / "deploy/secrets/admin_token"
-    assert re.fullmatch("[0-9a-f]{48}", token.read_text())
-    assert token.parent.stat().st_mode & 0o777 == 0o700
+    for name in ("admin_token", "grafana_password"):
+        assert re.fullmatch("[0-9a-f]{48}", (tmp_path / "deploy/secrets" / name).read_text())
+    assert (tmp_path / "deploy/secrets").stat().st_mode & 0o777 == 0o700

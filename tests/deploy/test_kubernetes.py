@@ -67,8 +67,34 @@ def test_runs_as_the_images_user_with_nothing_to_write_but_tmp() -> None:
     assert [each["mountPath"] for each in pod["containers"][0]["volumeMounts"]] == ["/tmp"]  # noqa: S108
 
 
-@pytest.mark.parametrize(("name", "tag", "gpus"), [("base", "cpu", None), ("overlays/gpu", "cuda", 1)])
-def test_rendered(name: str, tag: str, gpus: int | None) -> None:
+def test_replicas_by_the_queues_age_keep_those_by_processor_time() -> None:
+    scaler, patch = content("autoscaler.yaml"), yaml.safe_load((FOLDER / "components/queue-age/autoscaler.yaml").read_text())
+    assert (patch["kind"], patch["metadata"]["name"]) == (scaler["kind"], scaler["metadata"]["name"])
+    processor, queue = patch["spec"]["metrics"]
+    assert [processor] == scaler["spec"]["metrics"]
+    kubernetes_validate.validate(scaler | {"spec": scaler["spec"] | patch["spec"]}, VERSIONS[0], strict=True)
+    (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter/values.yaml").read_text())["rules"]["custom"]
+    name = queue["pods"]["metric"]["name"]
+    assert rule["seriesQuery"].startswith(f"{name}{{")
+    assert f"`{name}`" in (ROOT / "docs/metrics.md").read_text("utf-8")
+
+
+def test_prometheus_is_told_of_the_pods_and_let_in() -> None:
+    template = content("deployment.yaml")["spec"]["template"]
+    port = template["spec"]["containers"][0]["ports"][0]
+    assert template["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true", "prometheus.io/port": str(port["containerPort"]), "prometheus.io/path": "/metrics",
+    }  # fmt: skip
+    (ingress,) = content("network.yaml")["spec"]["ingress"]
+    assert {"matchLabels": {"app.kubernetes.io/name": "prometheus"}} in [each.get("podSelector") for each in ingress["from"]]
+    assert ingress["ports"] == [{"port": port["name"]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "gpus", "scaled_by"),
+    [("base", "cpu", None, ["Resource"]), ("overlays/gpu", "cuda", 1, ["Resource"]), ("overlays/queue-age", "cpu", None, ["Resource", "Pods"])],
+)
+def test_rendered(name: str, tag: str, gpus: int | None, scaled_by: list[str]) -> None:
     """Only renders: no cluster is asked."""
     if tool := shutil.which("kustomize"):
         command = [tool, "build"]
@@ -85,4 +111,7 @@ def test_rendered(name: str, tag: str, gpus: int | None) -> None:
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == f"prelabel:{tag}"
     assert container["resources"]["limits"].get("nvidia.com/gpu") == gpus
+    scaler = next(each for each in rendered if each["kind"] == "HorizontalPodAutoscaler")
+    assert [each["type"] for each in scaler["spec"]["metrics"]] == scaled_by
+    assert scaler["spec"]["maxReplicas"] == content("autoscaler.yaml")["spec"]["maxReplicas"]
     assert "PRELABEL_DRAIN_TIMEOUT" in [each["name"] for each in container["env"]]

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp, Message
 
 from server.app import build_app
@@ -37,7 +38,10 @@ USER, PASSWORD = "studio", "a password"
 KNOWN_EVERY = 1_000
 
 PROTOCOL_PATHS = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/ready", "/openapi.json")
-PATHS = ("/", "/health", "/live", "/ready", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback", *PROTOCOL_PATHS)
+PATHS = ("/", "/health", "/live", "/ready", "/metrics", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback", *PROTOCOL_PATHS)
+ROUTES = {"none", *PATHS, *(f"/v2/models/{{name}}{of}{what}" for of in ("", "/versions/{version}") for what in ("", "/ready", "/infer"))}
+"""As the server names them, and what it calls a way that leads nowhere."""
+
 ODD_PATHS = (
     "", "*", "//", "/.", "/..", "/nowhere", "/predict/", "/PREDICT", "//predict", "/predict//", "/%70redict", "/%2e%2e/etc/passwd", "/tiny", "/tiny/",
     "/tiny/predict",
@@ -96,7 +100,7 @@ class Answer:
 
 def seeds() -> list[Call]:
     """What Label Studio, clients of the Open Inference Protocol and others send: every body to the routes that it is for, and requests without one."""
-    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/versions", *PROTOCOL_PATHS)]
+    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/metrics", "/versions", *PROTOCOL_PATHS)]
     for path in sorted(CORPUS.iterdir()):
         route, body = path.name.partition("-")[0].partition(".")[0], path.read_bytes()
         if route == "infer":
@@ -282,6 +286,9 @@ def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
         raise Finding("a traceback in the answer")
     if answer.status in (301, 302, 307, 308) or method == "HEAD":
         return
+    if answer.status == 200 and path.endswith("/metrics"):
+        check_metrics(answer)
+        return
     try:
         found = json.loads(json_of(bytes(answer.body), answer.headers))
     except ValueError:
@@ -304,6 +311,17 @@ def check_error(found: Any, path: str, answer: Answer) -> None:
         raise Finding(f"an error without its reason, status {answer.status}")
     if "request_id" in found and found["request_id"] != answer.headers.get("x-request-id"):
         raise Finding("an error whose request_id is not that of the header")
+
+
+def check_metrics(answer: Answer) -> None:
+    """In Prometheus' format, and no label that a client made up."""
+    try:
+        families = list(text_string_to_metric_families(answer.body.decode()))
+    except ValueError:
+        raise Finding("metrics that Prometheus does not take") from None
+    routes = {sample.labels["route"] for family in families for sample in family.samples if "route" in sample.labels}
+    if not routes <= ROUTES:
+        raise Finding("a route of a client's own among the metrics")
 
 
 def check_results(found: Any, body: bytes) -> None:

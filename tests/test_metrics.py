@@ -1,0 +1,206 @@
+"""/metrics: what is counted, under which names, and that the documentation names each and no other."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families as families_of
+
+from server.batcher import Call
+from server.buckets import Lane
+from server.bundle import Bundle
+from server.exposition import Exposition
+from server.gpu_memory import GpuMemory, gpu_metrics, nvml
+from server.inside import Inside, Waiting
+from server.metrics import Metrics
+from server.tally import SCORE_BOUNDS, Tally
+from tests.conftest import ROOT
+from tests.serving import predict, running, set_up
+from tests.test_batcher import echo
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Bundle) -> Iterator[httpx.Client]:
+    with running(bundle, path_prefix="/p", max_tasks=200) as client:
+        yield client
+
+
+def samples(text: str) -> Samples:
+    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families_of(text) for sample in family.samples}
+
+
+def value(found: Samples, name: str, **labels: str) -> float:
+    return found.get((f"prelabel_{name}", frozenset(labels.items())), 0.0)
+
+
+def scraped(client: httpx.Client, path: str = "/metrics") -> Samples:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return samples(answer.text)
+
+
+def test_requests_are_counted_by_model_route_and_status(client: httpx.Client, bundle: Bundle) -> None:
+    before, name = scraped(client), bundle.path.name
+    predict(client, ["good film"])
+    predict(client, ["bad"], path=f"/p/{name}")
+    client.post("/predict", json={})
+    client.get("/a/text/of/a/client")
+    client.get(f"/{name}/nowhere")
+    after = scraped(client, "/p/metrics")
+
+    def rise(metric: str, **labels: str) -> float:
+        return value(after, metric, **labels) - value(before, metric, **labels)
+
+    assert rise("requests_total", model=name, route="/predict", status="200") == 2
+    assert rise("requests_total", model=name, route="/predict", status="400") == 1
+    assert rise("requests_total", model="none", route="none", status="404") == 2
+    assert rise("refusals_total", model=name, reason="BadRequest") == 1
+    assert rise("request_seconds_count", model=name, route="/predict") == 3
+    assert rise("request_seconds_sum", model=name, route="/predict") > rise("stage_seconds_sum", model=name, stage="engine") > 0
+    for stage in ("tokenize", "queue", "engine", "results"):
+        assert rise("stage_seconds_count", model=name, stage=stage) == 2
+    assert "client" not in client.get("/metrics").text
+
+
+def test_tasks_predictions_and_batches_are_counted(client: httpx.Client, bundle: Bundle) -> None:
+    before, name = scraped(client), bundle.path.name
+    texts = ["good film", None, *["the plot"] * 150]
+    set_up(client, extra={"score": "margin"})
+    answers = predict(client, texts)
+    after = scraped(client)
+
+    def rise(metric: str, **labels: str) -> float:
+        return value(after, metric, **labels) - value(before, metric, **labels)
+
+    assert rise("tasks_total", model=name, outcome="predicted") == 151
+    assert rise("tasks_total", model=name, outcome="empty") == 1
+    version = f"{bundle.version}-margin"
+    chosen = [each["result"][0]["value"]["choices"][0] for each in answers if each["result"]]
+    for label in bundle.labels:
+        assert rise("predictions_total", version=version, label=label) == chosen.count(label)
+    scores = [each["score"] for each in answers if each["result"]]
+    assert rise("prediction_score_count", version=version) == 151
+    assert rise("prediction_score_sum", version=version) == pytest.approx(sum(scores), abs=1e-6)
+    for bound in SCORE_BOUNDS:
+        assert rise("prediction_score_bucket", version=version, le=str(bound)) == sum(score <= bound for score in scores)
+    lane = {"bundle": name, "lane": "bulk"}
+    assert rise("batch_rows_sum", **lane) == 151
+    assert rise("batch_tokens_total", **lane) == 151 * bundle.manifest.min_length
+    assert rise("batch_padded_tokens_total", **lane) == 151 * 64
+    assert rise("engine_seconds_total", bundle=name) > 0
+    assert value(after, "ready_workers", model=name) == value(after, "workers") == value(after, "worker_starts_total") == 1
+
+
+def test_plain_texts_of_the_inference_protocol_are_counted_too(client: httpx.Client, bundle: Bundle) -> None:
+    before, name = scraped(client), bundle.path.name
+    tensor = {"name": "text", "shape": [3], "datatype": "BYTES", "data": ["good film", "bad", ""]}
+    assert client.post(f"/v2/models/{name}/infer", json={"inputs": [tensor]}).status_code == 200
+    after = scraped(client)
+
+    def rise(metric: str, **labels: str) -> float:
+        return value(after, metric, **labels) - value(before, metric, **labels)
+
+    assert rise("requests_total", model=name, route="/v2/models/{name}/infer", status="200") == 1
+    assert rise("tasks_total", model=name, outcome="predicted") == 3
+    assert rise("prediction_score_count", version=bundle.version) == 3
+    assert sum(rise("predictions_total", version=bundle.version, label=label) for label in bundle.labels) == 3
+    assert rise("stage_seconds_count", model=name, stage="engine") == 1
+
+
+def test_metrics_ask_for_what_health_asks(bundle: Bundle) -> None:
+    with running(bundle, basic_auth_user="u", basic_auth_pass="p") as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/metrics", auth=("u", "wrong")).status_code == 401
+
+
+def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
+    metrics, now = Metrics(), 100.0
+    exposition = Exposition(metrics.registry, None, [], clock=lambda: now)
+    metrics.started(2, ["a"])
+
+    def told(metric: str, lane: str) -> float:
+        return value(samples(exposition.text().decode()), metric, lane=lane)
+
+    assert told("queue_age_seconds", "bulk") == told("queue_rows", "bulk") == 0
+    metrics.waiting(Lane.BULK, Waiting(7, 90.0))
+    assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk"), told("queue_age_seconds", "interactive")) == (10.0, 7, 0)
+    now = 101.5
+    assert told("queue_age_seconds", "bulk") == 11.5
+    metrics.waiting(Lane.BULK, Waiting(3, 101.0))
+    assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk")) == (0.5, 3)
+    metrics.waiting(Lane.BULK, Waiting())
+    assert told("queue_age_seconds", "bulk") == 0
+
+
+def test_the_oldest_inside_is_the_first_that_came_and_has_not_left() -> None:
+    inside = Inside()
+    assert inside.enter("a", Lane.BULK, 5, 1.0) == Waiting(5, 1.0)
+    assert inside.enter("b", Lane.BULK, 3, 2.0) == Waiting(8, 1.0)
+    assert inside.enter("c", Lane.INTERACTIVE, 1, 3.0) == Waiting(1, 3.0)
+    assert inside.leave("a", Lane.BULK, 5) == Waiting(3, 2.0)
+    assert inside.leave("b", Lane.BULK, 3) == inside.leave("c", Lane.INTERACTIVE, 1) == Waiting()
+
+
+def test_failures_and_callers_that_left() -> None:
+    metrics = Metrics()
+    metrics.called("a", Call(echo, Lane.BULK, 3, 64, 90, None))
+    metrics.abandoned(Lane.BULK, 5)
+    metrics.ready("a", ready=False)
+    found = samples(generate_latest(metrics.registry).decode())
+    assert value(found, "engine_failures_total", bundle="a") == 1
+    assert value(found, "batch_rows_count", bundle="a", lane="bulk") == 0
+    assert value(found, "abandoned_rows_total", lane="bulk") == 5
+    assert found["prelabel_ready_workers", frozenset({("model", "a")})] == 0
+
+
+def test_a_tally_of_nothing_and_of_bounds() -> None:
+    tally = Tally("v", ("a", "b"))
+    tally.add(np.zeros((0, 2), dtype=np.float32), np.zeros(0))
+    tally.add(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], dtype=np.float32), np.array([0.0, 0.1, 1.0]))
+    assert tally.by_label.tolist() == [2, 1]
+    assert tally.by_score.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]
+    assert tally.score_sum == pytest.approx(1.1)
+
+
+def test_memory_of_gpus_where_there_are_some() -> None:
+    assert list(gpu_metrics(None)) == list(gpu_metrics(list)) == []
+    told = {metric.name: {sample.labels["gpu"]: sample.value for sample in metric.samples} for metric in gpu_metrics(two_gpus)}
+    assert told == {"prelabel_gpu_memory_used_bytes": {"0": 1, "1": 3}, "prelabel_gpu_memory_total_bytes": {"0": 2, "1": 4}}
+    read = nvml()
+    assert read is None or all(0 < gpu.used <= gpu.total for gpu in read())
+
+
+def two_gpus() -> list[GpuMemory]:
+    return [GpuMemory("0", 1, 2), GpuMemory("1", 3, 4)]
+
+
+def test_every_metric_is_documented_and_no_other(client: httpx.Client) -> None:
+    predict(client, ["good film"])
+    client.post("/predict", json={})
+    told = [*families_of(client.get("/metrics").text), *gpu_metrics(two_gpus)]
+    documented = re.findall(r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|", (ROOT / "docs/metrics.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted((name, kind) for name, kind, _ in documented) == sorted((full_name(metric), metric.type) for metric in told)
+    labels = {name: {each for each in written.strip().split(", ") if each} for name, _, written in documented}
+    assert all(metric.samples for metric in told)
+    for metric in told:
+        for sample in metric.samples:
+            assert set(sample.labels) - {"le"} == labels[full_name(metric)], metric.name
+
+
+def full_name(metric: Metric) -> str:
+    """As the exposition has it."""
+    return metric.name + "_total" if metric.type == "counter" else metric.name
+
+
+def test_bulk_commands_do_not_load_the_library() -> None:
+    code = "import sys, prelabel, server.bulk, server.annotate.run; sys.exit('prometheus_client' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,85 @@
+"""Counting in several processes: real ones, that end as they like."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from server.exposition import Exposition
+from tests.conftest import ROOT
+from tests.test_metrics import Samples, samples, value
+
+PROCESS = """
+import os, sys, time
+from pathlib import Path
+from server.buckets import Lane
+from server.inside import Waiting
+from server.metrics import Metrics
+from server.process_files import live_in
+from server.request_log import Record, Traffic
+
+life = live_in(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+metrics = Metrics()
+metrics.started(3, ["a"])
+metrics.ready("a", ready=sys.argv[1] == "ready")
+metrics.request(Record("1"), Traffic("GET", None, route="/health", model="a", status=200, seconds=0.2))
+metrics.waiting(Lane.BULK, Waiting(5, time.monotonic() - float(sys.argv[2])))
+print("counted", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def process(folder: Path, ready: str = "ready", age: float = 10.0) -> Iterator[subprocess.Popen[str]]:
+    """One that has counted, and lives until the block ends or it is killed."""
+    command = [sys.executable, "-c", PROCESS, ready, str(age)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={"PROMETHEUS_MULTIPROC_DIR": str(folder)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "counted\n"
+        yield started
+
+
+def told(folder: Path) -> Samples:
+    return samples(Exposition(CollectorRegistry(), folder, []).text().decode())
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.db")}
+
+
+def test_the_living_are_added_up_and_of_the_dead_what_they_counted_stays(tmp_path: Path) -> None:
+    requests = {"model": "a", "route": "/health", "status": "200"}
+    with process(tmp_path) as first:
+        with process(tmp_path, "not ready", age=500) as second:
+            found = told(tmp_path)
+            assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [2, 6, 2]
+            assert value(found, "ready_workers", model="a") == 1
+            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (2, 10)
+            assert 500 <= value(found, "queue_age_seconds", lane="bulk") < 1000
+            assert value(found, "queue_age_seconds", lane="interactive") == 0
+            second.kill()
+            second.wait()
+            found = told(tmp_path)
+            assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [1, 3, 2]
+            assert value(found, "ready_workers", model="a") == 1
+            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (2, 5)
+            assert 10 <= value(found, "queue_age_seconds", lane="bulk") < 500
+            assert not any(f"_{second.pid}." in name for name in files(tmp_path))
+        with process(tmp_path) as third:
+            third.kill()
+            third.wait()
+        first.kill()
+        first.wait()
+    found = told(tmp_path)
+    assert files(tmp_path) == {"counter_ended.db", "histogram_ended.db"}
+    assert value(found, "requests_total", **requests) == value(found, "worker_starts_total") == 3
+    assert value(found, "request_seconds_bucket", model="a", route="/health", le="0.25") == 3
+    assert value(found, "request_seconds_bucket", model="a", route="/health", le="0.1") == 0
+    assert value(found, "request_seconds_count", model="a", route="/health") == 3
+    assert ("prelabel_workers", frozenset()) not in found
+    assert told(tmp_path) == found
