@@ -10,7 +10,8 @@ FROM ${BASE} AS base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp prelabel
+RUN groupadd --system --gid 10001 prelabel \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /tmp prelabel
 
 FROM base AS build
 ARG ORT

@@ -28,7 +28,7 @@ lint: .venv/dev/.done
 lint-deploy: .venv/dev/.done
 	.venv/dev/bin/hadolint Dockerfile Dockerfile.cuda
 
-# executes the Dockerfile's steps in a scratch folder; downloads what serving needs
+# executes the Dockerfile's steps in a scratch folder and, as root with buildah, podman, runc and debootstrap, builds the images; downloads what they need
 deploy-test: .venv/dev/.done
 	$(DEV) -m pytest tests/deploy -m 'deploy or not deploy'
 

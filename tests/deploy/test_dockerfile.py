@@ -17,8 +17,8 @@ from tests.e2e.conftest import ROOT, free_port, running
 
 FILES = [ROOT / "Dockerfile", ROOT / "Dockerfile.cuda"]
 NOT_EXECUTED = {
-    "base": "needs root and Ubuntu's servers",
-    "export": "downloads torch; make setup installs the same extra",
+    "base": "needs root: see test_images.py",
+    "export": "downloads torch: see test_images.py",
 }
 
 
