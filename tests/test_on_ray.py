@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from server.on_ray.options import Replicas, Share, check_installed, check_none_g
 from server.on_ray.outputs import open_output
 from server.on_ray.parts import Part, Target, find_parts
 from server.on_ray.replica import Replica, check_versions, without_a_second_id
+from server.on_ray.signals import Signals
 from server.records import open_records
 from server.settings import load_settings
 from tests.conftest import random_texts
@@ -206,3 +209,14 @@ async def test_an_answer_has_one_id_where_a_proxy_adds_the_one_it_sent(bundle: B
         assert "x-request-id" in (await client.get("/live", headers={"X-Request-Id": "not mine"})).headers
         refused = await client.post("/admin/reload", headers={"X-Request-Id": "mine"})
         assert refused.status_code == 401
+
+
+def test_a_signal_that_came_before_a_wait_ends_it() -> None:
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+        with signals.leaving():  # that one asks for nothing but a roll-out
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(SystemExit), signals.leaving():
+            pytest.fail("it waited, for a signal that nobody sends again")
+        assert [signals.wait(), signals.wait()] == [signal.SIGHUP, signal.SIGTERM]

@@ -3,9 +3,7 @@
 import logging
 import re
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from queue import SimpleQueue
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -20,6 +18,7 @@ from server.logs import start_logging
 from server.on_ray.application import application
 from server.on_ray.cluster import connected
 from server.on_ray.options import Replicas, Share, within
+from server.on_ray.signals import Signals
 from server.settings import Settings
 from server.summary import LOCAL, address, asks_for
 
@@ -152,43 +151,6 @@ def stop() -> None:
     serve.delete(APP)
     if not serve.status().applications:
         serve.shutdown()
-
-
-class Signals:
-    """The signals that this process gets while the block lasts. None is lost between one that waits for it and the next."""
-
-    def __init__(self) -> None:
-        self._heard: SimpleQueue[int] = SimpleQueue()
-        self._leaves = False
-        self._ended = False
-
-    def __enter__(self) -> "Signals":
-        self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
-
-    def wait(self) -> int:
-        return self._heard.get()
-
-    @contextmanager
-    def leaving(self) -> Iterator[None]:
-        """While the block lasts, which may wait for ever for room on the cluster, SIGTERM and Ctrl-C end it, also those that came before. Raises SystemExit."""
-        self._leaves = True
-        try:
-            if self._ended:
-                raise SystemExit(0)
-            yield
-        finally:
-            self._leaves = False
-
-    def _hear(self, number: int, _: object) -> None:
-        self._ended = self._ended or number != signal.SIGHUP
-        if self._leaves and self._ended:
-            raise SystemExit(0)
-        self._heard.put(number)
 
 
 def lacking(replicas: Replicas, share: Share) -> list[str]:

@@ -300,16 +300,3 @@ def test_a_new_bundle_is_rolled_out_without_losing_a_request(two_nodes: TwoNodes
             load.more(100)
         assert not load.wrong
         assert not load.refused
-
-
-def test_a_signal_that_came_before_a_wait_ends_it() -> None:
-    from server.on_ray.serve import Signals
-
-    with Signals() as signals:
-        os.kill(os.getpid(), signal.SIGHUP)
-        with signals.leaving():  # that one asks for nothing but a roll-out
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(SystemExit), signals.leaving():
-            pytest.fail("it waited, for a signal that nobody sends again")
-        assert [signals.wait(), signals.wait()] == [signal.SIGHUP, signal.SIGTERM]
