@@ -5,8 +5,10 @@ On `cpu` the same code runs on ONNX Runtime's CPU provider and torch's CPU: a re
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,9 @@ from benchmarks.conv import conv_onnx
 from benchmarks.tutorial_loop import network_of
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.devices import CudaOptions, Grid
+from server.devices import CudaOptions, Grid, number_of
 from server.engines import open_engine
+from server.engines.host import CudaHost, Host, PlainHost
 from server.engines.onnx_cuda import BoundCalls, Slot, cuda_provider
 from server.engines.onnx_runtime import CPU, CUDA, Network, Provider, open_session
 from server.engines.torch_device import TorchDevice
@@ -42,7 +45,7 @@ def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions
     provider: Provider = (CPU, {}) if device == "cpu" else cuda_provider(device, LIMIT)
     widest = max(bundle.widths)
     found: dict[str, Contender] = {
-        "onnx": lambda: BoundCalls(bundle, open_session(bundle, provider), device, options.grid).run,
+        "onnx": lambda: BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_of(device)).run,
         "fused": lambda: open_engine(bundle, engine="fused", device=device).run,
         "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
         "onnx, not bound": lambda: Network(open_session(bundle, provider), widest=widest).run,
@@ -70,8 +73,10 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
     """The bound calls of one slot, each shape captured as a CUDA graph at its first call. A session replays one at a time."""
     session = open_session(bundle, (provider[0], {**provider[1], "enable_cuda_graph": "1"}))
     start = Network(session, widest=max(bundle.widths)).start
-    slot = Slot(Replaying(session), device, grid, start, len(bundle.labels), bundle.manifest.min_length)
-    slot.warm_up()
+    slot = Slot(Replaying(session), device, grid, host_of(device), start, len(bundle.labels), bundle.manifest.min_length)
+    # graphs belong to the thread that captured them
+    one = ThreadPoolExecutor(1)
+    one.submit(slot.warm_up, Barrier(1)).result()
 
     def run(ids: Ids, lengths: Ids) -> Floats:
         most = grid.most_rows(ids.shape[1])
@@ -80,7 +85,11 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
         parts = [(ids[begin : begin + most], lengths[begin : begin + most]) for begin in range(0, len(ids), most)]
         return np.concatenate([slot.run(grid.fit(*part[0].shape), *part) for part in parts])
 
-    return run
+    return lambda ids, lengths: one.submit(run, ids, lengths).result()
+
+
+def host_of(device: str) -> Host:
+    return PlainHost() if device == "cpu" else CudaHost(number_of(device))
 
 
 class Replaying:

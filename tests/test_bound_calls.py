@@ -9,7 +9,9 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.devices import Grid
 from server.engines import Engine, open_engine, pad
-from server.engines.onnx_cuda import BoundCalls, cuda_provider
+from server.engines.folded import read_folded
+from server.engines.host import PlainHost
+from server.engines.onnx_cuda import BoundCalls, cuda_provider, table_bytes
 from server.engines.onnx_runtime import CPU, memory_error, open_session
 from server.engines.spread import SpreadEngine
 from server.tokenizer import Tokenizer
@@ -20,7 +22,7 @@ GRID = Grid((8, 32, 64, 512), 1024)
 
 @pytest.fixture(scope="module")
 def bound(bundle: Bundle) -> BoundCalls:
-    return BoundCalls(bundle, open_session(bundle, (CPU, {})), "cpu", GRID)
+    return BoundCalls(bundle, open_session(bundle, (CPU, {})), "cpu", GRID, PlainHost())
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,35 @@ def test_lack_of_memory_is_told_from_other_failures() -> None:
         "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:348 Failed to allocate memory for requested buffer of size 1073741824",
         "bfc_arena.cc:155 Available memory of 1048576 is smaller than requested bytes of 7340032",
         "CUDA failure 2: out of memory ; GPU=0",
+        "CUBLAS failure 3: the resource allocation failed",
+        "CUDNN failure 2003: CUDNN_STATUS_ALLOC_FAILED",
     ):
         assert str(memory_error(RuntimeError(words), 2, 3)) == "ONNX Runtime has no memory for 2 rows of 3 tokens"
     assert memory_error(RuntimeError("CUDA failure 700: an illegal memory access was encountered"), 2, 3) is None
+
+
+def test_the_tables_are_as_large_as_is_reckoned(bundle: Bundle) -> None:
+    assert table_bytes(bundle) == read_folded(bundle).tables.nbytes
+
+
+def test_a_slot_that_fails_at_its_first_call_fails_the_start_and_hangs_nobody(bundle: Bundle) -> None:
+    class Broken(PlainHost):
+        def __init__(self) -> None:
+            self.left = 4
+
+        def select(self) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise MemoryError("the second slot's first call")
+
+    with pytest.raises(MemoryError):
+        BoundCalls(bundle, open_session(bundle, (CPU, {})), "cpu", GRID, Broken())
+
+
+def test_tables_of_more_than_a_gigabyte_are_made_once(bundle: Bundle) -> None:
+    """ONNX Runtime's own bound would have it make them anew in every call."""
+    told = open_session(bundle, (CPU, {})).get_session_options()
+    assert told.get_session_config_entry("optimization.constant_folding_max_output_size_in_bytes") == "0"
 
 
 def test_the_provider_is_bounded_and_exact() -> None:

@@ -70,7 +70,8 @@ class FusedEngine:
         return features
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+# else a kernel is compiled anew at the first length that 16 divides, and at the first that it does not
+@triton.jit(do_not_specialize=["length", "stride", "first_tap"])  # type: ignore[untyped-decorator]
 def _bank(  # type: ignore[no-untyped-def]  # pointers, and numbers known when it is compiled
     ids, lengths, tables, bias, features, length, stride, first_tap,
     WIDTH: tl.constexpr, TAPS: tl.constexpr, FILTERS: tl.constexpr, LANES: tl.constexpr, WINDOWS: tl.constexpr, CHUNK: tl.constexpr,

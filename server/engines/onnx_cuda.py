@@ -9,7 +9,9 @@ A slot holds what one call needs. There are several, so that one call's copies g
 stream of its own.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Barrier
 
 import numpy as np
 import onnxruntime
@@ -18,8 +20,9 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.devices import IN_FLIGHT, CudaOptions, Grid, Shape, number_of
 from server.engines import NoCuda
-from server.engines.onnx_runtime import CUDA, Network, Provider, has_cuda, memory_error, open_session
-from server.engines.pinned import pinned
+from server.engines.host import CudaHost, Host
+from server.engines.onnx_runtime import CUDA, Network, Provider, has_cuda, in_cudas_words, memory_error, open_session
+from server.errors import PrelabelError
 
 
 class OnnxCudaEngine:
@@ -29,15 +32,23 @@ class OnnxCudaEngine:
     degraded: str | None = None
 
     def __init__(self, bundle: Bundle, device: str, options: CudaOptions) -> None:
-        """Raises NoCuda, BadBundle; NoCuda also where `options.mem_limit` does not suffice for the tables and one call of each shape."""
+        """Raises NoCuda, BadBundle; NoCuda also where `options.mem_limit` does not suffice for the tables and calls of every shape."""
         if not has_cuda():
             raise NoCuda("this ONNX Runtime has no CUDA provider: install prelabel[gpu] (onnxruntime-gpu) in place of prelabel[cpu]")
         onnxruntime.preload_dlls()
         self.device = device
         try:
-            self._calls = BoundCalls(bundle, open_session(bundle, cuda_provider(device, options.mem_limit)), device, options.grid)
+            if table_bytes(bundle) > options.mem_limit:
+                # ONNX Runtime's arena puts them there all the same, and forgets its limit
+                raise MemoryError(f"the tables take {table_bytes(bundle):,} bytes")
+            session = open_session(bundle, cuda_provider(device, options.mem_limit))
+            self._calls = BoundCalls(bundle, session, device, options.grid, CudaHost(number_of(device)))
         except MemoryError as error:
             raise NoCuda(f"the GPU's memory does not suffice ({error}): raise PRELABEL_GPU_MEM_LIMIT, lower PRELABEL_BATCH_TOKENS") from error
+        except (NoCuda, PrelabelError):
+            raise
+        except Exception as error:  # ONNX Runtime's, at the first call of all: only then does it load cuDNN
+            raise NoCuda(f"ONNX Runtime's first call on it failed ({in_cudas_words(error)}): check that cuDNN 9 is installed (prelabel[gpu])") from error
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         return self._calls.run(ids, lengths)
@@ -57,17 +68,25 @@ def cuda_provider(device: str, mem_limit: int) -> Provider:
     }
 
 
-class BoundCalls:
-    """Calls of fixed shapes on a session's device (`cpu`, or such as `cuda:0`), each of which has been made once."""
+def table_bytes(bundle: Bundle) -> int:
+    """Of the tables in float32: words × Σ widths × filters."""
+    return len(bundle.vocabulary) * sum(bundle.widths) * (bundle.features // len(bundle.widths)) * 4
 
-    def __init__(self, bundle: Bundle, session: onnxruntime.InferenceSession, device: str, grid: Grid) -> None:
+
+class BoundCalls:
+    """Calls of fixed shapes on a session's device (`cpu`, or such as `cuda:0`), each of which has been made before."""
+
+    def __init__(self, bundle: Bundle, session: onnxruntime.InferenceSession, device: str, grid: Grid, host: Host) -> None:
         """Raises MemoryError."""
         self._grid = grid
         self._network = Network(session, widest=max(bundle.widths))
         self._slots: SimpleQueue[Slot] = SimpleQueue()
-        for _ in range(IN_FLIGHT):
-            slot = Slot(session, device, grid, self._network.start, len(bundle.labels), bundle.manifest.min_length)
-            slot.warm_up()
+        slots = [Slot(session, device, grid, host, self._network.start, len(bundle.labels), bundle.manifest.min_length) for _ in range(IN_FLIGHT)]
+        # all at the same time: each call under way has a stream and memory of its own, and they are made when it is first needed
+        together = Barrier(IN_FLIGHT)
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            list(pool.map(lambda slot: slot.warm_up(together), slots))
+        for slot in slots:
             self._slots.put(slot)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
@@ -89,21 +108,27 @@ class BoundCalls:
 class Slot:
     """What one call at a time needs at every shape of the grid: memory on both sides, bound to the session's inputs and outputs."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, device: str, grid: Grid, start: Floats, classes: int, min_length: int) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, device: str, grid: Grid, host: Host, start: Floats, classes: int, min_length: int) -> None:
         """`start` is the carry of a text's first piece, float32[1, features]; rows that only fill a shape have `min_length` tokens."""
         self._session = session
         self._min_length = min_length
         kind, _, number = device.partition(":")
         self._place = {"device_type": kind, "device_id": int(number or 0)}
-        self._ids = pinned(max(shape.rows * shape.length for shape in grid.shapes), on_cuda=kind == "cuda")
-        self._lengths = pinned(max(shape.rows for shape in grid.shapes), on_cuda=kind == "cuda")
+        self._host = host
+        host.select()
+        self._ids = host.zeros(max(shape.rows * shape.length for shape in grid.shapes))
+        self._lengths = host.zeros(max(shape.rows for shape in grid.shapes))
         carry = onnxruntime.OrtValue.ortvalue_from_numpy(start, **self._place)
         self._bound = {shape: self._bind(shape, carry, classes) for shape in grid.shapes}
 
-    def warm_up(self) -> None:
-        """Run every shape once, the largest first, so that the arena takes what it needs in one piece. Raises MemoryError."""
+    def warm_up(self, together: Barrier) -> None:
+        """Run every shape twice, the largest first, beginning when the other slots do; at the second time ONNX Runtime knows the memory it takes and
+        asks for it in one piece. Raises MemoryError.
+        """
+        together.wait()
         for shape in sorted(self._bound, key=lambda shape: shape.rows * shape.length, reverse=True):
-            self.run(shape, np.zeros((0, self._min_length), dtype=np.int32), np.zeros(0, dtype=np.int32))
+            for _ in range(2):
+                self.run(shape, np.zeros((0, self._min_length), dtype=np.int32), np.zeros(0, dtype=np.int32))
 
     def run(self, shape: Shape, ids: Ids, lengths: Ids) -> Floats:
         """ids int32[rows, length] and lengths int32[rows] within `shape` → probabilities float32[rows, classes]. Raises MemoryError."""
@@ -115,6 +140,7 @@ class Slot:
         host_lengths[:rows] = lengths
         host_lengths[rows:] = self._min_length
         bound_ids, bound_lengths, answer, binding = self._bound[shape]
+        self._host.select()
         try:
             bound_ids.update_inplace(host_ids)
             bound_lengths.update_inplace(host_lengths)

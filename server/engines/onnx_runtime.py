@@ -12,8 +12,10 @@ from server.engines import MAX_PIECE, NoCuda, in_pieces
 from server.engines.model_file import read_model
 from server.errors import BadBundle
 
-OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate|smaller than requested bytes|out of memory")
-"""In the words of ONNX Runtime, its arena and CUDA."""
+OUT_OF_MEMORY = re.compile(
+    r"bad allocation|bad_alloc|[Ff]ailed to allocate|smaller than requested bytes|out of memory|ALLOC(ATION)?_FAILED|resource allocation failed"
+)
+"""In the words of ONNX Runtime, its arena, CUDA, cuBLAS and cuDNN."""
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -75,6 +77,8 @@ def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSes
     options = onnxruntime.SessionOptions()
     # single-threaded calls from several threads beat one call spread over several
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # else tables of more than 1 GiB would be made anew in every call
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", "0")
     options.log_severity_level = 4  # what is wrong is said by the exception, or by the providers below
     read_model(bundle)
     providers: list[Any] = [provider] if provider[0] == CPU else [provider, (CPU, {})]
@@ -85,7 +89,7 @@ def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSes
         if lack := memory_error(error):
             raise lack from None
         if provider[0] == CUDA and "CUDA" in str(error):
-            raise NoCuda(f"ONNX Runtime cannot start CUDA ({_first_line(error)}): check the NVIDIA driver (580 or newer) and the GPU's number") from error
+            raise NoCuda(f"ONNX Runtime cannot start CUDA ({in_cudas_words(error)}): check the NVIDIA driver (580 or newer) and the GPU's number") from error
         raise BadBundle(f"{bundle.path}/model.onnx: ONNX Runtime cannot load it ({type(error).__name__}); export it again.") from error
     # the available providers still name CUDA after a silent fallback; only the session tells the truth
     if session.get_providers()[0] != provider[0]:
@@ -100,7 +104,7 @@ def memory_error(error: Exception, rows: int = 0, length: int = 0) -> MemoryErro
     return MemoryError(f"ONNX Runtime has no memory for {f'{rows} rows of {length} tokens' if rows else 'the tables'}")
 
 
-def _first_line(error: Exception) -> str:
+def in_cudas_words(error: Exception) -> str:
     """What CUDA says, without the places in the source of who asked it."""
-    found = re.search(r"CUDA failure \d+: [^;]*|CUDA error[^;]*", str(error))
+    found = re.search(r"CUDA failure \d+: [^;]*|CUDA error[^;]*|Invalid device ID[^.\n]*", str(error))
     return found[0].strip() if found else type(error).__name__
