@@ -9,6 +9,7 @@ when it is imported); `server/exposition.py` puts them together.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Literal, TypeVar
@@ -21,7 +22,7 @@ from server.inside import Waiting
 from server.request_log import Record, Traffic
 from server.tally import SCORE_BOUNDS, Tally
 
-M = TypeVar("M", Counter, Gauge, "TalliedHistogram")
+M = TypeVar("M", "QuickCounter", "QuickGauge", "TalliedHistogram")
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 """Upper bounds of latencies: from a single task's half millisecond to what Label Studio waits."""
@@ -42,8 +43,24 @@ ARRIVAL = "queue_oldest_arrival"
 """Kept, and told as an age: seconds of the monotonic clock, which all processes of a host share; infinite where nobody waits."""
 
 
+class QuickCounter(Counter):
+    """The library's `inc` looks at each call whether it may count, and takes examples."""
+
+    def count(self, amount: float = 1) -> None:
+        self._value.inc(amount)
+
+
+class QuickGauge(Gauge):
+    def set(self, value: float) -> None:
+        self._value.set(value)
+
+
 class TalliedHistogram(Histogram):
-    """A histogram that takes many values at once: the library's takes them one by one."""
+    """A histogram that finds its bucket by halves, and takes many values at once: the library's looks at all bounds, and takes them one by one."""
+
+    def seen(self, amount: float) -> None:
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+        self._sum.inc(amount)
 
     def add(self, counts: Sequence[int], total: float) -> None:
         """`counts` by bucket, the last beyond all bounds, and the sum of the values."""
@@ -78,19 +95,19 @@ class Metrics:
         self._starts = self._counter("worker_starts", "Worker processes that were started, the first ones too.")
         self._threads = self._gauge("engine_threads", "Model calls that can run at the same time, that for single tasks included.", "livesum")
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Callable[..., Counter]:
-        return _child(Counter(PREFIX + name, meaning, labels, registry=self.registry), labels)
+    def _counter(self, name: str, meaning: str, *labels: str) -> Callable[..., QuickCounter]:
+        return _child(QuickCounter(PREFIX + name, meaning, labels, registry=self.registry), labels)
 
-    def _gauge(self, name: str, meaning: str, mode: Mode, *labels: str) -> Callable[..., Gauge]:
+    def _gauge(self, name: str, meaning: str, mode: Mode, *labels: str) -> Callable[..., QuickGauge]:
         """`mode` is how the values of several processes become one; "live" leaves out those that ended."""
-        return _child(Gauge(PREFIX + name, meaning, labels, registry=self.registry, multiprocess_mode=mode), labels)
+        return _child(QuickGauge(PREFIX + name, meaning, labels, registry=self.registry, multiprocess_mode=mode), labels)
 
     def _histogram(self, name: str, meaning: str, bounds: tuple[float, ...], *labels: str) -> Callable[..., TalliedHistogram]:
         return _child(TalliedHistogram(PREFIX + name, meaning, labels, registry=self.registry, buckets=bounds), labels)
 
     def started(self, threads: int, bundles: Sequence[str]) -> None:
         """This process serves from now on. What has not happened yet is told as 0, so that the first time shows as a rise."""
-        self._starts().inc()
+        self._starts().count()
         self._workers().set(1)
         self._threads().set(threads)
         for bundle in bundles:
@@ -106,35 +123,35 @@ class Metrics:
     def request(self, record: Record, traffic: Traffic) -> None:
         """A request is over."""
         model, route = traffic.model or NONE, traffic.route or NONE
-        self._requests(model, route, traffic.status).inc()
-        self._seconds(model, route).observe(traffic.seconds)
+        self._requests(model, route, traffic.status).count()
+        self._seconds(model, route).seen(traffic.seconds)
         if record.error is not None:
-            self._refusals(model, type(record.error).__name__).inc()
+            self._refusals(model, type(record.error).__name__).count()
         if record.tally is not None:
             self._predicted(model, record, record.tally)
 
     def _predicted(self, model: str, record: Record, tally: Tally) -> None:
         for stage in STAGES:
-            self._stages(model, stage).observe(record.seconds[stage])
+            self._stages(model, stage).seen(record.seconds[stage])
         empty, failed = record.empty or 0, record.failed or 0
         for outcome, tasks in (("predicted", (record.tasks or 0) - empty - failed), ("empty", empty), ("failed", failed)):
             if tasks:
-                self._tasks(model, outcome).inc(tasks)
-        for label, texts in zip(tally.labels, tally.by_label.tolist(), strict=True):
+                self._tasks(model, outcome).count(tasks)
+        for label, texts in zip(tally.labels, tally.by_label, strict=True):
             if texts:
-                self._predictions(tally.version, label).inc(texts)
-        self._scores(tally.version).add(tally.by_score.tolist(), tally.score_sum)
+                self._predictions(tally.version, label).count(texts)
+        self._scores(tally.version).add(tally.by_score, tally.score_sum)
 
     def called(self, bundle: str, call: Call) -> None:
         """A model call of `bundle` is over."""
         if call.seconds is None:
-            self._failures(bundle).inc()
+            self._failures(bundle).count()
             return
         lane = call.lane.name.lower()
-        self._engine(bundle).inc(call.seconds)
-        self._rows(bundle, lane).observe(call.rows)
-        self._tokens(bundle, lane).inc(call.tokens)
-        self._padded(bundle, lane).inc(call.rows * call.length)
+        self._engine(bundle).count(call.seconds)
+        self._rows(bundle, lane).seen(call.rows)
+        self._tokens(bundle, lane).count(call.tokens)
+        self._padded(bundle, lane).count(call.rows * call.length)
 
     def waiting(self, lane: Lane, waiting: Waiting) -> None:
         name = lane.name.lower()
@@ -142,7 +159,7 @@ class Metrics:
         self._arrival(name).set(math.inf if waiting.oldest is None else waiting.oldest)
 
     def abandoned(self, lane: Lane, rows: int) -> None:
-        self._abandoned(lane.name.lower()).inc(rows)
+        self._abandoned(lane.name.lower()).count(rows)
 
 
 def _child(metric: M, labels: tuple[str, ...]) -> Callable[..., M]:

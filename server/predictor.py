@@ -175,13 +175,13 @@ class _Request:
     async def classify(self, texts: list[str]) -> Classified:
         pieces = await self._by_pieces(self._probabilities_or_none, texts, len(texts))
         probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *pieces])
-        self._tally.add(probabilities, scores_of(probabilities, self._scoring.score))
         return Classified(self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._tally)
 
     async def _probabilities_or_none(self, lane: Lane, texts: list[str]) -> Floats:
         probabilities, _, failure = await self._probabilities(lane, texts)
         if failure is not None:
             raise failure
+        self._tally.add(probabilities, scores_of(probabilities, self._scoring.score))
         return probabilities
 
     async def _by_pieces(self, function: Callable[[Lane, list[T]], Awaitable[U]], items: list[T], rows: int) -> list[U]:

@@ -166,8 +166,8 @@ def test_a_tally_of_nothing_and_of_bounds() -> None:
     tally = Tally("v", ("a", "b"))
     tally.add(np.zeros((0, 2), dtype=np.float32), np.zeros(0))
     tally.add(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], dtype=np.float32), np.array([0.0, 0.1, 1.0]))
-    assert tally.by_label.tolist() == [2, 1]
-    assert tally.by_score.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]
+    assert tally.by_label == [2, 1]
+    assert tally.by_score == [2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]
     assert tally.score_sum == pytest.approx(1.1)
 
 
