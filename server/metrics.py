@@ -30,8 +30,6 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Upper bounds of a batch's rows."""
 
-STAGES = ("tokenize", "queue", "engine", "results")
-
 PREFIX = "prelabel_"
 
 Mode = Literal["livesum", "livemin"]
@@ -131,8 +129,8 @@ class Metrics:
             self._predicted(model, record, record.tally)
 
     def _predicted(self, model: str, record: Record, tally: Tally) -> None:
-        for stage in STAGES:
-            self._stages(model, stage).seen(record.seconds[stage])
+        for stage, seconds in record.seconds.items():
+            self._stages(model, stage).seen(seconds)
         empty, failed = record.empty or 0, record.failed or 0
         for outcome, tasks in (("predicted", (record.tasks or 0) - empty - failed), ("empty", empty), ("failed", failed)):
             if tasks:
