@@ -28,7 +28,8 @@ def main() -> None:
             return
     except ModuleNotFoundError as missing:
         raise SystemExit(
-            f"Benchmarks need {missing.name}, which is in the development environment: run `make setup`, then .venv/dev/bin/prelabel bench"
+            f"Benchmarks need {missing.name}, which is in the development environment: run `make "
+            "setup`, then .venv/dev/bin/prelabel bench"
         ) from None
     console = Console(stderr=bool(name))
     console.print(listed(modules))

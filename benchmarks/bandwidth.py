@@ -1,10 +1,11 @@
-"""The limit of adding up looked-up rows: how fast rows at random places can be read and added, out of each cache and out of memory.
+"""The limit of adding up looked-up rows: how fast rows at random places can be read and added, out of each
+cache and out of memory.
 
     .venv/dev/bin/python -m benchmarks.bandwidth [REVIEWS.csv] [--texts 1000] [--rounds 7]
 
-A review looks up each token's row of each tap, whatever adds them up. Read at these rates, its bytes take the time that no table engine can
-go below whose rows all lie there; as frequent tokens lie in caches and rare ones in memory, the limit is between the levels. Sizes of
-caches are asked of Linux.
+A review looks up each token's row of each tap, whatever adds them up. Read at these rates, its bytes take the
+time that no table engine can go below whose rows all lie there; as frequent tokens lie in caches and rare
+ones in memory, the limit is between the levels. Sizes of caches are asked of Linux.
 """
 
 import os
@@ -41,7 +42,13 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--read", type=int, default=READ, help="bytes read in one call")
-    parser.add_argument("--sizes", type=sizes, default=sizes_here(), help="MiB of the sets, separated by commas", metavar="L2,L3,MEMORY")
+    parser.add_argument(
+        "--sizes",
+        type=sizes,
+        default=sizes_here(),
+        help="MiB of the sets, separated by commas",
+        metavar="L2,L3,MEMORY",
+    )
     asked = parser.parse_args()
     bundle = read_bundle(asked.bundle)
     rows = Tokenizer.of(bundle).encode_all(texts_of(asked.reviews, asked.texts))
@@ -49,11 +56,29 @@ def main() -> None:
     looked_up = tokens * sum(bundle.widths) * bundle.features / len(bundle.widths)
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
-        levels = {level: measured(mib, looked_up, asked.rounds, asked.read, cores, pool) for level, mib in asked.sizes.items()}
-    title = f"Rows of {NUMBERS} numbers at random places; a review of {tokens:.0f} tokens adds up {looked_up / 1000:,.0f} thousand numbers"
-    table = Table("out of", "MiB", "GB/s", f"GB/s, {cores} threads", "µs a review, int16", "float32", title=title, title_justify="left")
+        levels = {
+            level: measured(mib, looked_up, asked.rounds, asked.read, cores, pool)
+            for level, mib in asked.sizes.items()
+        }
+    title = (
+        f"Rows of {NUMBERS} numbers at random places; a review of {tokens:.0f} tokens adds up "
+        f"{looked_up / 1000:,.0f} thousand numbers"
+    )
+    table = Table(
+        "out of",
+        "MiB",
+        "GB/s",
+        f"GB/s, {cores} threads",
+        "µs a review, int16",
+        "float32",
+        title=title,
+        title_justify="left",
+    )
     for level, figures in levels.items():
-        rates = (figures[key] for key in ("gb_per_s", "gb_per_s_all_threads", "us_per_review_int16", "us_per_review_float32"))
+        rates = (
+            figures[key]
+            for key in ("gb_per_s", "gb_per_s_all_threads", "us_per_review_int16", "us_per_review_float32")
+        )
         table.add_row(level, f"{figures['mb']:,.1f}", *(f"{rate:.1f}" for rate in rates))
     Console(width=110).print(table)
     write("bandwidth", {"tokens": tokens, "numbers_a_review": looked_up, "threads": cores, "levels": levels})
@@ -77,8 +102,12 @@ def cache(level: int, otherwise: float) -> float:
     return otherwise
 
 
-def measured(mib: float, looked_up: float, rounds: int, read: int, cores: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
-    """A set of `mib`; what one thread reads of it in a second, and what all threads read that share it, in bytes."""
+def measured(
+    mib: float, looked_up: float, rounds: int, read: int, cores: int, pool: ThreadPoolExecutor
+) -> dict[str, Any]:
+    """A set of `mib`; what one thread reads of it in a second, and what all threads read that share it, in
+    bytes.
+    """
     ways: dict[str, Way] = {}
     for kind in TYPES:
         table = np.ones((max(1, int(mib * MIB) // (NUMBERS * np.dtype(kind).itemsize)), NUMBERS), dtype=kind)
@@ -111,7 +140,9 @@ def _sum(table, places, total):  # type: ignore[no-untyped-def]  # numba infers 
 
 
 def add_up(table: npt.NDArray[Any], places: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
-    """The sum of the rows at `places`, in the table's own type: whole numbers may overflow, as nothing reads them."""
+    """The sum of the rows at `places`, in the table's own type: whole numbers may overflow, as nothing reads
+    them.
+    """
     total = np.zeros(NUMBERS, dtype=table.dtype)
     _sum(table, places, total)
     return total

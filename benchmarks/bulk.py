@@ -1,8 +1,10 @@
-"""`prelabel predict` over a file of reviews to Label Studio's import JSON: seconds of the whole process, and the most memory it took.
+"""`prelabel predict` over a file of reviews to Label Studio's import JSON: seconds of the whole process, and
+the most memory it took.
 
     .venv/dev/bin/python -m benchmarks.bulk [REVIEWS.csv] [--made-up 25000] [--rounds 3]
 
-The whole file that is given is predicted; without one, a CSV of made-up reviews. Medians of the rounds, Python's start included.
+The whole file that is given is predicted; without one, a CSV of made-up reviews. Medians of the rounds,
+Python's start included.
 """
 
 import csv
@@ -36,13 +38,28 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         source = asked.reviews or made_up_file(Path(folder) / "reviews.csv", asked.made_up)
         out = Path(folder) / "tasks.json"
-        rounds = [predict(source.resolve(), out, asked.bundle) for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True))]
+        rounds = [
+            predict(source.resolve(), out, asked.bundle)
+            for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True))
+        ]
         reviews = len(msgspec.json.decode(out.read_bytes()))
     seconds, peak = (statistics.median(each) for each in zip(*rounds, strict=True))
-    table = Table("reviews", "seconds", "reviews/s", "most MB", title=f"prelabel predict, {asked.rounds} rounds, {os.cpu_count()} cores")
+    table = Table(
+        "reviews",
+        "seconds",
+        "reviews/s",
+        "most MB",
+        title=f"prelabel predict, {asked.rounds} rounds, {os.cpu_count()} cores",
+    )
     table.add_row(f"{reviews:,}", f"{seconds:.2f}", f"{reviews / seconds:,.0f}", f"{peak:.0f}")
     Console(width=100).print(table)
-    figures = {"reviews": reviews, "seconds": seconds, "rounds": asked.rounds, "reviews_per_s": reviews / seconds, "peak_memory_mb": peak}
+    figures = {
+        "reviews": reviews,
+        "seconds": seconds,
+        "rounds": asked.rounds,
+        "reviews_per_s": reviews / seconds,
+        "peak_memory_mb": peak,
+    }
     results.write("bulk", figures)
 
 
@@ -68,7 +85,10 @@ def predict(source: Path, out: Path, bundle: Path) -> tuple[float, float]:
             seconds = time.perf_counter() - begun
         if process.returncode:
             log.seek(0)
-            raise SystemExit(f"prelabel predict ended with status {process.returncode}:\n{log.read().decode(errors='replace')[-2000:]}")
+            raise SystemExit(
+                "prelabel predict ended with status "
+                f"{process.returncode}:\n{log.read().decode(errors='replace')[-2000:]}"
+            )
     return seconds, peak / 1e6
 
 

@@ -1,8 +1,10 @@
-"""What more workers, cores and GPUs would answer, and what it costs, from what one worker was measured to do. docs/capacity.md explains the model.
+"""What more workers, cores and GPUs would answer, and what it costs, from what one worker was measured to do.
+docs/capacity.md explains the model.
 
     .venv/dev/bin/python -m benchmarks.capacity [--workers 2] [--cores 4] [--price 0.50]
 
-Reads the figures that `scaling`, `large_request`, `way`, `tokenizer` and `bandwidth` kept; measures nothing. Times are seconds of one core.
+Reads the figures that `scaling`, `large_request`, `way`, `tokenizer` and `bandwidth` kept; measures nothing.
+Times are seconds of one core.
 """
 
 import argparse
@@ -29,7 +31,9 @@ HOSTS = ((1, 1), (1, 2), (2, 4), (4, 8), (8, 16))
 
 @dataclass(frozen=True)
 class Review:
-    """What a review takes of a core, alone in its request or one of many: `loop` in the one event loop of its worker, `threads` in any other thread."""
+    """What a review takes of a core, alone in its request or one of many: `loop` in the one event loop of its
+    worker, `threads` in any other thread.
+    """
 
     loop: float
     threads: float
@@ -54,12 +58,17 @@ class Model:
     """Looked up in a GPU's tables."""
 
     def gpu_bulk_per_s(self, workers: int, cores: float, bandwidth: float) -> float:
-        """Reviews a second at the most with one GPU whose memory gives `bandwidth` bytes a second, were its kernels free."""
-        return min(Review(self.bulk.loop, self.tokenizer).per_s(workers, cores), bandwidth / self.bytes_a_review)
+        """Reviews a second at the most with one GPU whose memory gives `bandwidth` bytes a second, were its
+        kernels free.
+        """
+        return min(
+            Review(self.bulk.loop, self.tokenizer).per_s(workers, cores), bandwidth / self.bytes_a_review
+        )
 
 
 def model_of(kept: Mapping[str, Mapping[str, Any]]) -> Model:
-    """From one worker's figures alone. Its loop is the limit of single tasks, its cores are that of many in a request.
+    """From one worker's figures alone. Its loop is the limit of single tasks, its cores are that of many in a
+    request.
 
     Raises:
         KeyError: one of `NEEDED` was not measured.
@@ -84,15 +93,24 @@ def checked(kept: Mapping[str, Mapping[str, Any]]) -> list[dict[str, float]]:
     for found in kept["scaling"]["figures"]["workers"]:
         workers = int(found["workers"])
         row: dict[str, float] = {"workers": workers, "memory_mb": found["memory_mb"]}
-        for name, review, measured in (("singles", model.single, found["singles_per_s"]), ("bulk", model.bulk, found["bulk_tasks_per_s"])):
+        for name, review, measured in (
+            ("singles", model.single, found["singles_per_s"]),
+            ("bulk", model.bulk, found["bulk_tasks_per_s"]),
+        ):
             said = review.per_s(workers, cores)
-            row |= {f"{name}_measured": measured, f"{name}_model": said, f"{name}_error": round(said / measured - 1, 6) + 0.0}
+            row |= {
+                f"{name}_measured": measured,
+                f"{name}_model": said,
+                f"{name}_error": round(said / measured - 1, 6) + 0.0,
+            }
         rows.append(row)
     return rows
 
 
 def cost_per_million(price: float, per_s: float) -> float:
-    """Of a million reviews on a host that costs `price` an hour and answers `per_s` of them a second, always busy."""
+    """Of a million reviews on a host that costs `price` an hour and answers `per_s` of them a second, always
+    busy.
+    """
     return price / (per_s * 3600) * 1e6
 
 
@@ -106,7 +124,10 @@ def section(kept: Mapping[str, Mapping[str, Any]]) -> str:
         {"review": name, "loop": each.loop * 1e6, "threads": each.threads * 1e6, "cores": each.cores_a_worker}
         for name, each in (("alone in its request", model.single), ("one of many", model.bulk))
     ]
-    hosts = [{"workers": w, "cores": c, "singles": model.single.per_s(w, c), "bulk": model.bulk.per_s(w, c)} for w, c in HOSTS]
+    hosts = [
+        {"workers": w, "cores": c, "singles": model.single.per_s(w, c), "bulk": model.bulk.per_s(w, c)}
+        for w, c in HOSTS
+    ]
     bulk = model.bulk.per_s(1, cores)
     headings = {
         "workers": "workers",
@@ -114,28 +135,50 @@ def section(kept: Mapping[str, Mapping[str, Any]]) -> str:
         "bulk_measured": "tasks a second, many a request", "bulk_model": "model", "bulk_error": "error",
         "memory_mb": "memory MB",
     }  # fmt: skip
-    rows = [{**row, **{name: f"{row[name]:+.1%}" for name in ("singles_error", "bulk_error")}} for row in checked(kept)]
+    rows = [
+        {**row, **{name: f"{row[name]:+.1%}" for name in ("singles_error", "bulk_error")}}
+        for row in checked(kept)
+    ]
     return "\n\n".join(
         (
             "Computed from the figures of one worker below; [capacity](../docs/capacity.md) tells how.",
             tables.lines(
-                {"review": "a review", "loop": "µs of its worker's loop", "threads": "µs of other threads", "cores": "cores a worker keeps busy"}, costs
+                {
+                    "review": "a review",
+                    "loop": "µs of its worker's loop",
+                    "threads": "µs of other threads",
+                    "cores": "cores a worker keeps busy",
+                },
+                costs,
             ),
             f"The model beside what was measured, {cores} cores:",
             tables.lines(headings, rows),
-            "The model alone, for processors like this one; with other numbers of cores there are no figures to hold it against:",
-            tables.lines({"workers": "workers", "cores": "cores", "singles": "single tasks a second", "bulk": "tasks a second, many a request"}, hosts),
+            "The model alone, for processors like this one; with other numbers of cores there are no "
+            "figures to hold it against:",
+            tables.lines(
+                {
+                    "workers": "workers",
+                    "cores": "cores",
+                    "singles": "single tasks a second",
+                    "bulk": "tasks a second, many a request",
+                },
+                hosts,
+            ),
             f"A million reviews at the measured {tables.number(bulk)} a second, many a request:",
             tables.lines(
-                {"price": "price of an hour", "cost": "a million reviews"}, [{"price": each, "cost": cost_per_million(each, bulk)} for each in PRICES]
+                {"price": "price of an hour", "cost": "a million reviews"},
+                [{"price": each, "cost": cost_per_million(each, bulk)} for each in PRICES],
             ),
-            f"There are no figures of a GPU yet. A review looks up {tables.number(model.bytes_a_review / 1e6)} MB of tables there.",
+            "There are no figures of a GPU yet. A review looks up "
+            f"{tables.number(model.bytes_a_review / 1e6)} MB of tables there.",
         )
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cores", type=float, default=2.0)
     parser.add_argument("--price", type=float, default=1.0, help="of the host, an hour")
@@ -147,7 +190,11 @@ def main() -> None:
     model = model_of(kept)
     for name, review in (("single tasks", model.single), ("many a request", model.bulk)):
         per_s = review.per_s(asked.workers, asked.cores)
-        console.print(f"{name}: {per_s:,.0f} reviews a second, {cost_per_million(asked.price, per_s):.3g} for a million of them", highlight=False)
+        console.print(
+            f"{name}: {per_s:,.0f} reviews a second, {cost_per_million(asked.price, per_s):.3g} for a "
+            "million of them",
+            highlight=False,
+        )
     console.print(section(kept), highlight=False, markup=False, soft_wrap=True)
 
 

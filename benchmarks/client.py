@@ -1,15 +1,18 @@
-"""A client that costs little beside what it measures, in a process of its own: POSTs, and the time to each answer.
+"""A client that costs little beside what it measures, in a process of its own: POSTs, and the time to each
+answer.
 
     .venv/dev/bin/python -m benchmarks.client URL [--clients 1] [--rate R [--even]] [--seconds S] [--requests N] [--new-connections]
                                                   [--known] [--get] < BODIES
 
-Reads request bodies, one a line, up to an empty line or the end, and sends them in turn. In a closed loop each client sends its
-next request when the last was answered; with --rate requests are due at random times, so many a second (Poisson), or --even ones, whatever
-became of those before, and a latency counts from when its request was due. Each client asks once before the counting begins and "ready" is
-printed. It ends after --seconds or --requests, or with neither at the end of its input, and prints its outcome as JSON.
+Reads request bodies, one a line, up to an empty line or the end, and sends them in turn. In a closed loop
+each client sends its next request when the last was answered; with --rate requests are due at random times,
+so many a second (Poisson), or --even ones, whatever became of those before, and a latency counts from when
+its request was due. Each client asks once before the counting begins and "ready" is printed. It ends after
+--seconds or --requests, or with neither at the end of its input, and prints its outcome as JSON.
 
-With --known each body is followed by a line with the answer it must get: another one is a failure, and so is a refusal that does not
-say why. With --get there are no bodies: URL is asked with GET, and any good answer will do.
+With --known each body is followed by a line with the answer it must get: another one is a failure, and so is
+a refusal that does not say why. With --get there are no bodies: URL is asked with GET, and any good answer
+will do.
 
 The benchmarks call `run`, `beside` and `started`, which start it.
 """
@@ -58,11 +61,12 @@ PATIENCE = 120.0
 class Outcome:
     """What became of the requests of one run, whose last answer came after `seconds`.
 
-    `latencies` are the seconds of those that were answered as they must be, `stages` their Server-Timing: milliseconds, medians by
-    stage. `refusals` are the seconds to an answer of 429 or 503, by status; `failed` counts all else by what was wrong.
+    `latencies` are the seconds of those that were answered as they must be, `stages` their Server-Timing:
+    milliseconds, medians by stage. `refusals` are the seconds to an answer of 429 or 503, by status; `failed`
+    counts all else by what was wrong.
 
-    `late` and `busy` tell whether the client kept up: the seconds after which 99 % of the requests that were due had been begun, and the share
-    of one core that it took.
+    `late` and `busy` tell whether the client kept up: the seconds after which 99 % of the requests that were
+    due had been begun, and the share of one core that it took.
     """
 
     seconds: float
@@ -91,8 +95,12 @@ class Outcome:
         return quantile(self.latencies, share) * 1000
 
     def checked(self, *, may_refuse: bool = False) -> "Outcome":
-        """Itself. Figures of a run with failures would mislead: then, or where nothing was answered, the benchmark ends and says why."""
-        wrong = self.failed | ({"refused (429 or 503)": self.refused} if self.refused and not may_refuse else {})
+        """Itself. Figures of a run with failures would mislead: then, or where nothing was answered, the
+        benchmark ends and says why.
+        """
+        wrong = self.failed | (
+            {"refused (429 or 503)": self.refused} if self.refused and not may_refuse else {}
+        )
         if wrong or not self.latencies:
             told = "; ".join(f"{what}: {count}" for what, count in wrong.items()) or "none was answered"
             raise SystemExit(f"{len(self.latencies)} requests were answered well, others not: {told}")
@@ -106,7 +114,9 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def run(url: str, bodies: Sequence[bytes], **options: Any) -> Outcome:
-    """The outcome of a client process with `options` as the command line has them; `seconds` or `requests` must be among them."""
+    """The outcome of a client process with `options` as the command line has them; `seconds` or `requests`
+    must be among them.
+    """
     with started(url, bodies, **options) as client:
         return client.outcome()
 
@@ -137,11 +147,21 @@ class Started:
 
 
 @contextmanager
-def started(url: str, bodies: Sequence[bytes], known: Sequence[bytes] = (), **options: Any) -> Iterator[Started]:
-    """A client process with `options` as the command line has them; `known` are the answers that the bodies must get, if they are to be compared."""
+def started(
+    url: str, bodies: Sequence[bytes], known: Sequence[bytes] = (), **options: Any
+) -> Iterator[Started]:
+    """A client process with `options` as the command line has them; `known` are the answers that the bodies
+    must get, if they are to be compared.
+    """
     command = [sys.executable, "-m", "benchmarks.client", url]
     for name, value in options.items():
-        command += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)] if value else []
+        command += (
+            [f"--{name.replace('_', '-')}"]
+            if value is True
+            else [f"--{name.replace('_', '-')}", str(value)]
+            if value
+            else []
+        )
     if known:
         command.append("--known")
         bodies = [line for pair in zip(bodies, known, strict=True) for line in pair]
@@ -160,7 +180,9 @@ def started(url: str, bodies: Sequence[bytes], known: Sequence[bytes] = (), **op
 
 @dataclass(frozen=True)
 class Ask:
-    """A request as bytes, how many results its answer must hold, none where it is no request for predictions, and which answer it must be, if that is known."""
+    """A request as bytes, how many results its answer must hold, none where it is no request for predictions,
+    and which answer it must be, if that is known.
+    """
 
     data: bytes
     tasks: int = 0
@@ -171,12 +193,21 @@ class Ask:
         return cls(request(address, "POST", body), len(msgspec.json.decode(body)["tasks"]), known)
 
 
-def request(address: SplitResult, method: str, body: bytes = b"", path: str = "", headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """A whole request as Label Studio writes it, to the address's own path or to another, with `headers` besides."""
+def request(
+    address: SplitResult,
+    method: str,
+    body: bytes = b"",
+    path: str = "",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """A whole request as Label Studio writes it, to the address's own path or to another, with `headers`
+    besides.
+    """
     content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method == "POST" else ""
     content += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (
-        f"{method} {path or address.path or '/'} HTTP/1.1\r\nHost: {address.netloc}\r\nUser-Agent: heartex/1.23.2\r\nAccept-Encoding: gzip, deflate\r\n"
+        f"{method} {path or address.path or '/'} HTTP/1.1\r\nHost: {address.netloc}\r\nUser-Agent: "
+        "heartex/1.23.2\r\nAccept-Encoding: gzip, deflate\r\n"
         f"Accept: */*\r\nConnection: keep-alive\r\n{content}\r\n"
     )
     return head.encode() + body
@@ -223,7 +254,9 @@ class Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        answer = Answer(self._parser.get_status_code(), b"".join(self._body), self._timing, time.perf_counter())
+        answer = Answer(
+            self._parser.get_status_code(), b"".join(self._body), self._timing, time.perf_counter()
+        )
         self._body, self._timing = [], b""
         self.open = self._parser.should_keep_alive()
         if self._waiting is not None and not self._waiting.done():
@@ -287,21 +320,39 @@ class Client:
             if connection.open:
                 return connection
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(Connection, self._address.hostname or "", self._address.port or 80)
+        _, connection = await loop.create_connection(
+            Connection, self._address.hostname or "", self._address.port or 80
+        )
         return connection
 
     def outcome(self, unanswered: int) -> Outcome:
         if unanswered:
             self._failed[f"not answered {PATIENCE:.0f} s after the end"] += unanswered
         seconds = self._last - self._begun
-        late, busy = quantile(self._late, 0.99) if self._late else 0.0, (time.process_time() - self._worked) / (time.perf_counter() - self._begun)
-        return Outcome(seconds, self._tasks, self._latencies, self._refusals, dict(self._failed), medians(self._timings), late, busy)
+        late, busy = (
+            quantile(self._late, 0.99) if self._late else 0.0,
+            (time.process_time() - self._worked) / (time.perf_counter() - self._begun),
+        )
+        return Outcome(
+            seconds,
+            self._tasks,
+            self._latencies,
+            self._refusals,
+            dict(self._failed),
+            medians(self._timings),
+            late,
+            busy,
+        )
 
 
 def what_is_wrong(answer: Answer, ask: Ask) -> str | None:
     """A refusal is not wrong, but where answers are compared it must say why."""
     if answer.status in REFUSALS:
-        return None if ask.known is None or says_why(answer.body) else f"status {answer.status} that does not say why"
+        return (
+            None
+            if ask.known is None or says_why(answer.body)
+            else f"status {answer.status} that does not say why"
+        )
     if answer.status >= 400:
         return f"status {answer.status}"
     if not ask.tasks or answer.body == ask.known:
@@ -331,7 +382,9 @@ def alike(answer: Any, known: Any) -> bool:
     if isinstance(answer, float) and isinstance(known, float):
         return abs(answer - known) <= TOLERANCE
     if isinstance(answer, dict) and isinstance(known, dict):
-        return answer.keys() == known.keys() and all(alike(each, known[name]) for name, each in answer.items())
+        return answer.keys() == known.keys() and all(
+            alike(each, known[name]) for name, each in answer.items()
+        )
     if isinstance(answer, list) and isinstance(known, list):
         return len(answer) == len(known) and all(map(alike, answer, known))
     return bool(answer == known)
@@ -345,7 +398,11 @@ def timing_of(header: str) -> dict[str, float]:
 
 def medians(timings: Sequence[bytes]) -> dict[str, float]:
     found = [timing_of(each.decode()) for each in timings if each]
-    return {stage: statistics.median(each.get(stage, 0.0) for each in found) for stage in found[0]} if found else {}
+    return (
+        {stage: statistics.median(each.get(stage, 0.0) for each in found) for stage in found[0]}
+        if found
+        else {}
+    )
 
 
 async def closed_loop(client: Client, clients: int, requests: int | None, stop: asyncio.Event) -> int:
@@ -361,7 +418,9 @@ async def closed_loop(client: Client, clients: int, requests: int | None, stop: 
 
 
 async def open_loop(client: Client, rate: float, stop: asyncio.Event, seed: int | None) -> int:
-    """`rate` requests a second, whatever became of those before, at random times, or without a seed at even ones; how many had no answer in the end."""
+    """`rate` requests a second, whatever became of those before, at random times, or without a seed at even
+    ones; how many had no answer in the end.
+    """
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
     ended = threading.Event()
@@ -432,7 +491,9 @@ def read_bodies() -> Iterator[bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("url")
     parser.add_argument("--clients", type=int, default=1)
     parser.add_argument("--rate", type=float)
@@ -450,7 +511,8 @@ def main() -> None:
     if not bodies and not asked.get:
         parser.error("expected request bodies, one a line, found none")
     outcome = uvloop.run(ask_all(asked, bodies))
-    # a buffer of our own writes all of it; sys.stdout has none where Python runs unbuffered, and a pipe may take only a part at once
+    # a buffer of our own writes all of it; sys.stdout has none where Python runs unbuffered, and a pipe may
+    # take only a part at once
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(msgspec.json.encode(outcome))
 

@@ -1,6 +1,7 @@
 """Ways to run the network on one device, for `benchmarks/gpu.py`: ours, and what else there is.
 
-On `cpu` the same code runs on ONNX Runtime's CPU provider and torch's CPU: a rehearsal, whose figures say nothing of a GPU.
+On `cpu` the same code runs on ONNX Runtime's CPU provider and torch's CPU: a rehearsal, whose figures say
+nothing of a GPU.
 """
 
 import gc
@@ -45,7 +46,9 @@ def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions
     provider: Provider = (CPU, {}) if device == "cpu" else cuda_provider(device, LIMIT)
     widest = max(bundle.widths)
     found: dict[str, Contender] = {
-        "onnx": lambda: BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_of(device)).run,
+        "onnx": lambda: (
+            BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_of(device)).run
+        ),
         "fused": lambda: open_engine(bundle, engine="fused", device=device).run,
         "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
         "onnx, not bound": lambda: Network(open_session(bundle, provider), widest=widest).run,
@@ -70,10 +73,20 @@ def opened(contender: Contender) -> Iterator[Run]:
 
 
 def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run:
-    """The bound calls of one slot, each shape captured as a CUDA graph at its first call. A session replays one at a time."""
+    """The bound calls of one slot, each shape captured as a CUDA graph at its first call. A session replays
+    one at a time.
+    """
     session = open_session(bundle, (provider[0], {**provider[1], "enable_cuda_graph": "1"}))
     start = Network(session, widest=max(bundle.widths)).start
-    slot = Slot(Replaying(session), device, grid, host_of(device), start, len(bundle.labels), bundle.manifest.min_length)
+    slot = Slot(
+        Replaying(session),
+        device,
+        grid,
+        host_of(device),
+        start,
+        len(bundle.labels),
+        bundle.manifest.min_length,
+    )
     # graphs belong to the thread that captured them
     one = ThreadPoolExecutor(1)
     one.submit(slot.warm_up, Barrier(1)).result()
@@ -82,7 +95,9 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
         most = grid.most_rows(ids.shape[1])
         if most is None:
             raise ValueError(f"{ids.shape[1]} tokens: longer than every shape")
-        parts = [(ids[begin : begin + most], lengths[begin : begin + most]) for begin in range(0, len(ids), most)]
+        parts = [
+            (ids[begin : begin + most], lengths[begin : begin + most]) for begin in range(0, len(ids), most)
+        ]
         return np.concatenate([slot.run(grid.fit(*part[0].shape), *part) for part in parts])
 
     return lambda ids, lengths: one.submit(run, ids, lengths).result()
@@ -115,7 +130,11 @@ def ort_conv(bundle: Bundle, provider: Provider) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     given = {name: value for name, value in provider[1].items() if name in ("device_id", "use_tf32")}
-    session = onnxruntime.InferenceSession(conv_onnx(bundle), options, providers=[(provider[0], given), (CPU, {})] if provider[0] == CUDA else [CPU])
+    session = onnxruntime.InferenceSession(
+        conv_onnx(bundle),
+        options,
+        providers=[(provider[0], given), (CPU, {})] if provider[0] == CUDA else [CPU],
+    )
 
     def run(ids: Ids, _: Ids) -> Floats:
         answer: Floats = session.run(["probabilities"], {"ids": ids.astype(np.int64)})[0]
@@ -131,7 +150,11 @@ def eager(bundle: Bundle, device: str) -> Run:
 
     def run(ids: Ids, lengths: Ids) -> Floats:
         with torch.inference_mode(), on.in_order():
-            answer: Floats = torch.softmax(model(on.put(ids.astype(np.int64)), on.put(lengths.astype(np.int64))), dim=1).cpu().numpy()
+            answer: Floats = (
+                torch.softmax(model(on.put(ids.astype(np.int64)), on.put(lengths.astype(np.int64))), dim=1)
+                .cpu()
+                .numpy()
+            )
             return answer
 
     return run

@@ -1,7 +1,9 @@
-"""The tutorial's network as it is usually exported: embedding, convolutions, ReLU, maximum over time, linear, softmax.
+"""The tutorial's network as it is usually exported: embedding, convolutions, ReLU, maximum over time, linear,
+softmax.
 
-`model.onnx` of a bundle is the same network folded into tables; this is what the folding is compared with. It knows no lengths: what a text is
-padded with counts as text, so it answers what a bundle answers only for texts that are run at their own length.
+`model.onnx` of a bundle is the same network folded into tables; this is what the folding is compared with. It
+knows no lengths: what a text is padded with counts as text, so it answers what a bundle answers only for
+texts that are run at their own length.
 """
 
 from typing import Any
@@ -17,8 +19,13 @@ OPSET = 18
 
 
 def state_of(bundle: Bundle) -> dict[str, Floats]:
-    """The network's weights in float32, with the names of the tutorial's `state_dict`. The temperature is in `fc`."""
-    tensors = {each.name: numpy_helper.to_array(each).astype(np.float32) for each in onnx.load(bundle.file("model.onnx")).graph.initializer}
+    """The network's weights in float32, with the names of the tutorial's `state_dict`. The temperature is in
+    `fc`.
+    """
+    tensors = {
+        each.name: numpy_helper.to_array(each).astype(np.float32)
+        for each in onnx.load(bundle.file("model.onnx")).graph.initializer
+    }
     embedding = tensors["embedding"]
     state = {"embedding.weight": embedding}
     for i, width in enumerate(bundle.widths):
@@ -30,9 +37,14 @@ def state_of(bundle: Bundle) -> dict[str, Floats]:
 
 
 def conv_onnx(bundle: Bundle) -> bytes:
-    """An ONNX file: ids int64[rows, length] → probabilities float32[rows, classes]; `length` is at least the widest filter."""
+    """An ONNX file: ids int64[rows, length] → probabilities float32[rows, classes]; `length` is at least the
+    widest filter.
+    """
     state = state_of(bundle)
-    nodes = [_node("Gather", ["embedding.weight", "ids"], "words"), _node("Transpose", ["words"], "embedded", perm=[0, 2, 1])]
+    nodes = [
+        _node("Gather", ["embedding.weight", "ids"], "words"),
+        _node("Transpose", ["words"], "embedded", perm=[0, 2, 1]),
+    ]
     for i in range(len(bundle.widths)):
         nodes += [
             _node("Conv", ["embedded", f"convs.{i}.weight", f"convs.{i}.bias"], f"windows{i}"),
@@ -49,7 +61,8 @@ def conv_onnx(bundle: Bundle) -> bytes:
         "SentimentCNN",
         [helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows", "length"])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", len(bundle.labels)])],
-        [numpy_helper.from_array(tensor, name) for name, tensor in state.items()] + [numpy_helper.from_array(np.array([2]), "time")],
+        [numpy_helper.from_array(tensor, name) for name, tensor in state.items()]
+        + [numpy_helper.from_array(np.array([2]), "time")],
     )
     # the version of the file format that goes with the operators' (the library would write its newest)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)

@@ -1,10 +1,11 @@
-"""Microseconds a text, engine by engine: on real texts with one thread and with all, and by length and batch size.
+"""Microseconds a text, engine by engine: on real texts with one thread and with all, and by length and batch
+size.
 
     .venv/dev/bin/python -m benchmarks.engine [REVIEWS.csv] [--texts 500] [--rounds 5] [--lengths 64,256,1024] [--rows 1,8,32]
 
-From ids to probabilities, without the tokenizer. Texts go in batches of like length as bulk commands make them, through "tutorial loop"
-(`benchmarks/tutorial_loop.py`) one by one, as it takes them. Rounds are interleaved, figures are medians;
-ratios are to the loop with the number of threads that suits it best.
+From ids to probabilities, without the tokenizer. Texts go in batches of like length as bulk commands make
+them, through "tutorial loop" (`benchmarks/tutorial_loop.py`) one by one, as it takes them. Rounds are
+interleaved, figures are medians; ratios are to the loop with the number of threads that suits it best.
 """
 
 import dataclasses
@@ -43,15 +44,22 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--texts", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--lengths", type=numbers, default=(64, 256, 1024), help="tokens of a row, separated by commas")
-    parser.add_argument("--rows", type=numbers, default=(1, 8, 32), help="rows of a call, separated by commas")
+    parser.add_argument(
+        "--lengths", type=numbers, default=(64, 256, 1024), help="tokens of a row, separated by commas"
+    )
+    parser.add_argument(
+        "--rows", type=numbers, default=(1, 8, 32), help="rows of a call, separated by commas"
+    )
     asked = parser.parse_args()
     bundle = read_bundle(asked.bundle)
     rows = Tokenizer.of(bundle).encode_all(texts_of(asked.reviews, asked.texts))
     cores = len(os.sched_getaffinity(0))
     with TemporaryDirectory() as folder:
         traced = with_torchscript(bundle, Path(folder))
-        engines = {name: open_engine(traced if name == "torchscript" else bundle, engine=name, device="cpu") for name in ENGINES}
+        engines = {
+            name: open_engine(traced if name == "torchscript" else bundle, engine=name, device="cpu")
+            for name in ENGINES
+        }
     # torch's number of threads belongs to each thread that calls it
     with ThreadPoolExecutor(cores, initializer=partial(torch.set_num_threads, 1)) as pool:
         texts = on_texts(engines, bundle, rows, cores, pool, asked.rounds)
@@ -59,7 +67,17 @@ def main() -> None:
     times = loop_at_best(texts) / texts["tables"]["us_per_text_all_threads"]
     tokens = float(np.mean([len(row) for row in rows]))
     show(texts, grid, f"{len(rows):,} texts of {tokens:.0f} tokens at the mean", cores)
-    write("engine", {"count": len(rows), "tokens": tokens, "threads": cores, "texts": texts, "grid": grid, "times_tutorial": times})
+    write(
+        "engine",
+        {
+            "count": len(rows),
+            "tokens": tokens,
+            "threads": cores,
+            "texts": texts,
+            "grid": grid,
+            "times_tutorial": times,
+        },
+    )
 
 
 def numbers(listed: str) -> tuple[int, ...]:
@@ -67,7 +85,9 @@ def numbers(listed: str) -> tuple[int, ...]:
 
 
 def with_torchscript(bundle: Bundle, folder: Path) -> Bundle:
-    """The bundle with a model.ts to open, which the default one lacks: traced anew from its tensors, in `folder`."""
+    """The bundle with a model.ts to open, which the default one lacks: traced anew from its tensors, in
+    `folder`.
+    """
     if "model.ts" in bundle.manifest.files:
         return bundle
     write_models(FoldedCNN(network_of(bundle)), folder)
@@ -75,7 +95,14 @@ def with_torchscript(bundle: Bundle, folder: Path) -> Bundle:
     return dataclasses.replace(bundle, path=folder, manifest=manifest)
 
 
-def on_texts(engines: dict[str, Engine], bundle: Bundle, rows: list[Ids], cores: int, pool: ThreadPoolExecutor, rounds: int) -> dict[str, dict[str, float]]:
+def on_texts(
+    engines: dict[str, Engine],
+    bundle: Bundle,
+    rows: list[Ids],
+    cores: int,
+    pool: ThreadPoolExecutor,
+    rounds: int,
+) -> dict[str, dict[str, float]]:
     batches = list(batches_of(rows, 8192))
     calls = [pad([rows[i] for i in batch], len(rows[batch[-1]])) for batch in batches]
     loops = {threads: TutorialLoop(bundle, threads) for threads in (1, cores)}
@@ -83,8 +110,14 @@ def on_texts(engines: dict[str, Engine], bundle: Bundle, rows: list[Ids], cores:
     every: dict[str, Way] = {name: partial(by_all, engine, calls, pool) for name, engine in engines.items()}
     one[LOOP], every[LOOP] = (partial(loop.probabilities, rows) for loop in (loops[1], loops[cores]))
     order = np.argsort(np.concatenate(batches))
-    answers = {name: np.concatenate(by_one(engine, calls))[order] for name, engine in engines.items()} | {LOOP: loops[1].probabilities(rows)}
-    seconds = medians({f"one {name}": way for name, way in one.items()} | {f"all {name}": way for name, way in every.items()}, rounds)
+    answers = {name: np.concatenate(by_one(engine, calls))[order] for name, engine in engines.items()} | {
+        LOOP: loops[1].probabilities(rows)
+    }
+    seconds = medians(
+        {f"one {name}": way for name, way in one.items()}
+        | {f"all {name}": way for name, way in every.items()},
+        rounds,
+    )
     return {
         name: {
             "us_per_text_one_thread": seconds[f"one {name}"] / len(rows) * 1e6,
@@ -96,7 +129,9 @@ def on_texts(engines: dict[str, Engine], bundle: Bundle, rows: list[Ids], cores:
 
 
 def loop_at_best(texts: dict[str, dict[str, float]]) -> float:
-    """Microseconds a text. On a busy machine torch's threads wait for one another, many times as long as one of them alone takes: that is no gain of ours."""
+    """Microseconds a text. On a busy machine torch's threads wait for one another, many times as long as one
+    of them alone takes: that is no gain of ours.
+    """
     return min(texts[LOOP]["us_per_text_one_thread"], texts[LOOP]["us_per_text_all_threads"])
 
 
@@ -111,7 +146,9 @@ def by_all(engine: Engine, calls: list[Call], pool: ThreadPoolExecutor) -> list[
     return list(pool.map(lambda call: engine.run(*call), reversed(calls)))
 
 
-def by_size(engines: dict[str, Engine], words: Ids, lengths: tuple[int, ...], batches: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+def by_size(
+    engines: dict[str, Engine], words: Ids, lengths: tuple[int, ...], batches: tuple[int, ...], rounds: int
+) -> list[dict[str, Any]]:
     """Rows cut out of the texts' words, which a text's words follow one another in; one thread."""
     places = [(tokens, count) for tokens in lengths for count in batches]
     ways: dict[str, Way] = {}
@@ -121,7 +158,12 @@ def by_size(engines: dict[str, Engine], words: Ids, lengths: tuple[int, ...], ba
             ways[f"{name} {tokens} {count}"] = repeated(partial(by_one, engine, [call]), times(tokens, count))
     seconds = medians(ways, rounds)
     return [
-        {"engine": name, "tokens": tokens, "rows": count, "us_per_row": seconds[f"{name} {tokens} {count}"] / times(tokens, count) / count * 1e6}
+        {
+            "engine": name,
+            "tokens": tokens,
+            "rows": count,
+            "us_per_row": seconds[f"{name} {tokens} {count}"] / times(tokens, count) / count * 1e6,
+        }
         for tokens, count in places
         for name in engines
     ]
@@ -134,16 +176,36 @@ def times(tokens: int, rows: int) -> int:
 
 def show(texts: dict[str, dict[str, float]], grid: list[dict[str, Any]], title: str, cores: int) -> None:
     console = Console(width=110)
-    table = Table("engine", "µs a text, one thread", f"{cores} threads", "× tutorial loop", "max |Δp| to onnx", title=title, title_justify="left")
+    table = Table(
+        "engine",
+        "µs a text, one thread",
+        f"{cores} threads",
+        "× tutorial loop",
+        "max |Δp| to onnx",
+        title=title,
+        title_justify="left",
+    )
     for name, figures in texts.items():
         each = figures["us_per_text_all_threads"]
         ratio = loop_at_best(texts) / each
-        table.add_row(name, f"{figures['us_per_text_one_thread']:.1f}", f"{each:.1f}", f"{ratio:.1f}", f"{figures['max_dp']:.0e}")
+        table.add_row(
+            name,
+            f"{figures['us_per_text_one_thread']:.1f}",
+            f"{each:.1f}",
+            f"{ratio:.1f}",
+            f"{figures['max_dp']:.0e}",
+        )
     console.print(table)
     names = list(dict.fromkeys(line["engine"] for line in grid))
-    table = Table("tokens", "rows", *names, title="µs a row by length and batch size, one thread", title_justify="left")
+    table = Table(
+        "tokens", "rows", *names, title="µs a row by length and batch size, one thread", title_justify="left"
+    )
     for tokens, rows in dict.fromkeys((line["tokens"], line["rows"]) for line in grid):
-        found = {line["engine"]: line["us_per_row"] for line in grid if (line["tokens"], line["rows"]) == (tokens, rows)}
+        found = {
+            line["engine"]: line["us_per_row"]
+            for line in grid
+            if (line["tokens"], line["rows"]) == (tokens, rows)
+        }
         table.add_row(f"{tokens:,}", f"{rows:,}", *(f"{found[name]:.1f}" for name in names))
     console.print(table)
 

@@ -2,8 +2,8 @@
 
     .venv/dev/bin/python -m benchmarks.everything [REVIEWS.csv] [--only engine,way]
 
-One that fails is told and the rest goes on; the exit status is then 1. Other serving frameworks are measured where `make peers` has built
-their environments.
+One that fails is told and the rest goes on; the exit status is then 1. Other serving frameworks are measured
+where `make peers` has built their environments.
 """
 
 import subprocess
@@ -20,7 +20,11 @@ from tests.e2e.conftest import ROOT
 
 PEERS, GPU = "peers", "gpu"
 
-MODULES = {section.benchmark: f"benchmarks.{section.module or section.benchmark}" for section in SECTIONS if not section.by}
+MODULES = {
+    section.benchmark: f"benchmarks.{section.module or section.benchmark}"
+    for section in SECTIONS
+    if not section.by
+}
 """By the names of their figures; that which takes longest and needs most is last."""
 MODULES[PEERS] = MODULES.pop(PEERS)
 SOAK = {"soak": MODULES.pop("soak")}
@@ -29,7 +33,13 @@ SOAK = {"soak": MODULES.pop("soak")}
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--only", type=lambda names: names.split(","), default=list(MODULES), metavar="NAME,NAME", help=f"some of {', '.join(MODULES)}")
+    parser.add_argument(
+        "--only",
+        type=lambda names: names.split(","),
+        default=list(MODULES),
+        metavar="NAME,NAME",
+        help=f"some of {', '.join(MODULES)}",
+    )
     asked = parser.parse_args()
     if unknown := set(asked.only) - MODULES.keys():
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}.")
@@ -37,7 +47,11 @@ def main() -> None:
     names = [name for name in MODULES if name in asked.only]
     if PEERS in names and not (ROOT / ".venv" / "peers").is_dir():
         names.remove(PEERS)
-        console.print("Other serving frameworks are left out: `make peers` builds their environments and measures them.", soft_wrap=True)
+        console.print(
+            "Other serving frameworks are left out: `make peers` builds their environments and measures "
+            "them.",
+            soft_wrap=True,
+        )
     if GPU in names and not NVIDIA.exists():
         names.remove(GPU)
         console.print("The GPU is left out: this host has no NVIDIA driver.")
@@ -47,7 +61,11 @@ def main() -> None:
     failed = run_all({name: [sys.executable, "-m", MODULES[name], *words] for name in names}, console)
     failed += run_all({"report": [sys.executable, "-m", "benchmarks.report"]}, console)
     if failed:
-        console.print(f"[red]Failed:[/red] {', '.join(failed)}; what each said is above.", highlight=False, soft_wrap=True)
+        console.print(
+            f"[red]Failed:[/red] {', '.join(failed)}; what each said is above.",
+            highlight=False,
+            soft_wrap=True,
+        )
     raise SystemExit(bool(failed))
 
 
@@ -58,7 +76,11 @@ def run_all(commands: Mapping[str, Sequence[str]], console: Console) -> list[str
         console.rule(f"{number} of {len(commands)}: {name}", align="left")
         begun = time.perf_counter()
         status = subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - this very program
-        console.print(f"{name}: {'done' if status == 0 else f'ended with status {status}'} after {time.perf_counter() - begun:.0f} s", highlight=False)
+        console.print(
+            f"{name}: {'done' if status == 0 else f'ended with status {status}'} after "
+            f"{time.perf_counter() - begun:.0f} s",
+            highlight=False,
+        )
         if status:
             failed.append(name)
     return failed

@@ -1,4 +1,6 @@
-"""What Prelabel is meant to reach, and whether the figures that were kept say that it does. Pure: figures in, goals out."""
+"""What Prelabel is meant to reach, and whether the figures that were kept say that it does. Pure: figures in,
+goals out.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,7 +45,11 @@ def _tutorial(figures: Figures) -> tuple[str, bool]:
 
 def _framework(figures: Figures) -> tuple[str, bool]:
     peers = figures["peers"]["conv"]
-    rates = {name: peers[name]["bulk_tasks_per_s"] for name in FRAMEWORKS if "bulk_tasks_per_s" in peers.get(name, {})}
+    rates = {
+        name: peers[name]["bulk_tasks_per_s"]
+        for name in FRAMEWORKS
+        if "bulk_tasks_per_s" in peers.get(name, {})
+    }
     if not rates:
         raise KeyError("no framework was measured")
     best = max(rates, key=lambda name: rates[name])
@@ -84,7 +90,10 @@ def _file(figures: Figures) -> tuple[str, bool]:
 
 def _overload_answers(figures: Figures) -> tuple[str, bool]:
     found = [load[who] for load in _twice(figures) for who in ("mixed", "large", "health")]
-    wrong, errors = sum(each["wrong"] for each in found), sum(each["server_errors"] + sum(each["failed"].values()) for each in found)
+    wrong, errors = (
+        sum(each["wrong"] for each in found),
+        sum(each["server_errors"] + sum(each["failed"].values()) for each in found),
+    )
     return f"{wrong} wrong, {errors} failed", wrong == errors == 0
 
 
@@ -116,12 +125,19 @@ def _soak_memory(figures: Figures) -> tuple[str, bool]:
 
 
 def _soak_descriptors(figures: Figures) -> tuple[str, bool]:
-    more = {name: figures["soak"][name]["end"] - figures["soak"][name]["start"] for name in ("descriptors", "threads")}
+    more = {
+        name: figures["soak"][name]["end"] - figures["soak"][name]["start"]
+        for name in ("descriptors", "threads")
+    }
     return ", ".join(f"{count:+d} {name}" for name, count in more.items()), max(more.values()) <= 0
 
 
 def _gpu_engine(figures: Figures) -> tuple[str, bool]:
-    rates = {name: max(each["reviews_per_s"].values()) for name, each in figures["gpu"]["engines"].items() if name in GPU_ENGINES and "failed" not in each}
+    rates = {
+        name: max(each["reviews_per_s"].values())
+        for name, each in figures["gpu"]["engines"].items()
+        if name in GPU_ENGINES and "failed" not in each
+    }
     best = max(rates, key=lambda name: rates[name])
     return f"{rates[best]:,.0f}/s ({best})", rates[best] >= 300_000
 
@@ -141,7 +157,11 @@ def _gpu_stalls(figures: Figures) -> tuple[str, bool]:
 
 
 def _gpu_parity(figures: Figures) -> tuple[str, bool]:
-    worst = max(each["max_dp"] for name, each in figures["gpu"]["engines"].items() if name in GPU_ENGINES and "failed" not in each)
+    worst = max(
+        each["max_dp"]
+        for name, each in figures["gpu"]["engines"].items()
+        if name in GPU_ENGINES and "failed" not in each
+    )
     return f"{worst:.0e}", worst <= 1e-5
 
 

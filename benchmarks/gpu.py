@@ -1,9 +1,10 @@
-"""One GPU, all of it: engines, lengths, batch sizes and the server, beside ONNX Runtime with Conv and torch eager on the same card.
+"""One GPU, all of it: engines, lengths, batch sizes and the server, beside ONNX Runtime with Conv and torch
+eager on the same card.
 
     .venv/dev/bin/python -m benchmarks.gpu [REVIEWS.csv] [--device cuda:0] [--texts 20000] [--rounds 5] [--workers 1,4]
 
-A table, `benchmarks/measured/gpu.json`, and pictures in the report (`python -m benchmarks.report`). Every contender is opened for itself, so that
-its first calls are those of a process that has just begun:
+A table, `benchmarks/measured/gpu.json`, and pictures in the report (`python -m benchmarks.report`). Every
+contender is opened for itself, so that its first calls are those of a process that has just begun:
 
     first lengths   single rows in shuffled order, each length met for the first time: does it stall
     lengths         the same rows again
@@ -60,7 +61,12 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load on the server")
-    parser.add_argument("--tokens", type=numbers_of, default=[8192, 16_384, 32_768, 65_536, 131_072, 262_144], help="padded tokens in a call")
+    parser.add_argument(
+        "--tokens",
+        type=numbers_of,
+        default=[8192, 16_384, 32_768, 65_536, 131_072, 262_144],
+        help="padded tokens in a call",
+    )
     parser.add_argument("--workers", type=numbers_of, default=[1, 4], help="processes of the server")
     asked = parser.parse_args()
     on_gpu = asked.device != "cpu"
@@ -73,8 +79,15 @@ def main() -> None:
         traced = with_torchscript(bundle, Path(folder))
         for name, contender in contenders(bundle, traced, asked.device, options(budget)).items():
             engines[name] = tried(contender, rows, expected, budget, asked.rounds, name)
-        sizes = {str(most): by_size(contenders(bundle, traced, asked.device, options(most)), rows, most, asked.rounds) for most in asked.tokens}
-    served_by = [(name, workers) for name in ("onnx", "fused") if name in engines for workers in asked.workers]
+        sizes = {
+            str(most): by_size(
+                contenders(bundle, traced, asked.device, options(most)), rows, most, asked.rounds
+            )
+            for most in asked.tokens
+        }
+    served_by = [
+        (name, workers) for name in ("onnx", "fused") if name in engines for workers in asked.workers
+    ]
     figures = {
         "device": name_of(asked.device),
         "texts": len(rows),
@@ -102,7 +115,9 @@ def reference(bundle: Any, rows: Sequence[Ids]) -> Floats:
     return np.concatenate([engine.run(*alone(row)) for row in rows[:SINGLES]])
 
 
-def tried(contender: Contender, rows: Sequence[Ids], expected: Floats, budget: int, rounds: int, name: str) -> dict[str, Any]:
+def tried(
+    contender: Contender, rows: Sequence[Ids], expected: Floats, budget: int, rounds: int, name: str
+) -> dict[str, Any]:
     """What one contender does; why it failed, where it did."""
     try:
         begun, before = time.perf_counter(), memory()
@@ -147,14 +162,18 @@ def in_bulk(run: Run, rows: Sequence[Ids], budget: int, rounds: int) -> dict[str
 
     pools = {threads: ThreadPoolExecutor(threads) for threads in IN_FLIGHT}
     try:
-        seconds = medians({str(threads): partial(with_threads, pool) for threads, pool in pools.items()}, rounds)
+        seconds = medians(
+            {str(threads): partial(with_threads, pool) for threads, pool in pools.items()}, rounds
+        )
     finally:
         for pool in pools.values():
             pool.shutdown()
     return {threads: len(rows) / each for threads, each in seconds.items()}
 
 
-def by_size(found: Mapping[str, Contender], rows: Sequence[Ids], tokens: int, rounds: int) -> dict[str, float]:
+def by_size(
+    found: Mapping[str, Contender], rows: Sequence[Ids], tokens: int, rounds: int
+) -> dict[str, float]:
     """Reviews a second of each engine of the server, with two calls at the same time."""
     rates = {}
     for name in OURS:
@@ -163,13 +182,21 @@ def by_size(found: Mapping[str, Contender], rows: Sequence[Ids], tokens: int, ro
                 with opened(found[name]) as run:
                     rates[name] = in_bulk(run, rows, tokens, rounds)["2"]
             except Exception as error:  # such as too little memory for the largest
-                Console(stderr=True).print(f"{name}, {tokens} tokens: {type(error).__name__}: {str(error)[:200]}", markup=False)
+                Console(stderr=True).print(
+                    f"{name}, {tokens} tokens: {type(error).__name__}: {str(error)[:200]}", markup=False
+                )
     return rates
 
 
-def on_server(bundle: Path, engine: str, workers: int, device: str, texts: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Tasks a second in large requests of two clients a worker, and milliseconds of single tasks, one after another."""
-    several = [body_of(texts[begin : begin + TASKS]) for begin in range(0, len(texts) - TASKS + 1, TASKS)] or [body_of(list(texts))]
+def on_server(
+    bundle: Path, engine: str, workers: int, device: str, texts: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    """Tasks a second in large requests of two clients a worker, and milliseconds of single tasks, one after
+    another.
+    """
+    several = [
+        body_of(texts[begin : begin + TASKS]) for begin in range(0, len(texts) - TASKS + 1, TASKS)
+    ] or [body_of(list(texts))]
     singles = [body_of([text]) for text in texts[:200]]
     with served(bundle, "--engine", engine, "--device", device, "--workers", str(workers)) as server:
         alone = client.run(server.url(), singles, seconds=seconds).checked()

@@ -2,8 +2,8 @@
 
     .venv/dev/bin/python -m benchmarks.kernels [REVIEWS.csv] [--texts 1000] [--rounds 7]
 
-Rounds are interleaved, figures are medians. |Δp| is to the answer in float64. Each way reads every row that the windows ask for, so
-its bytes a text over its seconds are what it draws from caches and memory.
+Rounds are interleaved, figures are medians. |Δp| is to the answer in float64. Each way reads every row that
+the windows ask for, so its bytes a text over its seconds are what it draws from caches and memory.
 """
 
 import statistics
@@ -43,7 +43,9 @@ def main() -> None:
     exact = probabilities(tables, features_in_float64(tables, rows))
     ways: dict[str, Callable[[], Floats]] = {
         "float32": by_features(tables, in_float32(tables, constant=False), ids, lengths),
-        "float32, filters known to the compiler": by_features(tables, in_float32(tables, constant=True), ids, lengths),
+        "float32, filters known to the compiler": by_features(
+            tables, in_float32(tables, constant=True), ids, lengths
+        ),
         "16 bits, scan alone (not exact)": by_features(tables, scan_alone(tables), ids, lengths),
         "16 bits, settled in 32: engine=tables": lambda: engine.run(ids, lengths),
     }
@@ -58,15 +60,28 @@ def main() -> None:
     tokens = float(np.mean([len(row) for row in rows]))
     numbers = tokens * tables.high.shape[1] * tables.high.shape[2]
     table = Table(
-        "", "µs a text", "× float32", "max |Δp|", "GB/s", title=f"{len(rows):,} texts of {tokens:.0f} tokens at the mean, one thread", title_justify="left"
+        "",
+        "µs a text",
+        "× float32",
+        "max |Δp|",
+        "GB/s",
+        title=f"{len(rows):,} texts of {tokens:.0f} tokens at the mean, one thread",
+        title_justify="left",
     )
     figures = {}
     for name, spent in seconds.items():
         each = statistics.median(spent) / len(rows)
         ratio = statistics.median(seconds["float32"]) / statistics.median(spent)
         bandwidth = numbers * (4 if "float32" in name else 2) / each / 1e9
-        figures[name] = {"us_per_text": each * 1e6, "times_float32": ratio, "max_dp": differences[name], "gb_per_s": bandwidth}
-        table.add_row(name, f"{each * 1e6:.1f}", f"{ratio:.2f}", f"{differences[name]:.0e}", f"{bandwidth:.1f}")
+        figures[name] = {
+            "us_per_text": each * 1e6,
+            "times_float32": ratio,
+            "max_dp": differences[name],
+            "gb_per_s": bandwidth,
+        }
+        table.add_row(
+            name, f"{each * 1e6:.1f}", f"{ratio:.2f}", f"{differences[name]:.0e}", f"{bandwidth:.1f}"
+        )
     Console(width=110).print(table)
     write("kernels", {"texts": len(rows), "tokens": tokens, "ways": figures})
 
@@ -154,10 +169,14 @@ def scan_alone(tables: Tables) -> Features:
                     words = ids[row, begin : min(begin + WINDOWS, windows) + widths[bank] - 1]
                     _scan(words, high, first, widths[bank], sums, largest, filters)
                     for f in range(filters):
-                        features[row, bank, f] = max(features[row, bank, f], largest[f] * HALF * unit[bank, f] + bias[bank, f])
+                        features[row, bank, f] = max(
+                            features[row, bank, f], largest[f] * HALF * unit[bank, f] + bias[bank, f]
+                        )
                 first += widths[bank]
 
-    return lambda ids, lengths, features: run(ids, lengths, tables.high, tables.widths, tables.unit, tables.bias, features)
+    return lambda ids, lengths, features: run(
+        ids, lengths, tables.high, tables.widths, tables.unit, tables.bias, features
+    )
 
 
 if __name__ == "__main__":

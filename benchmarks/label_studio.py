@@ -1,4 +1,6 @@
-"""What Label Studio sends to an ML backend, as it writes it: the headers, and the bodies of POST /setup and POST /predict."""
+"""What Label Studio sends to an ML backend, as it writes it: the headers, and the bodies of POST /setup and
+POST /predict.
+"""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +11,12 @@ from server.label_studio.config import TUTORIAL_CONFIG
 PROJECT = "1.1795474444"
 """A project's number and the second it was made in."""
 
-HEADERS = {"User-Agent": "heartex/1.23.2", "Accept-Encoding": "gzip, deflate", "Accept": "*/*", "Content-Type": "application/json"}
+HEADERS = {
+    "User-Agent": "heartex/1.23.2",
+    "Accept-Encoding": "gzip, deflate",
+    "Accept": "*/*",
+    "Content-Type": "application/json",
+}
 
 REST: dict[str, Any] = {
     "meta": {}, "created_at": "2026-01-02T03:04:05.678901Z", "updated_at": "2026-01-02T03:04:05.678901Z", "is_labeled": False, "overlap": 1,
@@ -20,11 +27,26 @@ REST: dict[str, Any] = {
 
 
 def setup_body(config: str = TUTORIAL_CONFIG) -> bytes:
-    body = {"project": PROJECT, "schema": config, "hostname": "http://localhost:8080", "access_token": "none", "extra_params": None}
+    body = {
+        "project": PROJECT,
+        "schema": config,
+        "hostname": "http://localhost:8080",
+        "access_token": "none",
+        "extra_params": None,
+    }
     return json.dumps(body).encode()
 
 
 def body_of(texts: Sequence[str], config: str = TUTORIAL_CONFIG) -> bytes:
     """The body of POST /predict with a task for each text: ASCII on one line, as `requests` writes it."""
-    tasks = [{"id": i, "inner_id": i, "data": {"review": text, "uid": i}, **REST} for i, text in enumerate(texts)]
-    return json.dumps({"tasks": tasks, "project": PROJECT, "label_config": config, "params": {"login": None, "password": None, "context": None}}).encode()
+    tasks = [
+        {"id": i, "inner_id": i, "data": {"review": text, "uid": i}, **REST} for i, text in enumerate(texts)
+    ]
+    return json.dumps(
+        {
+            "tasks": tasks,
+            "project": PROJECT,
+            "label_config": config,
+            "params": {"login": None, "password": None, "context": None},
+        }
+    ).encode()

@@ -2,10 +2,11 @@
 
     .venv/dev/bin/python -m benchmarks.large_request [REVIEWS.csv] [--tasks 20000] [--rounds 3] [--engine auto]
 
-Starts a real `prelabel serve` and sends it tasks as Label Studio writes them (made-up reviews where no file is given). Each round
-has four parts: single tasks on an idle server, one after another from a process of their own; the large request by itself; both
-at once; and the ceiling, which is the same texts through the same tokenizer, engine and number of threads with no server around:
-no JSON, no queue, no results. All figures are medians of the rounds, and the share of the ceiling is that of the large request by itself.
+Starts a real `prelabel serve` and sends it tasks as Label Studio writes them (made-up reviews where no file
+is given). Each round has four parts: single tasks on an idle server, one after another from a process of
+their own; the large request by itself; both at once; and the ceiling, which is the same texts through the
+same tokenizer, engine and number of threads with no server around: no JSON, no queue, no results. All figures
+are medians of the rounds, and the share of the ceiling is that of the large request by itself.
 """
 
 import os
@@ -39,7 +40,10 @@ def main() -> None:
     asked = parser.parse_args()
     texts = texts_of(asked.reviews, asked.tasks)
     large, singles = body_of(texts), [body_of([text]) for text in texts[:SINGLES]]
-    with served(asked.bundle, "--engine", asked.engine) as server, open_classifier(load_settings(bundle=asked.bundle, engine=asked.engine)) as classifier:
+    with (
+        served(asked.bundle, "--engine", asked.engine) as server,
+        open_classifier(load_settings(bundle=asked.bundle, engine=asked.engine)) as classifier,
+    ):
 
         def whole() -> float:
             return seconds_of(lambda: predict_all(server, large, len(texts)))
@@ -49,7 +53,13 @@ def main() -> None:
 
         without_server()
         memory = {"idle": server.memory_mb()}
-        idle, beside, alone, seconds_beside, ceiling = list[Outcome](), list[Outcome](), list[float](), list[float](), list[float]()
+        idle, beside, alone, seconds_beside, ceiling = (
+            list[Outcome](),
+            list[Outcome](),
+            list[float](),
+            list[float](),
+            list[float](),
+        )
         for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
             idle.append(client.run(server.url(), singles, seconds=asked.idle).checked())
             alone.append(whole())
@@ -79,7 +89,10 @@ def main() -> None:
 def predict_all(server: Served, body: bytes, tasks: int) -> None:
     answer = server.client.post("/predict", content=body)
     if not (answer.is_success and answer.content.count(b'"model_version"') == tasks):
-        raise SystemExit(f"The large request was answered {answer.status_code}, not with {tasks} predictions: {answer.text[:200]}")
+        raise SystemExit(
+            f"The large request was answered {answer.status_code}, not with {tasks} predictions: "
+            f"{answer.text[:200]}"
+        )
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -99,20 +112,38 @@ def told(rounds: list[Outcome]) -> dict[str, float]:
 
 
 def report(figures: dict[str, Any], console: Console) -> None:
-    title = f"{figures['tasks']:,} tasks, {figures['mb']:.1f} MB, {figures['rounds']} rounds, {os.cpu_count()} cores"
+    title = (
+        f"{figures['tasks']:,} tasks, {figures['mb']:.1f} MB, {figures['rounds']} rounds, {os.cpu_count()} "
+        "cores"
+    )
     table = Table("", "large: s", "tasks/s", "singles", "p50 ms", "p99 ms", "longest ms", title=title)
 
     def waits(name: str) -> tuple[str, ...]:
         found = figures[name]
-        return (f"{found['singles']:,.0f}", *(f"{found[each]:.2f}" for each in ("p50_ms", "p99_ms", "longest_ms")))
+        return (
+            f"{found['singles']:,.0f}",
+            *(f"{found[each]:.2f}" for each in ("p50_ms", "p99_ms", "longest_ms")),
+        )
 
     table.add_row("idle", "", "", *waits("idle"))
-    table.add_row("the large request by itself", f"{figures['seconds']:.2f}", f"{figures['tasks_per_s']:,.0f}")
-    table.add_row("both", f"{figures['seconds_beside']:.2f}", f"{figures['tasks'] / figures['seconds_beside']:,.0f}", *waits("beside"))
-    table.add_row("no server", f"{figures['tasks'] / figures['without_server_tasks_per_s']:.2f}", f"{figures['without_server_tasks_per_s']:,.0f}")
+    table.add_row(
+        "the large request by itself", f"{figures['seconds']:.2f}", f"{figures['tasks_per_s']:,.0f}"
+    )
+    table.add_row(
+        "both",
+        f"{figures['seconds_beside']:.2f}",
+        f"{figures['tasks'] / figures['seconds_beside']:,.0f}",
+        *waits("beside"),
+    )
+    table.add_row(
+        "no server",
+        f"{figures['tasks'] / figures['without_server_tasks_per_s']:.2f}",
+        f"{figures['without_server_tasks_per_s']:,.0f}",
+    )
     console.print(table)
     console.print(
-        f"p99 beside ÷ idle: {figures['p99_times_idle']:.1f}; share of the ceiling: {figures['share_of_ceiling']:.0%}; "
+        f"p99 beside ÷ idle: {figures['p99_times_idle']:.1f}; share of the ceiling: "
+        f"{figures['share_of_ceiling']:.0%}; "
         f"memory: {figures['memory_mb']['idle']:.0f} MB before, {figures['memory_mb']['after']:.0f} MB after",
         highlight=False,
     )

@@ -2,10 +2,11 @@
 
     .venv/dev/bin/python -m benchmarks.latency [REVIEWS.csv] [--rounds 3] [--seconds 3] [--shares 10,25,50,75,90,95]
 
-Starts a real `prelabel serve`. Each round first measures its capacity, requests a second with 16 clients that never pause, and then
-sends single tasks at random times (Poisson) at shares of just that. A latency counts from when its request was due, so that a queue is not
-hidden by a client that waits for it; the client's own waking is part of it. Medians of the rounds; the longest is of all rounds. Refusals
-(429, 503) are counted, anything else ends the run.
+Starts a real `prelabel serve`. Each round first measures its capacity, requests a second with 16 clients that
+never pause, and then sends single tasks at random times (Poisson) at shares of just that. A latency counts
+from when its request was due, so that a queue is not hidden by a client that waits for it; the client's own
+waking is part of it. Medians of the rounds; the longest is of all rounds. Refusals (429, 503) are counted,
+anything else ends the run.
 """
 
 import os
@@ -33,7 +34,9 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--shares", type=numbers_of, default="10,25,50,75,90,95", help="per cent of the capacity")
+    parser.add_argument(
+        "--shares", type=numbers_of, default="10,25,50,75,90,95", help="per cent of the capacity"
+    )
     asked = parser.parse_args()
     bodies = [body_of([text]) for text in texts_of(asked.reviews, TEXTS)]
     capacities: list[float] = []
@@ -41,13 +44,24 @@ def main() -> None:
     with served(asked.bundle) as server, Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("runs", total=asked.rounds * (1 + len(loads)))
         for number in range(asked.rounds):
-            capacities.append(client.run(server.url(), bodies, clients=CLIENTS, seconds=asked.seconds).checked().requests_per_s)
+            capacities.append(
+                client.run(server.url(), bodies, clients=CLIENTS, seconds=asked.seconds)
+                .checked()
+                .requests_per_s
+            )
             progress.advance(bar)
             for share, rounds in loads.items():
                 rate = capacities[-1] * share / 100
-                rounds.append(client.run(server.url(), bodies, rate=rate, seconds=asked.seconds, seed=number + 1).checked(may_refuse=True))
+                rounds.append(
+                    client.run(
+                        server.url(), bodies, rate=rate, seconds=asked.seconds, seed=number + 1
+                    ).checked(may_refuse=True)
+                )
                 progress.advance(bar)
-    figures = {"capacity_per_s": statistics.median(capacities), "loads": [{"share": share / 100, **told(rounds)} for share, rounds in loads.items()]}
+    figures = {
+        "capacity_per_s": statistics.median(capacities),
+        "loads": [{"share": share / 100, **told(rounds)} for share, rounds in loads.items()],
+    }
     report(figures, Console(width=100))
     results.write("latency", figures)
 

@@ -2,13 +2,15 @@
 
     .venv/dev/bin/locust -f benchmarks/locustfile.py --host http://HOST:9090 --headless -u 10 -t 30s [Annotator | Retrieve] [--shape ramp]
 
-Annotator opens one task after another: GET /health, POST /setup and POST /predict with one task, each over a new TCP connection,
-as Label Studio has it. Retrieve is "Retrieve predictions": the same with all tasks in one POST, 100, 1,000 or 20,000 of them
-(--sizes). Without a name both come, nine to one. `--shape ramp` doubles the users every --step seconds up to -u, to see where a backend
-has enough; names then carry the number of users. --think is what users wait between two tasks.
+Annotator opens one task after another: GET /health, POST /setup and POST /predict with one task, each over a
+new TCP connection, as Label Studio has it. Retrieve is "Retrieve predictions": the same with all tasks in one
+POST, 100, 1,000 or 20,000 of them (--sizes). Without a name both come, nine to one. `--shape ramp` doubles
+the users every --step seconds up to -u, to see where a backend has enough; names then carry the number of
+users. --think is what users wait between two tasks.
 
-Each answer is checked: as many results as tasks, or it is a failure. 429 and 503 stand under names of their own, as refusals that a
-full server means. What a backend tells in Server-Timing stands beside the requests, by stage, with the type "timing".
+Each answer is checked: as many results as tasks, or it is a failure. 429 and 503 stand under names of their
+own, as refusals that a full server means. What a backend tells in Server-Timing stands beside the requests,
+by stage, with the type "timing".
 """
 
 from argparse import ArgumentParser, Namespace
@@ -30,16 +32,30 @@ SINGLES = 1000
 """Different tasks that annotators open."""
 
 BODIES: dict[int, list[bytes]] = {}
-"""Bodies for /predict by number of tasks, made before the test starts, for making a large one takes a second."""
+"""Bodies for /predict by number of tasks, made before the test starts, for making a large one takes a second.
+"""
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: ArgumentParser) -> None:
     options = parser.add_argument_group("Label Studio")
-    options.add_argument("--reviews", type=Path, help="File with a column `review`; made-up texts without one.")
-    options.add_argument("--sizes", default="100,1000,20000", help="Tasks in a request of Retrieve, separated by commas; each in turn.")
-    options.add_argument("--think", type=float, default=0.0, help="Seconds that a user waits between two tasks.")
-    options.add_argument("--shape", choices=("steady", "ramp"), default="steady", help="All users at once, or twice as many step by step.")
+    options.add_argument(
+        "--reviews", type=Path, help="File with a column `review`; made-up texts without one."
+    )
+    options.add_argument(
+        "--sizes",
+        default="100,1000,20000",
+        help="Tasks in a request of Retrieve, separated by commas; each in turn.",
+    )
+    options.add_argument(
+        "--think", type=float, default=0.0, help="Seconds that a user waits between two tasks."
+    )
+    options.add_argument(
+        "--shape",
+        choices=("steady", "ramp"),
+        default="steady",
+        help="All users at once, or twice as many step by step.",
+    )
     options.add_argument("--step", type=float, default=10.0, help="Seconds of one step of the ramp.")
 
 
@@ -61,7 +77,9 @@ def counted(number: int, what: str) -> str:
 
 
 def users_at(elapsed: float, step: float, most: int) -> int | None:
-    """Users of a ramp after `elapsed` seconds: 1, then twice as many each step, `most` in the last one. None after that."""
+    """Users of a ramp after `elapsed` seconds: 1, then twice as many each step, `most` in the last one. None
+    after that.
+    """
     number = int(elapsed / step)
     if number and 1 << (number - 1) >= most:
         return None
@@ -88,14 +106,17 @@ class LabelStudio(FastHttpUser):
 
     abstract = True
     network_timeout = PATIENCE
-    # Label Studio leaves its connections after one request, whatever it says of keeping them; here the header makes the client do so
+    # Label Studio leaves its connections after one request, whatever it says of keeping them; here the header
+    # makes the client do so
     default_headers = HEADERS | {"Connection": "close"}
 
     def wait_time(self) -> float:
         return cast("float", options_of(self.environment).think)
 
     def predict(self, body: bytes, tasks: int) -> None:
-        """What Label Studio does for any prediction: it asks whether the backend is up, sets it up if so, and sends the tasks."""
+        """What Label Studio does for any prediction: it asks whether the backend is up, sets it up if so, and
+        sends the tasks.
+        """
         with self.asked("GET", "/health", "/health") as answer:
             if answer.status_code != 200:
                 return
@@ -106,17 +127,30 @@ class LabelStudio(FastHttpUser):
             if answer.status_code == 200:
                 found = value_of(answer, "results")
                 if not isinstance(found, list) or len(found) != tasks:
-                    answer.failure(f"{len(found) if isinstance(found, list) else 'no'} results for {tasks} tasks")
+                    answer.failure(
+                        f"{len(found) if isinstance(found, list) else 'no'} results for {tasks} tasks"
+                    )
 
     @contextmanager
-    def asked(self, method: str, path: str, name: str, body: bytes | None = None) -> Iterator[ResponseContextManager]:
-        """A request under `name`, with what its answer tells of itself; the block says what else is wrong with it."""
+    def asked(
+        self, method: str, path: str, name: str, body: bytes | None = None
+    ) -> Iterator[ResponseContextManager]:
+        """A request under `name`, with what its answer tells of itself; the block says what else is wrong
+        with it.
+        """
         name += self.step()
-        with self.client.request(method, path, name=name, data=cast("Any", body), catch_response=True) as answer:
+        with self.client.request(
+            method, path, name=name, data=cast("Any", body), catch_response=True
+        ) as answer:
             headers: Mapping[str, Any] = answer.headers or {}
             for stage, spent in timing_of(headers.get("server-timing") or "").items():
                 self.environment.events.request.fire(
-                    request_type="timing", name=f"{name}: {stage}", response_time=spent, response_length=0, exception=None, context={}
+                    request_type="timing",
+                    name=f"{name}: {stage}",
+                    response_time=spent,
+                    response_length=0,
+                    exception=None,
+                    context={},
                 )
             if answer.status_code in REFUSALS:
                 answer.request_meta["name"] = f"{name}, refused with {answer.status_code}"

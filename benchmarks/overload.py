@@ -1,15 +1,18 @@
-"""More requests than the server can answer: what becomes of each, what /health waits meanwhile, the memory, and how soon all is as before.
+"""More requests than the server can answer: what becomes of each, what /health waits meanwhile, the memory,
+and how soon all is as before.
 
     .venv/dev/bin/python -m benchmarks.overload [REVIEWS.csv] [--seconds 60] [--times 2] [--every 10] [--large 20000]
 
-Starts a real `prelabel serve` and notes its answers while it is idle. Of 100 requests 95 hold a single task and 5 hold 100 tasks; the capacity is
-what 16 clients that never pause get answered, the most of three tries. Then requests arrive at random (Poisson), --times as many a second, whatever
-became of those before, and one of 20,000 tasks --every 10 s besides. /health is asked 20 times a second from a process of its own, and the memory is
-looked at once a second. Each answer is compared with the one noted. After the end single tasks are asked, one after another, until the median of 20
-is within 1.5 times that of the idle server.
+Starts a real `prelabel serve` and notes its answers while it is idle. Of 100 requests 95 hold a single task
+and 5 hold 100 tasks; the capacity is what 16 clients that never pause get answered, the most of three tries.
+Then requests arrive at random (Poisson), --times as many a second, whatever became of those before, and one
+of 20,000 tasks --every 10 s besides. /health is asked 20 times a second from a process of its own, and the
+memory is looked at once a second. Each answer is compared with the one noted. After the end single tasks are
+asked, one after another, until the median of 20 is within 1.5 times that of the idle server.
 
-Clients and server share the machine's cores; how many each of them took is told. Latencies count from when a request was due, so a client that cannot
-keep up would show there: how late it began its requests is told as well.
+Clients and server share the machine's cores; how many each of them took is told. Latencies count from when a
+request was due, so a client that cannot keep up would show there: how late it began its requests is told as
+well.
 """
 
 import argparse
@@ -64,7 +67,9 @@ class Requests:
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent under load, single tasks for the time after it, and the seconds that one takes on the idle server."""
+    """What is sent under load, single tasks for the time after it, and the seconds that one takes on the idle
+    server.
+    """
 
     mixed: Requests
     large: Requests
@@ -76,22 +81,43 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--times", type=numbers_of, default="2", help="times the capacity")
-    parser.add_argument("--every", type=float, default=10.0, help="seconds from one large request to the next")
+    parser.add_argument(
+        "--every", type=float, default=10.0, help="seconds from one large request to the next"
+    )
     parser.add_argument("--large", type=int, default=20_000, help="tasks in a large request")
     asked = parser.parse_args()
-    texts = list(islice(cycle(texts_of(asked.reviews, asked.large)), SINGLES + BULKS * BULK_TASKS + asked.large))
+    texts = list(
+        islice(cycle(texts_of(asked.reviews, asked.large)), SINGLES + BULKS * BULK_TASKS + asked.large)
+    )
     with served(asked.bundle) as server, Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("seconds under load", total=len(asked.times) * asked.seconds)
         singles = [body_of([text]) for text in texts[:GROUP]]
         mixed, large = noted(server, mixed_bodies(texts)), noted(server, [body_of(texts[-asked.large :])])
-        load = Load(mixed, large, singles, statistics.median(median_of_group(server, singles) for _ in range(10)))
+        load = Load(
+            mixed, large, singles, statistics.median(median_of_group(server, singles) for _ in range(10))
+        )
         # the most of several: too small a capacity would make too easy a load of its double
-        capacity = max(client.run(server.url(), mixed.bodies, clients=CLIENTS, seconds=min(3.0, asked.seconds)).checked().requests_per_s for _ in range(3))
+        capacity = max(
+            client.run(server.url(), mixed.bodies, clients=CLIENTS, seconds=min(3.0, asked.seconds))
+            .checked()
+            .requests_per_s
+            for _ in range(3)
+        )
         loads = [
-            {"times": times, **under_load(server, load, capacity * times, asked, lambda: progress.advance(bar)), "memory_mb_after": server.memory_mb()}
+            {
+                "times": times,
+                **under_load(server, load, capacity * times, asked, lambda: progress.advance(bar)),
+                "memory_mb_after": server.memory_mb(),
+            }
             for times in asked.times
         ]
-    figures = {"capacity_per_s": capacity, "idle_p50_ms": load.idle * 1000, "cores": os.cpu_count(), "large_tasks": asked.large, "loads": loads}
+    figures = {
+        "capacity_per_s": capacity,
+        "idle_p50_ms": load.idle * 1000,
+        "cores": os.cpu_count(),
+        "large_tasks": asked.large,
+        "loads": loads,
+    }
     report(figures, Console(width=130))
     results.write("overload", figures)
 
@@ -100,7 +126,9 @@ def mixed_bodies(texts: Sequence[str]) -> list[bytes]:
     """95 % single tasks, 5 % requests of many, in random order."""
     many = texts[SINGLES:]
     bodies = [body_of([text]) for text in texts[:SINGLES]]
-    bodies += [body_of(many[begin : begin + BULK_TASKS]) for begin in range(0, BULKS * BULK_TASKS, BULK_TASKS)]
+    bodies += [
+        body_of(many[begin : begin + BULK_TASKS]) for begin in range(0, BULKS * BULK_TASKS, BULK_TASKS)
+    ]
     random.Random(1).shuffle(bodies)  # noqa: S311 - an order, not a secret
     return bodies
 
@@ -115,12 +143,16 @@ def noted(server: Served, bodies: list[bytes]) -> Requests:
     return Requests(bodies, known)
 
 
-def under_load(server: Served, load: Load, rate: float, asked: argparse.Namespace, tick: Callable[[], object]) -> dict[str, Any]:
+def under_load(
+    server: Served, load: Load, rate: float, asked: argparse.Namespace, tick: Callable[[], object]
+) -> dict[str, Any]:
     """What became of `rate` requests a second."""
     seconds = asked.seconds
     with (
         started(server.url("/health"), [], get=True, rate=HEALTH_PER_S, even=True) as probing,
-        started(server.url(), load.large.bodies, load.large.known, rate=1 / asked.every, even=True) as retrieving,
+        started(
+            server.url(), load.large.bodies, load.large.known, rate=1 / asked.every, even=True
+        ) as retrieving,
         started(server.url(), load.mixed.bodies, load.mixed.known, rate=rate, seconds=seconds) as annotating,
     ):
         begun, worked, memory = time.perf_counter(), server.processor_seconds(), [server.memory_mb()]
@@ -148,9 +180,13 @@ def under_load(server: Served, load: Load, rate: float, asked: argparse.Namespac
 
 
 def told(outcome: Outcome) -> dict[str, Any]:
-    """What became of one client's requests. 503 is a refusal too, but one that the server's overload does not excuse."""
+    """What became of one client's requests. 503 is a refusal too, but one that the server's overload does not
+    excuse.
+    """
     errors = {what: count for what, count in outcome.failed.items() if what.startswith("status 5")}
-    errors |= {f"status {status}": len(waits) for status, waits in outcome.refusals.items() if status != "429"}
+    errors |= {
+        f"status {status}": len(waits) for status, waits in outcome.refusals.items() if status != "429"
+    }
     wrong = outcome.failed.get(client.WRONG, 0)
     refusals = outcome.refusals.get("429", [])
     return {
@@ -160,14 +196,21 @@ def told(outcome: Outcome) -> dict[str, Any]:
         **waits_of(outcome.latencies),
         "refused": {"requests": len(refusals), **waits_of(refusals)},
         "server_errors": sum(errors.values()),
-        "failed": {what: count for what, count in outcome.failed.items() if what != client.WRONG and what not in errors},
+        "failed": {
+            what: count
+            for what, count in outcome.failed.items()
+            if what != client.WRONG and what not in errors
+        },
     }
 
 
 def waits_of(seconds: Sequence[float]) -> dict[str, float]:
     if not seconds:
         return {}
-    return {name: quantile(seconds, share) * 1000 for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("longest_ms", 1.0))}
+    return {
+        name: quantile(seconds, share) * 1000
+        for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("longest_ms", 1.0))
+    }
 
 
 def median_of_group(server: Served, singles: Sequence[bytes]) -> float:
@@ -182,16 +225,35 @@ def median_of_group(server: Served, singles: Sequence[bytes]) -> float:
 
 
 def seconds_to_usual(server: Served, load: Load) -> float:
-    """Seconds until the median of a group is as it was on the idle server, that group included; PATIENCE where it never was."""
+    """Seconds until the median of a group is as it was on the idle server, that group included; PATIENCE
+    where it never was.
+    """
     begun = time.perf_counter()
-    while median_of_group(server, load.singles) > USUAL * load.idle and time.perf_counter() - begun < PATIENCE:
+    while (
+        median_of_group(server, load.singles) > USUAL * load.idle and time.perf_counter() - begun < PATIENCE
+    ):
         continue
     return min(PATIENCE, time.perf_counter() - begun)
 
 
 def report(figures: dict[str, Any], console: Console) -> None:
     title = f"Capacity: {figures['capacity_per_s']:,.0f} requests a second, {figures['cores']} cores"
-    table = Table("× capacity", "requests", "right", "wrong", "p50 ms", "p99 ms", "longest", "429", "p50 ms", "p99 ms", "longest", "5xx", "else", title=title)
+    table = Table(
+        "× capacity",
+        "requests",
+        "right",
+        "wrong",
+        "p50 ms",
+        "p99 ms",
+        "longest",
+        "429",
+        "p50 ms",
+        "p99 ms",
+        "longest",
+        "5xx",
+        "else",
+        title=title,
+    )
     for load in figures["loads"]:
         for name in ("mixed", "large", "health"):
             found = load[name]
@@ -206,9 +268,12 @@ def report(figures: dict[str, Any], console: Console) -> None:
     for load in figures["loads"]:
         memory = load["memory_mb"]
         console.print(
-            f"{load['times']} × the capacity: {load['seconds_to_usual']:.2f} s until all was as usual; memory {memory[0]:.0f} MB before, "
-            f"{max(memory):.0f} MB at most, {load['memory_mb_after']:.0f} MB after; the server took {load['cores_of_server']:.2f} cores, "
-            f"the clients {load['cores_of_clients']:.2f}, and 99 % of the requests were begun within {load['client_late_p99_ms']:.1f} ms.",
+            f"{load['times']} × the capacity: {load['seconds_to_usual']:.2f} s until all was as usual; "
+            f"memory {memory[0]:.0f} MB before, "
+            f"{max(memory):.0f} MB at most, {load['memory_mb_after']:.0f} MB after; the server took "
+            f"{load['cores_of_server']:.2f} cores, "
+            f"the clients {load['cores_of_clients']:.2f}, and 99 % of the requests were begun within "
+            f"{load['client_late_p99_ms']:.1f} ms.",
             highlight=False,
         )
         for name in ("mixed", "large", "health"):

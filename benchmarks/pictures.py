@@ -11,7 +11,14 @@ from server.plots import BLUE, GREY, ORANGE, _canvas, _save
 Figures = Mapping[str, Any]
 """A benchmark's name → its figures."""
 
-STAGES = {"parse": "#2f6db3", "tokenize": "#6ea3d8", "queue": "#8a8a8a", "engine": "#d9762b", "results": "#e8ac7d", "write": "#5b8f5b"}
+STAGES = {
+    "parse": "#2f6db3",
+    "tokenize": "#6ea3d8",
+    "queue": "#8a8a8a",
+    "engine": "#d9762b",
+    "results": "#e8ac7d",
+    "write": "#5b8f5b",
+}
 
 
 def engines(figures: Figures, path: Path) -> None:
@@ -24,28 +31,51 @@ def engines(figures: Figures, path: Path) -> None:
         list(texts),
         {
             "one thread": [each["us_per_text_one_thread"] for each in texts.values()],
-            f"all threads ({figures['engine'].get('threads', '?')})": [each["us_per_text_all_threads"] for each in texts.values()],
+            f"all threads ({figures['engine'].get('threads', '?')})": [
+                each["us_per_text_all_threads"] for each in texts.values()
+            ],
         },
         "{:,.0f} µs",
     )
-    for style, (level, each) in zip(("-.", "--", ":"), figures.get("bandwidth", {}).get("levels", {}).items(), strict=False):
+    for style, (level, each) in zip(
+        ("-.", "--", ":"), figures.get("bandwidth", {}).get("levels", {}).items(), strict=False
+    ):
         limit = each["us_per_review_int16"]
-        axes.axvline(limit, color="black", linestyle=style, linewidth=1, label=f"look-ups out of {level}: {limit:,.0f} µs")
-    axes.set(xlabel="µs a text, logarithmic (less is better)", title="Engines, and one thread's look-ups in 16 bits if all came out of one level")
+        axes.axvline(
+            limit,
+            color="black",
+            linestyle=style,
+            linewidth=1,
+            label=f"look-ups out of {level}: {limit:,.0f} µs",
+        )
+    axes.set(
+        xlabel="µs a text, logarithmic (less is better)",
+        title="Engines, and one thread's look-ups in 16 bits if all came out of one level",
+    )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     _save(canvas, path)
 
 
 def gpu(figures: Figures, path: Path) -> None:
-    """On one GPU: reviews a second of each way with two calls at the same time, and the longest call at lengths that it had not met."""
+    """On one GPU: reviews a second of each way with two calls at the same time, and the longest call at
+    lengths that it had not met.
+    """
     found = {name: each for name, each in figures["gpu"]["engines"].items() if "failed" not in each}
     names = sorted(found, key=lambda name: -found[name]["reviews_per_s"]["2"])
     canvas = _canvas(11, 1.8 + 0.5 * len(names))
     rate, wait = canvas.subplots(1, 2, sharey=True)
     _pairs(rate, names, {"two calls": [found[name]["reviews_per_s"]["2"] for name in names]}, "{:,.0f}")
     rate.set(xlabel="reviews a second, logarithmic (more is better)", title=figures["gpu"]["device"])
-    _pairs(wait, names, {key: [found[name]["first"][f"{key}_ms"] for name in names] for key in ("p50", "longest")}, "{:,.1f} ms")
-    wait.set(xlabel="ms of a call with one row, logarithmic (less is better)", title="Lengths met for the first time")
+    _pairs(
+        wait,
+        names,
+        {key: [found[name]["first"][f"{key}_ms"] for name in names] for key in ("p50", "longest")},
+        "{:,.1f} ms",
+    )
+    wait.set(
+        xlabel="ms of a call with one row, logarithmic (less is better)",
+        title="Lengths met for the first time",
+    )
     wait.legend(loc="lower right")
     _save(canvas, path)
 
@@ -53,11 +83,22 @@ def gpu(figures: Figures, path: Path) -> None:
 def peers(figures: Figures, path: Path) -> None:
     """Tasks a second in large requests, of each peer with each form of the model; the fastest on top."""
     models: Figures = figures["peers"]
-    rates = {model: {name: each["bulk_tasks_per_s"] for name, each in table.items() if "failed" not in each} for model, table in models.items()}
-    names = sorted({name for each in rates.values() for name in each}, key=lambda name: -max(each.get(name, 0) for each in rates.values()))
+    rates = {
+        model: {name: each["bulk_tasks_per_s"] for name, each in table.items() if "failed" not in each}
+        for model, table in models.items()
+    }
+    names = sorted(
+        {name for each in rates.values() for name in each},
+        key=lambda name: -max(each.get(name, 0) for each in rates.values()),
+    )
     canvas = _canvas(9, 1.8 + 0.5 * len(names))
     axes = canvas.subplots()
-    _pairs(axes, names, {f"model {model}": [each.get(name, 0) for name in names] for model, each in rates.items()}, "{:,.0f}")
+    _pairs(
+        axes,
+        names,
+        {f"model {model}": [each.get(name, 0) for name in names] for model, each in rates.items()},
+        "{:,.0f}",
+    )
     axes.set(xlabel="tasks a second, logarithmic (more is better)", title="Many tasks a request")
     axes.legend(loc="lower right")
     _save(canvas, path)
@@ -69,7 +110,11 @@ def latency(figures: Figures, path: Path) -> None:
     canvas = _canvas(7, 4.5)
     axes = canvas.subplots()
     shares = [load["share"] * 100 for load in found["loads"]]
-    for key, name, color in (("p50_ms", "p50", BLUE), ("p99_ms", "p99", ORANGE), ("longest_ms", "longest", GREY)):
+    for key, name, color in (
+        ("p50_ms", "p50", BLUE),
+        ("p99_ms", "p99", ORANGE),
+        ("longest_ms", "longest", GREY),
+    ):
         axes.plot(shares, [load[key] for load in found["loads"]], "o-", color=color, label=name)
     axes.set(
         xlabel=f"load, % of {found['capacity_per_s']:,.0f} single tasks a second",
@@ -86,7 +131,8 @@ def latency(figures: Figures, path: Path) -> None:
 def way(figures: Figures, path: Path) -> None:
     """The stages of a task in a large request, and of a single one, as long as they take.
 
-    Pieces of a large request go side by side: stages are work of several threads, and while one text waits others are worked on.
+    Pieces of a large request go side by side: stages are work of several threads, and while one text waits
+    others are worked on.
     """
     canvas = _canvas(9, 4)
     for axes, key in zip(canvas.subplots(2, 1), ("large", "single"), strict=True):
@@ -97,8 +143,15 @@ def way(figures: Figures, path: Path) -> None:
                 continue
             axes.barh([0], [us], left=left, color=STAGES.get(stage), label=stage)
             left += us
-        axes.axvline(found["wall_us"], color="black", linestyle="--", linewidth=1, label="until the client has it")
-        axes.set(xlabel="µs a task", title="a single task" if key == "single" else f"a request of {found['tasks']:,} tasks: work of all threads")
+        axes.axvline(
+            found["wall_us"], color="black", linestyle="--", linewidth=1, label="until the client has it"
+        )
+        axes.set(
+            xlabel="µs a task",
+            title="a single task"
+            if key == "single"
+            else f"a request of {found['tasks']:,} tasks: work of all threads",
+        )
         axes.set_yticks([])
     axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     _save(canvas, path)
@@ -123,13 +176,28 @@ def scaling(figures: Figures, path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xticks(places, [f"{place:,}" for place in places], rotation=45)
         axes.set_xticks([], minor=True)
-        axes.set(xlabel={"clients": "clients at the same time", "tasks": "tasks a request", "lengths": "tokens a text"}[key], ylabel=what)
+        axes.set(
+            xlabel={
+                "clients": "clients at the same time",
+                "tasks": "tasks a request",
+                "lengths": "tokens a text",
+            }[key],
+            ylabel=what,
+        )
         axes.set_ylim(bottom=0)
     axes = canvas.axes[3]
     workers = found["workers"]
     names = [str(line["workers"]) for line in workers]
-    axes.plot(names, [line["bulk_tasks_per_s"] for line in workers], "o-", color=BLUE, label="tasks a second, many a request")
-    axes.plot(names, [line["singles_per_s"] for line in workers], "o-", color=ORANGE, label="single tasks a second")
+    axes.plot(
+        names,
+        [line["bulk_tasks_per_s"] for line in workers],
+        "o-",
+        color=BLUE,
+        label="tasks a second, many a request",
+    )
+    axes.plot(
+        names, [line["singles_per_s"] for line in workers], "o-", color=ORANGE, label="single tasks a second"
+    )
     axes.set(xlabel="workers", ylabel="tasks a second")
     axes.set_ylim(bottom=0)
     axes.legend()
@@ -142,7 +210,13 @@ def _pairs(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]
     for number, ((name, values), color) in enumerate(zip(series.items(), (BLUE, ORANGE, GREY), strict=False)):
         places = np.arange(len(names)) + (number - (len(series) - 1) / 2) * height
         present = [(place, value) for place, value in zip(places, values, strict=True) if value > 0]
-        bars = axes.barh([place for place, _ in present], [value for _, value in present], height=height, color=color, label=name)
+        bars = axes.barh(
+            [place for place, _ in present],
+            [value for _, value in present],
+            height=height,
+            color=color,
+            label=name,
+        )
         axes.bar_label(bars, labels=[told.format(value) for _, value in present], padding=3, fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

@@ -1,8 +1,10 @@
-"""Seconds from starting `prelabel serve` to its first answers: GET /health, asked every 10 ms, and then the first predicted task.
+"""Seconds from starting `prelabel serve` to its first answers: GET /health, asked every 10 ms, and then the
+first predicted task.
 
     .venv/dev/bin/python -m benchmarks.ready [REVIEWS.csv] [--rounds 5]
 
-Each round starts a process of its own; the files are in the system's cache and numba's, as after a first start. Medians of the rounds.
+Each round starts a process of its own; the files are in the system's cache and numba's, as after a first
+start. Medians of the rounds.
 """
 
 import os
@@ -38,29 +40,47 @@ def main() -> None:
     asked = parser.parse_args()
     body = body_of(texts_of(asked.reviews, 1))
     start(asked.bundle, body)  # fills the caches
-    rounds = [start(asked.bundle, body) for _ in track(range(asked.rounds), "starts", console=Console(stderr=True))]
+    rounds = [
+        start(asked.bundle, body) for _ in track(range(asked.rounds), "starts", console=Console(stderr=True))
+    ]
     health, answer, memory = (statistics.median(each) for each in zip(*rounds, strict=True))
-    table = Table("", "seconds", title=f"From starting the process, {asked.rounds} rounds, {os.cpu_count()} cores")
+    table = Table(
+        "", "seconds", title=f"From starting the process, {asked.rounds} rounds, {os.cpu_count()} cores"
+    )
     table.add_row("first /health", f"{health:.2f}")
     table.add_row("first predicted task", f"{answer:.2f}")
     console = Console(width=100)
     console.print(table)
     console.print(f"{memory:.0f} MB when it is ready", highlight=False)
-    results.write("ready", {"seconds_to_health": health, "seconds_to_first_answer": answer, "rounds": asked.rounds, "memory_mb": memory})
+    results.write(
+        "ready",
+        {
+            "seconds_to_health": health,
+            "seconds_to_first_answer": answer,
+            "rounds": asked.rounds,
+            "memory_mb": memory,
+        },
+    )
 
 
 def start(bundle: Path, body: bytes) -> tuple[float, float, float]:
     """Seconds to the first /health and to the first predicted task of a new process, and its megabytes then."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port)]
-    with TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log, httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as client:
+    with (
+        TemporaryDirectory() as folder,
+        (Path(folder) / "log").open("w+b") as log,
+        httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as client,
+    ):
         begun = time.perf_counter()
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:  # noqa: S603 - this very program
             try:
                 while not is_up(client):
                     if process.poll() is not None or time.perf_counter() - begun > PATIENCE:
                         log.seek(0)
-                        raise SystemExit(f"The server did not start:\n{log.read().decode(errors='replace')[-2000:]}")
+                        raise SystemExit(
+                            f"The server did not start:\n{log.read().decode(errors='replace')[-2000:]}"
+                        )
                     time.sleep(PERIOD)
                 healthy = time.perf_counter() - begun
                 answer = client.post("/predict", content=body).raise_for_status().json()

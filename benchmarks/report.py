@@ -1,9 +1,10 @@
-"""benchmarks/REPORT.md: the goals, every benchmark's table with its command, and pictures, from the figures that were kept.
+"""benchmarks/REPORT.md: the goals, every benchmark's table with its command, and pictures, from the figures
+that were kept.
 
     .venv/dev/bin/python -m benchmarks.report [--out benchmarks/REPORT.md]
 
-The same figures make the same files. What was not measured is told with the command that measures it. A further benchmark is one more
-line of SECTIONS.
+The same figures make the same files. What was not measured is told with the command that measures it. A
+further benchmark is one more line of SECTIONS.
 """
 
 import argparse
@@ -36,7 +37,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """`make` makes Markdown of the benchmark's figures; `module` runs it, where it is named otherwise than its figures; `by` does, where it is no benchmark."""
+    """`make` makes Markdown of the benchmark's figures; `module` runs it, where it is named otherwise than
+    its figures; `by` does, where it is no benchmark.
+    """
 
     benchmark: str
     title: str
@@ -51,17 +54,27 @@ class Section:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("REPORT.md"))
     out: Path = parser.parse_args().out
-    kept = {section.benchmark: found for section in SECTIONS if (found := results.read(section.benchmark)) is not None}
+    kept = {
+        section.benchmark: found
+        for section in SECTIONS
+        if (found := results.read(section.benchmark)) is not None
+    }
     drawn = draw(kept, out.parent / FOLDER)
     out.write_text(render(kept), "utf-8")
-    Console(stderr=True).print(f"{out}: {len(kept)} of {len(SECTIONS)} benchmarks, {len(drawn)} pictures.", soft_wrap=True)
+    Console(stderr=True).print(
+        f"{out}: {len(kept)} of {len(SECTIONS)} benchmarks, {len(drawn)} pictures.", soft_wrap=True
+    )
 
 
 def draw(kept: Kept, folder: Path) -> list[Path]:
-    """The pictures of what was measured; those of other figures are removed, so that none is shown that no longer holds."""
+    """The pictures of what was measured; those of other figures are removed, so that none is shown that no
+    longer holds.
+    """
     figures = figures_of(kept)
     drawn = []
     for section in SECTIONS:
@@ -76,7 +89,14 @@ def draw(kept: Kept, folder: Path) -> list[Path]:
 
 def render(kept: Kept) -> str:
     """The whole report as Markdown."""
-    parts = ["# Benchmarks", *_measured_on(kept), "## Goals", _goals(kept), "## Capacity", capacity.section(kept)]
+    parts = [
+        "# Benchmarks",
+        *_measured_on(kept),
+        "## Goals",
+        _goals(kept),
+        "## Capacity",
+        capacity.section(kept),
+    ]
     return "\n\n".join([*parts, *(_section(section, kept) for section in SECTIONS)]) + "\n"
 
 
@@ -86,7 +106,11 @@ def figures_of(kept: Kept) -> dict[str, Any]:
 
 def _measured_on(kept: Kept) -> Iterable[str]:
     """What all benchmarks share stands once; where they differ it says whose it is."""
-    for what, tell in (("Machine", _machine), ("Versions", _versions), ("Commit", lambda found: f"`{found['commit']}`")):
+    for what, tell in (
+        ("Machine", _machine),
+        ("Versions", _versions),
+        ("Commit", lambda found: f"`{found['commit']}`"),
+    ):
         by_text: dict[str, list[str]] = {}
         for name, found in kept.items():
             by_text.setdefault(tell(found), []).append(name)
@@ -105,7 +129,10 @@ def _versions(found: Mapping[str, Any]) -> str:
 
 def _goals(kept: Kept) -> str:
     said = {True: "yes", False: "**no**", None: "–"}
-    return tables.table(("goal", "wanted", "found", "reached"), ((goal.name, goal.wanted, goal.found, said[goal.met]) for goal in goals(figures_of(kept))))
+    return tables.table(
+        ("goal", "wanted", "found", "reached"),
+        ((goal.name, goal.wanted, goal.found, said[goal.met]) for goal in goals(figures_of(kept))),
+    )
 
 
 def _section(section: Section, kept: Kept) -> str:
@@ -120,9 +147,25 @@ def _section(section: Section, kept: Kept) -> str:
 
 
 SECTIONS = (
-    Section("peers", "Other ways to serve the same network", tables.peers, Picture(pictures.peers, "tasks a second of each server"), module="peers.run"),
-    Section("engine", "Engines", tables.engine, Picture(pictures.engines, "microseconds a text of each engine, and the machine's limit")),
-    Section("gpu", "On a GPU", tables.gpu, Picture(pictures.gpu, "reviews a second on a GPU, and calls at new lengths")),
+    Section(
+        "peers",
+        "Other ways to serve the same network",
+        tables.peers,
+        Picture(pictures.peers, "tasks a second of each server"),
+        module="peers.run",
+    ),
+    Section(
+        "engine",
+        "Engines",
+        tables.engine,
+        Picture(pictures.engines, "microseconds a text of each engine, and the machine's limit"),
+    ),
+    Section(
+        "gpu",
+        "On a GPU",
+        tables.gpu,
+        Picture(pictures.gpu, "reviews a second on a GPU, and calls at new lengths"),
+    ),
     Section("bandwidth", "What the machine allows", tables.bandwidth),
     Section("kernels", "Ways to add up the tables", tables.kernels),
     Section("tokenizer", "Tokenizer", tables.tokenizer),
@@ -131,7 +174,12 @@ SECTIONS = (
     Section("latency", "Latency under load", tables.latency, Picture(pictures.latency, "latency by load")),
     Section("overload", "More than the server can answer", tables.overload),
     Section("soak", "Everything at once for half an hour", tables.soak),
-    Section("scaling", "Clients, tasks, lengths, workers", tables.scaling, Picture(pictures.scaling, "rates by clients, tasks, lengths and workers")),
+    Section(
+        "scaling",
+        "Clients, tasks, lengths, workers",
+        tables.scaling,
+        Picture(pictures.scaling, "rates by clients, tasks, lengths and workers"),
+    ),
     Section("bulk", "Files", tables.bulk),
     Section("ready", "From the start to the first answer", tables.ready),
     Section("fuzz", "Fuzzing", tables.fuzz, by="make fuzz"),

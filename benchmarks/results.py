@@ -1,4 +1,6 @@
-"""A benchmark's figures as a file, beside what they were measured on: benchmarks/measured/<name>.json, which the report is made of."""
+"""A benchmark's figures as a file, beside what they were measured on: benchmarks/measured/<name>.json, which
+the report is made of.
+"""
 
 import importlib.metadata
 import json
@@ -14,14 +16,32 @@ import psutil
 
 FOLDER = Path(__file__).parent / "measured"
 
-PACKAGES = ("numba", "numpy", "onnxruntime", "onnxruntime-gpu", "msgspec", "starlette", "torch", "uvicorn", "uvloop")
+PACKAGES = (
+    "numba",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "msgspec",
+    "starlette",
+    "torch",
+    "uvicorn",
+    "uvloop",
+)
 
 
 def write(name: str, figures: dict[str, Any]) -> Path:
-    """Keep the figures of the benchmark `name`, in place of those of its last run. Times are in milliseconds unless a key says otherwise."""
+    """Keep the figures of the benchmark `name`, in place of those of its last run. Times are in milliseconds
+    unless a key says otherwise.
+    """
     found = {
         "benchmark": name,
-        "command": " ".join(["python -m", _module_name(), *(Path(word).name if Path(word).exists() else word for word in sys.argv[1:])]),
+        "command": " ".join(
+            [
+                "python -m",
+                _module_name(),
+                *(Path(word).name if Path(word).exists() else word for word in sys.argv[1:]),
+            ]
+        ),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),

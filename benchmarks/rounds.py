@@ -1,4 +1,6 @@
-"""Ways of doing the same, timed one beside another: in every round each of them once, so that a slow moment of the machine meets all."""
+"""Ways of doing the same, timed one beside another: in every round each of them once, so that a slow moment
+of the machine meets all.
+"""
 
 import statistics
 import time

@@ -3,8 +3,9 @@
     .venv/dev/bin/python -m benchmarks.scaling [REVIEWS.csv] [--rounds 3] [--seconds 1] [--clients 1,2,4,8,16,32] [--tasks 1,10,100,1000]
                                                [--tokens 16,32,…,8192] [--workers 1,2]
 
-Starts a real `prelabel serve` for each number of workers; all but the last part ask that with the fewest. Each client sends its next
-request when the last was answered. Rounds are interleaved: each goes once through all points. Medians of the rounds.
+Starts a real `prelabel serve` for each number of workers; all but the last part ask that with the fewest.
+Each client sends its next request when the last was answered. Rounds are interleaved: each goes once through
+all points. Medians of the rounds.
 
 - clients: one task a request, kept connections.
 - tasks in a request, and tokens in a text (cut from the reviews' tokens one after another): one client.
@@ -57,13 +58,28 @@ def main() -> None:
     texts = texts_of(asked.reviews, TEXTS)
     tokens = [token for text in texts for token in basic_english(text)]
     with ExitStack() as stack:
-        servers = {number: stack.enter_context(served(asked.bundle, "--workers", str(number))) for number in asked.workers}
+        servers = {
+            number: stack.enter_context(served(asked.bundle, "--workers", str(number)))
+            for number in asked.workers
+        }
         ask = partial(client.run, servers[min(servers)].url(), seconds=asked.seconds)
         points: dict[tuple[str, int], Point] = {
-            **{("clients", number): partial(with_clients, ask, bodies_of(texts, 1), number) for number in asked.clients},
-            **{("tasks", number): partial(with_tasks, ask, bodies_of(texts, number)) for number in asked.tasks},
-            **{("lengths", number): partial(with_tokens, ask, [body_of(texts_of_length(tokens, number))]) for number in asked.tokens},
-            **{("workers", number): partial(with_workers, server, texts, asked.seconds) for number, server in servers.items()},
+            **{
+                ("clients", number): partial(with_clients, ask, bodies_of(texts, 1), number)
+                for number in asked.clients
+            },
+            **{
+                ("tasks", number): partial(with_tasks, ask, bodies_of(texts, number))
+                for number in asked.tasks
+            },
+            **{
+                ("lengths", number): partial(with_tokens, ask, [body_of(texts_of_length(tokens, number))])
+                for number in asked.tokens
+            },
+            **{
+                ("workers", number): partial(with_workers, server, texts, asked.seconds)
+                for number, server in servers.items()
+            },
         }
         measured: dict[tuple[str, int], list[dict[str, float]]] = {point: [] for point in points}
         for point in track([*points] * asked.rounds, "points", console=Console(stderr=True)):
@@ -71,12 +87,19 @@ def main() -> None:
     names = {"clients": "clients", "tasks": "tasks_per_request", "lengths": "tokens", "workers": "workers"}
     figures: dict[str, list[dict[str, float]]] = {part: [] for part in names}
     for (part, number), rounds in measured.items():
-        figures[part].append({names[part]: number, **{name: statistics.median(each[name] for each in rounds) for name in rounds[0]}})
+        figures[part].append(
+            {
+                names[part]: number,
+                **{name: statistics.median(each[name] for each in rounds) for name in rounds[0]},
+            }
+        )
     report(figures, Console(width=110))
     results.write("scaling", figures)
 
 
-def with_clients(ask: Callable[..., client.Outcome], bodies: Sequence[bytes], number: int) -> dict[str, float]:
+def with_clients(
+    ask: Callable[..., client.Outcome], bodies: Sequence[bytes], number: int
+) -> dict[str, float]:
     outcome = ask(bodies, clients=number).checked()
     return {"requests_per_s": outcome.requests_per_s, "p50_ms": outcome.ms(0.5), "p99_ms": outcome.ms(0.99)}
 
@@ -93,15 +116,23 @@ def with_tokens(ask: Callable[..., client.Outcome], bodies: Sequence[bytes]) -> 
 
 def with_workers(server: Served, texts: list[str], seconds: float) -> dict[str, float]:
     def ask(clients: int, tasks: int) -> client.Outcome:
-        return client.run(server.url(), bodies_of(texts, tasks), clients=clients, seconds=seconds, new_connections=True).checked()
+        return client.run(
+            server.url(), bodies_of(texts, tasks), clients=clients, seconds=seconds, new_connections=True
+        ).checked()
 
     singles, bulk = ask(SINGLES_CLIENTS, 1), ask(BULK_CLIENTS, BULK_TASKS)
-    return {"singles_per_s": singles.requests_per_s, "bulk_tasks_per_s": bulk.tasks_per_s, "memory_mb": server.memory_mb()}
+    return {
+        "singles_per_s": singles.requests_per_s,
+        "bulk_tasks_per_s": bulk.tasks_per_s,
+        "memory_mb": server.memory_mb(),
+    }
 
 
 def bodies_of(texts: list[str], tasks: int) -> list[bytes]:
     """Requests of so many tasks, different ones as far as the texts go."""
-    return [body_of(texts[begin : begin + tasks]) for begin in range(0, max(1, len(texts) - tasks + 1), tasks)][:BODIES]
+    return [
+        body_of(texts[begin : begin + tasks]) for begin in range(0, max(1, len(texts) - tasks + 1), tasks)
+    ][:BODIES]
 
 
 def texts_of_length(tokens: list[str], length: int) -> list[str]:
@@ -111,7 +142,16 @@ def texts_of_length(tokens: list[str], length: int) -> list[str]:
 
 
 def report(figures: dict[str, list[dict[str, float]]], console: Console) -> None:
-    table = Table("", "requests/s", "tasks/s", "µs a task", "p50 ms", "p99 ms", "MB", title=f"Scaling, {os.cpu_count()} cores")
+    table = Table(
+        "",
+        "requests/s",
+        "tasks/s",
+        "µs a task",
+        "p50 ms",
+        "p99 ms",
+        "MB",
+        title=f"Scaling, {os.cpu_count()} cores",
+    )
 
     def row(name: str, **found: Any) -> None:
         columns = ("requests_per_s", "tasks_per_s", "us_per_task", "p50_ms", "p99_ms", "memory_mb")
@@ -127,7 +167,11 @@ def report(figures: dict[str, list[dict[str, float]]], console: Console) -> None
         row(f"tokens a text: {each['tokens']:,}", **each)
     table.add_section()
     for each in figures["workers"]:
-        row(f"workers: {each['workers']}, single tasks", requests_per_s=each["singles_per_s"], memory_mb=each["memory_mb"])
+        row(
+            f"workers: {each['workers']}, single tasks",
+            requests_per_s=each["singles_per_s"],
+            memory_mb=each["memory_mb"],
+        )
         row(f"workers: {each['workers']}, bulk", tasks_per_s=each["bulk_tasks_per_s"])
     console.print(table)
 

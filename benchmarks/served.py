@@ -33,10 +33,17 @@ class Served:
 
 
 @contextmanager
-def served(bundle: Path, *options: str, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
-    """`prelabel serve` with these options and environment variables, on a free loopback port until the block ends."""
+def served(
+    bundle: Path, *options: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Served]:
+    """`prelabel serve` with these options and environment variables, on a free loopback port until the block
+    ends.
+    """
     port = free_port()
-    with TemporaryDirectory() as folder, serving(bundle, Path(folder) / "serve.log", *options, port=port, settings=settings) as client:
+    with (
+        TemporaryDirectory() as folder,
+        serving(bundle, Path(folder) / "serve.log", *options, port=port, settings=settings) as client,
+    ):
         command = [str(bundle), "--port", str(port)]
         process = next(each for each in psutil.Process().children() if set(command) <= set(each.cmdline()))
         yield Served(client, process)
@@ -47,7 +54,9 @@ def family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def memory_mb(process: psutil.Process) -> float:
-    """Resident memory of a process and its children. Of several, each one's share (PSS), so that what they have in common counts once."""
+    """Resident memory of a process and its children. Of several, each one's share (PSS), so that what they
+    have in common counts once.
+    """
     processes = family(process)
     # only Linux tells shares
     found = [each.memory_full_info() for each in processes] if len(processes) > 1 else [process.memory_info()]

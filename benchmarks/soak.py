@@ -1,16 +1,19 @@
-"""Half an hour of everything at once, with a new bundle every 20 seconds: whether memory, descriptors or threads grow, and whether every answer is right.
+"""Half an hour of everything at once, with a new bundle every 20 seconds: whether memory, descriptors or
+threads grow, and whether every answer is right.
 
     .venv/dev/bin/python -m benchmarks.soak [REVIEWS.csv] [--minutes 30] [--reload-every 20] [--look-every 10] [--large 20000]
 
-Starts a real `prelabel serve` whose bundle is one of two in turn: the given one, and the same with its words in another order, which answers
-otherwise. POST /admin/reload and SIGHUP take turns. Meanwhile annotators open tasks as Label Studio does (/health, /setup and /predict, each over a
-connection of its own), predictions are retrieved for 1,000 tasks and now and then for 20,000, some requests are wrong, and some clients leave
-before they are answered or half-way through their body. What each bundle answers is noted before; every answer must be one of the two that were noted
-for its request, to the last task, and so must those of the idle server at the end.
-
-Memory is the resident memory of the server, looked at under load. Growth is from the tenth of the run that follows the first minutes to the last
-tenth, medians; the first minutes are 5, of a short run a sixth. Descriptors and threads are counted without load: after the first minutes, and at
+Starts a real `prelabel serve` whose bundle is one of two in turn: the given one, and the same with its words
+in another order, which answers otherwise. POST /admin/reload and SIGHUP take turns. Meanwhile annotators open
+tasks as Label Studio does (/health, /setup and /predict, each over a connection of its own), predictions are
+retrieved for 1,000 tasks and now and then for 20,000, some requests are wrong, and some clients leave before
+they are answered or half-way through their body. What each bundle answers is noted before; every answer must
+be one of the two that were noted for its request, to the last task, and so must those of the idle server at
 the end.
+
+Memory is the resident memory of the server, looked at under load. Growth is from the tenth of the run that
+follows the first minutes to the last tenth, medians; the first minutes are 5, of a short run a sixth.
+Descriptors and threads are counted without load: after the first minutes, and at the end.
 """
 
 import argparse
@@ -61,7 +64,11 @@ PATIENCE = 100.0
 BAD: tuple[tuple[str, bytes, int], ...] = (
     ("/predict", b"this is not JSON", 400),
     ("/predict", b'{"project": "1.1"}', 400),
-    ("/predict", msgspec.json.encode({"tasks": [{"data": {"review": "good"}}], "label_config": "<View/>"}), 422),
+    (
+        "/predict",
+        msgspec.json.encode({"tasks": [{"data": {"review": "good"}}], "label_config": "<View/>"}),
+        422,
+    ),
     ("/predict", msgspec.json.encode({"tasks": [{}] * 50_001, "label_config": "<View/>"}), 413),
     ("/setup", b"[]", 400),
     ("/nowhere", b"{}", 404),
@@ -135,9 +142,13 @@ class Load:
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """Over a connection of its own, as Label Studio asks."""
         self.sent[f"{method} {path}"] += 1
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, self._address.hostname or "", self._address.port or 80)
+        _, connection = await asyncio.get_running_loop().create_connection(
+            Connection, self._address.hostname or "", self._address.port or 80
+        )
         try:
-            return await asyncio.wait_for(connection.ask(request(self._address, method, body, path, headers)), PATIENCE)
+            return await asyncio.wait_for(
+                connection.ask(request(self._address, method, body, path, headers)), PATIENCE
+            )
         finally:
             connection.close()
 
@@ -229,22 +240,32 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=20_000, help="tasks in the largest requests")
     asked = parser.parse_args()
     texts = texts_of(asked.reviews, max(SINGLES, BULKS * BULK_TASKS, asked.large))
-    requests = {tasks: requests_of(texts, number, tasks) for tasks, number in ((1, SINGLES), (BULK_TASKS, BULKS), (asked.large, 1))}
+    requests = {
+        tasks: requests_of(texts, number, tasks)
+        for tasks, number in ((1, SINGLES), (BULK_TASKS, BULKS), (asked.large, 1))
+    }
     with TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
         bundles = Bundles(asked.bundle.resolve(), Path(folder))
         with served(bundles.live, settings=bundles.settings) as server:
             bar = progress.add_task("minutes", total=asked.minutes)
             load = Load(urlsplit(server.url("")), requests)
-            figures = uvloop.run(soak(server, load, bundles, asked, lambda minute: progress.update(bar, completed=minute)))
+            figures = uvloop.run(
+                soak(server, load, bundles, asked, lambda minute: progress.update(bar, completed=minute))
+            )
     report(figures, Console(width=110))
     results.write("soak", figures)
 
 
 def requests_of(texts: Sequence[str], number: int, tasks: int) -> list[Known]:
-    return [Known(body_of(list(islice(cycle(texts), place * tasks, (place + 1) * tasks))), tasks) for place in range(number)]
+    return [
+        Known(body_of(list(islice(cycle(texts), place * tasks, (place + 1) * tasks))), tasks)
+        for place in range(number)
+    ]
 
 
-async def soak(server: Served, load: Load, bundles: Bundles, asked: argparse.Namespace, tick: Callable[[float], None]) -> dict[str, Any]:
+async def soak(
+    server: Served, load: Load, bundles: Bundles, asked: argparse.Namespace, tick: Callable[[float], None]
+) -> dict[str, Any]:
     every = [known for several in load.requests.values() for known in several]
     for _ in range(2):
         for known in every:
@@ -260,9 +281,15 @@ async def soak(server: Served, load: Load, bundles: Bundles, asked: argparse.Nam
             await load.pause(seconds)
 
     for minutes in (first, asked.minutes - first):
-        await load.go(minutes * 60, look_every(asked.look_every), bundles.reload_every(asked.reload_every, server, load))
+        await load.go(
+            minutes * 60, look_every(asked.look_every), bundles.reload_every(asked.reload_every, server, load)
+        )
         idle.append(await look_without_load(server, begun))
-    wrong_at_the_end = [wrong for known in every if (wrong := known.what_is_wrong(await load.ask("POST", "/predict", known.body)))]
+    wrong_at_the_end = [
+        wrong
+        for known in every
+        if (wrong := known.what_is_wrong(await load.ask("POST", "/predict", known.body)))
+    ]
     start, end = idle
     return {
         "minutes": asked.minutes,
@@ -275,13 +302,22 @@ async def soak(server: Served, load: Load, bundles: Bundles, asked: argparse.Nam
         "memory_mb": [each.memory_mb for each in looks],
         "rss_growth_after_5_min": growth([each.memory_mb for each in looks if each.minute >= first]),
         "memory_mb_without_load": {"start": start.memory_mb, "end": end.memory_mb},
-        "descriptors": {"start": start.descriptors, "end": end.descriptors, "most": max(each.descriptors for each in looks)},
+        "descriptors": {
+            "start": start.descriptors,
+            "end": end.descriptors,
+            "most": max(each.descriptors for each in looks),
+        },
         "threads": {"start": start.threads, "end": end.threads, "most": max(each.threads for each in looks)},
     }
 
 
 def look(server: Served, begun: float) -> Look:
-    return Look((time.monotonic() - begun) / 60, server.memory_mb(), server.process.num_fds(), server.process.num_threads())
+    return Look(
+        (time.monotonic() - begun) / 60,
+        server.memory_mb(),
+        server.process.num_fds(),
+        server.process.num_threads(),
+    )
 
 
 async def look_without_load(server: Served, begun: float) -> Look:
@@ -313,22 +349,31 @@ def other_words(bundle: Path, out: Path) -> Path:
     for place, token in zip(places, [tokens[each] for each in reversed(places)], strict=True):
         tokens[place] = token
     (out / "vocab.txt").write_bytes(b"\n".join([*tokens, b""]))
-    changed = manifest.model_copy(update={"files": {name: sha256_of(out / name) for name in ("model.onnx", "vocab.txt")}})
+    changed = manifest.model_copy(
+        update={"files": {name: sha256_of(out / name) for name in ("model.onnx", "vocab.txt")}}
+    )
     changed = changed.model_copy(update={"version": changed.content_version()})
     (out / "manifest.json").write_text(changed.model_dump_json(), "utf-8")
     return out
 
 
 def report(figures: dict[str, Any], console: Console) -> None:
-    table = Table("", "after the first minutes", "at the end", title=f"{figures['minutes']:g} minutes, {figures['reloads']} reloads, {os.cpu_count()} cores")
+    table = Table(
+        "",
+        "after the first minutes",
+        "at the end",
+        title=f"{figures['minutes']:g} minutes, {figures['reloads']} reloads, {os.cpu_count()} cores",
+    )
     memory = figures["memory_mb_without_load"]
     table.add_row("memory without load, MB", f"{memory['start']:.0f}", f"{memory['end']:.0f}")
     for name in ("descriptors", "threads"):
         table.add_row(f"{name} without load", *(str(figures[name][each]) for each in ("start", "end")))
     console.print(table)
     console.print(
-        f"{figures['requests']:,} requests, {figures['wrong']} answers wrong, of the idle server at the end {figures['wrong_at_the_end']}; "
-        f"memory under load grew by {figures['rss_growth_after_5_min']:.1%} and was {max(figures['memory_mb']):.0f} MB at most.",
+        f"{figures['requests']:,} requests, {figures['wrong']} answers wrong, of the idle server at the "
+        f"end {figures['wrong_at_the_end']}; "
+        f"memory under load grew by {figures['rss_growth_after_5_min']:.1%} and was "
+        f"{max(figures['memory_mb']):.0f} MB at most.",
         highlight=False,
     )
     for what, count in figures["failed"].items():

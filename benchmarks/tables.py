@@ -9,17 +9,26 @@ Figures = Mapping[str, Any]
 
 def engine(figures: Figures) -> str:
     texts, grid = figures["texts"], figures["grid"]
-    headings = {"name": "engine", "us_per_text_one_thread": "µs a text, one thread", "us_per_text_all_threads": "all threads", "max_dp": "max |Δp| to onnx"}
+    headings = {
+        "name": "engine",
+        "us_per_text_one_thread": "µs a text, one thread",
+        "us_per_text_all_threads": "all threads",
+        "max_dp": "max |Δp| to onnx",
+    }
     names = list(dict.fromkeys(line["engine"] for line in grid))
     cells = {(line["tokens"], line["rows"], line["engine"]): line["us_per_row"] for line in grid}
     places = dict.fromkeys((tokens, rows) for tokens, rows, _ in cells)
     parts = [
         lines(headings, ({"name": name, **each} for name, each in texts.items())),
-        f"Tables on all threads are {number(figures['times_tutorial'])} times as fast as the tutorial's loop with the number of threads that suits it best.",
+        f"Tables on all threads are {number(figures['times_tutorial'])} times as fast as the tutorial's "
+        "loop with the number of threads that suits it best.",
         "Microseconds a row, one thread:",
         table(
             ("tokens × rows of a call", *names),
-            ((f"{tokens:,} × {rows}", *(cells.get((tokens, rows, name), "–") for name in names)) for tokens, rows in places),
+            (
+                (f"{tokens:,} × {rows}", *(cells.get((tokens, rows, name), "–") for name in names))
+                for tokens, rows in places
+            ),
         ),
     ]
     return "\n\n".join(parts)
@@ -37,11 +46,17 @@ def gpu(figures: Figures) -> str:
     failed = [f"{name}: {each['failed']}" for name, each in figures["engines"].items() if "failed" in each]
     parts = [
         f"{figures['device']}, {figures['texts']:,} reviews of {figures['tokens']:.0f} tokens at the mean.",
-        lines(engines, (_on_gpu(name, each) for name, each in figures["engines"].items() if "failed" not in each)),
+        lines(
+            engines,
+            (_on_gpu(name, each) for name, each in figures["engines"].items() if "failed" not in each),
+        ),
         *(["Failed: " + "; ".join(failed)] if failed else []),
         table(
             ("padded tokens in a call", *(f"{name}, reviews/s" for name in names)),
-            ((f"{int(tokens):,}", *(rates.get(name, "–") for name in names)) for tokens, rates in figures["sizes"].items()),
+            (
+                (f"{int(tokens):,}", *(rates.get(name, "–") for name in names))
+                for tokens, rates in figures["sizes"].items()
+            ),
         ),
         lines(server, figures["server"]),
     ]
@@ -50,7 +65,12 @@ def gpu(figures: Figures) -> str:
 
 def _on_gpu(name: str, found: Figures) -> dict[str, object]:
     first, again, rates = found["first"], found["again"], found["reviews_per_s"]
-    waits = {"first_p50": first["p50_ms"], "first_p99": first["p99_ms"], "first_longest": first["longest_ms"], "ratio": again["p99_times_p50"]}
+    waits = {
+        "first_p50": first["p50_ms"],
+        "first_p99": first["p99_ms"],
+        "first_longest": first["longest_ms"],
+        "ratio": again["p99_times_p50"],
+    }
     return {**found, "name": name, **waits, **{f"rate{calls}": rate for calls, rate in rates.items()}}
 
 
@@ -63,21 +83,38 @@ def bandwidth(figures: Figures) -> str:
 
 
 def kernels(figures: Figures) -> str:
-    headings = {"way": "way", "us_per_text": "µs a text", "times_float32": "× float32", "max_dp": "max |Δp|", "gb_per_s": "GB/s"}
+    headings = {
+        "way": "way",
+        "us_per_text": "µs a text",
+        "times_float32": "× float32",
+        "max_dp": "max |Δp|",
+        "gb_per_s": "GB/s",
+    }
     return lines(headings, ({"way": way, **each} for way, each in figures["ways"].items()))
 
 
 def tokenizer(figures: Figures) -> str:
     spent = figures["microseconds_a_text"]
-    return table(("way", "µs a review", "× str.replace"), ((way, us, spent["str.replace"] / us) for way, us in spent.items()))
+    return table(
+        ("way", "µs a review", "× str.replace"),
+        ((way, us, spent["str.replace"] / us) for way, us in spent.items()),
+    )
 
 
 def way(figures: Figures) -> str:
     large, single = figures["large"], figures["single"]
-    rows: list[tuple[str, object, object]] = [(stage, us, single["us_per_task"].get(stage, "–")) for stage, us in large["us_per_task"].items()]
-    rows += [("total in the server", large["total_us"], single["total_us"]), ("until the client has it", large["wall_us"], single["wall_us"])]
+    rows: list[tuple[str, object, object]] = [
+        (stage, us, single["us_per_task"].get(stage, "–")) for stage, us in large["us_per_task"].items()
+    ]
+    rows += [
+        ("total in the server", large["total_us"], single["total_us"]),
+        ("until the client has it", large["wall_us"], single["wall_us"]),
+    ]
     stages = table(("µs a task", f"{large['tasks']:,} tasks", "one task"), rows)
-    return f"{stages}\n\nPieces of a large request go side by side: its stages are work of several threads, and together more than its total."
+    return (
+        f"{stages}\n\nPieces of a large request go side by side: its stages are work of several threads, "
+        "and together more than its total."
+    )
 
 
 def large_request(figures: Figures) -> str:
@@ -90,8 +127,17 @@ def large_request(figures: Figures) -> str:
         ("memory when idle, MB", memory["idle"]),
         ("memory afterwards, MB", memory["after"]),
     )
-    headings = {"when": "single tasks", "singles": "answered", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "longest_ms": "longest ms"}
-    singles = ({"when": when, **figures[key]} for key, when in (("idle", "idle"), ("beside", "beside the large request")))
+    headings = {
+        "when": "single tasks",
+        "singles": "answered",
+        "p50_ms": "p50 ms",
+        "p99_ms": "p99 ms",
+        "longest_ms": "longest ms",
+    }
+    singles = (
+        {"when": when, **figures[key]}
+        for key, when in (("idle", "idle"), ("beside", "beside the large request"))
+    )
     parts = [
         table((f"{figures['tasks']:,} tasks, {number(figures['mb'])} MB", ""), request),
         lines(headings, singles),
@@ -101,9 +147,19 @@ def large_request(figures: Figures) -> str:
 
 
 def latency(figures: Figures) -> str:
-    headings = {"share": "load", "per_s": "arrive a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "longest_ms": "longest ms", "refused": "refused"}
+    headings = {
+        "share": "load",
+        "per_s": "arrive a second",
+        "p50_ms": "p50 ms",
+        "p99_ms": "p99 ms",
+        "longest_ms": "longest ms",
+        "refused": "refused",
+    }
     loads = ({**load, "share": f"{load['share']:.0%}"} for load in figures["loads"])
-    return f"Load is a share of {number(figures['capacity_per_s'])} single tasks a second, the most that were answered.\n\n{lines(headings, loads)}"
+    return (
+        f"Load is a share of {number(figures['capacity_per_s'])} single tasks a second, the most that were "
+        f"answered.\n\n{lines(headings, loads)}"
+    )
 
 
 def overload(figures: Figures) -> str:
@@ -119,12 +175,26 @@ def overload(figures: Figures) -> str:
 
     def line(who: str, found: Figures) -> Figures:
         refused = {f"refused_{name}": figure for name, figure in found["refused"].items()}
-        return {"who": who, **found, **refused, "refused": found["refused"]["requests"], "else": sum(found["failed"].values())}
+        return {
+            "who": who,
+            **found,
+            **refused,
+            "refused": found["refused"]["requests"],
+            "else": sum(found["failed"].values()),
+        }
 
     names = {"mixed": "mixed", "large": f"{figures['large_tasks']:,} tasks", "health": "/health"}
-    parts = [f"The capacity is {number(figures['capacity_per_s'])} requests a second: 95 % single tasks, 5 % of 100 tasks."]
+    parts = [
+        f"The capacity is {number(figures['capacity_per_s'])} requests a second: 95 % single tasks, 5 % "
+        "of 100 tasks."
+    ]
     for load in figures["loads"]:
-        taken = {**load, "before": load["memory_mb"][0], "most": max(load["memory_mb"]), "after": load["memory_mb_after"]}
+        taken = {
+            **load,
+            "before": load["memory_mb"][0],
+            "most": max(load["memory_mb"]),
+            "after": load["memory_mb_after"],
+        }
         parts += [
             f"{load['times']} × the capacity for {load['seconds']:g} s:",
             lines(headings, (line(who, load[name]) for name, who in names.items())),
@@ -136,11 +206,17 @@ def overload(figures: Figures) -> str:
 def soak(figures: Figures) -> str:
     memory = figures["memory_mb_without_load"]
     rows: list[tuple[str, object, object]] = [("memory without load, MB", memory["start"], memory["end"])]
-    rows += [(f"{name} without load", figures[name]["start"], figures[name]["end"]) for name in ("descriptors", "threads")]
+    rows += [
+        (f"{name} without load", figures[name]["start"], figures[name]["end"])
+        for name in ("descriptors", "threads")
+    ]
     said = (
-        f"{number(figures['minutes'])} minutes, {number(figures['requests'])} requests, {number(figures['reloads'])} reloads: {figures['wrong']} wrong "
-        f"answers, {sum(figures['failed'].values())} other failures, and {figures['wrong_at_the_end']} wrong answers of the idle server at the end. "
-        f"Memory under load grew by {figures['rss_growth_after_5_min']:.1%} after the first minutes; it was {number(max(figures['memory_mb']))} MB at most."
+        f"{number(figures['minutes'])} minutes, {number(figures['requests'])} requests, "
+        f"{number(figures['reloads'])} reloads: {figures['wrong']} wrong "
+        f"answers, {sum(figures['failed'].values())} other failures, and {figures['wrong_at_the_end']} "
+        "wrong answers of the idle server at the end. "
+        f"Memory under load grew by {figures['rss_growth_after_5_min']:.1%} after the first minutes; it "
+        f"was {number(max(figures['memory_mb']))} MB at most."
     )
     return f"{said}\n\n{table(('', 'after the first minutes', 'at the end'), rows)}"
 
@@ -158,18 +234,39 @@ def scaling(figures: Figures) -> str:
 
 
 def bulk(figures: Figures) -> str:
-    return lines({"reviews": "reviews", "seconds": "seconds", "reviews_per_s": "reviews a second", "peak_memory_mb": "most memory, MB"}, [figures])
+    return lines(
+        {
+            "reviews": "reviews",
+            "seconds": "seconds",
+            "reviews_per_s": "reviews a second",
+            "peak_memory_mb": "most memory, MB",
+        },
+        [figures],
+    )
 
 
 def ready(figures: Figures) -> str:
-    return lines({"seconds_to_health": "seconds to ready", "seconds_to_first_answer": "seconds to the first answer", "memory_mb": "memory MB"}, [figures])
+    return lines(
+        {
+            "seconds_to_health": "seconds to ready",
+            "seconds_to_first_answer": "seconds to the first answer",
+            "memory_mb": "memory MB",
+        },
+        [figures],
+    )
 
 
 def fuzz(figures: Figures) -> str:
     memory = figures["memory_mb"]
-    found = lines({"target": "target", "inputs": "inputs", "per_s": "a second", "findings": "findings"}, figures["targets"])
+    found = lines(
+        {"target": "target", "inputs": "inputs", "per_s": "a second", "findings": "findings"},
+        figures["targets"],
+    )
     grown = f"memory {number(memory['start'])} MB at first, {number(memory['end'])} MB at last"
-    return f"{number(figures['inputs'])} mutated inputs, {number(figures['findings'])} findings; {grown}.\n\n{found}"
+    return (
+        f"{number(figures['inputs'])} mutated inputs, {number(figures['findings'])} findings; "
+        f"{grown}.\n\n{found}"
+    )
 
 
 def peers(figures: Figures) -> str:
@@ -184,7 +281,10 @@ def peers(figures: Figures) -> str:
             return {"name": name, "settings": f"failed: {each['failed']}"}
         return {"name": name, **each, "same_label": f"{each['same_label']:.1%}"}
 
-    return "\n\n".join(f"Model {model}:\n\n{lines(headings, (line(*each) for each in table.items()))}" for model, table in figures.items())
+    return "\n\n".join(
+        f"Model {model}:\n\n{lines(headings, (line(*each) for each in table.items()))}"
+        for model, table in figures.items()
+    )
 
 
 def lines(headings: Mapping[str, str], found: Iterable[Figures]) -> str:

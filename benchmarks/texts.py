@@ -14,14 +14,18 @@ WORDS = 230
 
 VOCABULARY = re.findall(
     r"\w+",
-    "the a an of and to in is it this that was film movie story actors plot scene ending music director great awful boring lovely dull "
-    "brilliant terrible wonderful waste time watch never always really quite rather every minute character dialogue camera works fails",
+    "the a an of and to in is it this that was film movie story actors plot scene ending music director "
+    "great awful boring lovely dull "
+    "brilliant terrible wonderful waste time watch never always really quite rather every minute "
+    "character dialogue camera works fails",
 )
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """A parser for the reviews and the bundle, to which a benchmark adds its own."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("reviews", nargs="?", type=Path)
     parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "imdb-cnn")
     return parser
@@ -39,7 +43,10 @@ def read_texts(path: Path, count: int) -> list[str]:
 
 def made_up_texts(count: int) -> list[str]:
     numbers = random.Random(1)  # noqa: S311 - texts, not secrets
-    return [" ".join(numbers.choices(VOCABULARY, k=int(numbers.lognormvariate(0, 0.6) * WORDS * 0.85) + 10)) for _ in range(count)]
+    return [
+        " ".join(numbers.choices(VOCABULARY, k=int(numbers.lognormvariate(0, 0.6) * WORDS * 0.85) + 10))
+        for _ in range(count)
+    ]
 
 
 def numbers_of(text: str) -> list[int]:

@@ -2,8 +2,9 @@
 
     .venv/dev/bin/python -m benchmarks.tokenizer [REVIEWS.csv] [--texts 3000] [--rounds 9]
 
-The first two ways are `basic_english` and a dict, with torchtext's regular expressions and with `str.replace`. Two threads take half of the
-texts each; what they gain over one is the share of the time in which the interpreter's lock is released. All ways must give the same ids.
+The first two ways are `basic_english` and a dict, with torchtext's regular expressions and with
+`str.replace`. Two threads take half of the texts each; what they gain over one is the share of the time in
+which the interpreter's lock is released. All ways must give the same ids.
 """
 
 import re
@@ -52,7 +53,12 @@ def main() -> None:
     tokenizer = Tokenizer.of(bundle)
     ready = time.perf_counter() - begun
     slices = [texts[i : i + SLICE] for i in range(0, len(texts), SLICE)]
-    vocabulary, unknown, pad, min_length = dict(bundle.vocabulary), bundle.manifest.unknown_id, bundle.manifest.pad_id, bundle.manifest.min_length
+    vocabulary, unknown, pad, min_length = (
+        dict(bundle.vocabulary),
+        bundle.manifest.unknown_id,
+        bundle.manifest.pad_id,
+        bundle.manifest.min_length,
+    )
 
     def looked_up(tokens: list[str]) -> Ids:
         ids = [*map(vocabulary.get, tokens, repeat(unknown))]
@@ -67,19 +73,32 @@ def main() -> None:
             "str.replace": lambda: [looked_up(basic_english(text)) for text in texts],
             "encode": lambda: [tokenizer.encode(text) for text in texts],
             "encode_all": lambda: batches(slices),
-            "encode_all, two threads": lambda: [row for rows in pool.map(batches, (slices[::2], slices[1::2])) for row in rows],
+            "encode_all, two threads": lambda: [
+                row for rows in pool.map(batches, (slices[::2], slices[1::2])) for row in rows
+            ],
         }
         seconds = measured(ways, asked.rounds)
         ids = {name: sorted(row.tobytes() for row in way()) for name, way in ways.items()}
     if any(rows != ids["str.replace"] for rows in ids.values()):
         raise SystemExit("The ways do not give the same ids.")
     microseconds = {name: statistics.median(each) / len(texts) * 1e6 for name, each in seconds.items()}
-    characters, beyond = sum(map(len, texts)) / len(texts), sum(not text.isascii() for text in texts) / len(texts)
-    table = Table("", "µs a review", "× str.replace", title=f"{len(texts):,} reviews of {characters:,.0f} characters, {beyond:.1%} not ASCII")
+    characters, beyond = (
+        sum(map(len, texts)) / len(texts),
+        sum(not text.isascii() for text in texts) / len(texts),
+    )
+    table = Table(
+        "",
+        "µs a review",
+        "× str.replace",
+        title=f"{len(texts):,} reviews of {characters:,.0f} characters, {beyond:.1%} not ASCII",
+    )
     for name, each in microseconds.items():
         table.add_row(name, f"{each:.1f}", f"{microseconds['str.replace'] / each:.2f}")
     Console(width=100).print(table)
-    print(f"A tokenizer for {len(vocabulary):,} tokens: {first_ready * 1000:.0f} ms for the first of a process, {ready * 1000:.1f} ms for the next.")  # noqa: T201
+    print(
+        f"A tokenizer for {len(vocabulary):,} tokens: {first_ready * 1000:.0f} ms for the first of a "
+        f"process, {ready * 1000:.1f} ms for the next."
+    )  # noqa: T201
     figures = {
         "texts": len(texts), "characters_a_text": characters, "not_ascii": beyond, "tokens": len(vocabulary), "microseconds_a_text": microseconds,
         "first_tokenizer": first_ready * 1000, "next_tokenizer": ready * 1000,

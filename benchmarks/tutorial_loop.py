@@ -1,7 +1,8 @@
 """What the class of Label Studio's tutorial does with its tasks, as a yardstick.
 
-Task by task: the tokenizer's regular expressions, a dict, torch's module with its convolutions over a batch of one, a result. The
-network is the bundle's own, so that the answers are the same; its dropout is off, which the tutorial leaves on.
+Task by task: the tokenizer's regular expressions, a dict, torch's module with its convolutions over a batch
+of one, a result. The network is the bundle's own, so that the answers are the same; its dropout is off, which
+the tutorial leaves on.
 """
 
 from collections.abc import Sequence
@@ -32,8 +33,19 @@ class TutorialLoop:
         for text in texts:
             probabilities = self._ask(torch.tensor(self.encode(text)))
             label = self._bundle.labels[int(probabilities.argmax())]
-            region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [label]}}
-            results.append({"result": [region], "score": float(probabilities.max()), "model_version": self._bundle.version})
+            region = {
+                "from_name": "sentiment",
+                "to_name": "text",
+                "type": "choices",
+                "value": {"choices": [label]},
+            }
+            results.append(
+                {
+                    "result": [region],
+                    "score": float(probabilities.max()),
+                    "model_version": self._bundle.version,
+                }
+            )
         return results
 
     def encode(self, text: str) -> list[int]:
@@ -52,11 +64,19 @@ class TutorialLoop:
 
 
 def network_of(bundle: Bundle) -> SentimentCNN:
-    """The network that the bundle was made of, from the tensors of its model.onnx; the temperature is in its head. In eval mode."""
+    """The network that the bundle was made of, from the tensors of its model.onnx; the temperature is in its
+    head. In eval mode.
+    """
     tensors = {name: torch.tensor(array) for name, array in tensors_of(bundle).items()}
     (vocabulary, dimensions), filters = tensors["embedding"].shape, len(tensors["bias0"])
-    cnn = SentimentCNN(Shape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)), pad=bundle.manifest.pad_id)
-    state = {"embedding.weight": tensors["embedding"], "fc.weight": tensors["head"].T, "fc.bias": tensors["head_bias"]}
+    cnn = SentimentCNN(
+        Shape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)), pad=bundle.manifest.pad_id
+    )
+    state = {
+        "embedding.weight": tensors["embedding"],
+        "fc.weight": tensors["head"].T,
+        "fc.bias": tensors["head_bias"],
+    }
     for i, width in enumerate(bundle.widths):
         state[f"convs.{i}.weight"] = tensors[f"taps{i}"].reshape(dimensions, width, filters).permute(2, 0, 1)
         state[f"convs.{i}.bias"] = tensors[f"bias{i}"]

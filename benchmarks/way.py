@@ -2,15 +2,16 @@
 
     .venv/dev/bin/python -m benchmarks.way [REVIEWS.csv] [--tasks 20000] [--rounds 3] [--singles 500]
 
-Starts a real `prelabel serve` and reads the `Server-Timing` of its answers; each figure is the median of the requests, divided by
-the tasks of one. The server's total runs from the last byte of the body to the answer as bytes; the client's wall clock adds the
-way there and back, and the reading of the body.
+Starts a real `prelabel serve` and reads the `Server-Timing` of its answers; each figure is the median of the
+requests, divided by the tasks of one. The server's total runs from the last byte of the body to the answer as
+bytes; the client's wall clock adds the way there and back, and the reading of the body.
 
-In a request with one task the stages follow each other, and what the total has beyond their sum is the event loop and the
-threads waking one another. In a large one they overlap: pieces of it go through side by side, so tokenize, engine and results are sums
-over pieces, of seconds in which several may have been at work, and the sum of the stages may exceed the total. Queue is no such sum: it is
-how long a text waited for its model call in the mean, which is told by itself as well; divided by the tasks it only shows that
-waiting costs nobody any work.
+In a request with one task the stages follow each other, and what the total has beyond their sum is the event
+loop and the threads waking one another. In a large one they overlap: pieces of it go through side by side, so
+tokenize, engine and results are sums over pieces, of seconds in which several may have been at work, and the
+sum of the stages may exceed the total. Queue is no such sum: it is how long a text waited for its model call
+in the mean, which is told by itself as well; divided by the tasks it only shows that waiting costs nobody any
+work.
 """
 
 import os
@@ -29,7 +30,12 @@ from benchmarks.texts import arguments, texts_of
 
 STAGES = ("parse", "tokenize", "queue", "engine", "results", "write")
 
-NAMES = {"sum_us": "their sum", "total_us": "total", "wall_us": "client's wall clock", "text_waited_us": "a text waited, in the mean"}
+NAMES = {
+    "sum_us": "their sum",
+    "total_us": "total",
+    "wall_us": "client's wall clock",
+    "text_waited_us": "a text waited, in the mean",
+}
 
 
 def main() -> None:
@@ -39,7 +45,10 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=500)
     asked = parser.parse_args()
     texts = texts_of(asked.reviews, max(asked.tasks, asked.singles))
-    bodies = {"large": [body_of(texts[: asked.tasks])], "single": [body_of([text]) for text in texts[: asked.singles]]}
+    bodies = {
+        "large": [body_of(texts[: asked.tasks])],
+        "single": [body_of([text]) for text in texts[: asked.singles]],
+    }
     found: dict[str, list[Outcome]] = {kind: [] for kind in bodies}
     with served(asked.bundle) as server:
         for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
@@ -69,7 +78,12 @@ def way(rounds: list[Outcome], tasks: int) -> dict[str, Any]:
 
 def report(figures: dict[str, dict[str, Any]], console: Console) -> None:
     large, single = figures["large"], figures["single"]
-    table = Table("µs a task", f"{large['tasks']:,} tasks", "one task", title=f"The way of a request, {os.cpu_count()} cores")
+    table = Table(
+        "µs a task",
+        f"{large['tasks']:,} tasks",
+        "one task",
+        title=f"The way of a request, {os.cpu_count()} cores",
+    )
     for stage in STAGES:
         table.add_row(stage, f"{large['us_per_task'][stage]:.1f}", f"{single['us_per_task'][stage]:.1f}")
     for key, name in NAMES.items():

@@ -1,4 +1,5 @@
-"""Whether the server in this container is ready, as the image's HEALTHCHECK asks: status 0 or 1, and the server's own words, which `docker inspect` keeps.
+"""Whether the server in this container is ready, as the image's HEALTHCHECK asks: status 0 or 1, and the
+server's own words, which `docker inspect` keeps.
 
 python deploy/healthcheck.py
 """
@@ -19,7 +20,9 @@ def ask(path: str) -> tuple[int, str]:
     # the certificate is for the name that others use, not for this address
     trusting = ssl._create_unverified_context()  # noqa: S323, SLF001
     url = f"{scheme}://127.0.0.1:{os.environ.get('PRELABEL_PORT', '9090')}{path}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting)
+    )
     try:
         with opener.open(url, timeout=4) as answer:
             return int(answer.status), answer.read(SHOWN).decode("utf-8", "replace")

@@ -2,8 +2,8 @@
 
 One temperature for all logits, so that a confidence of 0.8 means right in 80 of 100 cases.
 
-Guo et al. (2017), "On Calibration of Modern Neural Networks": the T that minimises the log loss of softmax(logits / T) on
-texts that were held out. It changes no class and no order of confidences.
+Guo et al. (2017), "On Calibration of Modern Neural Networks": the T that minimises the log loss of
+softmax(logits / T) on texts that were held out. It changes no class and no order of confidences.
 """
 
 import math
@@ -36,12 +36,18 @@ def fit_temperature(logits: Tensor, classes: Tensor) -> float:
 
 
 def finish(cnn: SentimentCNN, data: Data) -> tuple[float, dict[str, Any]]:
-    """Round the weights to float16, as the bundle stores them, and fit the temperature: (temperature, figures before and after)."""
+    """Round the weights to float16, as the bundle stores them, and fit the temperature: (temperature, figures
+    before and after).
+    """
     parts = {"held_out": data.held_out} | ({"test": data.test} if data.test is not None else {})
     exact = {name: logits_of(cnn, examples) for name, examples in parts.items()}
     cnn.load_state_dict({name: value.half().float() for name, value in cnn.state_dict().items()})
     logits = {name: logits_of(cnn, examples) for name, examples in parts.items()}
-    temperature = fit_temperature(logits["held_out"], data.held_out.classes) if len(data.held_out) >= LEAST_CALIBRATED else 1.0
+    temperature = (
+        fit_temperature(logits["held_out"], data.held_out.classes)
+        if len(data.held_out) >= LEAST_CALIBRATED
+        else 1.0
+    )
     figures = {}
     for name, examples in parts.items():
         figures[name] = _figures(logits[name], examples, temperature)

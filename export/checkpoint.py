@@ -21,14 +21,22 @@ KEY = re.compile(r"embedding\.weight|convs\.\d+\.(weight|bias)|fc\.(weight|bias)
 
 
 def read_network(checkpoint: Path, vocab: Path, labels: tuple[str, ...]) -> Network:
-    """The network of a checkpoint with its vocabulary; temperature 1, so that answers are the checkpoint's own. Raises BadInput."""
+    """The network of a checkpoint with its vocabulary; temperature 1, so that answers are the checkpoint's
+    own. Raises BadInput.
+    """
     state = read_state(checkpoint)
     shape = shape_of(state, checkpoint)
     vocabulary = read_vocab(vocab)
     if len(vocabulary.tokens) != shape.vocabulary:
-        raise BadInput(f"{vocab}: expected {shape.vocabulary} tokens, one for each embedding row of {checkpoint}, found {len(vocabulary.tokens)}.")
+        raise BadInput(
+            f"{vocab}: expected {shape.vocabulary} tokens, one for each embedding row of {checkpoint}, "
+            f"found {len(vocabulary.tokens)}."
+        )
     if len(labels) != shape.classes or len(set(labels)) != len(labels) or not all(labels):
-        raise BadInput(f"--labels: expected {shape.classes} different labels, one for each class of {checkpoint}, found {', '.join(labels) or 'none'}.")
+        raise BadInput(
+            f"--labels: expected {shape.classes} different labels, one for each class of {checkpoint}, "
+            f"found {', '.join(labels) or 'none'}."
+        )
     cnn = SentimentCNN(shape, pad=vocabulary.pad_id)
     cnn.load_state_dict(state)
     return Network(cnn.eval(), vocabulary.tokens, vocabulary.unknown_id, vocabulary.pad_id, labels)
@@ -44,40 +52,70 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise BadInput(f"{expected}, but the file cannot be read ({error.strerror}).") from None
     except Exception:  # torch raises a dozen unrelated types for files that are no checkpoint
         raise BadInput(f"{expected}, found {_what_is(path)}.") from None
-    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise BadInput(f"{expected}, found a {type(state).__name__} that is not a dict of tensors; save model.state_dict().")
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise BadInput(
+            f"{expected}, found a {type(state).__name__} that is not a dict of tensors; save "
+            "model.state_dict()."
+        )
     for key, value in state.items():
         if not KEY.fullmatch(key):
-            raise BadInput(f'{path}: expected only embedding, convs.N and fc tensors, found "{key}"; this is another network.')
+            raise BadInput(
+                f'{path}: expected only embedding, convs.N and fc tensors, found "{key}"; this is another network.'
+            )
         if not value.is_floating_point() or value.layout is not torch.strided:
-            raise BadInput(f"{path}: {key}: expected dense floating-point numbers, found {value.dtype}, {value.layout}.")
-        if value.device.type != "cpu" or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise BadInput(f"{path}: {key}: expected all of its {value.numel()} numbers in the file, found fewer; save model.state_dict().")
+            raise BadInput(
+                f"{path}: {key}: expected dense floating-point numbers, found {value.dtype}, {value.layout}."
+            )
+        if (
+            value.device.type != "cpu"
+            or value.numel() * value.element_size() > value.untyped_storage().nbytes()
+        ):
+            raise BadInput(
+                f"{path}: {key}: expected all of its {value.numel()} numbers in the file, found fewer; "
+                "save model.state_dict()."
+            )
         if not torch.isfinite(value.float()).all():
-            raise BadInput(f"{path}: {key}: expected finite numbers, found NaN or infinity; the training went wrong.")
+            raise BadInput(
+                f"{path}: {key}: expected finite numbers, found NaN or infinity; the training went wrong."
+            )
     return {key: value.float() for key, value in state.items()}
 
 
 def _check_archive(path: Path) -> None:
-    """torch.save packs nothing, and what is packed may unpack to anything. torch takes minutes to refuse some pickles that are long, which a state_dict's
-    is not. Raises ValueError.
+    """torch.save packs nothing, and what is packed may unpack to anything. torch takes minutes to refuse some
+    pickles that are long, which a state_dict's is not. Raises ValueError.
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
-            if entry.compress_type != zipfile.ZIP_STORED or (entry.filename.endswith(".pkl") and entry.file_size > MAX_PICKLE):
+            if entry.compress_type != zipfile.ZIP_STORED or (
+                entry.filename.endswith(".pkl") and entry.file_size > MAX_PICKLE
+            ):
                 raise ValueError(entry.filename)
 
 
 def shape_of(state: dict[str, Tensor], path: Path) -> Shape:
-    """The sizes of the network, from the shapes of its tensors. Raises BadInput when one is missing or they disagree."""
+    """The sizes of the network, from the shapes of its tensors. Raises BadInput when one is missing or they
+    disagree.
+    """
 
     def tensor(key: str, *sizes: int | None) -> tuple[int, ...]:
         if key not in state:
-            raise BadInput(f"{path}: expected a tensor {key}, found only {', '.join(sorted(state)) or 'nothing'}.")
+            raise BadInput(
+                f"{path}: expected a tensor {key}, found only {', '.join(sorted(state)) or 'nothing'}."
+            )
         found = tuple(state[key].shape)
-        if len(found) != len(sizes) or any(size not in (None, got) for size, got in zip(sizes, found, strict=True)) or 0 in found:
+        if (
+            len(found) != len(sizes)
+            or any(size not in (None, got) for size, got in zip(sizes, found, strict=True))
+            or 0 in found
+        ):
             wanted = " × ".join("any" if size is None else str(size) for size in sizes)
-            raise BadInput(f"{path}: {key}: expected the shape {wanted}, found {' × '.join(map(str, found)) or 'a single number'}.")
+            raise BadInput(
+                f"{path}: {key}: expected the shape {wanted}, found "
+                f"{' × '.join(map(str, found)) or 'a single number'}."
+            )
         return found
 
     vocabulary, dimensions = tensor("embedding.weight", None, None)
@@ -101,7 +139,13 @@ def _what_is(path: Path) -> str:
     if start.lstrip().startswith(b"<"):
         return "an HTML or XML page (a failed download?)"
     if start.startswith(b"PK"):
-        return "a zip archive that is no plain state_dict: it is damaged or packed, or holds objects other than tensors"
+        return (
+            "a zip archive that is no plain state_dict: it is damaged or packed, or holds objects other "
+            "than tensors"
+        )
     if start.startswith(b"\x80"):
-        return "a pickle, which could run code and is not opened; a state_dict from before torch 1.6 is one too, save that again with a newer torch"
+        return (
+            "a pickle, which could run code and is not opened; a state_dict from before torch 1.6 is one "
+            "too, save that again with a newer torch"
+        )
     return "other bytes"

@@ -34,7 +34,9 @@ class SentimentCNN(nn.Module):
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.dimensions, padding_idx=pad)
-        self.convs = nn.ModuleList(nn.Conv1d(shape.dimensions, shape.filters, width) for width in shape.widths)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(shape.dimensions, shape.filters, width) for width in shape.widths
+        )
         self.fc = nn.Linear(shape.filters * len(shape.widths), shape.classes)
         self.dropout = nn.Dropout(dropout)
 
@@ -44,7 +46,9 @@ class SentimentCNN(nn.Module):
         for conv, width in zip(self.convs, self.shape.widths, strict=True):
             windows = torch.relu(conv(embedded))
             if lengths is not None:
-                inside = torch.arange(windows.shape[-1], device=lengths.device) <= (lengths - width).unsqueeze(1)
+                inside = torch.arange(windows.shape[-1], device=lengths.device) <= (
+                    lengths - width
+                ).unsqueeze(1)
                 windows = windows * inside.unsqueeze(1)  # ReLU makes zero the neutral element of the maximum
             pooled.append(windows.amax(dim=-1))
         logits: Tensor = self.fc(self.dropout(torch.cat(pooled, dim=-1)))
@@ -59,19 +63,25 @@ class SentimentCNN(nn.Module):
 
     @torch.inference_mode()
     def predict(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Probabilities float32[rows, classes], each row run alone and in eval mode: the reference of every parity proof."""
+        """Probabilities float32[rows, classes], each row run alone and in eval mode: the reference of every
+        parity proof.
+        """
         self.eval()
         return torch.cat([torch.softmax(self(torch.tensor([list(row)])), dim=-1) for row in rows])
 
 
 def taps_of(conv: nn.Conv1d) -> Tensor:
-    """[filters, dimensions, width] → [dimensions, width × filters]: E @ taps is, for each word, its row for every tap."""
+    """[filters, dimensions, width] → [dimensions, width × filters]: E @ taps is, for each word, its row for
+    every tap.
+    """
     return conv.weight.permute(1, 2, 0).reshape(conv.in_channels, -1)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network with everything that a bundle needs to know of it. `tokens` in order of their ids, `labels` of classes."""
+    """A network with everything that a bundle needs to know of it. `tokens` in order of their ids, `labels`
+    of classes.
+    """
 
     cnn: SentimentCNN
     tokens: tuple[str, ...]

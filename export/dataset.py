@@ -60,7 +60,9 @@ class Examples:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the labelled texts are: `text` and `label` name columns, or in Label Studio's export a column and a control."""
+    """Where the labelled texts are: `text` and `label` name columns, or in Label Studio's export a column and
+    a control.
+    """
 
     train: Path
     test: Path | None
@@ -85,7 +87,9 @@ def read_data(source: Source, *, seed: int, vocabulary: int, ignored: str, min_l
     texts = read_texts(source.train, source.text, source.label)
     labels = tuple(sorted(set(texts.labels)))
     if len(labels) < 2:
-        raise BadInput(f'{source.train}: "{source.label}" holds one class only ({labels[0]}); there is nothing to tell apart.')
+        raise BadInput(
+            f'{source.train}: "{source.label}" holds one class only ({labels[0]}); there is nothing to tell apart.'
+        )
     tested = read_texts(source.test, source.text, source.label) if source.test else None
     unseen = sorted(set(tested.labels) - set(labels)) if tested else []
     if unseen:
@@ -96,10 +100,20 @@ def read_data(source: Source, *, seed: int, vocabulary: int, ignored: str, min_l
     tokenizer = Tokenizer(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=min_length)
 
     def examples(texts: Texts) -> Examples:
-        return Examples([tokenizer.encode(text) for text in texts.texts], torch.tensor([labels.index(name) for name in texts.labels]))
+        return Examples(
+            [tokenizer.encode(text) for text in texts.texts],
+            torch.tensor([labels.index(name) for name in texts.labels]),
+        )
 
     everything = examples(texts)
-    return Data(labels, tokens, everything.take(fitted), everything.take(held_out), examples(tested) if tested else None, texts.left_out)
+    return Data(
+        labels,
+        tokens,
+        everything.take(fitted),
+        everything.take(held_out),
+        examples(tested) if tested else None,
+        texts.left_out,
+    )
 
 
 def read_texts(path: Path, text: str, label: str) -> Texts:
@@ -110,8 +124,11 @@ def read_texts(path: Path, text: str, label: str) -> Texts:
     return Texts([words for words, _ in labelled], [name for _, name in labelled], len(pairs) - len(labelled))
 
 
-def hold_out(data: Texts, share: float, random: np.random.Generator, path: Path) -> tuple[list[int], list[int]]:
-    """Places (to fit, held out): `share` of each label's texts, at least one; the same text is never on both sides.
+def hold_out(
+    data: Texts, share: float, random: np.random.Generator, path: Path
+) -> tuple[list[int], list[int]]:
+    """Places (to fit, held out): `share` of each label's texts, at least one; the same text is never on both
+    sides.
 
     Raises BadInput when a label has only one text.
     """
@@ -133,9 +150,11 @@ def hold_out(data: Texts, share: float, random: np.random.Generator, path: Path)
 
 
 def build_vocabulary(texts: Sequence[str], size: int, ignored: str = "") -> list[str]:
-    """<unk>, <pad>, then the most frequent tokens; ties in alphabetical order, so the same texts give the same ids.
+    """<unk>, <pad>, then the most frequent tokens; ties in alphabetical order, so the same texts give the
+    same ids.
 
-    Tokens that match the regular expression `ignored` as a whole are left out: the network sees them as <unk>. Raises BadInput.
+    Tokens that match the regular expression `ignored` as a whole are left out: the network sees them as
+    <unk>. Raises BadInput.
     """
     try:
         left_out = re.compile(ignored) if ignored else None

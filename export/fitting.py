@@ -1,9 +1,11 @@
-"""Fit the network to targets: noise against memorising, averaged weights, the best epoch kept, every epoch noted for a later run.
+"""Fit the network to targets: noise against memorising, averaged weights, the best epoch kept, every epoch
+noted for a later run.
 
     batch ─▶ words left out, vectors thinned ─▶ features ─▶ dropout ─▶ logits ─▶ cross entropy with the targets ─▶ AdamW ─▶ running average
 
-What is measured on held-out texts, kept and exported is the running average of the weights (Polyak & Juditsky, 1992). The
-randomness of an epoch comes from the seed and its number alone, so a run that was stopped goes on to the same weights.
+What is measured on held-out texts, kept and exported is the running average of the weights (Polyak &
+Juditsky, 1992). The randomness of an epoch comes from the seed and its number alone, so a run that was
+stopped goes on to the same weights.
 """
 
 from collections.abc import Callable
@@ -28,7 +30,9 @@ UNKNOWN_ID = 0
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a run besides its texts. The defaults are those of the default bundle; docs/training.md tells what else was tried."""
+    """What decides a run besides its texts. The defaults are those of the default bundle; docs/training.md
+    tells what else was tried.
+    """
 
     seed: int = 1
     epochs: int = 6
@@ -44,7 +48,9 @@ class Recipe:
     word_dropout: float = 0.1
     """Share of the words replaced by <unk>."""
     rare_words: float = 3.0
-    """A word that occurs n times is replaced by <unk> with probability rare_words / (rare_words + n): Kiperwasser & Goldberg (2016), §4."""
+    """A word that occurs n times is replaced by <unk> with probability rare_words / (rare_words + n):
+    Kiperwasser & Goldberg (2016), §4.
+    """
     averaging: float = 0.998
     """What the running average of the weights keeps at each step."""
     patience: int = 3
@@ -62,14 +68,26 @@ class Watcher(Protocol):
     def on_epoch(self, line: dict[str, Any]) -> None: ...
 
 
-def fit(cnn: SentimentCNN, fitted: Examples, held_out: Examples, recipe: Recipe, run: Run, *, watcher: Watcher, on_epoch: Callable[[], None]) -> bool:
-    """Go on with `run` and leave `cnn` with the weights of its best epoch; `on_epoch` is called when `run` has come to another one.
+def fit(
+    cnn: SentimentCNN,
+    fitted: Examples,
+    held_out: Examples,
+    recipe: Recipe,
+    run: Run,
+    *,
+    watcher: Watcher,
+    on_epoch: Callable[[], None],
+) -> bool:
+    """Go on with `run` and leave `cnn` with the weights of its best epoch; `on_epoch` is called when `run`
+    has come to another one.
 
-    Ctrl-C ends the run with the best weights so far, and the answer is False: there is more to do. Before the first epoch is
-    done there are none, and KeyboardInterrupt is raised.
+    Ctrl-C ends the run with the best weights so far, and the answer is False: there is more to do. Before the
+    first epoch is done there are none, and KeyboardInterrupt is raised.
     """
     cnn.load_state_dict(run.latest)
-    optimizer = torch.optim.AdamW(cnn.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        cnn.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     if run.optimizer:
         optimizer.load_state_dict(run.optimizer)
     noise = _unknown_share(fitted, cnn, recipe)
@@ -82,7 +100,12 @@ def fit(cnn: SentimentCNN, fitted: Examples, held_out: Examples, recipe: Recipe,
             cnn.load_state_dict(average)
             line |= _measured(logits_of(cnn, held_out), held_out.classes)
             cnn.load_state_dict(latest)
-            run.epoch, run.latest, run.average, run.optimizer = run.epoch + 1, latest, average, optimizer.state_dict()
+            run.epoch, run.latest, run.average, run.optimizer = (
+                run.epoch + 1,
+                latest,
+                average,
+                optimizer.state_dict(),
+            )
             run.history.append(line)
             if line["validation_loss"] < run.best_loss:
                 run.best_loss, run.best_epoch, run.best = line["validation_loss"], run.epoch, average
@@ -128,7 +151,17 @@ def _epoch(
             group["lr"] = recipe.learning_rate * _schedule(step, recipe.epochs * steps)
         ids, lengths = fitted.padded(places, pad)
         ids = ids.masked_fill(torch.rand(ids.shape) < noise[ids], UNKNOWN_ID)
-        logits = cnn.fc(cnn.dropout(features(cnn, ids, lengths, vector_dropout=recipe.vector_dropout, window_dropout=recipe.window_dropout)))
+        logits = cnn.fc(
+            cnn.dropout(
+                features(
+                    cnn,
+                    ids,
+                    lengths,
+                    vector_dropout=recipe.vector_dropout,
+                    window_dropout=recipe.window_dropout,
+                )
+            )
+        )
         loss = torch.nn.functional.cross_entropy(logits, run.targets[places])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -150,7 +183,9 @@ def _measured(logits: Tensor, classes: Tensor) -> dict[str, float]:
 
 
 def _schedule(step: int, steps: int) -> float:
-    """The share of the learning rate: rising for the first twentieth, then a cosine down to zero (Loshchilov & Hutter, 2017)."""
+    """The share of the learning rate: rising for the first twentieth, then a cosine down to zero (Loshchilov
+    & Hutter, 2017).
+    """
     return min(1.0, (step + 1) / max(1.0, 0.05 * steps)) * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
 
 
@@ -166,4 +201,6 @@ def _unknown_share(fitted: Examples, cnn: SentimentCNN, recipe: Recipe) -> Tenso
 @torch.no_grad()
 def _average(average: dict[str, Tensor], cnn: SentimentCNN, kept: float) -> None:
     parameters = dict(cnn.named_parameters())
-    torch._foreach_lerp_([average[name] for name in parameters], [value.detach() for value in parameters.values()], 1 - kept)
+    torch._foreach_lerp_(
+        [average[name] for name in parameters], [value.detach() for value in parameters.values()], 1 - kept
+    )

@@ -1,12 +1,12 @@
 """Embedding and convolution folded into look-up tables: the module that is traced.
 
-A convolution is linear in the embedding row, so tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`
-and the convolution at t is `Σ_j T[x[t + j], j]`: a sum of looked-up rows, exact up to rounding, with no window
-of embeddings ever built.
+A convolution is linear in the embedding row, so tap j of a filter bank is a table `T[v, j] = W[:, :, j] ·
+E[v]` and the convolution at t is `Σ_j T[x[t + j], j]`: a sum of looked-up rows, exact up to rounding, with no
+window of embeddings ever built.
 
 The module keeps E and W and computes the tables in `forward`, from constants only: an engine folds that once
-while it loads the file, so the file holds V × D numbers where the tables hold V × filters × Σ widths. Where every
-weight is a float16 number the file stores float16 (half the size, no loss); otherwise float32.
+while it loads the file, so the file holds V × D numbers where the tables hold V × filters × Σ widths. Where
+every weight is a float16 number the file stores float16 (half the size, no loss); otherwise float32.
 """
 
 import torch
@@ -26,17 +26,20 @@ with known_deprecations():
 
     @torch.jit.script
     def steps_of(ids: Tensor) -> Tensor:
-        """0, 1, … int64[length], where `ids` are. A trace would keep the device that it was made on; a script asks for it at every call."""
+        """0, 1, … int64[length], where `ids` are. A trace would keep the device that it was made on; a script
+        asks for it at every call.
+        """
         return torch.arange(ids.shape[1], device=ids.device)
 
 
 class FoldedCNN(nn.Module):
-    """ids int32[rows, length], lengths int32[rows], carry float32[rows or 1, features] → (probabilities, features).
+    """ids int32[rows, length], lengths int32[rows], carry float32[rows or 1, features] → (probabilities,
+    features).
 
     `length` and every entry of `lengths` are at least the widest filter; what stands behind a row's length is
     ignored: windows that would reach past it repeat the row's last window, which leaves the maximum as it is.
-    `carry` is the running maximum of the pieces of a long text, zeros at its start (ReLU makes zero the neutral
-    element); `features` float32[rows, features] is the carry of the next piece.
+    `carry` is the running maximum of the pieces of a long text, zeros at its start (ReLU makes zero the
+    neutral element); `features` float32[rows, features] is the carry of the next piece.
     """
 
     def __init__(self, cnn: SentimentCNN, temperature: float = 1.0) -> None:
@@ -55,7 +58,9 @@ class FoldedCNN(nn.Module):
         steps = steps_of(ids)
         pooled = []
         for i, width in enumerate(self.widths):
-            taps = (self.get_buffer("embedding").float() @ self.get_buffer(f"taps{i}").float()).reshape(-1, self.filters)
+            taps = (self.get_buffer("embedding").float() @ self.get_buffer(f"taps{i}").float()).reshape(
+                -1, self.filters
+            )
             last = (lengths - width).unsqueeze(1)
             starts = torch.minimum(steps[: ids.shape[1] - width + 1].unsqueeze(0), last)
             summed = self.get_buffer(f"bias{i}")
@@ -64,4 +69,6 @@ class FoldedCNN(nn.Module):
                 summed = summed + nn.functional.embedding(rows, taps)
             pooled.append(summed.amax(dim=1))
         features = torch.maximum(torch.cat(pooled, dim=1), carry)
-        return torch.softmax(features @ self.get_buffer("head") + self.get_buffer("head_bias"), dim=1), features
+        return torch.softmax(
+            features @ self.get_buffer("head") + self.get_buffer("head_bias"), dim=1
+        ), features

@@ -1,9 +1,10 @@
 """The network's features at the price of the windows that win.
 
-A convolution is linear in the embedding row, so the scores of a filter bank are sums of rows looked up in tables (see
-`export.fold`), computed once for the different words of a batch instead of once for every window of it. And only the
-window that wins the maximum over time has a gradient, so every window is scored without one, and the winners alone are
-summed again with one. The result is `SentimentCNN`'s own, up to rounding, at a fraction of its time on a CPU.
+A convolution is linear in the embedding row, so the scores of a filter bank are sums of rows looked up in
+tables (see `export.fold`), computed once for the different words of a batch instead of once for every window
+of it. And only the window that wins the maximum over time has a gradient, so every window is scored without
+one, and the winners alone are summed again with one. The result is `SentimentCNN`'s own, up to rounding, at a
+fraction of its time on a CPU.
 """
 
 import torch
@@ -12,15 +13,25 @@ from torch import Tensor, nn
 from export.cnn import SentimentCNN, taps_of
 
 LEFT_OUT = -1e9
-"""The score of a window that may not win: worse than any other, but better than −∞ behind a text's end, so that some window always wins."""
+"""The score of a window that may not win: worse than any other, but better than −∞ behind a text's end, so
+that some window always wins.
+"""
 
 
-def features(cnn: SentimentCNN, ids: Tensor, lengths: Tensor, *, vector_dropout: float = 0.0, window_dropout: float = 0.0) -> Tensor:
-    """ids int64[rows, length], lengths int64[rows] → float32[rows, filters × widths], before the dropout in front of the last layer.
+def features(
+    cnn: SentimentCNN,
+    ids: Tensor,
+    lengths: Tensor,
+    *,
+    vector_dropout: float = 0.0,
+    window_dropout: float = 0.0,
+) -> Tensor:
+    """ids int64[rows, length], lengths int64[rows] → float32[rows, filters × widths], before the dropout in
+    front of the last layer.
 
-    `vector_dropout` is the share of each word's vector that is left out, the same wherever the word stands in this batch;
-    `window_dropout` the share of windows that may not win, so that filters learn the second-best evidence too: Wu & Gu (2015),
-    "Max-Pooling Dropout for Regularization of Convolutional Neural Networks".
+    `vector_dropout` is the share of each word's vector that is left out, the same wherever the word stands in
+    this batch; `window_dropout` the share of windows that may not win, so that filters learn the second-best
+    evidence too: Wu & Gu (2015), "Max-Pooling Dropout for Regularization of Convolutional Neural Networks".
     """
     words, places = torch.unique(ids, return_inverse=True)
     vectors = nn.functional.dropout(cnn.embedding(words), vector_dropout)
@@ -36,7 +47,9 @@ def features(cnn: SentimentCNN, ids: Tensor, lengths: Tensor, *, vector_dropout:
 
 
 class FrozenFeatures:
-    """The same for a network that does not change meanwhile: the tables of the whole vocabulary, made once; no gradient."""
+    """The same for a network that does not change meanwhile: the tables of the whole vocabulary, made once;
+    no gradient.
+    """
 
     @torch.no_grad()
     def __init__(self, cnn: SentimentCNN) -> None:
@@ -44,7 +57,10 @@ class FrozenFeatures:
 
     @torch.no_grad()
     def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        pooled = [torch.relu(_scores(table, windows_of(ids, conv), lengths).amax(dim=1) + bias) for conv, bias, table in self._banks]
+        pooled = [
+            torch.relu(_scores(table, windows_of(ids, conv), lengths).amax(dim=1) + bias)
+            for conv, bias, table in self._banks
+        ]
         return torch.cat(pooled, dim=1)
 
 
@@ -54,7 +70,9 @@ def tap_table(vectors: Tensor, conv: nn.Conv1d) -> Tensor:
 
 
 def windows_of(places: Tensor, conv: nn.Conv1d) -> Tensor:
-    """places int64[rows, length] → rows of the tap table int64[rows, length − width + 1, width], one line a window."""
+    """places int64[rows, length] → rows of the tap table int64[rows, length − width + 1, width], one line a
+    window.
+    """
     width = conv.kernel_size[0]
     return places.unfold(1, width, 1) * width + torch.arange(width)
 

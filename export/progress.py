@@ -5,7 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from export.calibration import LEAST_CALIBRATED
 from export.dataset import Examples
@@ -14,7 +21,9 @@ from export.dataset import Examples
 @contextmanager
 def stage_bar(console: Console, what: str, total: int | None) -> Iterator[Callable[[], None]]:
     """A bar for a stage before fitting; without `total` it only shows that work goes on."""
-    with Progress(SpinnerColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console) as bar:
+    with Progress(
+        SpinnerColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console
+    ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
         bar.update(task, total=total or 1, completed=total or 1)
@@ -24,9 +33,20 @@ class FitBar:
     """The watcher of a fit: a bar with loss and accuracy, and a line an epoch."""
 
     def __init__(self, console: Console, steps: int, *, done: int) -> None:
-        shown = TextColumn("epoch {task.fields[epoch]}, loss {task.fields[loss]:.3f}, accuracy {task.fields[accuracy]:.3f}")
-        self._progress = Progress(shown, BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-        self._task = self._progress.add_task("fit", total=steps, completed=done, epoch=1, loss=0.0, accuracy=0.0)
+        shown = TextColumn(
+            "epoch {task.fields[epoch]}, loss {task.fields[loss]:.3f}, accuracy {task.fields[accuracy]:.3f}"
+        )
+        self._progress = Progress(
+            shown,
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "fit", total=steps, completed=done, epoch=1, loss=0.0, accuracy=0.0
+        )
 
     def __enter__(self) -> "FitBar":
         self._progress.start()
@@ -40,13 +60,18 @@ class FitBar:
 
     def on_epoch(self, line: dict[str, Any]) -> None:
         self._progress.console.print(
-            f"epoch {line['epoch']}: held-out loss {line['validation_loss']:.4f}, accuracy {line['validation_accuracy']:.4f}", highlight=False
+            f"epoch {line['epoch']}: held-out loss {line['validation_loss']:.4f}, accuracy "
+            f"{line['validation_accuracy']:.4f}",
+            highlight=False,
         )
 
 
 def tell(metrics: dict[str, Any], temperature: float, console: Console) -> None:
     """One line for the held-out texts, one for the test texts where there are any."""
-    for name, what in (("held_out", "held-out training texts, which chose the epoch and the temperature"), ("test", "test texts")):
+    for name, what in (
+        ("held_out", "held-out training texts, which chose the epoch and the temperature"),
+        ("test", "test texts"),
+    ):
         if name in metrics:
             figures = metrics[name]
             low, high = figures["interval_95"]
@@ -59,16 +84,20 @@ def tell(metrics: dict[str, Any], temperature: float, console: Console) -> None:
 
 
 def warn(figures: dict[str, Any], held_out: Examples, console: Console) -> None:
-    """Say it when the held-out texts cannot tell the network from a guess, or are too few for honest confidences."""
+    """Say it when the held-out texts cannot tell the network from a guess, or are too few for honest
+    confidences.
+    """
     frequent = int(held_out.classes.bincount().max()) / len(held_out)
     if figures["interval_95"][0] <= frequent:
         console.print(
-            f"[yellow]As far as {len(held_out):,} held-out texts can tell, this is no better than always giving the most frequent label ({frequent:.2f}): "
+            f"[yellow]As far as {len(held_out):,} held-out texts can tell, this is no better than "
+            f"always giving the most frequent label ({frequent:.2f}): "
             "train on more labelled texts before you use it.[/yellow]",
             soft_wrap=True,
         )
     if len(held_out) < LEAST_CALIBRATED:
         console.print(
-            f"[yellow]Confidences are not calibrated: that takes at least {LEAST_CALIBRATED} held-out texts, a tenth of the training texts.[/yellow]",
+            f"[yellow]Confidences are not calibrated: that takes at least {LEAST_CALIBRATED} held-out "
+            "texts, a tenth of the training texts.[/yellow]",
             soft_wrap=True,
         )

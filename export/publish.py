@@ -15,11 +15,18 @@ from server.bundle import NAME, Bundle, Manifest, read_bundle, sha256_of
 from server.errors import BadInput
 
 
-def export_bundle(network: Network, out: Path, *, torchscript: bool = True, force: bool = False, on_report: Callable[[Any], None] | None = None) -> Bundle:
+def export_bundle(
+    network: Network,
+    out: Path,
+    *,
+    torchscript: bool = True,
+    force: bool = False,
+    on_report: Callable[[Any], None] | None = None,
+) -> Bundle:
     """Trace, prove and publish `network` as the bundle folder `out`; `on_report` gets the parity table.
 
-    Everything is written to a folder beside and renamed, so a reader never sees half a bundle. Raises BadInput when
-    `out` exists and not `force`, NotProven when an engine differs.
+    Everything is written to a folder beside and renamed, so a reader never sees half a bundle. Raises
+    BadInput when `out` exists and not `force`, NotProven when an engine differs.
     """
     out = out.absolute()
     check_name(out, force=force)
@@ -47,7 +54,10 @@ def check_name(out: Path, *, force: bool) -> None:
     """Raises BadInput where a bundle `out` could not be published, for long work to ask before it begins."""
     out = out.absolute()
     if not NAME.fullmatch(out.name):
-        raise BadInput(f"--out {out}: the folder's name becomes the bundle's name: letters, digits, dots, dashes, underscores, at most 100.")
+        raise BadInput(
+            f"--out {out}: the folder's name becomes the bundle's name: letters, digits, dots, dashes, "
+            "underscores, at most 100."
+        )
     if out.exists() and not force:
         raise BadInput(f"--out {out}: there is a bundle already; choose another name or give --force.")
 
@@ -80,11 +90,14 @@ def _write_manifest(network: Network, folder: Path, name: str, parity: dict[str,
 
 
 def _swap(new: Path, out: Path) -> None:
-    """Put `new` in the place of `out`, in one step: whenever the process or the machine stops, `out` is the one or the other, whole."""
+    """Put `new` in the place of `out`, in one step: whenever the process or the machine stops, `out` is the
+    one or the other, whole.
+    """
     if not out.exists():
         new.rename(out)
     elif not _exchange(new, out):
-        # a system without that step: what was there is moved aside first, so that no name ever holds parts of two
+        # a system without that step: what was there is moved aside first, so that no name ever holds parts of
+        # two
         old = out.with_name(f".{out.name}.{os.getpid()}.old")
         out.rename(old)
         try:
@@ -96,7 +109,9 @@ def _swap(new: Path, out: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Both names for one another (Linux' renameat2 with RENAME_EXCHANGE, which Python has no name for); whether the system can."""
+    """Both names for one another (Linux' renameat2 with RENAME_EXCHANGE, which Python has no name for);
+    whether the system can.
+    """
     try:
         renameat2 = ctypes.CDLL(None).renameat2
     except AttributeError:

@@ -33,24 +33,34 @@ class Run:
         return cls(targets, weights_of(cnn), weights_of(cnn), weights_of(cnn))
 
     def save(self, note: Path, key: str) -> None:
-        """Write `note`, beside and renamed, so that a killed run leaves a whole one; `key` names everything that decides the run."""
+        """Write `note`, beside and renamed, so that a killed run leaves a whole one; `key` names everything
+        that decides the run.
+        """
         beside = note.with_name(note.name + ".new")
         with open(beside, "wb", opener=private) as file:
-            torch.save({"key": key, "run": {each.name: getattr(self, each.name) for each in fields(self)}}, file)
+            torch.save(
+                {"key": key, "run": {each.name: getattr(self, each.name) for each in fields(self)}}, file
+            )
         beside.replace(note)
 
     @classmethod
     def load(cls, note: Path, key: str) -> "Run | None":
-        """The run that `note` tells of, None where there is no note. Raises BadInput for one of another key, or a damaged one."""
+        """The run that `note` tells of, None where there is no note. Raises BadInput for one of another key,
+        or a damaged one.
+        """
         if not note.exists():
             return None
         try:
             held = torch.load(note, weights_only=True)
             found, run = held["key"], cls(**held["run"])
         except Exception as error:  # torch raises a dozen unrelated types for a damaged file
-            raise BadInput(f"{note}: cannot be read ({type(error).__name__}); run without --resume to start afresh.") from None
+            raise BadInput(
+                f"{note}: cannot be read ({type(error).__name__}); run without --resume to start afresh."
+            ) from None
         if found != key:
-            raise BadInput(f"{note}: left by a run with other texts or options; run without --resume to start afresh.")
+            raise BadInput(
+                f"{note}: left by a run with other texts or options; run without --resume to start afresh."
+            )
         return run
 
 

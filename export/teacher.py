@@ -1,9 +1,10 @@
-"""A teacher of another kind: logistic regression on word n-grams, whose doubts about each text soften its label.
+"""A teacher of another kind: logistic regression on word n-grams, whose doubts about each text soften its
+label.
 
-The network sees the strongest window of each filter; n-gram counts see all of them weigh in. Learning the mean of the label
-and of what the teacher says of a text *that it was not fitted on* (cross-fitted in folds) passes some of that on to the
-network, which stays one small network: Hinton et al. (2015), "Distilling the Knowledge in a Neural Network"; features and
-weights after Wang & Manning (2012), "Baselines and Bigrams".
+The network sees the strongest window of each filter; n-gram counts see all of them weigh in. Learning the
+mean of the label and of what the teacher says of a text *that it was not fitted on* (cross-fitted in folds)
+passes some of that on to the network, which stays one small network: Hinton et al. (2015), "Distilling the
+Knowledge in a Neural Network"; features and weights after Wang & Manning (2012), "Baselines and Bigrams".
 """
 
 from collections.abc import Sequence
@@ -40,5 +41,7 @@ def opinions(rows: Sequence[Ids], classes: Sequence[int], *, seed: int) -> Float
         LogisticRegression(C=INVERSE_REGULARISATION, max_iter=300),
     )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    said: Floats = cross_val_predict(teacher, texts, classes, cv=folds, method="predict_proba").astype(np.float32)
+    said: Floats = cross_val_predict(teacher, texts, classes, cv=folds, method="predict_proba").astype(
+        np.float32
+    )
     return said

@@ -29,7 +29,8 @@ def write_models(folded: FoldedCNN, folder: Path) -> None:
             folder / "model.onnx",
             dynamo=False,
             opset_version=OPSET,
-            do_constant_folding=False,  # the tables are V × filters × Σ widths; the engine folds them as it loads
+            # the tables are V × filters × Σ widths; the engine folds them as it loads
+            do_constant_folding=False,
             input_names=["ids", "lengths", "carry"],
             output_names=["probabilities", "features"],
             dynamic_axes={

@@ -2,8 +2,8 @@
 
     read ─▶ hold out ─▶ vocabulary ─▶ word vectors, teacher's opinions ─▶ fit ─▶ temperature ─▶ float16 ─▶ figures ─▶ bundle
 
-A tenth of the *training* texts is held out; it alone decides which epoch is kept, and the temperature. The test texts are
-looked at once, at the end, for the final figures.
+A tenth of the *training* texts is held out; it alone decides which epoch is kept, and the temperature. The
+test texts are looked at once, at the end, for the final figures.
 """
 
 import hashlib
@@ -41,7 +41,9 @@ LEAST_STEPS = 600
 
 @dataclass(frozen=True)
 class Options:
-    """`epochs` None: as many as the recipe has, or more where there are few texts. `ignore`: tokens that the network must not see."""
+    """`epochs` None: as many as the recipe has, or more where there are few texts. `ignore`: tokens that the
+    network must not see.
+    """
 
     seed: int = 1
     epochs: int | None = None
@@ -62,7 +64,8 @@ def train_bundle(
 ) -> Bundle:
     """Train on `source` and publish the bundle `out`. Raises BadInput.
 
-    Ctrl-C publishes the best weights so far; a later call with `resume` goes on from the last whole epoch, also after a kill.
+    Ctrl-C publishes the best weights so far; a later call with `resume` goes on from the last whole epoch,
+    also after a kill.
     """
     note = out.with_name(f".{out.name}.training")
     resumes = resume and note.exists()
@@ -70,23 +73,40 @@ def train_bundle(
     if plots_folder is not None:
         plots.check_available()
     network, done = train_network(source, options, console, note=note, resume=resume)
-    bundle = export_bundle(network, out, torchscript=torchscript, force=force or resumes, on_report=console.print)
+    bundle = export_bundle(
+        network, out, torchscript=torchscript, force=force or resumes, on_report=console.print
+    )
     if plots_folder is not None:
-        plots.learning_curve(network.metrics["history"], network.metrics["best_epoch"], plots_folder / "learning-curve.png")
+        plots.learning_curve(
+            network.metrics["history"], network.metrics["best_epoch"], plots_folder / "learning-curve.png"
+        )
     if done:
         note.unlink(missing_ok=True)
     else:
-        console.print("Stopped early; the best weights so far are published. The same command with --resume goes on.", soft_wrap=True)
+        console.print(
+            "Stopped early; the best weights so far are published. The same command with --resume goes on.",
+            soft_wrap=True,
+        )
     return bundle
 
 
-def train_network(source: Source, options: Options, console: Console, *, note: Path, resume: bool = False) -> tuple[Network, bool]:
-    """The network of `source`, and whether it is done or was stopped by Ctrl-C; `note` is kept from epoch to epoch. Raises BadInput."""
+def train_network(
+    source: Source, options: Options, console: Console, *, note: Path, resume: bool = False
+) -> tuple[Network, bool]:
+    """The network of `source`, and whether it is done or was stopped by Ctrl-C; `note` is kept from epoch to
+    epoch. Raises BadInput.
+    """
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(options.seed)
     started = time.monotonic()
     with console.status("reading the texts"):
-        data = read_data(source, seed=options.seed, vocabulary=options.vocabulary, ignored=options.ignore, min_length=max(WIDTHS))
+        data = read_data(
+            source,
+            seed=options.seed,
+            vocabulary=options.vocabulary,
+            ignored=options.ignore,
+            min_length=max(WIDTHS),
+        )
     recipe = _recipe(options, len(data.fitted))
     shape = Shape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))
     cnn = SentimentCNN(shape, pad=data.tokens.index(PAD), dropout=recipe.dropout)
@@ -96,7 +116,9 @@ def train_network(source: Source, options: Options, console: Console, *, note: P
         run = _prepared(cnn, data.fitted, options.seed, console)
     steps = recipe.steps(len(data.fitted))
     with FitBar(console, recipe.epochs * steps, done=run.epoch * steps) as bar:
-        done = fit(cnn, data.fitted, data.held_out, recipe, run, watcher=bar, on_epoch=lambda: _save(run, note, key))
+        done = fit(
+            cnn, data.fitted, data.held_out, recipe, run, watcher=bar, on_epoch=lambda: _save(run, note, key)
+        )
     with console.status("calibrating and measuring"):
         temperature, figures = finish(cnn, data)
     metrics: dict[str, Any] = {
@@ -110,7 +132,15 @@ def train_network(source: Source, options: Options, console: Console, *, note: P
     }
     tell(metrics, temperature, console)
     warn(metrics["held_out"], data.held_out, console)
-    network = Network(cnn, data.tokens, data.tokens.index(UNKNOWN), data.tokens.index(PAD), data.labels, temperature=temperature, metrics=metrics)
+    network = Network(
+        cnn,
+        data.tokens,
+        data.tokens.index(UNKNOWN),
+        data.tokens.index(PAD),
+        data.labels,
+        temperature=temperature,
+        metrics=metrics,
+    )
     return network, done
 
 
@@ -124,7 +154,9 @@ def _prepared(cnn: SentimentCNN, fitted: Examples, seed: int, console: Console) 
     """The network with initial vectors, and what it is to learn: the mean of label and teacher's opinion."""
     shape = cnn.shape
     with stage_bar(console, "word vectors", PASSES) as advance:
-        vectors = word_vectors(fitted.rows, shape.vocabulary, shape.dimensions, seed=seed, spread=SPREAD, on_pass=advance)
+        vectors = word_vectors(
+            fitted.rows, shape.vocabulary, shape.dimensions, seed=seed, spread=SPREAD, on_pass=advance
+        )
     with torch.no_grad():
         cnn.embedding.weight.copy_(torch.from_numpy(vectors))
         cnn.embedding.weight[cnn.embedding.padding_idx] = 0
@@ -147,5 +179,13 @@ def _save(run: Run, note: Path, key: str) -> None:
 def _key(source: Source, options: Options) -> str:
     """A digest of what decides the run: the training file as it is now, its columns, the options, the recipe."""
     state = source.train.stat()
-    parts = [source.train.resolve(), state.st_size, state.st_mtime_ns, source.text, source.label, options, Recipe()]
+    parts = [
+        source.train.resolve(),
+        state.st_size,
+        state.st_mtime_ns,
+        source.text,
+        source.label,
+        options,
+        Recipe(),
+    ]
     return hashlib.sha256(repr([str(part) for part in parts]).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """The proof that a bundle answers what its network answers.
 
-The same texts go through the eager network one by one, and through every engine one by one and in batches of mixed
-length: the largest |Δp| and the agreement of classes, and a refusal when they are not good enough.
+The same texts go through the eager network one by one, and through every engine one by one and in batches of
+mixed length: the largest |Δp| and the agreement of classes, and a refusal when they are not good enough.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,8 @@ def check(report: Sequence[Parity]) -> None:
     for line in report:
         if not line.proven:
             raise NotProven(
-                f"{line.engine} differs from the network by {line.max_difference:.1e} in probability (allowed: {TOLERANCE:g}) and agrees "
+                f"{line.engine} differs from the network by {line.max_difference:.1e} in probability "
+                f"(allowed: {TOLERANCE:g}) and agrees "
                 f"on {line.agreement:.1%} of {line.texts} texts; nothing was published."
             )
 
@@ -81,16 +82,30 @@ def as_manifest(report: Sequence[Parity]) -> dict[str, Any]:
 
 
 def awkward_rows(network: Network, bundle: Bundle) -> list[Ids]:
-    """Ids of texts that are empty, shorter than the widest filter, just as long, unknown, and longer than one model call."""
+    """Ids of texts that are empty, shorter than the widest filter, just as long, unknown, and longer than one
+    model call.
+    """
     tokenizer = Tokenizer.of(bundle)
     random = np.random.default_rng(0)
-    words = [token for token in islice(network.tokens, 20_000) if token.isascii() and token.isalnum()] or list(network.tokens)
+    words = [
+        token for token in islice(network.tokens, 20_000) if token.isascii() and token.isalnum()
+    ] or list(network.tokens)
 
     def text(tokens: int) -> str:
         return " ".join(random.choice(words, tokens))
 
     widest = max(bundle.widths)
-    lengths = [1, 2, widest - 1, widest, widest + 1, 3 * widest, 3_000, 20_000, *random.integers(10, 1_000, 40)]
+    lengths = [
+        1,
+        2,
+        widest - 1,
+        widest,
+        widest + 1,
+        3 * widest,
+        3_000,
+        20_000,
+        *random.integers(10, 1_000, 40),
+    ]
     texts = ["", "   ", '"', "\N{CJK UNIFIED IDEOGRAPH-65E5} " * 20, *(text(length) for length in lengths)]
     return [tokenizer.encode(each) for each in texts]
 

@@ -1,9 +1,9 @@
 """Vocabularies: a text file with one token a line, or torchtext's pickled `vocab_obj.pt`, read as data.
 
-`torch.save` of a `torchtext.vocab.Vocab` is a zip with one pickle. Unpickling would import and call whatever the file
-names, so its opcodes (Python's `pickletools` documents each) are read by a small machine that builds lists, tuples and
-dicts, and stands a `Symbol` in for every class. Nothing is imported, nothing is called, and any name that a Vocab does
-not need is refused.
+`torch.save` of a `torchtext.vocab.Vocab` is a zip with one pickle. Unpickling would import and call whatever
+the file names, so its opcodes (Python's `pickletools` documents each) are read by a small machine that builds
+lists, tuples and dicts, and stands a `Symbol` in for every class. Nothing is imported, nothing is called, and
+any name that a Vocab does not need is refused.
 """
 
 import pickletools
@@ -69,7 +69,10 @@ def read_vocab(path: Path) -> Vocabulary:
         raise BadInput(f"{path}: expected tokens of at least one character without a line end.")
     unknown = ids.get(UNKNOWN) if unknown is None else unknown
     if unknown is None or PAD not in ids or not 0 <= unknown < len(tokens):
-        raise BadInput(f"{path}: expected the tokens {UNKNOWN} and {PAD}, found neither or one of them among {len(tokens)} tokens.")
+        raise BadInput(
+            f"{path}: expected the tokens {UNKNOWN} and {PAD}, found neither or one of them among "
+            f"{len(tokens)} tokens."
+        )
     return Vocabulary(tuple(tokens), unknown, ids[PAD])
 
 
@@ -82,18 +85,24 @@ def _pickle_of(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             pickles = [entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl")]
             if len(pickles) != 1:
-                raise BadInput(f"{path}: expected a torch archive with one data.pkl, found a zip with {len(pickles)}.")
+                raise BadInput(
+                    f"{path}: expected a torch archive with one data.pkl, found a zip with {len(pickles)}."
+                )
             _check_size(path, pickles[0].file_size)
             return archive.read(pickles[0])
     except BadInput:
         raise
     except Exception as error:  # zipfile raises a dozen unrelated types for archives that are damaged
-        raise BadInput(f"{path}: expected a torch archive, found a damaged zip ({type(error).__name__}: {error}).") from None
+        raise BadInput(
+            f"{path}: expected a torch archive, found a damaged zip ({type(error).__name__}: {error})."
+        ) from None
 
 
 def _check_size(path: Path, size: int) -> None:
     if size > MAX_PICKLE:
-        raise BadInput(f"{path}: expected a vocabulary of at most {MAX_PICKLE // 2**20} MB, found {size} bytes of one.")
+        raise BadInput(
+            f"{path}: expected a vocabulary of at most {MAX_PICKLE // 2**20} MB, found {size} bytes of one."
+        )
 
 
 def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
@@ -102,16 +111,27 @@ def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pickletools warns of what it finds strange
-            native = [symbol for symbol in _Machine().run(data) if symbol.name == NATIVE_VOCAB and symbol.state is not None]
+            native = [
+                symbol
+                for symbol in _Machine().run(data)
+                if symbol.name == NATIVE_VOCAB and symbol.state is not None
+            ]
     except BadInput as error:
         raise BadInput(f"{expected}, found a pickle with {error}; it is not opened.") from None
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{expected}, found a damaged pickle ({type(error).__name__}).") from None
     state = native[0].state if len(native) == 1 else None
-    if not (isinstance(state, tuple) and len(state) == 4 and isinstance(state[1], list) and isinstance(state[2], list)):
+    if not (
+        isinstance(state, tuple)
+        and len(state) == 4
+        and isinstance(state[1], list)
+        and isinstance(state[2], list)
+    ):
         raise BadInput(f"{expected}, found a pickle of something else.")
     _, indices, tokens, _ = state
-    if not all(isinstance(token, str) for token in tokens) or not all(type(index) is int for index in indices):
+    if not all(isinstance(token, str) for token in tokens) or not all(
+        type(index) is int for index in indices
+    ):
         raise BadInput(f"{expected} of text tokens, found tokens of other types.")
     return tokens, indices[0] if indices else None
 
@@ -144,7 +164,13 @@ class _Machine:
             case "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
                 # only text has a form that cannot be endless
-                stack.append(self.known(f"{module} {attribute}" if isinstance(attribute, str) and isinstance(module, str) else "? ?"))
+                stack.append(
+                    self.known(
+                        f"{module} {attribute}"
+                        if isinstance(attribute, str) and isinstance(module, str)
+                        else "? ?"
+                    )
+                )
             case "NONE":
                 stack.append(None)
             case "NEWTRUE" | "NEWFALSE":
@@ -155,7 +181,9 @@ class _Machine:
                 stack.append([])
             case "EMPTY_DICT":
                 stack.append({})
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8" | "BININT" | "BININT1" | "BININT2" | "LONG1":
+            case (
+                "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8" | "BININT" | "BININT1" | "BININT2" | "LONG1"
+            ):
                 stack.append(argument)
             case "MARK":
                 self.marked.append(stack)

@@ -1,7 +1,7 @@
 """Initial word vectors, learned from the training texts themselves: skip-gram with negative sampling.
 
-Mikolov et al. (2013), "Distributed Representations of Words and Phrases and their Compositionality", as gensim does it.
-One thread and a seed, so that the same texts give the same vectors.
+Mikolov et al. (2013), "Distributed Representations of Words and Phrases and their Compositionality", as
+gensim does it. One thread and a seed, so that the same texts give the same vectors.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,18 @@ PASSES = 5
 """Passes over the texts."""
 
 
-def word_vectors(rows: Sequence[Ids], vocabulary: int, dimensions: int, *, seed: int, spread: float, on_pass: Callable[[], None]) -> Floats:
-    """float32[vocabulary, dimensions] with standard deviation `spread`, from texts as rows of ids; `on_pass` is called after each of `PASSES`."""
+def word_vectors(
+    rows: Sequence[Ids],
+    vocabulary: int,
+    dimensions: int,
+    *,
+    seed: int,
+    spread: float,
+    on_pass: Callable[[], None],
+) -> Floats:
+    """float32[vocabulary, dimensions] with standard deviation `spread`, from texts as rows of ids; `on_pass`
+    is called after each of `PASSES`.
+    """
 
     class Progress(CallbackAny2Vec):  # type: ignore[misc]
         def on_epoch_end(self, _: Word2Vec) -> None:

@@ -1,4 +1,6 @@
-"""How much may be inside the server at once: requests for predictions, and bytes of their bodies. What is beyond is refused at once, before it is read."""
+"""How much may be inside the server at once: requests for predictions, and bytes of their bodies. What is
+beyond is refused at once, before it is read.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +9,10 @@ from dataclasses import dataclass
 from server.errors import Overloaded
 
 LARGE = 65_536
-"""Bytes of a body that has room for many tasks. Such requests wait long: under overload they would soon have all places, no annotator's single task would find
-one, and the server would be at work on them long after the load had ended."""
+"""Bytes of a body that has room for many tasks. Such requests wait long: under overload they would soon have
+all places, no annotator's single task would find one, and the server would be at work on them long after the
+load had ended.
+"""
 
 LARGE_SHARE = 8
 """One of so many places may be taken by them."""
@@ -51,7 +55,10 @@ class Admission:
     def request(self) -> Iterator[Held]:
         """Admits a request for as long as the block lasts. Raises Overloaded."""
         if self.requests >= self.max_requests:
-            raise Overloaded(f"{self.requests} requests are being answered, which is the limit (PRELABEL_MAX_REQUESTS); send the request again later.")
+            raise Overloaded(
+                f"{self.requests} requests are being answered, which is the limit "
+                "(PRELABEL_MAX_REQUESTS); send the request again later."
+            )
         held = Held(self)
         self.requests += 1
         try:
@@ -65,7 +72,8 @@ class Admission:
         """Whether there is room for `size` bytes more. Raises Overloaded."""
         if self.bytes + size > self.max_bytes:
             raise Overloaded(
-                f"Requests of {self.bytes} bytes are being answered and {size} more would pass the limit of {self.max_bytes} "
+                f"Requests of {self.bytes} bytes are being answered and {size} more would pass the "
+                f"limit of {self.max_bytes} "
                 "(PRELABEL_MAX_WAITING_BYTES); send the request again later."
             )
 
@@ -73,6 +81,7 @@ class Admission:
         """Whether there is room for one large request more. Raises Overloaded."""
         if self.large >= max(1, self.max_requests // LARGE_SHARE):
             raise Overloaded(
-                f"{self.large} requests with bodies of more than {LARGE} bytes are being answered, one in {LARGE_SHARE} of what PRELABEL_MAX_REQUESTS "
+                f"{self.large} requests with bodies of more than {LARGE} bytes are being answered, one "
+                f"in {LARGE_SHARE} of what PRELABEL_MAX_REQUESTS "
                 "allows: the rest is for single tasks. Send the request again later."
             )

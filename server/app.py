@@ -49,15 +49,16 @@ METRICS = "metrics"
 """Folder, in that which worker processes share, of what each has counted."""
 
 SWITCH_INTERVAL = 0.0001
-"""Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must be less than
-`predictor.LOOP_SLICE`: the event loop lets go of the lock for a moment after every slice, the waiting thread is woken each
-time, finds the lock taken again, and begins to wait anew. With the default a single task waited for all of a bulk request's
-texts to be tokenized (1.1 s beside 20,000 tasks)."""
+"""Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must
+be less than `predictor.LOOP_SLICE`: the event loop lets go of the lock for a moment after every slice, the
+waiting thread is woken each time, finds the lock taken again, and begins to wait anew. With the default a
+single task waited for all of a bulk request's texts to be tokenized (1.1 s beside 20,000 tasks).
+"""
 
 
 def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "") -> Starlette:
-    """The server for the settings' bundles, each loaded and checked. `shared` is a folder that its worker processes have in common; `sighup_to` says who
-    changes bundles where it is one of several.
+    """The server for the settings' bundles, each loaded and checked. `shared` is a folder that its worker
+    processes have in common; `sighup_to` says who changes bundles where it is one of several.
 
     Raises BadSetting, BadBundle before any port is opened.
     """
@@ -71,7 +72,12 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
 
     metrics = Metrics()
     traces = open_traces(os.environ)
-    registry = Registry({name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load, tell_health)
+    registry = Registry(
+        {name: Slot(path, load(path)) for name, path in settings.bundles.items()},
+        settings.ensemble,
+        load,
+        tell_health,
+    )
     device = next(iter(registry.slots.values())).current.engine.device
     threads = settings.threads(device)
     batcher = Batcher(
@@ -93,7 +99,9 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         sys.setswitchinterval(SWITCH_INTERVAL)
         gc.collect()
-        gc.freeze()  # modules and models stay: the collector need not walk through half a million objects of theirs again and again
+        # modules and models stay: the collector need not walk through half a million objects of theirs again
+        # and again
+        gc.freeze()
         metrics.started(threads, list(settings.bundles))
         tell_health()
         serving = asyncio.create_task(batcher.serve())
@@ -111,12 +119,19 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
         tell_health()  # ours to the moment; other workers tell theirs when it changes
         return exposition.text()
 
-    exposition = Exposition(metrics.registry, shared / METRICS if shared else None, [partial(build_metrics, registry), partial(gpu_metrics, nvml())])
+    exposition = Exposition(
+        metrics.registry,
+        shared / METRICS if shared else None,
+        [partial(build_metrics, registry), partial(gpu_metrics, nvml())],
+    )
     paths = all_routes(settings, registry, batcher, journal, project_scorings, told, sighup_to)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
         exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
-        middleware=[*([Middleware(Traced, provider=traces)] if traces else []), Middleware(Envelope, count=metrics.request)],
+        middleware=[
+            *([Middleware(Traced, provider=traces)] if traces else []),
+            Middleware(Envelope, count=metrics.request),
+        ],
         lifespan=lifespan,
     )
     app.state.registry = registry
@@ -126,7 +141,11 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
 
 def trouble_of(name: str, registry: Registry, batcher: Batcher) -> str | None:
     """Why the model `name` does not answer, in plain words; None while it does."""
-    return f"{name}: its model calls fail; its engine is being built anew." if registry.failing(name) else batcher.trouble
+    return (
+        f"{name}: its model calls fail; its engine is being built anew."
+        if registry.failing(name)
+        else batcher.trouble
+    )
 
 
 def any_trouble(registry: Registry, batcher: Batcher) -> str | None:
@@ -144,13 +163,19 @@ def all_routes(
     sighup_to: str,
 ) -> list[BaseRoute]:
     """The first bundle at /, every bundle and ensemble at its name."""
-    callers = Callers(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens)
+    callers = Callers(
+        settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens
+    )
     door = Door(
         caller=partial(check_caller, callers=callers),
         health=partial(check_health, callers=callers),
         admin=partial(check_admin, token=settings.admin_token.get_secret_value()),
         max_tasks=settings.max_tasks,
-        body=BodyBounds(settings.max_body_bytes, settings.body_timeout, max(settings.body_timeout, settings.request_timeout)),
+        body=BodyBounds(
+            settings.max_body_bytes,
+            settings.body_timeout,
+            max(settings.body_timeout, settings.request_timeout),
+        ),
         admission=Admission(settings.max_requests, settings.max_waiting_bytes),
     )
 
@@ -180,7 +205,9 @@ def all_routes(
         )
 
     def routes_of(name: str) -> list[BaseRoute]:
-        return Backend(name, predictors[name], journal, door, partial(describe, name), partial(trouble, name)).routes()
+        return Backend(
+            name, predictors[name], journal, door, partial(describe, name), partial(trouble, name)
+        ).routes()
 
     def trouble(name: str) -> str | None:
         return trouble_of(name, registry, batcher)
@@ -195,7 +222,11 @@ def all_routes(
         ready_route(troubled, door),
         metrics_route(metrics, door),
         *InferenceServer(predictors, registry.current, trouble, troubled, journal, door).routes(),
-        *(admin_routes(by_signal, by_signal, door) if sighup_to else admin_routes(registry.reload, registry.rollback, door)),
+        *(
+            admin_routes(by_signal, by_signal, door)
+            if sighup_to
+            else admin_routes(registry.reload, registry.rollback, door)
+        ),
         *(Mount(f"/{name}", routes=own) for name, own in by_name.items() if is_free(name)),
     ]
     prefixes = ["", *([settings.path_prefix] if settings.path_prefix else [])]
@@ -209,12 +240,17 @@ def degraded(models: Sequence[Model]) -> Degraded:
 
 
 async def _by_signal_only(sighup_to: str, name: str | None) -> list[Change]:
-    raise BadRequest(f"This is one of several processes that answer: to change bundles in all of them, send SIGHUP to {sighup_to}.")
+    raise BadRequest(
+        "This is one of several processes that answer: to change bundles in all of them, send SIGHUP "
+        f"to {sighup_to}."
+    )
 
 
 @contextmanager
 def reloading_on_hangup(registry: Registry) -> Iterator[None]:
-    """SIGHUP takes all bundles anew. Only the main thread can hear a signal; elsewhere /admin/reload is the way."""
+    """SIGHUP takes all bundles anew. Only the main thread can hear a signal; elsewhere /admin/reload is the
+    way.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -243,4 +279,6 @@ async def _refused(journal: Journal, request: Request, error: Exception) -> Json
 async def _no_route(request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return refusal(request.url.path, error.status_code, "HTTPException", detail, record_of(request).id, error.headers)
+    return refusal(
+        request.url.path, error.status_code, "HTTPException", detail, record_of(request).id, error.headers
+    )

@@ -1,4 +1,6 @@
-"""Who may ask: HTTP Basic for Label Studio, bearer tokens for other programs, and one of its own for the administrator. Compared in constant time."""
+"""Who may ask: HTTP Basic for Label Studio, bearer tokens for other programs, and one of its own for the
+administrator. Compared in constant time.
+"""
 
 import base64
 import binascii
@@ -48,8 +50,9 @@ def check_caller(headers: Mapping[str, str], callers: Callers) -> None:
 
 
 def check_health(headers: Mapping[str, str], callers: Callers) -> None:
-    """Health is open to probes. Whoever gives credentials must give the right ones, and so must Label Studio, which has a sentence
-    for a health check that is answered 401 and blames the model for anything later. Raises Unauthorized.
+    """Health is open to probes. Whoever gives credentials must give the right ones, and so must Label Studio,
+    which has a sentence for a health check that is answered 401 and blames the model for anything later.
+    Raises Unauthorized.
     """
     if "authorization" in headers or headers.get("user-agent", "").startswith(LABEL_STUDIO):
         check_caller(headers, callers)
@@ -58,16 +61,28 @@ def check_health(headers: Mapping[str, str], callers: Callers) -> None:
 def check_admin(headers: Mapping[str, str], token: str) -> None:
     """Raises AdminOnly; for everybody where no token is set."""
     if not token:
-        raise AdminOnly("This is for the administrator, and off: start the server with PRELABEL_ADMIN_TOKEN.", BEARER)
+        raise AdminOnly(
+            "This is for the administrator, and off: start the server with PRELABEL_ADMIN_TOKEN.", BEARER
+        )
     scheme, given = _credentials(headers)
     if not (_same(given, token) and scheme == "bearer"):
-        raise AdminOnly("This is for the administrator: send the token of PRELABEL_ADMIN_TOKEN as `Authorization: Bearer …`.", BEARER)
+        raise AdminOnly(
+            "This is for the administrator: send the token of PRELABEL_ADMIN_TOKEN as `Authorization: "
+            "Bearer …`.",
+            BEARER,
+        )
 
 
 def _asked(callers: Callers) -> str:
-    user = "a user and a password; give Label Studio those of PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS"
+    user = (
+        "a user and a password; give Label Studio those of PRELABEL_BASIC_AUTH_USER and "
+        "PRELABEL_BASIC_AUTH_PASS"
+    )
     token = "a token; send one of PRELABEL_API_TOKEN as `Authorization: Bearer …`"  # noqa: S105 - words
-    return f"This server asks for {', or for '.join([*([user] if callers.user else []), *([token] if callers.tokens else [])])}."
+    return (
+        "This server asks for "
+        f"{', or for '.join([*([user] if callers.user else []), *([token] if callers.tokens else [])])}."
+    )
 
 
 def _credentials(headers: Mapping[str, str]) -> tuple[str, bytes]:

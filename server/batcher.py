@@ -1,12 +1,12 @@
 """Many callers, few model calls.
 
-`room` admits a request, whole or not at all; `submit` lets some rows of it wait and gives back their results in order; `serve`, the one task that owns
-the queue, hands each due batch to a free thread. What a batch runs is its rows' runner: a function that blocks (pad, run
-a model's engine). Rows of one runner are batched together, rows of several take turns. Nothing here knows engines: a
-lambda is a runner.
+`room` admits a request, whole or not at all; `submit` lets some rows of it wait and gives back their results
+in order; `serve`, the one task that owns the queue, hands each due batch to a free thread. What a batch runs
+is its rows' runner: a function that blocks (pad, run a model's engine). Rows of one runner are batched
+together, rows of several take turns. Nothing here knows engines: a lambda is a runner.
 
-One event loop, no locks, no polling: the serving task sleeps until a row arrives, a thread is free again, or a
-waiting head becomes due.
+One event loop, no locks, no polling: the serving task sleeps until a row arrives, a thread is free again, or
+a waiting head becomes due.
 """
 
 import asyncio
@@ -34,7 +34,9 @@ Runner = Callable[[Sequence[Ids], int], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A model call that is over: `rows` of `tokens` together, each padded to `length`, and the seconds that the engine took; None where it failed."""
+    """A model call that is over: `rows` of `tokens` together, each padded to `length`, and the seconds that
+    the engine took; None where it failed.
+    """
 
     runner: Runner
     lane: Lane
@@ -65,8 +67,9 @@ MOST_HANGING = 8
 class Outcome:
     """What became of the rows of one `submit`, in their order.
 
-    `probabilities` float32[rows, classes]; `answered` bool[rows] is False where the model call failed, and then `failure` is why.
-    `waited` is in seconds from arrival to model call, the mean of the rows; `engine` in seconds of model calls, these rows' share.
+    `probabilities` float32[rows, classes]; `answered` bool[rows] is False where the model call failed, and
+    then `failure` is why. `waited` is in seconds from arrival to model call, the mean of the rows; `engine`
+    in seconds of model calls, these rows' share.
     """
 
     probabilities: Floats
@@ -92,7 +95,9 @@ class Job:
     def take(self, places: list[int], answers: "Answers", share: float) -> None:
         """The answers to the rows at `places`, which were `share` of a model call."""
         if self.probabilities is None:
-            self.probabilities = np.zeros((len(self.answered), answers.probabilities.shape[1]), dtype=np.float32)
+            self.probabilities = np.zeros(
+                (len(self.answered), answers.probabilities.shape[1]), dtype=np.float32
+            )
         self.probabilities[places] = answers.probabilities
         self.answered[places] = True
         self.waited += len(places) * (answers.begun - self.arrived)
@@ -100,9 +105,13 @@ class Job:
 
     def end(self) -> None:
         rows = len(self.answered)
-        probabilities = self.probabilities if self.probabilities is not None else np.zeros((rows, 0), dtype=np.float32)
+        probabilities = (
+            self.probabilities if self.probabilities is not None else np.zeros((rows, 0), dtype=np.float32)
+        )
         failure = _as_refusal(self.failure) if self.failure is not None else None
-        self.future.set_result(Outcome(probabilities, self.answered, failure, self.waited / rows, self.engine))
+        self.future.set_result(
+            Outcome(probabilities, self.answered, failure, self.waited / rows, self.engine)
+        )
 
 
 @dataclass(frozen=True)
@@ -134,10 +143,11 @@ class WaitingRow:
 
 
 class Batcher:
-    """`threads` model calls at the same time, and besides, one of interactive rows, which so never find all threads busy with bulk.
+    """`threads` model calls at the same time, and besides, one of interactive rows, which so never find all
+    threads busy with bulk.
 
-    `max_waiting_rows` bounds the rows of one runner that are admitted and not yet answered. A call that is not back after `call_timeout` seconds has
-    failed; its thread is left behind and replaced.
+    `max_waiting_rows` bounds the rows of one runner that are admitted and not yet answered. A call that is
+    not back after `call_timeout` seconds has failed; its thread is left behind and replaced.
     """
 
     def __init__(
@@ -181,7 +191,9 @@ class Batcher:
 
     @contextmanager
     def room(self, rows: int, lane: Lane, runner: Runner) -> Iterator[None]:
-        """Admits `rows` rows for `runner`, all of one request or none, for as long as the block lasts. Raises Overloaded, Unavailable."""
+        """Admits `rows` rows for `runner`, all of one request or none, for as long as the block lasts. Raises
+        Overloaded, Unavailable.
+        """
         if self.trouble is not None:
             raise Unavailable(self.trouble)
         if self._waiting[runner] + rows > self._max_waiting_rows:
@@ -201,11 +213,15 @@ class Batcher:
                 del self._waiting[runner]
 
     async def submit(self, rows: Sequence[Ids], lane: Lane, runner: Runner) -> Outcome:
-        """What `runner` answers to `rows`, at least one, for which there is room. Raises Unavailable when the server stops."""
+        """What `runner` answers to `rows`, at least one, for which there is room. Raises Unavailable when the
+        server stops.
+        """
         if self._closed:
             raise Unavailable("The server is stopping; send the request again in a moment.")
         now = self._clock()
-        job = Job(asyncio.get_running_loop().create_future(), now, len(rows), np.zeros(len(rows), dtype=np.bool_))
+        job = Job(
+            asyncio.get_running_loop().create_future(), now, len(rows), np.zeros(len(rows), dtype=np.bool_)
+        )
         self._jobs.add(job)
         for place, ids in enumerate(rows):
             self._buckets.put(WaitingRow(ids, lane, runner, job, place), now)
@@ -240,10 +256,16 @@ class Batcher:
             self._closed = True
             for job in list(self._jobs):
                 if not job.future.done():
-                    job.future.set_exception(Unavailable("The server stopped before the texts were predicted; send the request again."))
+                    job.future.set_exception(
+                        Unavailable(
+                            "The server stopped before the texts were predicted; send the request again."
+                        )
+                    )
 
     def close(self) -> None:
-        """End the threads, and wait for the model calls under way, as long as a call may take. Call it after `serve` has ended."""
+        """End the threads, and wait for the model calls under way, as long as a call may take. Call it after
+        `serve` has ended.
+        """
         for thread in self._threads:
             thread.end()
         for thread in self._threads:
@@ -269,13 +291,20 @@ class Batcher:
                 return  # it came back a moment ago
             call.remove_done_callback(finish)
             self._leave_behind(thread, call, free)
-            self._finish(batch, EngineFailed(f"The model call was not back after {self._call_timeout:g} s (PRELABEL_CALL_TIMEOUT)."))
+            self._finish(
+                batch,
+                EngineFailed(
+                    f"The model call was not back after {self._call_timeout:g} s (PRELABEL_CALL_TIMEOUT)."
+                ),
+            )
 
         call = thread.call(run)
         call.add_done_callback(finish)
         alarm = asyncio.get_running_loop().call_later(self._call_timeout, give_up)
 
-    def _leave_behind(self, thread: ModelThread, call: "asyncio.Future[Answers]", free: deque[ModelThread]) -> None:
+    def _leave_behind(
+        self, thread: ModelThread, call: "asyncio.Future[Answers]", free: deque[ModelThread]
+    ) -> None:
         """Another thread in place of one that hangs; of too many, only when it comes back after all."""
 
         def replace_it() -> None:
@@ -300,9 +329,19 @@ class Batcher:
 
     def _finish(self, batch: Batch[WaitingRow], outcome: Answers | BaseException) -> None:
         """Give the results, or the failure, to the callers of this batch and to nobody else."""
-        failure = outcome if isinstance(outcome, BaseException) else _nonsense(outcome.probabilities, len(batch.rows))
+        failure = (
+            outcome
+            if isinstance(outcome, BaseException)
+            else _nonsense(outcome.probabilities, len(batch.rows))
+        )
         if failure is not None:
-            log.error("a model call with %d texts of %d tokens failed: %s", len(batch.rows), batch.length, type(failure).__name__, exc_info=failure)
+            log.error(
+                "a model call with %d texts of %d tokens failed: %s",
+                len(batch.rows),
+                batch.length,
+                type(failure).__name__,
+                exc_info=failure,
+            )
         self._watcher.called(_told(batch, outcome if failure is None else None))
         jobs: dict[Job, list[int]] = {}
         for i, row in enumerate(batch.rows):
@@ -311,7 +350,9 @@ class Batcher:
             if job.future.done():
                 continue
             if isinstance(outcome, Answers) and failure is None:
-                part = outcome if len(jobs) == 1 else replace(outcome, probabilities=outcome.probabilities[mine])
+                part = (
+                    outcome if len(jobs) == 1 else replace(outcome, probabilities=outcome.probabilities[mine])
+                )
                 job.take([batch.rows[i].place for i in mine], part, len(mine) / len(batch.rows))
             else:
                 job.failure = failure
@@ -323,13 +364,17 @@ class Batcher:
 def _told(batch: Batch[WaitingRow], answers: Answers | BaseException | None) -> Call:
     first = batch.rows[0]
     seconds = answers.ended - answers.begun if isinstance(answers, Answers) else None
-    return Call(first.group, first.lane, len(batch.rows), batch.length, sum(row.length for row in batch.rows), seconds)
+    return Call(
+        first.group, first.lane, len(batch.rows), batch.length, sum(row.length for row in batch.rows), seconds
+    )
 
 
 def _nonsense(results: Floats, rows: int) -> EngineFailed | None:
     """Rows in = rows out, and every number finite: checked at the seam, whatever the engine."""
     if results.ndim != 2 or len(results) != rows:
-        return EngineFailed(f"The engine answered {results.shape} for {rows} texts; it must be one row a text.")
+        return EngineFailed(
+            f"The engine answered {results.shape} for {rows} texts; it must be one row a text."
+        )
     if not np.isfinite(results).all():
         return EngineFailed("The engine answered a probability that is not a finite number.")
     return None

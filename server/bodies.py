@@ -19,8 +19,9 @@ from server.errors import BadRequest, BodyTimeout, ClientLeft, RequestTooLarge
 T = TypeVar("T")
 
 MOST_CONTAINERS, MOST_VALUES = 2_000_000, 20_000_000
-"""Lists and objects, and values of any kind, in one body. An empty list takes three bytes of a body and seventy of memory, and while millions are made
-nobody else is answered. A task of Label Studio's has about ten of the one and fifty of the other.
+"""Lists and objects, and values of any kind, in one body. An empty list takes three bytes of a body and
+seventy of memory, and while millions are made nobody else is answered. A task of Label Studio's has about ten
+of the one and fifty of the other.
 """
 
 COUNTED = 2**20
@@ -44,7 +45,10 @@ class BodyBounds:
     def check(self, size: int) -> None:
         """Raises RequestTooLarge."""
         if size > self.max_bytes:
-            raise RequestTooLarge(f"The body is larger than {self.max_bytes} bytes (PRELABEL_MAX_BODY_BYTES). Send fewer tasks at once.")
+            raise RequestTooLarge(
+                f"The body is larger than {self.max_bytes} bytes (PRELABEL_MAX_BODY_BYTES). Send fewer "
+                "tasks at once."
+            )
 
 
 class Json(Response):
@@ -60,7 +64,10 @@ class Json(Response):
 class Task(msgspec.Struct, gc=False):
     """What is read of a task. Two dozen other fields come with it; they are passed over and never built."""
 
-    data: Annotated[Any, Meta(description="The task's columns, an object; what has no text in them gets an empty prediction.")] = None
+    data: Annotated[
+        Any,
+        Meta(description="The task's columns, an object; what has no text in them gets an empty prediction."),
+    ] = None
 
 
 class Usual(msgspec.Struct):
@@ -85,17 +92,27 @@ def tasks_of(body: Mapping[str, Any], most: int) -> list[Any]:
     if not isinstance(tasks, list):
         raise BadRequest(f"tasks: expected a list of tasks, found {kind_of(tasks)}.")
     if len(tasks) > most:
-        raise RequestTooLarge(f"tasks: {len(tasks)} in one request; the limit is {most} (PRELABEL_MAX_TASKS). Send fewer at once.")
-    return [task.data if isinstance(task, Task) else task.get("data") if isinstance(task, dict) else None for task in tasks]
+        raise RequestTooLarge(
+            f"tasks: {len(tasks)} in one request; the limit is {most} (PRELABEL_MAX_TASKS). Send fewer "
+            "at once."
+        )
+    return [
+        task.data if isinstance(task, Task) else task.get("data") if isinstance(task, dict) else None
+        for task in tasks
+    ]
 
 
 async def read_object(request: Request, bounds: BodyBounds, empty: bytes = b"") -> dict[str, Any]:
-    """The body as a JSON object; no body at all is read as `empty`. Raises BadRequest and what `read_body` raises."""
+    """The body as a JSON object; no body at all is read as `empty`. Raises BadRequest and what `read_body`
+    raises.
+    """
     return await parse_object(await read_body(request, bounds) or bytearray(empty))
 
 
 async def read_body(request: Request, bounds: BodyBounds, held: Held | None = None) -> bytearray:
-    """The body, its bytes counted to what is `held`. Raises BodyTimeout, ClientLeft, Overloaded, RequestTooLarge."""
+    """The body, its bytes counted to what is `held`. Raises BodyTimeout, ClientLeft, Overloaded,
+    RequestTooLarge.
+    """
     body = bytearray()
     told = request.headers.get("content-length", "")
     if told.isdecimal():
@@ -118,7 +135,8 @@ async def read_body(request: Request, bounds: BodyBounds, held: Held | None = No
         raise ClientLeft("The client left before its body was complete.") from None
     except TimeoutError:
         raise BodyTimeout(
-            f"The body stopped coming after {len(body)} bytes: no more for {bounds.pause:g} s (PRELABEL_BODY_TIMEOUT), or not all within {bounds.timeout:g} s."
+            f"The body stopped coming after {len(body)} bytes: no more for {bounds.pause:g} s "
+            f"(PRELABEL_BODY_TIMEOUT), or not all within {bounds.timeout:g} s."
         ) from None
     return body
 
@@ -159,7 +177,9 @@ async def parse_tasks(body: bytearray) -> dict[str, Any]:
 
 
 async def parsed(parse: Callable[[bytearray], T], body: bytearray) -> T:
-    """`parse` of a body, in a thread for a large one. Raises what `parse` raises, and RequestTooLarge for too many values."""
+    """`parse` of a body, in a thread for a large one. Raises what `parse` raises, and RequestTooLarge for too
+    many values.
+    """
     if len(body) <= LARGE_BODY:
         return parse(body)
     await asyncio.to_thread(_check_values, body)
@@ -177,7 +197,8 @@ def _check_values(body: bytearray) -> None:
             found[sign] += np.count_nonzero(part == ord(sign))
     if found["["] + found["{"] > MOST_CONTAINERS or found[","] > MOST_VALUES:
         raise RequestTooLarge(
-            f"The body holds about {found['['] + found['{']:,} lists and objects and {found[',']:,} other values; the most are {MOST_CONTAINERS:,} and "
+            "The body holds about "
+            f"{found['['] + found['{']:,} lists and objects and {found[',']:,} other values; the most are {MOST_CONTAINERS:,} and "
             f"{MOST_VALUES:,}. Send fewer tasks at once."
         )
 
@@ -200,7 +221,9 @@ def _object(body: bytearray) -> dict[str, Any]:
 
 
 def _by_the_library(body: bytearray, problem: Exception) -> Any:
-    """Lone surrogates and NaN, which Label Studio passes on, are beyond msgspec; the standard library takes them."""
+    """Lone surrogates and NaN, which Label Studio passes on, are beyond msgspec; the standard library takes
+    them.
+    """
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -211,7 +234,9 @@ def label_config_of(body: Mapping[str, Any], field: str) -> str:
     """The labeling config in `field`. Raises BadRequest, RequestTooLarge."""
     config = body.get(field)
     if isinstance(config, str) and len(config) > LONGEST_CONFIG:
-        raise RequestTooLarge(f"{field}: a labeling config of {len(config)} characters; the limit is {LONGEST_CONFIG}.")
+        raise RequestTooLarge(
+            f"{field}: a labeling config of {len(config)} characters; the limit is {LONGEST_CONFIG}."
+        )
     if not isinstance(config, str) or not config.strip():
         raise BadRequest(f"{field}: expected the labeling config as text, found {kind_of(config)}.")
     return config
@@ -219,5 +244,13 @@ def label_config_of(body: Mapping[str, Any], field: str) -> str:
 
 def kind_of(value: object) -> str:
     """What a value of JSON is, in words."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "nothing",
+    }
     return names.get(type(value), type(value).__name__)

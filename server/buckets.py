@@ -1,12 +1,14 @@
 """The rule of who waits together and which batch is due. Pure: no waiting, no clock; time is an argument.
 
-A row goes to the shortest bucket length that holds it. A batch is rows of one group (a group is a model), one lane and
-one bucket, and costs rows × bucket length padded tokens, which stays under a budget. A row longer than every bucket is a
-batch by itself, at its own length. Rows whose caller left are dropped when their turn comes.
+A row goes to the shortest bucket length that holds it. A batch is rows of one group (a group is a model), one
+lane and one bucket, and costs rows × bucket length padded tokens, which stays under a budget. A row longer
+than every bucket is a batch by itself, at its own length. Rows whose caller left are dropped when their turn
+comes.
 
-Two lanes: *interactive* rows go before *bulk* rows, and bulk is passed over at most `bulk_patience` batches in
-a row. Within a lane, groups with a due batch take turns by what they have used of the padded tokens, so that a busy
-model does not starve another; within a group, the due batch is the one whose head has waited longest.
+Two lanes: *interactive* rows go before *bulk* rows, and bulk is passed over at most `bulk_patience` batches
+in a row. Within a lane, groups with a due batch take turns by what they have used of the padded tokens, so
+that a busy model does not starve another; within a group, the due batch is the one whose head has waited
+longest.
 """
 
 from bisect import bisect_left
@@ -62,9 +64,13 @@ class _Queue(Generic[R]):
 
 
 class Buckets(Generic[R]):
-    """All waiting rows. `budget` is in padded tokens a batch, `max_wait` in seconds, `lengths` in tokens, rising."""
+    """All waiting rows. `budget` is in padded tokens a batch, `max_wait` in seconds, `lengths` in tokens,
+    rising.
+    """
 
-    def __init__(self, lengths: Sequence[int], *, budget: int, max_wait: float = 0.0, bulk_patience: int = 8) -> None:
+    def __init__(
+        self, lengths: Sequence[int], *, budget: int, max_wait: float = 0.0, bulk_patience: int = 8
+    ) -> None:
         self._lengths = tuple(lengths)
         self._max_wait = max_wait
         self._bulk_patience = bulk_patience
@@ -97,7 +103,9 @@ class Buckets(Generic[R]):
         return self._take(due)
 
     def pop_interactive(self, now: float) -> Batch[R] | None:
-        """The same of interactive rows alone, for who could not take a bulk batch anyway: it passes nobody over."""
+        """The same of interactive rows alone, for who could not take a bulk batch anyway: it passes nobody
+        over.
+        """
         interactive = self._due(Lane.INTERACTIVE, now)
         self._forget_idle_groups()
         return self._take(interactive)
@@ -118,11 +126,19 @@ class Buckets(Generic[R]):
 
     def next_due(self) -> float | None:
         """The time at which the oldest waiting row has waited `max_wait`; None when nobody waits."""
-        arrivals = [queue.rows[0][0] for lanes in self._groups.values() for queues in lanes.values() for queue in queues if queue.rows]
+        arrivals = [
+            queue.rows[0][0]
+            for lanes in self._groups.values()
+            for queues in lanes.values()
+            for queue in queues
+            if queue.rows
+        ]
         return min(arrivals) + self._max_wait if arrivals else None
 
     def _due(self, lane: Lane, now: float) -> dict[Hashable, _Queue[R]]:
-        """For each group with a due queue in `lane`, the one whose head arrived first; due = a full batch, or a head that waited `max_wait`."""
+        """For each group with a due queue in `lane`, the one whose head arrived first; due = a full batch, or
+        a head that waited `max_wait`.
+        """
         due: dict[Hashable, _Queue[R]] = {}
         for group, lanes in self._groups.items():
             for queue in lanes[lane]:
@@ -130,11 +146,17 @@ class Buckets(Generic[R]):
                 if not queue.rows:
                     continue
                 full = len(queue.rows) >= queue.capacity
-                if (full or now >= queue.rows[0][0] + self._max_wait) and (group not in due or queue.rows[0][1] < due[group].rows[0][1]):
+                if (full or now >= queue.rows[0][0] + self._max_wait) and (
+                    group not in due or queue.rows[0][1] < due[group].rows[0][1]
+                ):
                     due[group] = queue
         return due
 
     def _forget_idle_groups(self) -> None:
-        for group in [group for group, lanes in self._groups.items() if not any(queue.rows for queues in lanes.values() for queue in queues)]:
+        for group in [
+            group
+            for group, lanes in self._groups.items()
+            if not any(queue.rows for queues in lanes.values() for queue in queues)
+        ]:
             del self._groups[group]
             self._shares.leave(group)

@@ -2,9 +2,9 @@
 
     rows ─▶ chunks ─▶ classifier ─▶ tasks with predictions
 
-A chunk is a fixed number of rows, fewer where they are large, so the same file gives the same bytes, however often it was interrupted. After every
-chunk a note beside the output says how far it came; a resumed run starts there. The output takes its name when it is
-whole.
+A chunk is a fixed number of rows, fewer where they are large, so the same file gives the same bytes, however
+often it was interrupted. After every chunk a note beside the output says how far it came; a resumed run
+starts there. The output takes its name when it is whole.
 """
 
 import hashlib
@@ -53,18 +53,34 @@ class Labeler:
         return self.scoring.version(self.classifier.bundle.version)
 
     def predictions(self, texts: list[tuple[str | None, ...]]) -> list[Prediction]:
-        """One prediction for each task's texts as the plan takes them, in order; an empty one where none is usable."""
+        """One prediction for each task's texts as the plan takes them, in order; an empty one where none is
+        usable.
+        """
         present = [text for each in texts for text in each if text is not None]
         probabilities = self.classifier.probabilities(self.classifier.encode(present))
-        return predictions(self.plan, self.version, texts, probabilities, scores_of(probabilities, self.scoring.score), self.scoring.threshold)
+        return predictions(
+            self.plan,
+            self.version,
+            texts,
+            probabilities,
+            scores_of(probabilities, self.scoring.score),
+            self.scoring.threshold,
+        )
 
 
-def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = False, on_progress: Callable[[int, int], None] | None = None) -> Progress:
+def predict_file(
+    source: Path,
+    out: Path,
+    labeler: Labeler,
+    *,
+    resume: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Progress:
     """Write Label Studio's import file for the rows of `source`; `.json` a list, `.jsonl` a task a line.
 
-    `on_progress(rows done, bytes of the source read)` is called after every chunk. With `resume`, go on where a killed
-    run of the same source, bundle and config stopped; without, or where there is nothing to go on with, start afresh.
-    Raises BadInput.
+    `on_progress(rows done, bytes of the source read)` is called after every chunk. With `resume`, go on where
+    a killed run of the same source, bundle and config stopped; without, or where there is nothing to go on
+    with, start afresh. Raises BadInput.
     """
     if out.suffix not in (".json", ".jsonl"):
         raise BadInput(f"{out}: the name must end in .json or .jsonl.")
@@ -74,7 +90,10 @@ def predict_file(source: Path, out: Path, labeler: Labeler, *, resume: bool = Fa
     key = _key(source, labeler, out.suffix)
     progress = _read_note(note, part, key) if resume else Progress(key=key)
     try:
-        with open_records(source) as (records, position), open(part, "r+b" if progress.rows else "wb", opener=private) as file:
+        with (
+            open_records(source) as (records, position),
+            open(part, "r+b" if progress.rows else "wb", opener=private) as file,
+        ):
             file.truncate(progress.written)
             file.seek(progress.written)
             for _ in islice(records, progress.rows):
@@ -100,8 +119,12 @@ class Writer(Protocol):
         """Counts what it writes to `progress`. Raises RecursionError."""
 
 
-def write_tasks(records: Records, writer: Writer, labeler: Labeler, progress: Progress, source: Path) -> Iterator[None]:
-    """A task for each of the records, with its prediction; yields after each chunk. Raises BadInput, which names `source`."""
+def write_tasks(
+    records: Records, writer: Writer, labeler: Labeler, progress: Progress, source: Path
+) -> Iterator[None]:
+    """A task for each of the records, with its prediction; yields after each chunk. Raises BadInput, which
+    names `source`.
+    """
     while chunk := _next_chunk(records):
         _write_chunk(chunk, writer, labeler, progress, source)
         yield
@@ -116,19 +139,26 @@ def _next_chunk(records: Records) -> list[Any]:
     return rows
 
 
-def _write_chunk(chunk: list[Any], writer: Writer, labeler: Labeler, progress: Progress, source: Path) -> None:
+def _write_chunk(
+    chunk: list[Any], writer: Writer, labeler: Labeler, progress: Progress, source: Path
+) -> None:
     columns = [columns_of(row) for row in chunk]
     wanted = [column for each in labeler.plan.sources for column in each.columns]
     if progress.rows == 0 and not any(name in row for row in columns for name in wanted):
         names = ", ".join(dict.fromkeys(name for row in columns for name in row)) or "none"
         missing = " or ".join(f'"{column}"' for column in wanted)
-        raise BadInput(f"{source}: no column {missing}, which the labeling config reads; its columns are: {names}. Rename one or give --label-config.")
+        raise BadInput(
+            f"{source}: no column {missing}, which the labeling config reads; its columns are: {names}. "
+            "Rename one or give --label-config."
+        )
     texts = [labeler.plan.texts(row) for row in columns]
     for row, answer in zip(columns, labeler.predictions(texts), strict=True):
         try:
             writer.write({"data": row, "predictions": [answer]}, progress)
         except RecursionError:
-            raise BadInput(f"{source}: row {progress.rows + 1} cannot be written: it is nested too deeply.") from None
+            raise BadInput(
+                f"{source}: row {progress.rows + 1} cannot be written: it is nested too deeply."
+            ) from None
     progress.without_text += sum(not any(text is not None for text in each) for each in texts)
 
 
@@ -156,7 +186,16 @@ class TaskWriter:
 def _key(source: Path, labeler: Labeler, suffix: str) -> str:
     """Of the source, the model, the engine, the target and the format."""
     classifier = labeler.classifier
-    return key_of(source, labeler.version, classifier.engine.name, classifier.engine.device, classifier.batch_tokens, labeler.plan, suffix, CHUNK)
+    return key_of(
+        source,
+        labeler.version,
+        classifier.engine.name,
+        classifier.engine.device,
+        classifier.batch_tokens,
+        labeler.plan,
+        suffix,
+        CHUNK,
+    )
 
 
 def key_of(source: Path, *deciding: object) -> str:
@@ -177,7 +216,10 @@ def _read_note(note: Path, part: Path, key: str) -> Progress:
     except (OSError, ValidationError):
         return Progress(key=key)
     if progress.key != key:
-        raise BadInput(f"{part}: left by a run with another input, bundle or labeling config; run without --resume to start afresh.")
+        raise BadInput(
+            f"{part}: left by a run with another input, bundle or labeling config; run without --resume "
+            "to start afresh."
+        )
     return progress if whole else Progress(key=key)
 
 
@@ -190,7 +232,9 @@ def replace_whole(path: Path, data: bytes) -> None:
 
 
 def dumps(task: Any) -> bytes:
-    """One line of JSON. Lone surrogates are beyond msgspec; types that JSON lacks (Parquet has some) become text."""
+    """One line of JSON. Lone surrogates are beyond msgspec; types that JSON lacks (Parquet has some) become
+    text.
+    """
     try:
         return msgspec.json.encode(task, enc_hook=str)
     except UnicodeEncodeError:

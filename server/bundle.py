@@ -6,9 +6,9 @@
         model.onnx      the folded network
         model.ts        the same as TorchScript (optional)
 
-`version` is `<name>-<12 hex>` of the content, so the same content has the same version on every machine. Everything
-that decides an answer counts: vocabulary, model.onnx, labels, tokenizer, ids. Figures about the model do not, nor
-does model.ts, which is proven to answer the same.
+`version` is `<name>-<12 hex>` of the content, so the same content has the same version on every machine.
+Everything that decides an answer counts: vocabulary, model.onnx, labels, tokenizer, ids. Figures about the
+model do not, nor does model.ts, which is proven to answer the same.
 """
 
 import errno
@@ -108,7 +108,9 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of one of the bundle's files. Raises BadBundle when the bundle has no such file."""
         if name not in self.manifest.files:
-            raise BadBundle(f"{self.path}: this bundle has no {name}; export it with that file, or choose another engine.")
+            raise BadBundle(
+                f"{self.path}: this bundle has no {name}; export it with that file, or choose another engine."
+            )
         return self.path / name
 
 
@@ -119,29 +121,47 @@ def read_bundle(path: Path) -> Bundle:
         try:
             found = sha256_of(path / name)
         except OSError as error:
-            raise BadBundle(f"{path}: {name} is listed in the manifest but cannot be read ({error.strerror}); export the bundle again.") from None
+            raise BadBundle(
+                f"{path}: {name} is listed in the manifest but cannot be read ({error.strerror}); "
+                "export the bundle again."
+            ) from None
         if found != expected:
-            raise BadBundle(f"{path}: {name} was altered or cut off: its sha256 is {found[:12]}…, the manifest says {expected[:12]}…; export the bundle again.")
+            raise BadBundle(
+                f"{path}: {name} was altered or cut off: its sha256 is {found[:12]}…, the manifest says "
+                f"{expected[:12]}…; export the bundle again."
+            )
     if manifest.version != manifest.content_version():
-        raise BadBundle(f"{path}: the manifest says version {manifest.version!r} but its content is {manifest.content_version()!r}; export the bundle again.")
+        raise BadBundle(
+            f"{path}: the manifest says version {manifest.version!r} but its content is "
+            f"{manifest.content_version()!r}; export the bundle again."
+        )
     vocabulary = {token: i for i, token in enumerate(read_vocabulary(path / "vocab.txt"))}
     if not max(manifest.unknown_id, manifest.pad_id) < len(vocabulary):
-        raise BadBundle(f"{path}: unknown_id and pad_id must lie within the {len(vocabulary)} tokens of vocab.txt.")
+        raise BadBundle(
+            f"{path}: unknown_id and pad_id must lie within the {len(vocabulary)} tokens of vocab.txt."
+        )
     return Bundle(path, manifest, MappingProxyType(vocabulary))
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """One token a line, in the order of their ids. Raises BadBundle for other bytes, an empty line or a token twice."""
+    """One token a line, in the order of their ids. Raises BadBundle for other bytes, an empty line or a token
+    twice.
+    """
     try:
         # not splitlines: a token may hold a character that Unicode calls a line end
         tokens = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise BadBundle(f"{path}: expected UTF-8 text with one token a line, found other bytes at {error.start}.") from None
+        raise BadBundle(
+            f"{path}: expected UTF-8 text with one token a line, found other bytes at {error.start}."
+        ) from None
     tokens = [token.removesuffix("\r") for token in tokens]
     seen: set[str] = set()
     for line, token in enumerate(tokens, start=1):
         if not token or token in seen:
-            raise BadBundle(f"{path}: line {line} {'is empty' if not token else f'repeats the token {token!r}'}; each line must hold another token.")
+            raise BadBundle(
+                f"{path}: line {line} {'is empty' if not token else f'repeats the token {token!r}'}; "
+                "each line must hold another token."
+            )
         seen.add(token)
     return tokens
 
@@ -162,7 +182,8 @@ def _read_manifest(path: Path) -> Manifest:
         text = file.read_bytes()
     except OSError as error:
         raise BadBundle(
-            f"{path}: no bundle there: manifest.json cannot be read ({error.strerror}); make one with `prelabel export` or `prelabel train`."
+            f"{path}: no bundle there: manifest.json cannot be read ({error.strerror}); make one with "
+            "`prelabel export` or `prelabel train`."
         ) from None
     try:
         return Manifest.model_validate_json(text)
@@ -171,6 +192,7 @@ def _read_manifest(path: Path) -> Manifest:
         where = ".".join(map(str, first["loc"])) or "manifest"
         if where == "format":
             raise BadBundle(
-                f"{path}: manifest.json has format {first['input']!r}, this Prelabel reads format {FORMAT}; update Prelabel, or export the bundle again."
+                f"{path}: manifest.json has format {first['input']!r}, this Prelabel reads format "
+                f"{FORMAT}; update Prelabel, or export the bundle again."
             ) from None
         raise BadBundle(f"{path}: manifest.json: {where}: {first['msg']}; export the bundle again.") from None

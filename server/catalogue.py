@@ -22,7 +22,9 @@ class Entry:
 
 
 def find_bundles(folder: Path) -> list[Entry]:
-    """Every bundle directly below `folder`, by name; each checksum is computed. Raises BadInput when there is none."""
+    """Every bundle directly below `folder`, by name; each checksum is computed. Raises BadInput when there is
+    none.
+    """
     paths = sorted(manifest.parent for manifest in folder.glob("*/manifest.json"))
     if not paths:
         raise BadInput(f"{folder}: no bundle there; make one with `prelabel export` or `prelabel train`.")
@@ -35,7 +37,9 @@ def serving(backend: str) -> set[str]:
         answer = httpx.get(f"{backend.rstrip('/')}/health", timeout=5).raise_for_status().json()
         return {str(version) for version in answer["models"].values()}
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{backend}: no Prelabel answers there ({type(error).__name__}); check the URL and that it runs.") from None
+        raise BadInput(
+            f"{backend}: no Prelabel answers there ({type(error).__name__}); check the URL and that it runs."
+        ) from None
 
 
 def show(entries: list[Entry], served: set[str] | None, console: Console) -> None:

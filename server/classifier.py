@@ -24,7 +24,9 @@ TEXTS = 128
 
 @dataclass
 class Classifier:
-    """Use it in a `with` block: it has `threads` threads of its own, a model call each at a time, of at most `batch_tokens` padded tokens."""
+    """Use it in a `with` block: it has `threads` threads of its own, a model call each at a time, of at most
+    `batch_tokens` padded tokens.
+    """
 
     bundle: Bundle
     engine: Engine
@@ -52,7 +54,9 @@ class Classifier:
         """float32[rows, classes] in the order of `rows`, as `encode` made them."""
         answers = np.zeros((len(rows), len(self.bundle.labels)), dtype=np.float32)
         batches = list(batches_of(rows, self.batch_tokens))
-        for places, probabilities in zip(batches, self._pool.map(lambda batch: self._run([rows[i] for i in batch]), batches), strict=True):
+        for places, probabilities in zip(
+            batches, self._pool.map(lambda batch: self._run([rows[i] for i in batch]), batches), strict=True
+        ):
             answers[places] = probabilities
         return answers
 

@@ -6,7 +6,9 @@ import numba
 
 
 def compiled(function: Any) -> Any:
-    """Compiled at the first call. The machine code is kept beside the function's file or in the user's cache; where neither can be written, in memory."""
+    """Compiled at the first call. The machine code is kept beside the function's file or in the user's cache;
+    where neither can be written, in memory.
+    """
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:

@@ -1,7 +1,8 @@
 """Connections that do nothing, or take nothing, do not stay.
 
-uvicorn closes a connection that is idle between two requests. A client that never ends the head of a request, or never reads its answer, would keep
-one for ever; the first is closed here, the second by the operating system.
+uvicorn closes a connection that is idle between two requests. A client that never ends the head of a request,
+or never reads its answer, would keep one for ever; the first is closed here, the second by the operating
+system.
 """
 
 import asyncio
@@ -12,15 +13,18 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT = 20.0
-"""Seconds for the head of a request, from the first byte, or from the connection's beginning to the first request's end of head."""
+"""Seconds for the head of a request, from the first byte, or from the connection's beginning to the first
+request's end of head.
+"""
 
 READ_TIMEOUT = 60.0
 """Seconds after which a client that takes no more bytes of its answer is given up."""
 
 ACCEPTS = 16
-"""Most connections that are taken in one turn of the event loop. libuv takes one a turn from each socket that it listens on. Turns are long while many
-requests are answered, and Label Studio makes a connection for each request: under load they waited for seconds to be taken, /health among them, and were lost
-when too many did."""
+"""Most connections that are taken in one turn of the event loop. libuv takes one a turn from each socket that
+it listens on. Turns are long while many requests are answered, and Label Studio makes a connection for each
+request: under load they waited for seconds to be taken, /health among them, and were lost when too many did.
+"""
 
 
 class Connection(HttpToolsProtocol):
@@ -46,7 +50,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        # an idle connection is not said farewell to: over TLS the client must answer that, and has 30 s for it
+        # an idle connection is not said farewell to: over TLS the client must answer that, and has 30 s for
+        # it
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
         else:
@@ -65,7 +70,9 @@ class Connection(HttpToolsProtocol):
 
 
 def listen(config: uvicorn.Config) -> list[socket.socket]:
-    """The socket, ACCEPTS times, on which connections wait until the server runs; they are given up when their clients take nothing for READ_TIMEOUT."""
+    """The socket, ACCEPTS times, on which connections wait until the server runs; they are given up when
+    their clients take nothing for READ_TIMEOUT.
+    """
     bound = config.bind_socket()
     bound.listen(config.backlog)
     # where Linux has it: connections inherit it, and it counts also while the client's window is closed

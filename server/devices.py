@@ -1,4 +1,5 @@
-"""Which devices a model runs on: the words of the setting `device`, and the fixed shapes that a GPU is given its work in.
+"""Which devices a model runs on: the words of the setting `device`, and the fixed shapes that a GPU is given
+its work in.
 
 auto                 CUDA where it works, else the CPU
 cpu
@@ -19,11 +20,15 @@ NVIDIA = Path("/dev/nvidiactl")
 """There where the NVIDIA driver is, in containers too."""
 
 IN_FLIGHT = 3
-"""Calls of one GPU at the same time: two that keep it busy, one copying while the other computes, and one of the interactive lane."""
+"""Calls of one GPU at the same time: two that keep it busy, one copying while the other computes, and one of
+the interactive lane.
+"""
 
 
 def cuda_devices(setting: str) -> tuple[str, ...]:
-    """The GPUs that `auto`, `cuda` or a list of them names, such as `cuda:0`. Raises ValueError for words that are none."""
+    """The GPUs that `auto`, `cuda` or a list of them names, such as `cuda:0`. Raises ValueError for words
+    that are none.
+    """
     words = setting.replace(" ", "")
     if not DEVICES.fullmatch(words):
         raise ValueError("must be auto, cpu, cuda, or GPUs by number such as cuda:1 or cuda:0,cuda:1")
@@ -48,9 +53,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Grid:
-    """The shapes that a GPU is given: `lengths` in tokens, rising; rows in powers of two, up to `budget` padded tokens.
+    """The shapes that a GPU is given: `lengths` in tokens, rising; rows in powers of two, up to `budget`
+    padded tokens.
 
-    Few enough to be prepared and run before the first request, and close enough that less than half of one is padding rows.
+    Few enough to be prepared and run before the first request, and close enough that less than half of one is
+    padding rows.
     """
 
     lengths: tuple[int, ...]

@@ -1,5 +1,5 @@
-"""What goes around every request: an id that comes back in the answer, the headers that each answer has, the line in the log, and an answer where a mistake
-of ours would be none.
+"""What goes around every request: an id that comes back in the answer, the headers that each answer has, the
+line in the log, and an answer where a mistake of ours would be none.
 """
 
 import logging
@@ -30,11 +30,15 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-"""On every answer that has none of that name itself: it is data, for no browser to run, frame, keep or guess at."""
+"""On every answer that has none of that name itself: it is data, for no browser to run, frame, keep or guess
+at.
+"""
 
 
 class Envelope:
-    """ASGI middleware, outside of everything but Starlette's own last resort. `count` is told of every request when it is over."""
+    """ASGI middleware, outside of everything but Starlette's own last resort. `count` is told of every
+    request when it is over.
+    """
 
     def __init__(self, app: ASGIApp, count: Count) -> None:
         self._app = app
@@ -61,7 +65,10 @@ class Envelope:
         async def enveloped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 traffic.status = message["status"]
-                message["headers"] = [*with_headers(message["headers"]), (b"x-request-id", record.id.encode())]
+                message["headers"] = [
+                    *with_headers(message["headers"]),
+                    (b"x-request-id", record.id.encode()),
+                ]
             else:
                 traffic.bytes_out += len(message.get("body", b""))
             await send(message)
@@ -95,11 +102,15 @@ def with_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
 
 
 def _route_of(scope: Scope) -> str | None:
-    """The path as the route has it, without what it is mounted at: `/films/predict` is `/predict` of the model `films`."""
+    """The path as the route has it, without what it is mounted at: `/films/predict` is `/predict` of the
+    model `films`.
+    """
     route: Any = scope.get("route")
     return route.path if isinstance(route, Route) else None
 
 
 def _mistake(path: str, request_id: str) -> Json:
     """The answer names no internals."""
-    return refusal(path, 500, "InternalError", "The server made a mistake; its log has the details.", request_id)
+    return refusal(
+        path, 500, "InternalError", "The server made a mistake; its log has the details.", request_id
+    )

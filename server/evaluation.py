@@ -1,4 +1,6 @@
-"""How good a bundle is on labelled texts: figures, by length and by any column, and its most confident mistakes."""
+"""How good a bundle is on labelled texts: figures, by length and by any column, and its most confident
+mistakes.
+"""
 
 import heapq
 import time
@@ -35,7 +37,9 @@ class Mistake:
 
 @dataclass
 class Evaluation:
-    """`by_length` and `by_group` hold [right rows, rows]; `left_out` counts exported tasks without a label; `seconds` are tokens and model alone."""
+    """`by_length` and `by_group` hold [right rows, rows]; `left_out` counts exported tasks without a label;
+    `seconds` are tokens and model alone.
+    """
 
     labels: tuple[str, ...]
     figures: Figures
@@ -45,7 +49,9 @@ class Evaluation:
     left_out: int = 0
     seconds: float = 0.0
 
-    def note(self, example: Example, tokens: int, true: int, probabilities: Floats, group: str | None) -> None:
+    def note(
+        self, example: Example, tokens: int, true: int, probabilities: Floats, group: str | None
+    ) -> None:
         """Count one text to its groups, and keep it if it is among the most confident mistakes."""
         predicted = int(probabilities.argmax())
         bound = next((bound for bound in LENGTHS if tokens <= bound), 0)
@@ -56,7 +62,13 @@ class Evaluation:
             tally[0] += predicted == true
             tally[1] += 1
         if predicted != true:
-            mistake = Mistake(float(probabilities[predicted]), example.number, example.text, self.labels[true], self.labels[predicted])
+            mistake = Mistake(
+                float(probabilities[predicted]),
+                example.number,
+                example.text,
+                self.labels[true],
+                self.labels[predicted],
+            )
             (heapq.heappush if len(self.mistakes) < MISTAKES else heapq.heappushpop)(self.mistakes, mistake)
 
     def sort(self) -> None:
@@ -78,8 +90,9 @@ def evaluate_file(
 ) -> Evaluation:
     """Measure the classifier (in use) on the labelled rows of `source`.
 
-    `label_map` maps a label of the model to the file's word for it; `by` names a column whose values are told apart;
-    `on_progress(rows done, bytes of the source read)` is called after every chunk. Raises BadInput, also for labels that the model does not have.
+    `label_map` maps a label of the model to the file's word for it; `by` names a column whose values are told
+    apart; `on_progress(rows done, bytes of the source read)` is called after every chunk. Raises BadInput,
+    also for labels that the model does not have.
     """
     labels = classifier.bundle.labels
     renamed = {name: label for label, name in (label_map or {}).items()}
@@ -89,7 +102,9 @@ def evaluate_file(
         for chunk in _chunks(examples):
             labelled = [example for example in chunk if example.label is not None]
             result.left_out += len(chunk) - len(labelled)
-            truth = np.array([_class_of(source, example, labels, renamed) for example in labelled], dtype=np.int64)
+            truth = np.array(
+                [_class_of(source, example, labels, renamed) for example in labelled], dtype=np.int64
+            )
             started = time.perf_counter()
             rows = classifier.encode([example.text for example in labelled])
             probabilities = classifier.probabilities(rows)
@@ -116,7 +131,9 @@ def _class_of(source: Path, example: Example, labels: tuple[str, ...], renamed: 
         found = [i for i, label in enumerate(labels) if same(label) == same(name)]
         if found:
             return found[0]
-    raise BadInput(f'{source}: row {example.number}: the label "{name}" is none of the model\'s: {", ".join(labels)}. Give --map LABEL={name}.')
+    raise BadInput(
+        f'{source}: row {example.number}: the label "{name}" is none of the model\'s: {", ".join(labels)}. Give --map LABEL={name}.'
+    )
 
 
 def _group(source: Path, example: Example, by: str | None) -> str | None:

@@ -23,9 +23,17 @@ Look = Callable[[], Iterable[Metric]]
 
 
 class Exposition:
-    """The text of `/metrics`. `folder` is that of several processes, None where there is only one, whose metrics are in `registry`."""
+    """The text of `/metrics`. `folder` is that of several processes, None where there is only one, whose
+    metrics are in `registry`.
+    """
 
-    def __init__(self, registry: CollectorRegistry, folder: Path | None, looks: Iterable[Look], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        folder: Path | None,
+        looks: Iterable[Look],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = registry
         self._folder = folder
         self._looks = tuple(looks)
@@ -51,16 +59,22 @@ class Exposition:
             return self._registry.collect()
         with one_at_a_time(self._folder):
             forget_dead(self._folder)
-            return sorted(MultiProcessCollector(None, str(self._folder)).collect(), key=lambda metric: metric.name)
+            return sorted(
+                MultiProcessCollector(None, str(self._folder)).collect(), key=lambda metric: metric.name
+            )
 
 
 def queue_age(arrival: Metric, now: float) -> Metric:
     """Seconds since the oldest request that is not yet answered was admitted, by lane; 0 where there is none."""
     age = GaugeMetricFamily(
-        "prelabel_queue_age_seconds", "Seconds since the oldest request that is not yet answered was admitted; 0 where there is none.", labels=("lane",)
+        "prelabel_queue_age_seconds",
+        "Seconds since the oldest request that is not yet answered was admitted; 0 where there is none.",
+        labels=("lane",),
     )
     for sample in arrival.samples:
-        age.add_metric([sample.labels["lane"]], max(0.0, now - sample.value) if math.isfinite(sample.value) else 0.0)
+        age.add_metric(
+            [sample.labels["lane"]], max(0.0, now - sample.value) if math.isfinite(sample.value) else 0.0
+        )
     return age
 
 

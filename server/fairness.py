@@ -1,7 +1,8 @@
 """The rule of whose turn it is among several models that share the same threads. Pure: no waiting, no clock.
 
-Start-time fair queueing (Goyal, Vin, Cheng 1996, "Start-time Fair Queueing"): whoever has used least goes next, and a
-newcomer begins at the turn that is being served now, so that having been idle earns nobody a lead.
+Start-time fair queueing (Goyal, Vin, Cheng 1996, "Start-time Fair Queueing"): whoever has used least goes
+next, and a newcomer begins at the turn that is being served now, so that having been idle earns nobody a
+lead.
 """
 
 from collections.abc import Hashable, Iterable

@@ -1,7 +1,8 @@
-"""How good probabilities are, told by the true classes. Pure sums, so that a file of any size is measured as it streams by.
+"""How good probabilities are, told by the true classes. Pure sums, so that a file of any size is measured as
+it streams by.
 
-Sources: Wilson (1927) for the interval of a share; Guo et al. (2017), "On Calibration of Modern Neural Networks", for the
-expected calibration error and the reliability diagram.
+Sources: Wilson (1927) for the interval of a share; Guo et al. (2017), "On Calibration of Modern Neural
+Networks", for the expected calibration error and the reliability diagram.
 """
 
 import math
@@ -92,5 +93,8 @@ def wilson(right: int, rows: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _shares(parts: npt.NDArray[np.int64] | npt.NDArray[np.float64], wholes: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _shares(
+    parts: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+    wholes: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
     return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)

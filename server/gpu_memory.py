@@ -1,4 +1,6 @@
-"""Memory of the host's NVIDIA GPUs, as their driver tells it (NVML). Nothing where there is no driver, or nvidia-ml-py is not installed."""
+"""Memory of the host's NVIDIA GPUs, as their driver tells it (NVML). Nothing where there is no driver, or
+nvidia-ml-py is not installed.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -45,8 +47,14 @@ def gpu_metrics(read: Callable[[], list[GpuMemory]] | None) -> Iterable[Metric]:
     gpus = read() if read is not None else []
     if not gpus:
         return
-    used = GaugeMetricFamily("prelabel_gpu_memory_used_bytes", "Bytes of the GPU's memory in use, by all processes.", labels=("gpu",))
-    total = GaugeMetricFamily("prelabel_gpu_memory_total_bytes", "Bytes of memory that the GPU has.", labels=("gpu",))
+    used = GaugeMetricFamily(
+        "prelabel_gpu_memory_used_bytes",
+        "Bytes of the GPU's memory in use, by all processes.",
+        labels=("gpu",),
+    )
+    total = GaugeMetricFamily(
+        "prelabel_gpu_memory_total_bytes", "Bytes of memory that the GPU has.", labels=("gpu",)
+    )
     for each in gpus:
         used.add_metric([each.gpu], each.used)
         total.add_metric([each.gpu], each.total)

@@ -1,7 +1,9 @@
-"""The Open Inference Protocol, version 2, for a text classifier: a request's bytes → texts, probabilities → an answer's bytes. Pure.
+"""The Open Inference Protocol, version 2, for a text classifier: a request's bytes → texts, probabilities →
+an answer's bytes. Pure.
 
-One input, `text`, BYTES [n] or [n, 1]; two outputs, `probabilities`, FP32 [n, labels], and `label`, BYTES [n]. A tensor's data are JSON or, with the
-extension "binary_tensor_data", lie behind the JSON as bytes: numbers little-endian, each element of BYTES behind its length in four bytes.
+One input, `text`, BYTES [n] or [n, 1]; two outputs, `probabilities`, FP32 [n, labels], and `label`, BYTES
+[n]. A tensor's data are JSON or, with the extension "binary_tensor_data", lie behind the JSON as bytes:
+numbers little-endian, each element of BYTES behind its length in four bytes.
 """
 
 import json
@@ -20,7 +22,22 @@ from server.errors import BadRequest, RequestTooLarge
 INPUT = "text"
 OUTPUTS = ("probabilities", "label")
 EXTENSIONS = ("binary_tensor_data",)
-DATATYPES = {"BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BF16", "BYTES"}
+DATATYPES = {
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BF16",
+    "BYTES",
+}
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many of a body's bytes are JSON."""
@@ -34,7 +51,9 @@ Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class InputParameters(msgspec.Struct):
-    binary_data_size: Annotated[Size | None, Meta(description="Bytes behind the JSON that are this tensor's, in place of `data`.")] = None
+    binary_data_size: Annotated[
+        Size | None, Meta(description="Bytes behind the JSON that are this tensor's, in place of `data`.")
+    ] = None
 
 
 class InferInput(msgspec.Struct):
@@ -48,7 +67,10 @@ class InferInput(msgspec.Struct):
 
 
 class OutputParameters(msgspec.Struct):
-    binary_data: Annotated[bool | None, Meta(description="Whether this tensor comes behind the JSON; else as `binary_data_output` says.")] = None
+    binary_data: Annotated[
+        bool | None,
+        Meta(description="Whether this tensor comes behind the JSON; else as `binary_data_output` says."),
+    ] = None
     classification: Any = None
 
 
@@ -109,7 +131,9 @@ def header_length(told: str | None, body: int) -> int:
     if told is None:
         return body
     if not (told.isascii() and told.isdecimal()) or int(told[:20]) > body:
-        raise BadRequest(f"Inference-Header-Content-Length: expected the bytes of the body that are JSON, at most {body}.")
+        raise BadRequest(
+            f"Inference-Header-Content-Length: expected the bytes of the body that are JSON, at most {body}."
+        )
     return int(told[:20])
 
 
@@ -125,7 +149,9 @@ def read_request(head: bytearray) -> Asked:
 
 
 def count_texts(asked: Asked, most: int) -> int:
-    """How many texts the input is said to have. Raises BadRequest where it is not the one that is expected, RequestTooLarge."""
+    """How many texts the input is said to have. Raises BadRequest where it is not the one that is expected,
+    RequestTooLarge.
+    """
     inputs = asked.request.inputs
     if len(inputs) != 1 or inputs[0].name != INPUT:
         found = f"{len(inputs)} inputs" if len(inputs) != 1 else "one of another name"
@@ -137,7 +163,10 @@ def count_texts(asked: Asked, most: int) -> int:
     if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
         raise BadRequest(f"inputs[0].shape: expected [n] or [n, 1] for n texts, found {tensor.shape[:8]}.")
     if tensor.shape[0] > most:
-        raise RequestTooLarge(f"inputs[0].shape: {tensor.shape[0]} texts in one request; the limit is {most} (PRELABEL_MAX_TASKS). Send fewer at once.")
+        raise RequestTooLarge(
+            f"inputs[0].shape: {tensor.shape[0]} texts in one request; the limit is {most} "
+            "(PRELABEL_MAX_TASKS). Send fewer at once."
+        )
     return tensor.shape[0]
 
 
@@ -147,20 +176,30 @@ def read_texts(asked: Asked, count: int, behind: memoryview) -> list[str]:
     size = tensor.parameters.binary_data_size if tensor.parameters else None
     if (tensor.data is None) == (size is None):
         found = "neither" if size is None else "both"
-        raise BadRequest(f"inputs[0]: expected either `data` or `parameters.binary_data_size`, found {found}; a request is {EXAMPLE}.")
+        raise BadRequest(
+            f"inputs[0]: expected either `data` or `parameters.binary_data_size`, found {found}; a "
+            f"request is {EXAMPLE}."
+        )
     if (size or 0) != len(behind):
         raise BadRequest(
-            f"inputs[0].parameters.binary_data_size: {size or 0} bytes are said to lie behind the JSON, where {len(behind)} are; "
+            f"inputs[0].parameters.binary_data_size: {size or 0} bytes are said to lie behind the JSON, "
+            f"where {len(behind)} are; "
             "the header Inference-Header-Content-Length says where the JSON ends."
         )
     texts = list(_elements(behind)) if tensor.data is None else _flat(tensor.data)
     if len(texts) != count:
-        raise BadRequest(f"inputs[0]: its shape {tensor.shape} says {count} texts, and {len(texts)} are there.")
+        raise BadRequest(
+            f"inputs[0]: its shape {tensor.shape} says {count} texts, and {len(texts)} are there."
+        )
     return texts
 
 
-def write_answer(asked: Asked, model: str, version: str, labels: Sequence[str], probabilities: Floats) -> tuple[bytes, int | None]:
-    """The answer's bytes and, where not all of them are JSON, how many are. `probabilities` float32[n, labels], in `labels`' order."""
+def write_answer(
+    asked: Asked, model: str, version: str, labels: Sequence[str], probabilities: Floats
+) -> tuple[bytes, int | None]:
+    """The answer's bytes and, where not all of them are JSON, how many are. `probabilities` float32[n,
+    labels], in `labels`' order.
+    """
     answer = InferAnswer(model, version, [], id=asked.request.id)
     behind: list[bytes] = []
     for name, binary in asked.outputs:
@@ -188,10 +227,16 @@ def _outputs(request: InferRequest) -> Iterator[tuple[str, bool]]:
         raise BadRequest("id: expected text, found half of a surrogate pair in it.")
     wanted = request.outputs or [WantedOutput(name) for name in OUTPUTS]
     if len({each.name for each in wanted}) != len(wanted) or not all(each.name in OUTPUTS for each in wanted):
-        raise BadRequest(f"outputs: expected {' and '.join(f'`{name}`' for name in OUTPUTS)}, each once at most, found another name or one twice.")
+        raise BadRequest(
+            f"outputs: expected {' and '.join(f'`{name}`' for name in OUTPUTS)}, each once at most, "
+            "found another name or one twice."
+        )
     for place, each in enumerate(wanted):
         if each.parameters is not None and each.parameters.classification is not None:
-            raise BadRequest(f"outputs[{place}].parameters.classification: there is no such extension here; ask for the output `label`.")
+            raise BadRequest(
+                f"outputs[{place}].parameters.classification: there is no such extension here; ask for "
+                "the output `label`."
+            )
         told = each.parameters.binary_data if each.parameters else None
         yield each.name, usual if told is None else told
 
@@ -206,7 +251,15 @@ def _by_the_library(head: bytearray, problem: Exception) -> InferRequest:
         raise BadRequest(f"The body is not JSON: {problem}; a request is {EXAMPLE}.") from None
 
 
-NAMES = {"object": "an object", "array": "a list", "str": "text", "bool": "true or false", "int": "a whole number", "float": "a number", "null": "nothing"}
+NAMES = {
+    "object": "an object",
+    "array": "a list",
+    "str": "text",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "null": "nothing",
+}
 
 
 def _in_words(problem: str) -> str:
@@ -215,19 +268,28 @@ def _in_words(problem: str) -> str:
     place = place.strip(".`")
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
         return f"{f'{place}.' if place else ''}{missing[1]}: missing; a request is {EXAMPLE}."
-    words = re.sub(r"`([a-z |]+)`", lambda found: " or ".join(NAMES.get(kind, kind) for kind in found[1].split(" | ")), what)
+    words = re.sub(
+        r"`([a-z |]+)`",
+        lambda found: " or ".join(NAMES.get(kind, kind) for kind in found[1].split(" | ")),
+        what,
+    )
     words = words.replace(", got ", ", found ")
     return f"{place or 'The body'}: {words[0].lower()}{words[1:]}."
 
 
 def _elements(data: memoryview) -> Iterator[str]:
-    """The elements of a tensor of BYTES. Raises BadRequest for a length that leads beyond the end, and for what is no UTF-8."""
+    """The elements of a tensor of BYTES. Raises BadRequest for a length that leads beyond the end, and for
+    what is no UTF-8.
+    """
     at, end = 0, len(data)
     while at < end:
         begin = at + 4
         at = begin + struct.unpack_from("<I", data, at)[0] if begin <= end else end + 1
         if at > end:
-            raise BadRequest("inputs[0]: expected each text behind its length, in four bytes, little-endian, found the end before a text's.")
+            raise BadRequest(
+                "inputs[0]: expected each text behind its length, in four bytes, little-endian, found "
+                "the end before a text's."
+            )
         try:
             yield str(data[begin:at], "utf-8")
         except UnicodeDecodeError:
@@ -246,7 +308,10 @@ def _flat(data: Sequence[str | list[str]]) -> list[str]:
 
 def _json_list(numbers: Floats) -> msgspec.Raw:
     """A list, written a piece at a time: no call into msgspec or NumPy keeps other threads waiting for long."""
-    pieces = (msgspec.json.encode(numbers[begin : begin + PIECE].tolist())[1:-1] for begin in range(0, len(numbers), PIECE))
+    pieces = (
+        msgspec.json.encode(numbers[begin : begin + PIECE].tolist())[1:-1]
+        for begin in range(0, len(numbers), PIECE)
+    )
     return msgspec.Raw(b"[%b]" % b",".join(pieces))
 
 

@@ -1,4 +1,6 @@
-"""Who is inside: texts admitted and not yet answered, by lane, and since when the oldest is. Pure: time is an argument."""
+"""Who is inside: texts admitted and not yet answered, by lane, and since when the oldest is. Pure: time is an
+argument.
+"""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -8,7 +10,9 @@ from server.buckets import Lane
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Of one lane: how many texts, and when the first of their requests arrived, in seconds; None where there is none."""
+    """Of one lane: how many texts, and when the first of their requests arrived, in seconds; None where there
+    is none.
+    """
 
     rows: int = 0
     oldest: float | None = None

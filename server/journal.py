@@ -1,7 +1,7 @@
 """What happened to each project, for whoever asks why nothing is predicted: Label Studio hides it.
 
-Held in memory, bounded, and free of task texts, labeling configs and credentials: projects by Label Studio's own name for
-them, counts, times, and the plain reasons of refusals.
+Held in memory, bounded, and free of task texts, labeling configs and credentials: projects by Label Studio's
+own name for them, counts, times, and the plain reasons of refusals.
 """
 
 import re
@@ -14,7 +14,8 @@ from typing import TypedDict
 from server.errors import BadLabelConfig, PrelabelError
 
 PROJECT = re.compile(r"[\w.-]{1,100}", re.ASCII)
-"""Label Studio's name for a project is `<id>.<unix time of its creation>`; what is none is told as "unknown"."""
+"""Label Studio's name for a project is `<id>.<unix time of its creation>`; what is none is told as "unknown".
+"""
 
 MAX_PROJECTS = 1_000
 """Projects that are told of; of more, the one that was heard of longest ago is forgotten."""
@@ -77,14 +78,18 @@ class Journal:
         self._refusals: deque[ToldConfig] = deque(maxlen=20)
 
     def set_up(self, model: str, project: object, version: str, served: str) -> bool:
-        """A project was told `version`; `served` says which controls are filled from which texts. True where that is news."""
+        """A project was told `version`; `served` says which controls are filled from which texts. True where
+        that is news.
+        """
         entry = self._entry(model, project)
         news = (entry.model_version, entry.config) != (version, served)
         entry.set_up, entry.model_version, entry.config = self._time(), version, served
         return news
 
     def predicted(self, model: str, project: object, *, predicted: int, empty: int, failed: int) -> None:
-        """Tasks that got a result, had no text (or no label above the threshold), and whose model call failed."""
+        """Tasks that got a result, had no text (or no label above the threshold), and whose model call
+        failed.
+        """
         entry = self._entry(model, project)
         entry.predicted += predicted
         entry.empty += empty
@@ -94,11 +99,15 @@ class Journal:
         """A request that was refused, or part of one that failed."""
         entry = self._entry(model, project)
         time = self._time()
-        entry.last_errors.append({"time": time, "error": type(error).__name__, "status": error.status, "reason": str(error)})
+        entry.last_errors.append(
+            {"time": time, "error": type(error).__name__, "status": error.status, "reason": str(error)}
+        )
         entry.refused += 1
         if isinstance(error, BadLabelConfig):
             entry.set_up, entry.config = time, str(error)
-            self._refusals.append({"time": time, "model": model, "project": name_of(project), "reason": str(error)})
+            self._refusals.append(
+                {"time": time, "model": model, "project": name_of(project), "reason": str(error)}
+            )
 
     def told(self, model: str | None = None) -> Told:
         """Everything, or of one model, for JSON; what was heard of last comes first."""
@@ -118,7 +127,12 @@ class Journal:
             for (name, project), entry in reversed(self._projects.items())
             if model in (None, name)
         ]
-        return {"projects": projects, "refused_configs": [refusal for refusal in reversed(self._refusals) if model in (None, refusal["model"])]}
+        return {
+            "projects": projects,
+            "refused_configs": [
+                refusal for refusal in reversed(self._refusals) if model in (None, refusal["model"])
+            ],
+        }
 
     def _entry(self, model: str, project: object) -> Project:
         key = (model, name_of(project))

@@ -1,6 +1,7 @@
 """Labelled texts: what a network is trained on and measured by.
 
-A row is a text and its label: two columns of a file, or a task of Label Studio's JSON export with its annotations.
+A row is a text and its label: two columns of a file, or a task of Label Studio's JSON export with its
+annotations.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from server.records import Position, columns_of, open_records
 
 @dataclass(frozen=True)
 class Example:
-    """`label` is None for an exported task that nobody labelled, or whose annotators disagree; `columns` are all of the row's."""
+    """`label` is None for an exported task that nobody labelled, or whose annotators disagree; `columns` are
+    all of the row's.
+    """
 
     number: int
     text: str
@@ -27,9 +30,11 @@ class Example:
 
 @contextmanager
 def open_labelled(path: Path, text: str, label: str) -> Iterator[tuple[Iterator[Example], Position]]:
-    """The examples of `path` and how many of its bytes were read; `text` names a column, `label` a column or, in an export, a control.
+    """The examples of `path` and how many of its bytes were read; `text` names a column, `label` a column or,
+    in an export, a control.
 
-    Raises BadInput, also while examples are taken: for a missing column, an empty cell, a file without any label.
+    Raises BadInput, also while examples are taken: for a missing column, an empty cell, a file without any
+    label.
     """
     with open_records(path) as (records, position):
         yield _examples(path, records, text, label), position
@@ -58,15 +63,21 @@ def _examples(path: Path, records: Iterator[Any], text: str, label: str) -> Iter
     if not number:
         raise BadInput(f"{path}: no rows.")
     if not labelled:
-        raise BadInput(f'{path}: no task has a label by "{label}"; its annotations are by: {", ".join(sorted(controls)) or "nobody"}. Name one with --label.')
+        raise BadInput(
+            f'{path}: no task has a label by "{label}"; its annotations are by: {", ".join(sorted(controls)) or "nobody"}. Name one with --label.'
+        )
 
 
 def _cell(path: Path, number: int, columns: dict[str, Any], column: str) -> Any:
     if column not in columns:
-        raise BadInput(f'{path}: row {number} has no column "{column}"; it has: {", ".join(map(str, columns)) or "none"}. Name one with --text or --label.')
+        raise BadInput(
+            f'{path}: row {number} has no column "{column}"; it has: {", ".join(map(str, columns)) or "none"}. Name one with --text or --label.'
+        )
     return columns[column]
 
 
 def _as_label(value: Any) -> str:
-    """Text without the spaces around it; numbers, true and false as they are written; nothing for anything else."""
+    """Text without the spaces around it; numbers, true and false as they are written; nothing for anything
+    else.
+    """
     return str(value).strip() if isinstance(value, str | int | float) else ""

@@ -1,7 +1,7 @@
 """Log lines, ours and uvicorn's alike: JSON where a program reads them, plain words where a person does.
 
-A line may carry fields: `log.info("request", extra={"fields": {"status": 200}})`. Of an exception the lines tell the types and the places in the
-code, and not its own words, for those may quote what a client sent.
+A line may carry fields: `log.info("request", extra={"fields": {"status": 200}})`. Of an exception the lines
+tell the types and the places in the code, and not its own words, for those may quote what a client sent.
 """
 
 import json
@@ -37,7 +37,13 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage(), **fields_of(record)}
+        line = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **fields_of(record),
+        }
         if record.exc_info and record.exc_info[1]:
             line["traceback"] = places(record.exc_info[1])
         try:
@@ -47,7 +53,9 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """Time, level, message, and the fields as name=value. What is not printable is shown as its escape: a client must not write lines of its own."""
+    """Time, level, message, and the fields as name=value. What is not printable is shown as its escape: a
+    client must not write lines of its own.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
@@ -62,7 +70,11 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    )
 
 
 def places(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """A thread for model calls, one at a time, that can be left behind.
 
-Nobody can stop a call that hangs. What can be done is to wait for it no longer, at the end of the process least of all; the standard library's pools
-wait for their threads, and lose one without a word where something in it is raised outside of a call.
+Nobody can stop a call that hangs. What can be done is to wait for it no longer, at the end of the process
+least of all; the standard library's pools wait for their threads, and lose one without a word where something
+in it is raised outside of a call.
 """
 
 import asyncio
@@ -54,7 +55,9 @@ class ModelThread:
                 _settle_soon(call[1], result)
 
 
-def _settle_soon(future: "asyncio.Future[Any]", result: Any = None, error: BaseException | None = None) -> None:
+def _settle_soon(
+    future: "asyncio.Future[Any]", result: Any = None, error: BaseException | None = None
+) -> None:
     # the loop may be closed by now, and nobody wait
     with suppress(RuntimeError):
         future.get_loop().call_soon_threadsafe(_settle, future, result, error)

@@ -1,7 +1,7 @@
 """A bundle ready to answer, and several that answer as one.
 
-bundle folder ──load_model──▶ Model = bundle + tokenizer + engine, warm and checked
-one or more models ──────────▶ Ensemble = the weighted mean of their probabilities; one model is an ensemble of itself
+bundle folder ──load_model──▶ Model = bundle + tokenizer + engine, warm and checked one or more models
+──────────▶ Ensemble = the weighted mean of their probabilities; one model is an ensemble of itself
 """
 
 import hashlib
@@ -34,7 +34,8 @@ class Model:
     def run(self, rows: Sequence[Ids], length: int) -> Floats:
         """What the batcher calls in one of its threads: float32[rows, classes] for rows padded to `length`.
 
-        Where memory does not suffice for all at once it is tried by halves. Raises MemoryError when it does not for a single row.
+        Where memory does not suffice for all at once it is tried by halves. Raises MemoryError when it does
+        not for a single row.
         """
         try:
             return self.engine.run(*pad(rows, length))
@@ -46,12 +47,16 @@ class Model:
 
 
 def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Model:
-    """Read a bundle, open its engine, and let it answer at every bucket length, so that no request is the first of its shape.
+    """Read a bundle, open its engine, and let it answer at every bucket length, so that no request is the
+    first of its shape.
 
-    `shared` is a folder that the worker processes of one server have in common. Raises BadBundle, also for one whose answers depend on padding, and BadSetting.
+    `shared` is a folder that the worker processes of one server have in common. Raises BadBundle, also for
+    one whose answers depend on padding, and BadSetting.
     """
     bundle = read_bundle(path)
-    engine = open_engine(bundle, engine=settings.engine, device=settings.device, shared=shared, cuda=settings.cuda)
+    engine = open_engine(
+        bundle, engine=settings.engine, device=settings.device, shared=shared, cuda=settings.cuda
+    )
     # the folder may have been replaced between its check and its use
     if read_bundle(path).version != bundle.version:
         raise BadBundle(f"{path}: the bundle was replaced while it was read; load it again.")
@@ -61,19 +66,33 @@ def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Mo
 
 
 def _check(model: Model, lengths: Sequence[int]) -> None:
-    """The same text at every bucket length: its probabilities must be some, sum to 1, and be the same everywhere."""
+    """The same text at every bucket length: its probabilities must be some, sum to 1, and be the same
+    everywhere.
+    """
     manifest = model.bundle.manifest
     ids = (np.arange(manifest.min_length, dtype=np.int32) * 7) % len(model.bundle.vocabulary)
     answers = np.concatenate([model.run([ids], max(length, len(ids))) for length in (*lengths, len(ids))])
-    if answers.shape[1:] != (len(manifest.labels),) or not np.isfinite(answers).all() or not np.allclose(answers.sum(axis=1), 1, atol=1e-4):
-        raise BadBundle(f"{model.bundle.path}: the model does not answer with {len(manifest.labels)} probabilities a text; export the bundle again.")
+    if (
+        answers.shape[1:] != (len(manifest.labels),)
+        or not np.isfinite(answers).all()
+        or not np.allclose(answers.sum(axis=1), 1, atol=1e-4)
+    ):
+        raise BadBundle(
+            f"{model.bundle.path}: the model does not answer with {len(manifest.labels)} probabilities "
+            "a text; export the bundle again."
+        )
     if np.ptp(answers, axis=0).max() > SAME:
-        raise BadBundle(f"{model.bundle.path}: the model's answer to a text depends on its padding; export the bundle again.")
+        raise BadBundle(
+            f"{model.bundle.path}: the model's answer to a text depends on its padding; export the "
+            "bundle again."
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A model of an ensemble: its share of the mean, and for each of the ensemble's labels the class that it has in this model."""
+    """A model of an ensemble: its share of the mean, and for each of the ensemble's labels the class that it
+    has in this model.
+    """
 
     model: Model
     weight: float
@@ -95,18 +114,26 @@ class Ensemble:
 
     @classmethod
     def of_several(cls, name: str, models: Sequence[Model], weights: Sequence[float]) -> "Ensemble":
-        """Its version is made of its members' versions and weights. Raises BadSetting for models with other labels."""
+        """Its version is made of its members' versions and weights. Raises BadSetting for models with other
+        labels.
+        """
         labels = models[0].bundle.labels
         for model in models:
             if set(model.bundle.labels) != set(labels):
                 raise BadSetting(
-                    f"ensemble {name}: its models must have the same labels; {models[0].bundle.version} has {', '.join(labels)}, "
+                    f"ensemble {name}: its models must have the same labels; {models[0].bundle.version} "
+                    f"has {', '.join(labels)}, "
                     f"{model.bundle.version} has {', '.join(model.bundle.labels)}."
                 )
         shares = [weight / sum(weights) for weight in weights]
-        content = " ".join(f"{model.bundle.version}:{share:.9g}" for model, share in zip(models, shares, strict=True))
+        content = " ".join(
+            f"{model.bundle.version}:{share:.9g}" for model, share in zip(models, shares, strict=True)
+        )
         version = f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-        members = [Member(model, share, np.array([model.bundle.labels.index(label) for label in labels])) for model, share in zip(models, shares, strict=True)]
+        members = [
+            Member(model, share, np.array([model.bundle.labels.index(label) for label in labels]))
+            for model, share in zip(models, shares, strict=True)
+        ]
         return cls(version, labels, tuple(members))
 
     def mean(self, answers: Sequence[Floats]) -> Floats:

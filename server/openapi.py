@@ -1,4 +1,6 @@
-"""/openapi.json: the routes of this server as OpenAPI 3.1, from the operations that they are made of and the types that are really read and answered."""
+"""/openapi.json: the routes of this server as OpenAPI 3.1, from the operations that they are made of and the
+types that are really read and answered.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +29,11 @@ MEANINGS = dict(re.findall(r"(\w+) +\d{3}  (.+)", errors.__doc__ or ""))
 MISTAKE = "the server made a mistake, or a model call failed"
 
 SCHEMES = {
-    "basic": {"type": "http", "scheme": "basic", "description": "PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS"},
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS",
+    },
     "bearer": {"type": "http", "scheme": "bearer", "description": "One of PRELABEL_API_TOKEN"},
     "administrator": {"type": "http", "scheme": "bearer", "description": "PRELABEL_ADMIN_TOKEN"},
 }
@@ -46,7 +52,9 @@ Schemas = dict[int, dict[str, Any]]
 
 @dataclass(frozen=True)
 class About:
-    """What the routes do not tell: path prefixes, which of SCHEMES callers are asked for, and the names of the models."""
+    """What the routes do not tell: path prefixes, which of SCHEMES callers are asked for, and the names of
+    the models.
+    """
 
     prefixes: Sequence[str]
     schemes: Sequence[str]
@@ -68,7 +76,9 @@ def document(routes: Sequence[BaseRoute], about: About) -> dict[str, Any]:
     """The description of `routes`."""
     operations = dict(operations_of(routes))
     types = {id(kind): kind for operation in operations.values() for kind in _types(operation)}
-    schemas, components = msgspec.json.schema_components(types.values(), ref_template="#/components/schemas/{name}")
+    schemas, components = msgspec.json.schema_components(
+        types.values(), ref_template="#/components/schemas/{name}"
+    )
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for (path, method), operation in operations.items():
@@ -86,7 +96,9 @@ def document(routes: Sequence[BaseRoute], about: About) -> dict[str, Any]:
     }
 
 
-def operations_of(routes: Sequence[BaseRoute], below: str = "") -> Iterator[tuple[tuple[str, str], Operation]]:
+def operations_of(
+    routes: Sequence[BaseRoute], below: str = ""
+) -> Iterator[tuple[tuple[str, str], Operation]]:
     """Each operation by its whole path and its method."""
     for route in routes:
         if isinstance(route, Mount):
@@ -103,12 +115,17 @@ def _types(operation: Operation) -> Iterator[Any]:
 
 def _operation(path: str, operation: Operation, schemas: Schemas, about: About) -> dict[str, Any]:
     asked = [{scheme: list[str]()} for scheme in about.schemes]
-    security = {"admin": [{"administrator": list[str]()}], "health": [{}, *asked], "caller": asked or [{}]}[operation.access]
+    security = {"admin": [{"administrator": list[str]()}], "health": [{}, *asked], "caller": asked or [{}]}[
+        operation.access
+    ]
     told: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", path).strip("_") or "status",
         "summary": operation.summary,
         "security": security,
-        "parameters": [*map(partial(_parameter, about), re.findall(r"{(\w+)}", path)), *([HEADER] if operation.binary else [])],
+        "parameters": [
+            *map(partial(_parameter, about), re.findall(r"{(\w+)}", path)),
+            *([HEADER] if operation.binary else []),
+        ],
         "responses": _responses(path, operation, schemas),
     }
     if operation.takes is not None:
@@ -125,17 +142,33 @@ def _parameter(about: About, name: str) -> dict[str, Any]:
 
 def _responses(path: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
     """By status; of several refusals with one status, what each means."""
-    responses = {"200": {"description": operation.summary, "content": _content(operation, schemas[id(operation.answers)], operation.media)}}
+    responses = {
+        "200": {
+            "description": operation.summary,
+            "content": _content(operation, schemas[id(operation.answers)], operation.media),
+        }
+    }
     for status, kind in operation.otherwise.items():
-        responses[str(status)] = {"description": f"{operation.summary}: no", "content": {"application/json": {"schema": schemas[id(kind)]}}}
+        responses[str(status)] = {
+            "description": f"{operation.summary}: no",
+            "content": {"application/json": {"schema": schemas[id(kind)]}},
+        }
     refusal = schemas[id(ProtocolRefusal if is_protocols(path) else Refusal)]
-    refuses: tuple[type[PrelabelError], ...] = (AdminOnly if operation.access == "admin" else Unauthorized, *operation.refuses)
+    refuses: tuple[type[PrelabelError], ...] = (
+        AdminOnly if operation.access == "admin" else Unauthorized,
+        *operation.refuses,
+    )
     for refused in refuses:
         meaning = MEANINGS.get(refused.__name__, refused.__name__)
-        responses[str(refused.status)] = {"description": meaning, "content": {"application/json": {"schema": refusal}}}
+        responses[str(refused.status)] = {
+            "description": meaning,
+            "content": {"application/json": {"schema": refusal}},
+        }
     responses["500"] = {"description": MISTAKE, "content": {"application/json": {"schema": refusal}}}
     return dict(sorted(responses.items()))
 
 
-def _content(operation: Operation, schema: Mapping[str, Any], media: str = "application/json") -> dict[str, Any]:
+def _content(
+    operation: Operation, schema: Mapping[str, Any], media: str = "application/json"
+) -> dict[str, Any]:
     return {media: {"schema": schema}, **({"application/octet-stream": {}} if operation.binary else {})}

@@ -1,4 +1,6 @@
-"""A route as a value: its path, who may use it, what it takes and answers. The application is routed by these, and /openapi.json is written from them."""
+"""A route as a value: its path, who may use it, what it takes and answers. The application is routed by
+these, and /openapi.json is written from them.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.errors import BadRequest, BodyTimeout, EngineFailed, Overloaded, PrelabelError, RequestTooLarge, Unavailable
+from server.errors import (
+    BadRequest,
+    BodyTimeout,
+    EngineFailed,
+    Overloaded,
+    PrelabelError,
+    RequestTooLarge,
+    Unavailable,
+)
 
 Access = Literal["caller", "health", "admin"]
 """Which door: for those with credentials, for probes too, for the administrator."""
@@ -24,8 +34,9 @@ QUEUE = (Overloaded, EngineFailed, Unavailable)
 
 @dataclass(frozen=True)
 class Operation:
-    """`takes` and `answers` are types of bodies, `otherwise` those of answers with another status than 200 that refuse nothing; `example` is a body that is
-    answered, `media` the media type of a good answer. A body may be missing where it is `optional`, and have tensors behind its JSON where it is `binary`.
+    """`takes` and `answers` are types of bodies, `otherwise` those of answers with another status than 200
+    that refuse nothing; `example` is a body that is answered, `media` the media type of a good answer. A body
+    may be missing where it is `optional`, and have tensors behind its JSON where it is `binary`.
     """
 
     method: Literal["GET", "POST"]

@@ -1,7 +1,8 @@
-"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the tasks. Of plain texts only the middle of it.
+"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the
+tasks. Of plain texts only the middle of it.
 
-A large request goes piece by piece, a few pieces at a time, so that one is tokenized and another made into results while the
-model runs a third, and so that no piece holds the event loop for long.
+A large request goes piece by piece, a few pieces at a time, so that one is tokenized and another made into
+results while the model runs a third, and so that no piece holds the event loop for long.
 """
 
 import asyncio
@@ -49,15 +50,17 @@ Texts = tuple[str | None, ...]
 """A task's text for each source of the plan."""
 
 TOO_LONG: Texts = ("",)
-"""In place of the texts of a task that has one that is longer than the settings allow; a mark, known by its identity."""
+"""In place of the texts of a task that has one that is longer than the settings allow; a mark, known by its
+identity.
+"""
 
 
 @dataclass
 class Answer:
     """One prediction a task, in order, `{}` where its model call failed; why, when any did.
 
-    `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of waiting, the mean of the texts, for queue.
-    `tokens` went into models. `tally` counts what was answered.
+    `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of
+    waiting, the mean of the texts, for queue. `tokens` went into models. `tally` counts what was answered.
     """
 
     predictions: list[Prediction]
@@ -75,7 +78,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Classified:
-    """What the model of this `version` says of texts: `probabilities` float32[texts, labels]; `seconds`, `tokens` and `tally` as an Answer has them."""
+    """What the model of this `version` says of texts: `probabilities` float32[texts, labels]; `seconds`,
+    `tokens` and `tally` as an Answer has them.
+    """
 
     version: str
     labels: tuple[str, ...]
@@ -86,7 +91,9 @@ class Classified:
 
 
 class Predictor:
-    """Answers Label Studio's requests, and those for plain texts, with the model that `current` gives. Knows HTTP as little as the batcher knows engines."""
+    """Answers Label Studio's requests, and those for plain texts, with the model that `current` gives. Knows
+    HTTP as little as the batcher knows engines.
+    """
 
     def __init__(
         self,
@@ -120,7 +127,8 @@ class Predictor:
         return self._scoring.version(self._current().version)
 
     def set_up(self, config: str, project: object, extra_params: object) -> tuple[str, Plan]:
-        """The model version for this project and what is served to it; its scoring holds until it is set up again, as Label Studio does before it asks.
+        """The model version for this project and what is served to it; its scoring holds until it is set up
+        again, as Label Studio does before it asks.
 
         Raises BadLabelConfig, BadRequest.
         """
@@ -135,29 +143,42 @@ class Predictor:
     async def predict(self, tasks: list[Any], config: str, project: object = None) -> Answer:
         """One prediction a task, in order; `project` as Label Studio named it at set-up.
 
-        Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed when every model call failed, Unavailable.
+        Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed when every model call failed,
+        Unavailable.
         """
         model = self._current()
         plan = self._plan(config, model.labels)
         scoring = self._project_scorings.of(self._name, name_of(project)) or self._scoring
-        return await self._in_time(_TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks), f"{len(tasks)} tasks")
+        return await self._in_time(
+            _TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks),
+            f"{len(tasks)} tasks",
+        )
 
     async def classify(self, texts: list[str]) -> Classified:
         """Probabilities for each text, in order, or none at all.
 
-        Raises RequestTooLarge for a text that is too long, Overloaded, DeadlineExceeded, EngineFailed when a model call failed, Unavailable.
+        Raises RequestTooLarge for a text that is too long, Overloaded, DeadlineExceeded, EngineFailed when a
+        model call failed, Unavailable.
         """
         longest = max(map(len, texts), default=0)
         if longest > self._max_text:
-            raise RequestTooLarge(f"A text has {longest} characters; the limit is {self._max_text} (PRELABEL_MAX_TEXT). Send it in parts.")
-        return await self._in_time(_Request(self._current(), self._batcher, DEFAULT_SCORING).classify(texts), f"{len(texts)} texts")
+            raise RequestTooLarge(
+                f"A text has {longest} characters; the limit is {self._max_text} (PRELABEL_MAX_TEXT). "
+                "Send it in parts."
+            )
+        return await self._in_time(
+            _Request(self._current(), self._batcher, DEFAULT_SCORING).classify(texts), f"{len(texts)} texts"
+        )
 
     async def _in_time(self, answer: Awaitable[T], of_what: str) -> T:
         try:
             async with asyncio.timeout(self._timeout):
                 return await answer
         except TimeoutError:
-            raise DeadlineExceeded(f"The {of_what} were not predicted within {self._timeout:g} s (PRELABEL_REQUEST_TIMEOUT); send fewer at once.") from None
+            raise DeadlineExceeded(
+                f"The {of_what} were not predicted within {self._timeout:g} s "
+                "(PRELABEL_REQUEST_TIMEOUT); send fewer at once."
+            ) from None
 
 
 class _Request:
@@ -175,7 +196,9 @@ class _Request:
     async def classify(self, texts: list[str]) -> Classified:
         pieces = await self._by_pieces(self._probabilities_or_none, texts, len(texts))
         probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *pieces])
-        return Classified(self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._tally)
+        return Classified(
+            self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._tally
+        )
 
     async def _probabilities_or_none(self, lane: Lane, texts: list[str]) -> Floats:
         probabilities, _, failure = await self._probabilities(lane, texts)
@@ -184,7 +207,9 @@ class _Request:
         self._tally.add(probabilities, scores_of(probabilities, self._scoring.score))
         return probabilities
 
-    async def _by_pieces(self, function: Callable[[Lane, list[T]], Awaitable[U]], items: list[T], rows: int) -> list[U]:
+    async def _by_pieces(
+        self, function: Callable[[Lane, list[T]], Awaitable[U]], items: list[T], rows: int
+    ) -> list[U]:
         """`function` over pieces of `items`, once there is room for all their `rows` texts."""
         lane = Lane.INTERACTIVE if len(items) == 1 else Lane.BULK
         with ExitStack() as room:
@@ -195,10 +220,18 @@ class _Request:
         self._seconds["queue"] /= max(1, rows * len(self._model.members))
         return answers
 
-    async def _probabilities(self, lane: Lane, texts: list[str]) -> tuple[Floats, Bools | None, PrelabelError | None]:
-        """float32[texts, classes] of at least one text; where not all were answered, which of them were, and why the others were not."""
+    async def _probabilities(
+        self, lane: Lane, texts: list[str]
+    ) -> tuple[Floats, Bools | None, PrelabelError | None]:
+        """float32[texts, classes] of at least one text; where not all were answered, which of them were, and
+        why the others were not.
+        """
         members = self._model.members
-        outcomes = await _side_by_side(lambda member: self._run(member.model.tokenizer, texts, lane, member.model.run), members, len(members))
+        outcomes = await _side_by_side(
+            lambda member: self._run(member.model.tokenizer, texts, lane, member.model.run),
+            members,
+            len(members),
+        )
         failure = next((outcome.failure for outcome in outcomes if outcome.failure is not None), None)
         if failure is None:
             return self._model.mean([outcome.probabilities for outcome in outcomes]), None, None
@@ -226,7 +259,9 @@ class _Request:
 class _TaskRequest(_Request):
     """One of Label Studio's: its tasks become texts by a plan, and probabilities predictions."""
 
-    def __init__(self, model: Ensemble, batcher: Batcher, plan: Plan, scoring: Scoring, max_text: int) -> None:
+    def __init__(
+        self, model: Ensemble, batcher: Batcher, plan: Plan, scoring: Scoring, max_text: int
+    ) -> None:
         super().__init__(model, batcher, scoring)
         self._plan = plan
         self._max_text = max_text
@@ -237,13 +272,18 @@ class _TaskRequest(_Request):
         too_long = [place for place, each in enumerate(texts) if each is TOO_LONG]
         for place in too_long:
             texts[place] = self._plan.texts(None)
-        answers = await self._by_pieces(self._piece, texts, sum(text is not None for each in texts for text in each))
+        answers = await self._by_pieces(
+            self._piece, texts, sum(text is not None for each in texts for text in each)
+        )
         found = [each for answer in answers for each in answer.predictions]
         failure = next((answer.failure for answer in answers if answer.failure is not None), None)
         for place in too_long:
             found[place] = {}
         if too_long:
-            failure = RequestTooLarge(f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters (PRELABEL_MAX_TEXT).")
+            failure = RequestTooLarge(
+                f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters "
+                "(PRELABEL_MAX_TEXT)."
+            )
         if failure is not None and not any(found):
             raise failure
         return Answer(found, failure, self._seconds, self._tokens, self._tally)
@@ -261,14 +301,25 @@ class _TaskRequest(_Request):
             return Answer([{}] * len(texts), failure)
         return self._results(texts, probabilities, answered, failure)
 
-    def _results(self, texts: Sequence[Texts], probabilities: Floats, answered: Bools | None = None, failure: PrelabelError | None = None) -> Answer:
+    def _results(
+        self,
+        texts: Sequence[Texts],
+        probabilities: Floats,
+        answered: Bools | None = None,
+        failure: PrelabelError | None = None,
+    ) -> Answer:
         with self._timed("results"):
             scores = scores_of(probabilities, self._scoring.score)
             if answered is None:
                 self._tally.add(probabilities, scores)
             else:
                 self._tally.add(probabilities[answered], scores[answered])
-            return Answer(predictions(self._plan, self._version, texts, probabilities, scores, self._scoring.threshold, answered), failure)
+            return Answer(
+                predictions(
+                    self._plan, self._version, texts, probabilities, scores, self._scoring.threshold, answered
+                ),
+                failure,
+            )
 
 
 async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:

@@ -4,7 +4,9 @@ import os
 
 
 def private(path: str, flags: int) -> int:
-    """An opener for `open`: whatever the umask, only the owner may read and write the file, also one that was there before."""
+    """An opener for `open`: whatever the umask, only the owner may read and write the file, also one that was
+    there before.
+    """
     descriptor = os.open(path, flags, 0o600)
     os.fchmod(descriptor, 0o600)
     return descriptor

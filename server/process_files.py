@@ -1,8 +1,9 @@
 """The folder into which several processes count, a few files each, as the library writes them.
 
-A process holds a lock on a file of its own while it lives: the system lets go of it however it ends, and no other process's number can be taken for it.
-Of one that ended, what it counted is added to the files of `ENDED`, so that there are never more than those of the living and one set; what it said of its own
-state goes with it.
+A process holds a lock on a file of its own while it lives: the system lets go of it however it ends, and no
+other process's number can be taken for it. Of one that ended, what it counted is added to the files of
+`ENDED`, so that there are never more than those of the living and one set; what it said of its own state goes
+with it.
 """
 
 import fcntl

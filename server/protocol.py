@@ -1,4 +1,6 @@
-"""What Label Studio's ML-backend protocol, the probes and the administrator's routes take and answer: the types that they are written against."""
+"""What Label Studio's ML-backend protocol, the probes and the administrator's routes take and answer: the
+types that they are written against.
+"""
 
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -108,7 +110,9 @@ class Changes(TypedDict):
 
 
 STATUS = Operation("GET", "/", "caller", "What happened to each project", Status)
-HEALTH = Operation("GET", "/health", "health", "Is the model up, and which is it", Health, otherwise={503: Health})
+HEALTH = Operation(
+    "GET", "/health", "health", "Is the model up, and which is it", Health, otherwise={503: Health}
+)
 SET_UP = Operation(
     "POST",
     "/setup",
@@ -126,7 +130,11 @@ PREDICT = Operation(
     "Tasks to predictions",
     Predicted,
     takes=Usual,
-    example={"tasks": [{"id": 1, "data": {"review": "A fine film."}}], "label_config": TUTORIAL_CONFIG, "project": "1.1795474444"},
+    example={
+        "tasks": [{"id": 1, "data": {"review": "A fine film."}}],
+        "label_config": TUTORIAL_CONFIG,
+        "project": "1.1795474444",
+    },
     refuses=(*BODY, BadLabelConfig, *QUEUE),
 )
 VERSIONS = Operation("GET", "/versions", "caller", "The model versions it can answer with", Versions)
@@ -144,8 +152,26 @@ LIVE = Operation("GET", "/live", "health", "Does the server answer at all", Live
 READY = Operation("GET", "/ready", "health", "Do all models answer", Ready, otherwise={503: Ready})
 METRICS = Operation("GET", "/metrics", "health", "What was counted, for Prometheus", str, media=CONTENT_TYPE)
 RELOAD = Operation(
-    "POST", "/admin/reload", "admin", "Take bundles' folders anew", Changes, takes=Which, example={}, optional=True, refuses=BODY, otherwise={409: Changes}
+    "POST",
+    "/admin/reload",
+    "admin",
+    "Take bundles' folders anew",
+    Changes,
+    takes=Which,
+    example={},
+    optional=True,
+    refuses=BODY,
+    otherwise={409: Changes},
 )
 ROLLBACK = Operation(
-    "POST", "/admin/rollback", "admin", "Put back what was replaced", Changes, takes=Which, example={}, optional=True, refuses=BODY, otherwise={409: Changes}
+    "POST",
+    "/admin/rollback",
+    "admin",
+    "Put back what was replaced",
+    Changes,
+    takes=Which,
+    example={},
+    optional=True,
+    refuses=BODY,
+    otherwise={409: Changes},
 )

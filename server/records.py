@@ -1,7 +1,9 @@
-"""Rows of a file, one dict each, without ever holding the file: CSV, JSON, JSONL and Parquet, also .xz and .gz.
+"""Rows of a file, one dict each, without ever holding the file: CSV, JSON, JSONL and Parquet, also .xz and
+.gz.
 
-CSV cells stay text, as they are in the file. A JSON file is a list of objects, or one of Label Studio's own task
-files, whose columns lie under "data". A row is whatever the file holds at that place: only a dict can have a text.
+CSV cells stay text, as they are in the file. A JSON file is a list of objects, or one of Label Studio's own
+task files, whose columns lie under "data". A row is whatever the file holds at that place: only a dict can
+have a text.
 """
 
 import csv
@@ -34,7 +36,9 @@ Position = Callable[[], int]
 
 
 class Unpacked(io.RawIOBase):
-    """A stream that counts what is taken of it, and refuses a row of more than MAX_ROW. Whoever reads it says where rows end."""
+    """A stream that counts what is taken of it, and refuses a row of more than MAX_ROW. Whoever reads it says
+    where rows end.
+    """
 
     def __init__(self, stream: "IO[bytes] | Lines") -> None:
         self._stream = stream
@@ -55,7 +59,9 @@ class Unpacked(io.RawIOBase):
         buffer[: len(data)] = data
         self.taken += len(data)
         if self.taken - self._row_began > MAX_ROW + BLOCK:
-            raise ValueError(f"a row is longer than {MAX_ROW // 2**20} MB; look for a missing line end or a quote too many")
+            raise ValueError(
+                f"a row is longer than {MAX_ROW // 2**20} MB; look for a missing line end or a quote too many"
+            )
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -88,7 +94,9 @@ class Lines:
 
 
 class Records:
-    """The rows of a file. `taken` is how many bytes of it, unpacked, were read for those so far: the same for the same file each time."""
+    """The rows of a file. `taken` is how many bytes of it, unpacked, were read for those so far: the same for
+    the same file each time.
+    """
 
     def __init__(self, unpacked: Unpacked, rows: Rows) -> None:
         self._unpacked, self._rows = unpacked, rows
@@ -113,14 +121,18 @@ def format_of(path: Path) -> tuple[str, str]:
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
     form = suffixes[-1] if suffixes else ""
     if form not in FORMATS or (form == ".parquet" and compression):
-        raise BadInput(f"{path}: the name must end in {', '.join(FORMATS)}, or one of the first three with {' or '.join(COMPRESSIONS)} behind it.")
+        raise BadInput(
+            f"{path}: the name must end in {', '.join(FORMATS)}, or one of the first three with "
+            f"{' or '.join(COMPRESSIONS)} behind it."
+        )
     return form, compression
 
 
 @contextmanager
 def open_records(path: Path, stretch: range | None = None) -> Iterator[tuple[Records, Position]]:
-    """The rows of `path` and how far they were read; with `stretch` those of these row groups (Parquet), or whose lines begin at these bytes (JSONL that is
-    not compressed). Raises BadInput, also while rows are taken.
+    """The rows of `path` and how far they were read; with `stretch` those of these row groups (Parquet), or
+    whose lines begin at these bytes (JSONL that is not compressed). Raises BadInput, also while rows are
+    taken.
     """
     form, compression = format_of(path)
     decompress = COMPRESSIONS.get(compression)
@@ -131,8 +143,16 @@ def open_records(path: Path, stretch: range | None = None) -> Iterator[tuple[Rec
     with raw, decompress(raw) if decompress else nullcontext(raw) as stream:
         readers: dict[str, Callable[[IO[bytes]], Rows]] = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}
         unpacked = Unpacked(stream if stretch is None or form == ".parquet" else Lines(raw, stretch))
-        reading: Rows = _parquet(stream, unpacked, stretch) if form == ".parquet" else readers[form](io.BufferedReader(unpacked, BLOCK))
-        where = str(path) if stretch is None or form == ".parquet" else f"{path}, counted from byte {stretch.start}"
+        reading: Rows = (
+            _parquet(stream, unpacked, stretch)
+            if form == ".parquet"
+            else readers[form](io.BufferedReader(unpacked, BLOCK))
+        )
+        where = (
+            str(path)
+            if stretch is None or form == ".parquet"
+            else f"{path}, counted from byte {stretch.start}"
+        )
         with closing(_explained(where, reading)) as rows:
             yield Records(unpacked, rows), raw.tell
 
@@ -152,7 +172,10 @@ def _explained(path: str, rows: Rows) -> Rows:
     except (lzma.LZMAError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: the compressed data is damaged or cut off ({error}).") from None
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: expected UTF-8 text, found other bytes at {error.start} of a block; convert the file to UTF-8.") from None
+        raise BadInput(
+            f"{path}: expected UTF-8 text, found other bytes at {error.start} of a block; convert the "
+            "file to UTF-8."
+        ) from None
     except (csv.Error, ValueError) as error:
         raise BadInput(f"{path}: {error}.") from None
 
@@ -163,7 +186,9 @@ def _csv(stream: IO[bytes]) -> Rows:
         reader = csv.DictReader(lines)
         for row in reader:
             if None in row:
-                raise ValueError(f"line {reader.line_num} has more cells than the header; check its commas and quotes")
+                raise ValueError(
+                    f"line {reader.line_num} has more cells than the header; check its commas and quotes"
+                )
             yield row
 
 
@@ -176,7 +201,9 @@ def _jsonl(stream: IO[bytes]) -> Rows:
                 except ValueError as error:
                     raise ValueError(f"line {number} is not JSON ({error})") from None
                 except RecursionError:
-                    raise ValueError(f"line {number} is not JSON that can be read: it is nested too deeply") from None
+                    raise ValueError(
+                        f"line {number} is not JSON that can be read: it is nested too deeply"
+                    ) from None
 
 
 @contextmanager
@@ -194,7 +221,9 @@ def _json(stream: IO[bytes]) -> Rows:
         text = _Text(lines)
         if (sign := text.next_sign()) != "[":
             raise ValueError(
-                "not JSON (there is nothing in it)" if not sign else "expected a JSON list of objects; a file with one object a line should end in .jsonl"
+                "not JSON (there is nothing in it)"
+                if not sign
+                else "expected a JSON list of objects; a file with one object a line should end in .jsonl"
             )
         if text.next_sign() != "]":
             text.at -= 1
@@ -202,7 +231,10 @@ def _json(stream: IO[bytes]) -> Rows:
             while (sign := text.next_sign()) == ",":
                 yield text.item()
             if sign != "]":
-                raise ValueError(f"not JSON (expected a comma or the end of the list behind row {text.items}, found {sign!r})")
+                raise ValueError(
+                    f"not JSON (expected a comma or the end of the list behind row {text.items}, found "
+                    f"{sign!r})"
+                )
         if sign := text.next_sign():
             raise ValueError(f"not JSON (expected nothing behind the list, found {sign!r})")
 
@@ -244,7 +276,9 @@ class _Text:
                 if not cut_off or not self._read_on():
                     raise ValueError(f"not JSON ({error.msg} in row {self.items})") from None
             except RecursionError:
-                raise ValueError(f"not JSON that can be read (row {self.items} is nested too deeply)") from None
+                raise ValueError(
+                    f"not JSON that can be read (row {self.items} is nested too deeply)"
+                ) from None
 
     def _read_on(self) -> bool:
         """As much again as is left, so that a large item is not tried too often."""
@@ -262,7 +296,9 @@ def _parquet(stream: IO[bytes], unpacked: Unpacked, stretch: range | None) -> Ro
         groups = range(file.num_row_groups) if stretch is None else stretch
         for group in map(file.metadata.row_group, groups):
             if group.total_byte_size > MAX_ROW * max(1, group.num_rows):
-                raise ValueError(f"a row is longer than {MAX_ROW // 2**20} MB; write larger values to files of their own")
+                raise ValueError(
+                    f"a row is longer than {MAX_ROW // 2**20} MB; write larger values to files of their own"
+                )
         # few rows at a time: of a value that repeats the file has one copy, and each row would have its own
         for batch in file.iter_batches(batch_size=64, row_groups=list(groups)):
             unpacked.taken += batch.nbytes

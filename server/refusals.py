@@ -21,9 +21,15 @@ class ProtocolRefusal(TypedDict):
     error: str
 
 
-def refusal(path: str, status: int, kind: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None) -> Json:
+def refusal(
+    path: str, status: int, kind: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> Json:
     """The answer to a request for `path` that is refused."""
-    body: Refusal | ProtocolRefusal = {"error": detail} if is_protocols(path) else {"status": status, "error": kind, "detail": detail, "request_id": request_id}
+    body: Refusal | ProtocolRefusal = (
+        {"error": detail}
+        if is_protocols(path)
+        else {"status": status, "error": kind, "detail": detail, "request_id": request_id}
+    )
     return Json(body, status, headers=headers)
 
 

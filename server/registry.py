@@ -1,7 +1,8 @@
 """Which model answers under which name, and how a new one takes its place without dropping a request.
 
-A slot holds the model in use and the one before it. A reload loads and checks beside it, in a thread, and then swaps: requests
-that have begun keep the model they began with, later ones get the new one. A bundle that fails leaves everything as it was.
+A slot holds the model in use and the one before it. A reload loads and checks beside it, in a thread, and
+then swaps: requests that have begun keep the model they began with, later ones get the new one. A bundle that
+fails leaves everything as it was.
 """
 
 import asyncio
@@ -34,7 +35,9 @@ LOAD_TIMEOUT = 600.0
 
 @dataclass
 class Slot:
-    """A bundle's folder, the model in use, the one it replaced, and how many of its calls have failed since one succeeded."""
+    """A bundle's folder, the model in use, the one it replaced, and how many of its calls have failed since
+    one succeeded.
+    """
 
     path: Path
     current: Model
@@ -57,12 +60,19 @@ class Change:
 
 
 class Registry:
-    """`slots` by name, the first being the default; ensembles of them. `on_health` is called when a model begins to fail, or ends.
+    """`slots` by name, the first being the default; ensembles of them. `on_health` is called when a model
+    begins to fail, or ends.
 
     Raises BadSetting for an ensemble that cannot be.
     """
 
-    def __init__(self, slots: Mapping[str, Slot], ensembles: Sequence[EnsembleSetting], load: Load, on_health: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        slots: Mapping[str, Slot],
+        ensembles: Sequence[EnsembleSetting],
+        load: Load,
+        on_health: Callable[[], None] = lambda: None,
+    ) -> None:
         self.slots = dict(slots)
         self._on_health = on_health
         self._load = load
@@ -86,12 +96,16 @@ class Registry:
             return [await self._reload(each) for each in self._chosen(name)]
 
     async def rollback(self, name: str | None = None) -> list[Change]:
-        """Put back what the last reload replaced; once more puts it back again. Raises BadRequest for a name that is not served."""
+        """Put back what the last reload replaced; once more puts it back again. Raises BadRequest for a name
+        that is not served.
+        """
         async with self._reloading:
             return [self._roll_back(each) for each in self._chosen(name)]
 
     def watch(self, runner: Runner, succeeded: bool) -> None:
-        """A model call of `runner` has ended. After some failures in a row its engine is built anew, until one answers."""
+        """A model call of `runner` has ended. After some failures in a row its engine is built anew, until
+        one answers.
+        """
         for name, slot in self.slots.items():
             if slot.current.run == runner:
                 failed_before = slot.failing
@@ -103,8 +117,18 @@ class Registry:
                     task.add_done_callback(lambda _, name=name: self._healing.pop(name))  # type: ignore[misc]  # a lambda's default has no type
 
     def bundle_of(self, runner: Runner) -> str:
-        """The name of the bundle whose model `runner` runs, also of the one before; "replaced" for a model that both have gone by."""
-        return next((name for name, slot in self.slots.items() for model in (slot.current, slot.previous) if model and model.run == runner), "replaced")
+        """The name of the bundle whose model `runner` runs, also of the one before; "replaced" for a model
+        that both have gone by.
+        """
+        return next(
+            (
+                name
+                for name, slot in self.slots.items()
+                for model in (slot.current, slot.previous)
+                if model and model.run == runner
+            ),
+            "replaced",
+        )
 
     def failing(self, name: str) -> bool:
         """Whether a model that answers under `name` fails at every call."""
@@ -152,11 +176,20 @@ class Registry:
         try:
             fresh = await self._loaded(slot.path)
         except Exception as error:  # whatever broke the engine may break this too
-            log.error("%s: its engine cannot be built anew: %s", name, error if isinstance(error, PrelabelError) else type(error).__name__)
+            log.error(
+                "%s: its engine cannot be built anew: %s",
+                name,
+                error if isinstance(error, PrelabelError) else type(error).__name__,
+            )
             return
         if fresh.bundle.version != broken.bundle.version:
             fresh.engine.close()
-            log.error("%s: its engine cannot be built anew, for its folder holds %s now; POST /admin/reload or SIGHUP takes that", name, fresh.bundle.version)
+            log.error(
+                "%s: its engine cannot be built anew, for its folder holds %s now; POST /admin/reload "
+                "or SIGHUP takes that",
+                name,
+                fresh.bundle.version,
+            )
             return
         # a call may hang in the broken one, so it is not closed
         slot.current, slot.failures = fresh, 0
@@ -171,7 +204,10 @@ class Registry:
             async with asyncio.timeout(LOAD_TIMEOUT):
                 return await thread.call(lambda: self._load(path))
         except TimeoutError:
-            raise BadBundle(f"{path}: the bundle was not loaded within {LOAD_TIMEOUT:g} s; look at the host, and try again.") from None
+            raise BadBundle(
+                f"{path}: the bundle was not loaded within {LOAD_TIMEOUT:g} s; look at the host, and "
+                "try again."
+            ) from None
         finally:
             thread.end()
 
@@ -179,7 +215,12 @@ class Registry:
         slot = self.slots[name]
         version = slot.current.bundle.version
         if slot.previous is None:
-            return Change(name, version, version, "There is nothing to go back to: no reload has replaced a model since the start.")
+            return Change(
+                name,
+                version,
+                version,
+                "There is nothing to go back to: no reload has replaced a model since the start.",
+            )
         try:
             return self._swap(name, slot.previous)
         except PrelabelError as error:
@@ -197,11 +238,15 @@ class Registry:
             raise
         slot.failures = 0
         self._on_health()
-        log.info("%s: %s serves now, %s is kept for a rollback", name, fresh.bundle.version, before.bundle.version)
+        log.info(
+            "%s: %s serves now, %s is kept for a rollback", name, fresh.bundle.version, before.bundle.version
+        )
         return Change(name, fresh.bundle.version, before.bundle.version)
 
     def _refresh(self) -> None:
         current = {name: Ensemble.of_one(slot.current) for name, slot in self.slots.items()}
         for setting in self._ensembles:
-            current[setting.name] = Ensemble.of_several(setting.name, [self.slots[member].current for member in setting.members], setting.weights)
+            current[setting.name] = Ensemble.of_several(
+                setting.name, [self.slots[member].current for member in setting.members], setting.weights
+            )
         self._current = current

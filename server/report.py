@@ -30,7 +30,14 @@ def show(result: Evaluation, console: Console, *, by: str | None) -> None:
     summary.add_row("texts a second, tokenizer and model", f"{figures.rows / result.seconds:,.0f}")
     console.print(summary)
 
-    classes = Table("label", "precision", "recall", "F1", *(f"→ {escape(label)}" for label in result.labels), title="By label, and what each was taken for")
+    classes = Table(
+        "label",
+        "precision",
+        "recall",
+        "F1",
+        *(f"→ {escape(label)}" for label in result.labels),
+        title="By label, and what each was taken for",
+    )
     for i, label in enumerate(result.labels):
         scores = (f"{share[i]:.4f}" for share in (figures.precision, figures.recall, figures.f1))
         classes.add_row(escape(label), *scores, *(f"{count:,}" for count in figures.confusion[i]))
@@ -47,12 +54,20 @@ def show(result: Evaluation, console: Console, *, by: str | None) -> None:
     for mistake in result.mistakes:
         text = " ".join(mistake.text.split())
         excerpt = text if len(text) <= 2 * EXCERPT else f"{text[:EXCERPT]} … {text[-EXCERPT:]}"
-        mistakes.add_row(str(mistake.number), escape(mistake.label), escape(mistake.predicted), f"{mistake.confidence:.3f}", escape(excerpt))
+        mistakes.add_row(
+            str(mistake.number),
+            escape(mistake.label),
+            escape(mistake.predicted),
+            f"{mistake.confidence:.3f}",
+            escape(excerpt),
+        )
     console.print(mistakes)
 
 
 def draw(result: Evaluation, folder: Path, *, by: str | None) -> list[Path]:
-    """Write the reliability diagram and the accuracies by group as PNG files; their paths. Raises BadSetting, BadInput."""
+    """Write the reliability diagram and the accuracies by group as PNG files; their paths. Raises BadSetting,
+    BadInput.
+    """
     paths = [folder / "reliability.png"]
     plots.reliability(result.figures, paths[0])
     for what, groups in _groups(result, by):
@@ -62,5 +77,7 @@ def draw(result: Evaluation, folder: Path, *, by: str | None) -> list[Path]:
 
 
 def _groups(result: Evaluation, by: str | None) -> list[tuple[str, Mapping[str, Sequence[int]]]]:
-    lengths = {f"up to {bound:,}" if bound else "longer": counts for bound, counts in result.by_length.items()}
+    lengths = {
+        f"up to {bound:,}" if bound else "longer": counts for bound, counts in result.by_length.items()
+    }
     return [("length in tokens", lengths), *([(by, result.by_group)] if by else [])]

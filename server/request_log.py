@@ -1,6 +1,7 @@
 """One line in the log for each request: what is known of it, and which of that is told.
 
-Never told: bodies, texts, credentials, queries, and paths that lead nowhere, for a client may have put anything there.
+Never told: bodies, texts, credentials, queries, and paths that lead nowhere, for a client may have put
+anything there.
 """
 
 import logging
@@ -20,7 +21,15 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 """A proxy on this machine names the client, in a header: anything else than an address is not told."""
 
-PROBES = {"/health", "/live", "/ready", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready"}
+PROBES = {
+    "/health",
+    "/live",
+    "/ready",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/{name}/ready",
+}
 """Asked every few seconds, so their good answers are told only at the level debug."""
 
 
@@ -41,7 +50,9 @@ class Record:
 
 @dataclass(slots=True)
 class Traffic:
-    """What is seen of a request from outside. `route` is a route's own path, None where none was found; `status` is 0 where nothing was answered."""
+    """What is seen of a request from outside. `route` is a route's own path, None where none was found;
+    `status` is 0 where nothing was answered.
+    """
 
     method: str
     client: str | None

@@ -1,4 +1,5 @@
-"""URL → handler: JSON in, JSON out, as Label Studio's ML-backend protocol says. Each model has all of it, under its name.
+"""URL → handler: JSON in, JSON out, as Label Studio's ML-backend protocol says. Each model has all of it,
+under its name.
 
 GET  /            what happened to each project: set-ups, counts, refusals, last errors
 GET  /health      is it up, and with which model
@@ -24,13 +25,39 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from server.admission import Admission
-from server.bodies import BodyBounds, Json, kind_of, label_config_of, parse_tasks, read_body, read_object, server_timing, tasks_of, while_connected
+from server.bodies import (
+    BodyBounds,
+    Json,
+    kind_of,
+    label_config_of,
+    parse_tasks,
+    read_body,
+    read_object,
+    server_timing,
+    tasks_of,
+    while_connected,
+)
 from server.envelope import record_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.operations import Access, Handler, Operation, OperationRoute
 from server.predictor import Predictor
-from server.protocol import HEALTH, LIVE, METRICS, PREDICT, READY, RELOAD, ROLLBACK, SET_UP, STATUS, VERSIONS, WEBHOOK, Described, Status, Up
+from server.protocol import (
+    HEALTH,
+    LIVE,
+    METRICS,
+    PREDICT,
+    READY,
+    RELOAD,
+    ROLLBACK,
+    SET_UP,
+    STATUS,
+    VERSIONS,
+    WEBHOOK,
+    Described,
+    Status,
+    Up,
+)
 from server.registry import Change
 from server.request_log import Record
 
@@ -39,7 +66,9 @@ log = logging.getLogger(__name__)
 Check = Callable[[Mapping[str, str]], None]
 """A request's headers → nothing. Raises Unauthorized."""
 
-NO_TRAINING = "Training is not available on this server; train with `prelabel train` and serve the new bundle."
+NO_TRAINING = (
+    "Training is not available on this server; train with `prelabel train` and serve the new bundle."
+)
 
 Alter = Callable[[str | None], Awaitable[list[Change]]]
 """The name of a bundle, None for all → what was changed. Raises BadRequest."""
@@ -72,7 +101,9 @@ class Door:
 
 @dataclass(frozen=True)
 class Backend:
-    """The protocol for one model. `describe` gives what / and /health say of it besides its version, `trouble` why it does not answer, if so."""
+    """The protocol for one model. `describe` gives what / and /health say of it besides its version,
+    `trouble` why it does not answer, if so.
+    """
 
     name: str
     predictor: Predictor
@@ -98,14 +129,22 @@ class Backend:
 
     async def health(self, request: Request) -> Json:
         trouble = self.trouble()
-        return Json(self._up()) if trouble is None else Json({**self._up(), "status": "DOWN", "detail": trouble}, 503)
+        return (
+            Json(self._up())
+            if trouble is None
+            else Json({**self._up(), "status": "DOWN", "detail": trouble}, 503)
+        )
 
     async def setup(self, request: Request) -> Json:
         body = await read_object(request, self.door.body)
         project = record_of(request).project = body.get("project")
-        version, plan = self.predictor.set_up(label_config_of(body, "schema"), project, body.get("extra_params"))
+        version, plan = self.predictor.set_up(
+            label_config_of(body, "schema"), project, body.get("extra_params")
+        )
         if self.journal.set_up(self.name, project, version, plan.summary):
-            log.info("project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary)
+            log.info(
+                "project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary
+            )
         return Json({"model_version": version})
 
     async def predict(self, request: Request) -> Json:
@@ -133,7 +172,12 @@ class Backend:
         response = Json({"results": answer.predictions})
         written = time.perf_counter()
         response.headers["Server-Timing"] = server_timing(
-            {"parse": parsed - received, **answer.seconds, "write": written - predicted, "total": written - received}
+            {
+                "parse": parsed - received,
+                **answer.seconds,
+                "write": written - predicted,
+                "total": written - received,
+            }
         )
         return response
 
@@ -152,7 +196,9 @@ class Backend:
 
 
 def live_route(door: Door) -> BaseRoute:
-    """Asks nothing of any model: a failing engine is built anew in place, and nothing is won by killing the process for it."""
+    """Asks nothing of any model: a failing engine is built anew in place, and nothing is won by killing the
+    process for it.
+    """
 
     async def live(request: Request) -> Json:
         return Json({"status": "live"})
@@ -163,7 +209,11 @@ def live_route(door: Door) -> BaseRoute:
 def ready_route(trouble: Callable[[], str | None], door: Door) -> BaseRoute:
     async def ready(request: Request) -> Json:
         found = trouble()
-        return Json({"status": "ready"}) if found is None else Json({"status": "not ready", "detail": found}, 503)
+        return (
+            Json({"status": "ready"})
+            if found is None
+            else Json({"status": "not ready", "detail": found}, 503)
+        )
 
     return door.route(READY, ready)
 

@@ -4,8 +4,9 @@
     margin       p₁ − p₂            how far the best class is ahead of the second: 0 … 1
     entropy      1 − H(p) / ln K    with H(p) = −Σ p ln p: 0 for a guess among K classes, 1 for certainty
 
-All three rise with certainty and lie in [0, 1]; for two classes they sort alike, for more they differ in what they call
-uncertain. They are the measures of uncertainty sampling in Settles (2009), "Active Learning Literature Survey", §3.1.
+All three rise with certainty and lie in [0, 1]; for two classes they sort alike, for more they differ in what
+they call uncertain. They are the measures of uncertainty sampling in Settles (2009), "Active Learning
+Literature Survey", §3.1.
 """
 
 from dataclasses import dataclass
@@ -41,15 +42,23 @@ def scores_of(probabilities: Floats, score: Score) -> Scores:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How probabilities become a prediction: what its score is, and from which probability on a choice of several is taken."""
+    """How probabilities become a prediction: what its score is, and from which probability on a choice of
+    several is taken.
+    """
 
     score: Score = "confidence"
     threshold: float = 0.5
 
     def version(self, bundle_version: str) -> str:
-        """The model version of such predictions: Label Studio never sorts two kinds together, and asks anew after a change."""
+        """The model version of such predictions: Label Studio never sorts two kinds together, and asks anew
+        after a change.
+        """
         kind = "" if self.score == "confidence" else f"-{self.score}"
-        return bundle_version + kind + ("" if self.threshold == DEFAULT_SCORING.threshold else f"-t{self.threshold:g}")
+        return (
+            bundle_version
+            + kind
+            + ("" if self.threshold == DEFAULT_SCORING.threshold else f"-t{self.threshold:g}")
+        )
 
 
 DEFAULT_SCORING = Scoring()

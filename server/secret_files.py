@@ -10,7 +10,9 @@ LARGEST = 65_536
 
 
 def secret(name: str, environ: Mapping[str, str]) -> str:
-    """The value of the variable `name`, or of the file that `name`_FILE names, without the line's end; "" where neither is set. Raises BadSetting."""
+    """The value of the variable `name`, or of the file that `name`_FILE names, without the line's end; ""
+    where neither is set. Raises BadSetting.
+    """
     given, named = environ.get(name, ""), environ.get(f"{name}_FILE", "")
     if not named:
         return given
@@ -25,5 +27,7 @@ def secret(name: str, environ: Mapping[str, str]) -> str:
     except UnicodeDecodeError:
         raise BadSetting(f"{name}_FILE = {named!r}: expected one line of UTF-8 text.") from None
     if not text or "\n" in text or len(content) > LARGEST:
-        raise BadSetting(f"{name}_FILE = {named!r}: expected a file that holds the secret, one line, and nothing else.")
+        raise BadSetting(
+            f"{name}_FILE = {named!r}: expected a file that holds the secret, one line, and nothing else."
+        )
     return text

@@ -1,4 +1,6 @@
-"""Every knob of the server: name, default, unit, meaning. Each is read once, from `PRELABEL_<NAME>` or an option."""
+"""Every knob of the server: name, default, unit, meaning. Each is read once, from `PRELABEL_<NAME>` or an
+option.
+"""
 
 import math
 import os
@@ -21,7 +23,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """What a bearer token may be (RFC 6750)."""
 
-TAKEN = {"admin", "docs", "health", "live", "metrics", "openapi.json", "predict", "ready", "setup", "static", "v2", "versions", "webhook"}
+TAKEN = {
+    "admin",
+    "docs",
+    "health",
+    "live",
+    "metrics",
+    "openapi.json",
+    "predict",
+    "ready",
+    "setup",
+    "static",
+    "v2",
+    "versions",
+    "webhook",
+}
 """Names that are paths of the server's own."""
 
 
@@ -42,88 +58,198 @@ class Settings(BaseSettings):
     bundle: Annotated[tuple[Path, ...], NoDecode] = Field(
         (Path("artifacts/imdb-cnn"),),
         min_length=1,
-        description="Folder of the bundle to serve; of several, separated by commas, each is served at `/<folder's name>`, the first at `/` too.",
+        description=(
+            "Folder of the bundle to serve; of several, separated by commas, each is served at `/<folder's "
+            "name>`, the first at `/` too."
+        ),
     )
     ensemble: Annotated[tuple[EnsembleSetting, ...], NoDecode] = Field(
-        (), description="Bundles that answer as one at `/name`, as `name=a,b` or, weighted, `name=a,b:2,1`; several are separated by semicolons."
+        (),
+        description=(
+            "Bundles that answer as one at `/name`, as `name=a,b` or, weighted, `name=a,b:2,1`; several are "
+            "separated by semicolons."
+        ),
     )
-    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for every network of the host.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; `0.0.0.0` for every network of the host."
+    )
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    path_prefix: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Path before every route, such as `/prelabel`, besides none at all.")
-    basic_auth_user: str = Field("", description="User that every route but `/health` and other probes asks for; with a password.")
+    path_prefix: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path before every route, such as `/prelabel`, besides none at all.",
+    )
+    basic_auth_user: str = Field(
+        "", description="User that every route but `/health` and other probes asks for; with a password."
+    )
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password of that user.")
     api_token: SecretStr = Field(
-        SecretStr(""), description="Bearer token for programs other than Label Studio, besides user and password; several are separated by commas."
+        SecretStr(""),
+        description=(
+            "Bearer token for programs other than Label Studio, besides user and password; several are "
+            "separated by commas."
+        ),
     )
-    admin_token: SecretStr = Field(SecretStr(""), description="Bearer token for `/admin/reload` and `/admin/rollback`, which are off without one.")
-    tls_cert: Path | None = Field(None, description="Certificate, with its chain, as a PEM file: the server then speaks HTTPS only.")
+    admin_token: SecretStr = Field(
+        SecretStr(""),
+        description="Bearer token for `/admin/reload` and `/admin/rollback`, which are off without one.",
+    )
+    tls_cert: Path | None = Field(
+        None, description="Certificate, with its chain, as a PEM file: the server then speaks HTTPS only."
+    )
     tls_key: Path | None = Field(None, description="The certificate's private key as a PEM file.")
     tls_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, where it has one.")
     engine: Literal["auto", "tables", "onnx", "torchscript", "fused"] = Field(
         "auto",
-        description="`tables` (CPU), `onnx`, `torchscript` (needs torch), `fused` (CUDA, needs torch), or `auto`: `onnx` where it runs on CUDA, else `tables`.",
+        description=(
+            "`tables` (CPU), `onnx`, `torchscript` (needs torch), `fused` (CUDA, needs torch), or `auto`: "
+            "`onnx` where it runs on CUDA, else `tables`."
+        ),
     )
     device: str = Field(
         "auto",
-        description="`cpu`; `cuda`, `cuda:1` or several as `cuda:0,cuda:1`, which refuse to start without them; `auto` falls back to the CPU and says so.",
+        description=(
+            "`cpu`; `cuda`, `cuda:1` or several as `cuda:0,cuda:1`, which refuse to start without them; "
+            "`auto` falls back to the CPU and says so."
+        ),
     )
-    gpu_mem_limit: int = Field(8 * 2**30, ge=2**20, description="Bytes of a GPU's memory that ONNX Runtime takes at most, for each bundle.")
+    gpu_mem_limit: int = Field(
+        8 * 2**30,
+        ge=2**20,
+        description="Bytes of a GPU's memory that ONNX Runtime takes at most, for each bundle.",
+    )
     workers: int = Field(
-        1, ge=1, le=64, description="Processes that answer on the same port and share one set of tables; see [performance](docs/performance.md) for when to."
+        1,
+        ge=1,
+        le=64,
+        description=(
+            "Processes that answer on the same port and share one set of tables; see "
+            "[performance](docs/performance.md) for when to."
+        ),
     )
-    engine_threads: int = Field(0, ge=0, le=256, description="Model calls at the same time in each process; 0 = one a CPU core over all, two on each GPU.")
+    engine_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Model calls at the same time in each process; 0 = one a CPU core over all, two on each GPU.",
+    )
     bucket_lengths: Annotated[tuple[int, ...], NoDecode] = Field(
-        (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096), description="Padded lengths in tokens, rising, separated by commas."
+        (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096),
+        description="Padded lengths in tokens, rising, separated by commas.",
     )
-    batch_tokens: int = Field(0, ge=0, description="Most padded tokens (rows × length) in one model call; 0 = 8,192 on a CPU, 65,536 on a GPU.")
-    max_wait: float = Field(0.0, ge=0, le=10, description="Seconds a text may wait for company in its batch; 0 takes what is there when an engine is free.")
-    bulk_patience: int = Field(8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request.")
-    max_waiting_rows: int = Field(100_000, ge=1, description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.")
+    batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="Most padded tokens (rows × length) in one model call; 0 = 8,192 on a CPU, 65,536 on a GPU.",
+    )
+    max_wait: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Seconds a text may wait for company in its batch; 0 takes what is there when an engine is free.",
+    )
+    bulk_patience: int = Field(
+        8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request."
+    )
+    max_waiting_rows: int = Field(
+        100_000,
+        ge=1,
+        description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.",
+    )
     max_requests: int = Field(
         128,
         ge=1,
-        description="Requests for predictions read or answered at the same time, one in 8 of them with a body of more than 64 KB; more are answered 429.",
+        description=(
+            "Requests for predictions read or answered at the same time, one in 8 of them with a body of "
+            "more than 64 KB; more are answered 429."
+        ),
     )
-    max_waiting_bytes: int = Field(2**30, ge=1024, description="Bytes in the bodies of those requests, together; a request that would pass it is answered 429.")
+    max_waiting_bytes: int = Field(
+        2**30,
+        ge=1024,
+        description="Bytes in the bodies of those requests, together; a request that would pass it is answered 429.",
+    )
     max_tasks: int = Field(50_000, ge=1, description="Tasks in one request; more are answered 413.")
-    max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Bytes in one request body; more are answered 413.")
-    max_text: int = Field(1_000_000, ge=1, description="Characters in one text; a task with a longer one is left without a prediction.")
-    body_timeout: float = Field(30.0, gt=0, description="Seconds until a body of which nothing more comes is answered 408.")
-    request_timeout: float = Field(95.0, gt=0, description="Seconds until a request is given up and answered 503 (Label Studio gives up after 100).")
-    call_timeout: float = Field(60.0, gt=0, description="Seconds until a model call that is not back has failed, and its thread is replaced.")
-    drain_timeout: int = Field(60, ge=1, description="Seconds that requests begun may take to be answered after SIGTERM.")
+    max_body_bytes: int = Field(
+        256 * 2**20, ge=1024, description="Bytes in one request body; more are answered 413."
+    )
+    max_text: int = Field(
+        1_000_000,
+        ge=1,
+        description="Characters in one text; a task with a longer one is left without a prediction.",
+    )
+    body_timeout: float = Field(
+        30.0, gt=0, description="Seconds until a body of which nothing more comes is answered 408."
+    )
+    request_timeout: float = Field(
+        95.0,
+        gt=0,
+        description="Seconds until a request is given up and answered 503 (Label Studio gives up after 100).",
+    )
+    call_timeout: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds until a model call that is not back has failed, and its thread is replaced.",
+    )
+    drain_timeout: int = Field(
+        60, ge=1, description="Seconds that requests begun may take to be answered after SIGTERM."
+    )
     label_map: Annotated[dict[str, str], NoDecode] = Field(
-        {}, description="Which choice stands for which of the model's labels, as `Label=choice`, separated by commas."
+        {},
+        description="Which choice stands for which of the model's labels, as `Label=choice`, separated by commas.",
     )
     score: Score = Field(
         DEFAULT_SCORING.score,
-        description="What a prediction's score is: `confidence`, `margin` or `entropy` (see Scores); a backend's `extra_params` go before it.",
+        description=(
+            "What a prediction's score is: `confidence`, `margin` or `entropy` (see Scores); a backend's "
+            "`extra_params` go before it."
+        ),
     )
     threshold: float = Field(
-        DEFAULT_SCORING.threshold, gt=0, le=1, description='Probability from which on a label is taken where a `<Choices>` takes several (`choice="multiple"`).'
+        DEFAULT_SCORING.threshold,
+        gt=0,
+        le=1,
+        description='Probability from which on a label is taken where a `<Choices>` takes several (`choice="multiple"`).',
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged; task texts and tokens never are.")
-    log_format: LogFormat = Field("auto", description="`json`, a line a request and an object a line, or `text`; `auto` is text on a terminal, JSON elsewhere.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged; task texts and tokens never are."
+    )
+    log_format: LogFormat = Field(
+        "auto",
+        description=(
+            "`json`, a line a request and an object a line, or `text`; `auto` is text on a terminal, JSON "
+            "elsewhere."
+        ),
+    )
 
     @field_validator("bucket_lengths", "bundle", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, Path):
             return (value,)
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("bundle")
     @classmethod
     def _bundles_have_names(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         names = [path.resolve().name for path in value]
         if len(set(names)) != len(names) or (len(names) > 1 and not all(is_free(name) for name in names)):
-            raise ValueError("each folder's name becomes a path of the server: they must differ, and hold only letters, digits, dots and hyphens")
+            raise ValueError(
+                "each folder's name becomes a path of the server: they must differ, and hold only "
+                "letters, digits, dots and hyphens"
+            )
         return value
 
     @field_validator("ensemble", mode="before")
     @classmethod
     def _split_ensembles(cls, value: Any) -> Any:
-        return tuple(_ensemble(part) for part in value.split(";") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(_ensemble(part) for part in value.split(";") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("device")
     @classmethod
@@ -145,21 +271,30 @@ class Settings(BaseSettings):
             return value
         pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
         if any(not (label.strip() and equals and choice.strip()) for label, equals, choice in pairs):
-            raise ValueError("must be Label=choice pairs separated by commas, such as Negative=bad,Positive=good")
+            raise ValueError(
+                "must be Label=choice pairs separated by commas, such as Negative=bad,Positive=good"
+            )
         return {label.strip(): choice.strip() for label, _, choice in pairs}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
-            raise ValueError("basic_auth_user: set PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS both, or neither")
+            raise ValueError(
+                "basic_auth_user: set PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS both, or neither"
+            )
         if ":" in self.basic_auth_user:
-            raise ValueError("basic_auth_user (PRELABEL_BASIC_AUTH_USER): it cannot hold a colon, which ends it in HTTP")
+            raise ValueError(
+                "basic_auth_user (PRELABEL_BASIC_AUTH_USER): it cannot hold a colon, which ends it in HTTP"
+            )
         self._check_secrets()
         names = list(self.bundles)
         for ensemble in self.ensemble:
             strange = [member for member in ensemble.members if member not in self.bundles]
             if strange:
-                raise ValueError(f"ensemble: {ensemble.name} names {', '.join(strange)}; the bundles are {', '.join(self.bundles)}")
+                raise ValueError(
+                    f"ensemble: {ensemble.name} names {', '.join(strange)}; the bundles are "
+                    f"{', '.join(self.bundles)}"
+                )
             if ensemble.name in names:
                 raise ValueError(f"ensemble: the name {ensemble.name} is taken")
             names.append(ensemble.name)
@@ -169,9 +304,14 @@ class Settings(BaseSettings):
         admin = self.admin_token.get_secret_value()
         for name, tokens in (("api_token", self.api_tokens), ("admin_token", (admin,) if admin else ())):
             if not all(TOKEN.fullmatch(token) for token in tokens):
-                raise ValueError(f"{name} (PRELABEL_{name.upper()}): a bearer token holds only letters, digits and -._~+/, with = at its end")
+                raise ValueError(
+                    f"{name} (PRELABEL_{name.upper()}): a bearer token holds only letters, digits and "
+                    "-._~+/, with = at its end"
+                )
         if admin in self.api_tokens:
-            raise ValueError("admin_token (PRELABEL_ADMIN_TOKEN): it must be another than those of PRELABEL_API_TOKEN")
+            raise ValueError(
+                "admin_token (PRELABEL_ADMIN_TOKEN): it must be another than those of PRELABEL_API_TOKEN"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert: set PRELABEL_TLS_CERT and PRELABEL_TLS_KEY both, or neither")
 
@@ -190,7 +330,11 @@ class Settings(BaseSettings):
 
     def threads(self, device: str) -> int:
         """Model calls at the same time on `device`, in each process."""
-        return self.engine_threads or 2 * device.count("cuda") or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return (
+            self.engine_threads
+            or 2 * device.count("cuda")
+            or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        )
 
     def budget(self, device: str) -> int:
         """Padded tokens in one model call on `device`."""
@@ -218,13 +362,23 @@ def _ensemble(text: str) -> EnsembleSetting:
         weights = tuple(float(weight) for weight in given.split(",")) if given else (1.0,) * len(members)
     except ValueError:
         weights = ()
-    if not is_free(name) or len(members) < 2 or len(weights) != len(members) or not all(math.isfinite(weight) and weight > 0 for weight in weights):
-        raise ValueError("must be NAME=BUNDLE,BUNDLE or NAME=BUNDLE,BUNDLE:WEIGHT,WEIGHT with weights above 0, such as both=a,b:2,1")
+    if (
+        not is_free(name)
+        or len(members) < 2
+        or len(weights) != len(members)
+        or not all(math.isfinite(weight) and weight > 0 for weight in weights)
+    ):
+        raise ValueError(
+            "must be NAME=BUNDLE,BUNDLE or NAME=BUNDLE,BUNDLE:WEIGHT,WEIGHT with weights above 0, such "
+            "as both=a,b:2,1"
+        )
     return EnsembleSetting(name, members, weights)
 
 
 def load_settings(**options: Any) -> Settings:
-    """The settings from the environment, under the `options` that are not None; secrets also out of files. Raises BadSetting."""
+    """The settings from the environment, under the `options` that are not None; secrets also out of files.
+    Raises BadSetting.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     for name in SECRETS - set(given):
         if found := secret(f"PRELABEL_{name.upper()}", os.environ):

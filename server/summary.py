@@ -1,4 +1,6 @@
-"""What the server tells of itself when it starts: what answers, where, on what, for whom, and within which limits. Nothing secret."""
+"""What the server tells of itself when it starts: what answers, where, on what, for whom, and within which
+limits. Nothing secret.
+"""
 
 import socket
 from typing import Any
@@ -14,7 +16,9 @@ def summary(settings: Settings, registry: Registry) -> dict[str, Any]:
     """As fields of a log line."""
     device = registry.current(registry.names[0]).members[0].model.engine.device
     return {
-        "models": [_model(settings, registry, name, first=not place) for place, name in enumerate(registry.names)],
+        "models": [
+            _model(settings, registry, name, first=not place) for place, name in enumerate(registry.names)
+        ],
         "threads": settings.threads(device),
         "workers": settings.workers,
         "limits": {
@@ -33,7 +37,11 @@ def as_lines(told: dict[str, Any]) -> list[str]:
     limits = told["limits"]
     body = f"{limits['body_bytes'] / 2**20:,.0f} MiB"
     return [
-        *(f"{model['version']} ({model['engine']} on {model['device']}): give Label Studio the URL {model['url']}" for model in told["models"]),
+        *(
+            f"{model['version']} ({model['engine']} on {model['device']}): give Label Studio the URL "
+            f"{model['url']}"
+            for model in told["models"]
+        ),
         f"workers: {told['workers']}, each with {told['threads']} model calls at the same time",
         (
             f"limits: {limits['tasks']:,} tasks and {body} a request, {limits['seconds']:g} s for an answer, "
@@ -53,11 +61,19 @@ def address(settings: Settings) -> str:
 
 def asks_for(settings: Settings) -> str:
     """What a caller must have."""
-    ways = [*(["a user and a password"] if settings.basic_auth_user else []), *(["a token"] if settings.api_tokens else [])]
+    ways = [
+        *(["a user and a password"] if settings.basic_auth_user else []),
+        *(["a token"] if settings.api_tokens else []),
+    ]
     if ways:
         return " or ".join(ways)
     return (
-        "nothing" if settings.host in LOCAL else "nothing: whoever reaches the port may ask; PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS change that"
+        "nothing"
+        if settings.host in LOCAL
+        else (
+            "nothing: whoever reaches the port may ask; PRELABEL_BASIC_AUTH_USER and "
+            "PRELABEL_BASIC_AUTH_PASS change that"
+        )
     )
 
 
@@ -65,4 +81,10 @@ def _model(settings: Settings, registry: Registry, name: str, *, first: bool) ->
     ensemble = registry.current(name)
     engine = ensemble.members[0].model.engine
     url = address(settings) + ("" if first else f"/{name}")
-    return {"name": name, "version": settings.scoring.version(ensemble.version), "engine": engine.name, "device": engine.device, "url": url}
+    return {
+        "name": name,
+        "version": settings.scoring.version(ensemble.version),
+        "engine": engine.name,
+        "device": engine.device,
+        "url": url,
+    }

@@ -1,9 +1,12 @@
-"""UTF-8 bytes → token ids: cut at white space and marks and looked up in one compiled pass, the interpreter's lock released.
+"""UTF-8 bytes → token ids: cut at white space and marks and looked up in one compiled pass, the interpreter's
+lock released.
 
-`server/tokenizer.py` has prepared the text so that what is left of `basic_english` concerns one ASCII byte at a time.
+`server/tokenizer.py` has prepared the text so that what is left of `basic_english` concerns one ASCII byte at
+a time.
 
-The vocabulary is a hash table with open addressing: a token's hash says where in `slots` int32[places, 4] to look for it, and where another token
-is, the next place is looked at. Bytes are compared, not hashes alone, so that an answer is exact.
+The vocabulary is a hash table with open addressing: a token's hash says where in `slots` int32[places, 4] to
+look for it, and where another token is, the next place is looked at. Bytes are compared, not hashes alone, so
+that an answer is exact.
 """
 
 from collections.abc import Mapping
@@ -30,26 +33,38 @@ _KINDS[list(END)] = _TEXT_END
 _BASIS = -3750763034362895579
 _PRIME = 0x100000001B3
 
-_HASH, _BEGIN, _LENGTH, _ID = range(4)  # columns of a slot: the upper half of the hash, the token's place in the vocabulary's bytes, its id
+_HASH, _BEGIN, _LENGTH, _ID = range(
+    4
+)  # columns of a slot: the upper half of the hash, the token's place in the vocabulary's bytes, its id
 _FREE = -1  # the length in a slot without a token; its id is the unknown one
 
 
 class TokenTable:
-    """A vocabulary to look up texts in, by as many threads as call. Tokens outside it are `unknown`; `pad` fills a text up to `min_length` tokens."""
+    """A vocabulary to look up texts in, by as many threads as call. Tokens outside it are `unknown`; `pad`
+    fills a text up to `min_length` tokens.
+    """
 
     def __init__(self, vocabulary: Mapping[str, int], *, unknown: int, pad: int, min_length: int) -> None:
         tokens = [token.encode("utf-8", "surrogatepass") for token in vocabulary]
         self._bytes = _as_array(b"".join(tokens))
-        # a power of two, so that a mask makes a place of a hash; at most half are taken, so that a search soon ends
+        # a power of two, so that a mask makes a place of a hash; at most half are taken, so that a search
+        # soon ends
         self._slots = np.full((1 << (2 * len(tokens)).bit_length(), 4), _FREE, dtype=np.int32)
         self._slots[:, _ID] = unknown
-        _fill(self._slots, self._bytes, np.array([len(token) for token in tokens], np.int32), np.array([*vocabulary.values()], np.int32))
+        _fill(
+            self._slots,
+            self._bytes,
+            np.array([len(token) for token in tokens], np.int32),
+            np.array([*vocabulary.values()], np.int32),
+        )
         self._pad, self._min_length = pad, min_length
         # the kernel is compiled, or its machine code loaded, at the first call of all
         self.look_up(END, 1)
 
     def look_up(self, data: bytes, texts: int) -> tuple[Ids, list[int]]:
-        """`texts` texts with `END` behind each → (their ids int32[tokens], one text after another, and for each the place where its ids end)."""
+        """`texts` texts with `END` behind each → (their ids int32[tokens], one text after another, and for
+        each the place where its ids end).
+        """
         # a byte makes at most one token
         ids = np.empty(len(data) + texts * self._min_length, dtype=np.int32)
         ends = np.empty(texts, dtype=np.int64)
@@ -64,9 +79,11 @@ def _as_array(data: bytes) -> npt.NDArray[np.uint8]:
 
 @compiled
 def _slot_of(slots, known, data, begin, end, hashed):  # type: ignore[no-untyped-def]  # numba infers the types
-    """The place of the token data[begin:end] in `slots`, or the free one where it belongs; `known` uint8[bytes] are the vocabulary's tokens in a row.
+    """The place of the token data[begin:end] in `slots`, or the free one where it belongs; `known`
+    uint8[bytes] are the vocabulary's tokens in a row.
 
-    A slot is indexed, never taken out as an array of its own: counting references to it would take twice the time of all the rest.
+    A slot is indexed, never taken out as an array of its own: counting references to it would take twice the
+    time of all the rest.
     """
     mask = len(slots) - 1
     place = hashed & mask

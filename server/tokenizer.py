@@ -1,10 +1,11 @@
 """Text → token ids, exactly as torchtext 0.18 does: `basic_english`, then the vocabulary.
 
 The rules are those of `torchtext.data.utils.get_tokenizer("basic_english")`: lower-case, then eleven
-replacements in this order, then split at white space. They are plain substrings, so `str.replace` says the same
-as torchtext's regular expressions; its twelfth, `\\s+` → a space, is what `str.split` does anyway.
+replacements in this order, then split at white space. They are plain substrings, so `str.replace` says the
+same as torchtext's regular expressions; its twelfth, `\\s+` → a space, is what `str.split` does anyway.
 
-`basic_english` is the definition. `Tokenizer` gives the ids of its tokens without making them (`server/token_table.py`).
+`basic_english` is the definition. `Tokenizer` gives the ids of its tokens without making them
+(`server/token_table.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,9 +44,10 @@ def basic_english(text: str) -> list[str]:
 def _prepared(text: str) -> bytes:
     r"""What `basic_english` does to more than one character at a time, as UTF-8; the table does the rest.
 
-    The replacements come in another order and make the same tokens. `"` must go before `<br />`, since `<br "/>` is one without it. The others are of
-    one character, and the spaces that `'` and `.` bring stand beside these, where they complete no `<br />`. White space beyond ASCII becomes a space after it,
-    for `<br\xa0/>` is none.
+    The replacements come in another order and make the same tokens. `"` must go before `<br />`, since `<br
+    "/>` is one without it. The others are of one character, and the spaces that `'` and `.` bring stand
+    beside these, where they complete no `<br />`. White space beyond ASCII becomes a space after it, for
+    `<br\xa0/>` is none.
     """
     text = text.lower().replace('"', "").replace("<br />", " ")
     if not text.isascii():
@@ -55,12 +57,19 @@ def _prepared(text: str) -> bytes:
 
 
 class Tokenizer:
-    """`vocabulary` token → id; tokens outside it become `unknown`; rows are filled with `pad` up to `min_length` tokens."""
+    """`vocabulary` token → id; tokens outside it become `unknown`; rows are filled with `pad` up to
+    `min_length` tokens.
+    """
 
     @classmethod
     def of(cls, bundle: Bundle) -> Self:
         manifest = bundle.manifest
-        return cls(bundle.vocabulary, unknown=manifest.unknown_id, pad=manifest.pad_id, min_length=manifest.min_length)
+        return cls(
+            bundle.vocabulary,
+            unknown=manifest.unknown_id,
+            pad=manifest.pad_id,
+            min_length=manifest.min_length,
+        )
 
     def __init__(self, vocabulary: Mapping[str, int], *, unknown: int, pad: int, min_length: int) -> None:
         self._table = TokenTable(vocabulary, unknown=unknown, pad=pad, min_length=min_length)
@@ -71,6 +80,8 @@ class Tokenizer:
         return ids
 
     def encode_all(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of each text, as views of one array. The interpreter's lock is released for most of the time, once for all texts."""
+        """The ids of each text, as views of one array. The interpreter's lock is released for most of the
+        time, once for all texts.
+        """
         ids, ends = self._table.look_up(b"".join([_prepared(text) + END for text in texts]), len(texts))
         return [ids[begin:end] for begin, end in pairwise((0, *ends))]

@@ -1,7 +1,9 @@
-"""Traces for OpenTelemetry, where the standard variables ask for them; else nothing of this is imported or runs.
+"""Traces for OpenTelemetry, where the standard variables ask for them; else nothing of this is imported or
+runs.
 
-A span a request, continued from the caller's `traceparent`, and below it one for each stage of a request for predictions. They are made when the request
-is over, from what was measured anyway, and sent in the background. No text, token or address is in them.
+A span a request, continued from the caller's `traceparent`, and below it one for each stage of a request for
+predictions. They are made when the request is over, from what was measured anyway, and sent in the
+background. No text, token or address is in them.
 """
 
 import asyncio
@@ -26,13 +28,18 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE"
 
 def wanted(environment: Mapping[str, str]) -> str | None:
     """The variable that asks for traces; None where none does, or another one forbids them."""
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none":
+    if (
+        environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        or environment.get("OTEL_TRACES_EXPORTER") == "none"
+    ):
         return None
     return next((name for name in ENDPOINTS if environment.get(name)), None)
 
 
 def open_traces(environment: Mapping[str, str]) -> "TracerProvider | None":
-    """Sends spans over OTLP/HTTP to the endpoint that `environment` names; None where it names none. Raises BadSetting where the packages are missing."""
+    """Sends spans over OTLP/HTTP to the endpoint that `environment` names; None where it names none. Raises
+    BadSetting where the packages are missing.
+    """
     asked = wanted(environment)
     if asked is None:
         return None
@@ -42,7 +49,10 @@ def open_traces(environment: Mapping[str, str]) -> "TracerProvider | None":
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise BadSetting(f"{asked} asks for traces, and OpenTelemetry is not installed; install prelabel[otel], or unset it.") from None
+        raise BadSetting(
+            f"{asked} asks for traces, and OpenTelemetry is not installed; install prelabel[otel], or "
+            "unset it."
+        ) from None
     ours = Resource.create({"service.name": "prelabel", "service.version": version("prelabel")})
     provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -71,7 +81,11 @@ class Traced:
         finally:
             state = scope.get("state", {})
             if "traffic" in state and state["traffic"].route not in PROBES:
-                carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"] if name in (b"traceparent", b"tracestate")}
+                carrier = {
+                    name.decode("latin-1"): value.decode("latin-1")
+                    for name, value in scope["headers"]
+                    if name in (b"traceparent", b"tracestate")
+                }
                 self._told(carrier, begun, state["record"], state["traffic"])
 
     def _told(self, carrier: Mapping[str, str], begun: int, record: Record, traffic: Traffic) -> None:
@@ -81,7 +95,9 @@ class Traced:
         attributes = attributes_of(record, traffic)
         name = " ".join(filter(None, (str(attributes["http.request.method"]), traffic.route)))
         parent = self._propagator.extract(carrier)
-        span = self._tracer.start_span(name, context=parent, kind=SpanKind.SERVER, attributes=attributes, start_time=begun)
+        span = self._tracer.start_span(
+            name, context=parent, kind=SpanKind.SERVER, attributes=attributes, start_time=begun
+        )
         if span.is_recording():
             if traffic.status >= 500 or not traffic.status:
                 span.set_status(StatusCode.ERROR)
@@ -110,8 +126,9 @@ def attributes_of(record: Record, traffic: Traffic) -> dict[str, Any]:
 def laid_out(seconds: Mapping[str, float], total: float) -> list[tuple[str, int, int]]:
     """Each stage with its begin and end in nanoseconds of the request.
 
-    One after the other, as a single task goes through them. In a large request pieces overlap and stages may take more than `total` together: then each
-    is told from the beginning, for how long it took and not for when.
+    One after the other, as a single task goes through them. In a large request pieces overlap and stages may
+    take more than `total` together: then each is told from the beginning, for how long it took and not for
+    when.
     """
     overlap = sum(seconds.values()) > total
     found, now = [], 0

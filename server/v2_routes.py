@@ -45,7 +45,12 @@ from server.predictor import Predictor
 from server.request_log import Record
 from server.routes import Door
 
-PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript", "tables": "prelabel_tables", "fused": "prelabel_fused"}
+PLATFORMS = {
+    "onnx": "onnxruntime_onnx",
+    "torchscript": "pytorch_torchscript",
+    "tables": "prelabel_tables",
+    "fused": "prelabel_fused",
+}
 """The protocol's names, `<project>_<format>`, by engine."""
 
 LARGE = 16_384
@@ -81,7 +86,9 @@ class ModelReady(msgspec.Struct, omit_defaults=True):
 
 
 class TensorParameters(msgspec.Struct):
-    labels: Annotated[tuple[str, ...], Meta(description="What each column of the tensor is the probability of.")]
+    labels: Annotated[
+        tuple[str, ...], Meta(description="What each column of the tensor is the probability of.")
+    ]
 
 
 class Tensor(msgspec.Struct, omit_defaults=True):
@@ -103,9 +110,21 @@ class ModelMetadata(msgspec.Struct):
 
 SERVER = Operation("GET", "/v2", "caller", "The server and its extensions", ServerMetadata)
 LIVE = Operation("GET", "/v2/health/live", "health", "Does the server answer at all", ServerLive)
-READY = Operation("GET", "/v2/health/ready", "health", "Do all models answer", ServerReady, otherwise={503: ServerReady})
-MODEL = Operation("GET", "/v2/models/{name}", "caller", "A model's inputs and outputs", ModelMetadata, refuses=(NotServed,))
-MODEL_READY = Operation("GET", "/v2/models/{name}/ready", "health", "Does this model answer", ModelReady, refuses=(NotServed,), otherwise={503: ModelReady})
+READY = Operation(
+    "GET", "/v2/health/ready", "health", "Do all models answer", ServerReady, otherwise={503: ServerReady}
+)
+MODEL = Operation(
+    "GET", "/v2/models/{name}", "caller", "A model's inputs and outputs", ModelMetadata, refuses=(NotServed,)
+)
+MODEL_READY = Operation(
+    "GET",
+    "/v2/models/{name}/ready",
+    "health",
+    "Does this model answer",
+    ModelReady,
+    refuses=(NotServed,),
+    otherwise={503: ModelReady},
+)
 INFER = Operation(
     "POST",
     "/v2/models/{name}/infer",
@@ -113,7 +132,10 @@ INFER = Operation(
     "Texts to probabilities and labels",
     InferAnswer,
     takes=InferRequest,
-    example={"id": "1", "inputs": [{"name": INPUT, "shape": [2], "datatype": "BYTES", "data": ["A fine film.", "Dull."]}]},
+    example={
+        "id": "1",
+        "inputs": [{"name": INPUT, "shape": [2], "datatype": "BYTES", "data": ["A fine film.", "Dull."]}],
+    },
     refuses=(NotServed, BodyEncoded, *BODY, *QUEUE),
     binary=True,
 )
@@ -121,8 +143,8 @@ INFER = Operation(
 
 @dataclass(frozen=True)
 class InferenceServer:
-    """The protocol for all models, each a predictor by its name. `current` gives what answers under a name, `trouble` why it does not, if so,
-    and `any_trouble` why any of them does not.
+    """The protocol for all models, each a predictor by its name. `current` gives what answers under a name,
+    `trouble` why it does not, if so, and `any_trouble` why any of them does not.
     """
 
     predictors: Mapping[str, Predictor]
@@ -133,7 +155,11 @@ class InferenceServer:
     door: Door
 
     def routes(self) -> list[BaseRoute]:
-        of_a_model: Sequence[tuple[Operation, Handler]] = ((MODEL, self.metadata), (MODEL_READY, self.model_ready), (INFER, self.infer))
+        of_a_model: Sequence[tuple[Operation, Handler]] = (
+            (MODEL, self.metadata),
+            (MODEL_READY, self.model_ready),
+            (INFER, self.infer),
+        )
         return [
             self.door.route(SERVER, self.server),
             self.door.route(LIVE, self.live),
@@ -161,7 +187,10 @@ class InferenceServer:
                 [model.version],
                 PLATFORMS.get(engine, engine) if len(model.members) == 1 else "ensemble",
                 [Tensor(INPUT, "BYTES", [-1])],
-                [Tensor("probabilities", "FP32", [-1, len(model.labels)], TensorParameters(model.labels)), Tensor("label", "BYTES", [-1])],
+                [
+                    Tensor("probabilities", "FP32", [-1, len(model.labels)], TensorParameters(model.labels)),
+                    Tensor("label", "BYTES", [-1]),
+                ],
             )
         )
 
@@ -174,7 +203,10 @@ class InferenceServer:
         name, _ = self._model(request)
         with self.door.admission.request() as held:
             if request.headers.get("content-encoding", "identity") != "identity":
-                raise BodyEncoded("Content-Encoding: expected a body as it is, found one that is compressed; send it without compression.")
+                raise BodyEncoded(
+                    "Content-Encoding: expected a body as it is, found one that is compressed; send it "
+                    "without compression."
+                )
             raw = await read_body(request, self.door.body, held)
             async with while_connected(request):
                 return await self._inferred(name, request, raw, record_of(request))
@@ -186,7 +218,11 @@ class InferenceServer:
         asked = await parsed(read_request, raw if head == size else raw[:head])
         record.tasks = count = count_texts(asked, self.door.max_tasks)
         behind = memoryview(raw)[head:]
-        texts = read_texts(asked, count, behind) if size < LARGE else await asyncio.to_thread(read_texts, asked, count, behind)
+        texts = (
+            read_texts(asked, count, behind)
+            if size < LARGE
+            else await asyncio.to_thread(read_texts, asked, count, behind)
+        )
         behind.release()
         raw.clear()
         done = time.perf_counter()
@@ -197,12 +233,16 @@ class InferenceServer:
         predicted = time.perf_counter()
         write = partial(write_answer, asked, name, answer.version, answer.labels, answer.probabilities)
         body, json_size = write() if answer.probabilities.size < MANY else await asyncio.to_thread(write)
-        response = Response(body, media_type="application/json" if json_size is None else "application/octet-stream")
+        response = Response(
+            body, media_type="application/json" if json_size is None else "application/octet-stream"
+        )
         if json_size is not None:
             response.headers[HEADER_LENGTH] = str(json_size)
         written = time.perf_counter()
         stages = {stage: answer.seconds[stage] for stage in ("tokenize", "queue", "engine")}
-        response.headers["Server-Timing"] = server_timing({"parse": done - received, **stages, "write": written - predicted, "total": written - received})
+        response.headers["Server-Timing"] = server_timing(
+            {"parse": done - received, **stages, "write": written - predicted, "total": written - received}
+        )
         return response
 
     def _model(self, request: Request) -> tuple[str, Ensemble]:
@@ -218,4 +258,8 @@ class InferenceServer:
 
 
 def _of_version(operation: Operation) -> Operation:
-    return replace(operation, path=operation.path.replace("{name}", "{name}/versions/{version}"), summary=f"{operation.summary}: of this version")
+    return replace(
+        operation,
+        path=operation.path.replace("{name}", "{name}/versions/{version}"),
+        summary=f"{operation.summary}: of this version",
+    )

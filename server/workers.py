@@ -1,8 +1,8 @@
 """The server as one process or several.
 
-Several are uvicorn's: a parent that opens the port, starts them, replaces one that died, and on SIGHUP replaces them all, one by
-one, each when the next is ready. They share a folder of the parent's: the tables, mapped into each one's memory, what projects
-asked for, and what each has counted.
+Several are uvicorn's: a parent that opens the port, starts them, replaces one that died, and on SIGHUP
+replaces them all, one by one, each when the next is ready. They share a folder of the parent's: the tables,
+mapped into each one's memory, what projects asked for, and what each has counted.
 """
 
 import os
@@ -26,12 +26,14 @@ from server.settings import Settings
 from server.tls import tls_options
 
 WORKER_TIMEOUT = 15
-"""Seconds within which a worker answers its parent's question whether it is alive, and is ready in place of another. Of one that died while it was asked the
-parent hears only when they are over."""
+"""Seconds within which a worker answers its parent's question whether it is alive, and is ready in place of
+another. Of one that died while it was asked the parent hears only when they are over.
+"""
 
 
 def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
-    """Serve until a signal ends it. `on_checked` is called when every bundle has been loaded and checked, before the port is opened.
+    """Serve until a signal ends it. `on_checked` is called when every bundle has been loaded and checked,
+    before the port is opened.
 
     Raises BadSetting, BadBundle.
     """
@@ -51,7 +53,11 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared / METRICS)
         on_checked(build_app(settings, shared))
         config = uvicorn.Config(
-            partial(_worker, settings, shared), factory=True, workers=settings.workers, timeout_worker_healthcheck=WORKER_TIMEOUT, **options
+            partial(_worker, settings, shared),
+            factory=True,
+            workers=settings.workers,
+            timeout_worker_healthcheck=WORKER_TIMEOUT,
+            **options,
         )
         Multiprocess(config, listen(config)).run()
 
@@ -74,7 +80,9 @@ def server_options(settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def ends_in_good_order() -> Iterator[None]:
-    """uvicorn stops on a signal and then raises it once more, for whoever handled it before: here nobody who would end the process with a failure."""
+    """uvicorn stops on a signal and then raises it once more, for whoever handled it before: here nobody who
+    would end the process with a failure.
+    """
     before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

@@ -1,4 +1,6 @@
-"""Shared parts: a tiny network and its bundle, made once a run; the reference answers where they lie beside the checkout."""
+"""Shared parts: a tiny network and its bundle, made once a run; the reference answers where they lie beside
+the checkout.
+"""
 
 import json
 import subprocess
@@ -25,7 +27,24 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-WORDS = ("<unk>", "<pad>", "good", "bad", "film", "the", "a", ".", "not", "very", "'", "s", "plot", "actor", "émigré", "10/10")
+WORDS = (
+    "<unk>",
+    "<pad>",
+    "good",
+    "bad",
+    "film",
+    "the",
+    "a",
+    ".",
+    "not",
+    "very",
+    "'",
+    "s",
+    "plot",
+    "actor",
+    "émigré",
+    "10/10",
+)
 
 Benchmark = Callable[..., dict[str, Any]]
 

@@ -1,4 +1,6 @@
-"""A real uvicorn with httptools and uvloop around the server, on a free loopback port, and Label Studio's requests."""
+"""A real uvicorn with httptools and uvloop around the server, on a free loopback port, and Label Studio's
+requests.
+"""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,9 @@ from server.workers import server_options
 @contextmanager
 def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
     """A client of a server for these bundles; connections queue until it is ready."""
-    settings = load_settings(bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options))
+    settings = load_settings(
+        bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options)
+    )
     config = uvicorn.Config(build_app(settings), **server_options(settings) | {"log_level": "error"})
     listening = listen(config)
     server = uvicorn.Server(config)
@@ -35,18 +39,43 @@ def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
             each.close()
 
 
-def predict_body(texts: Sequence[Any], config: str = TUTORIAL_CONFIG, project: str = "1.1795474444") -> dict[str, Any]:
+def predict_body(
+    texts: Sequence[Any], config: str = TUTORIAL_CONFIG, project: str = "1.1795474444"
+) -> dict[str, Any]:
     tasks = [{"id": i, "data": {"review": text}} for i, text in enumerate(texts)]
-    return {"tasks": tasks, "project": project, "label_config": config, "params": {"login": None, "password": None, "context": None}}
+    return {
+        "tasks": tasks,
+        "project": project,
+        "label_config": config,
+        "params": {"login": None, "password": None, "context": None},
+    }
 
 
-def predict(client: httpx.Client, texts: Sequence[Any], config: str = TUTORIAL_CONFIG, project: str = "1.1795474444", path: str = "") -> list[Any]:
+def predict(
+    client: httpx.Client,
+    texts: Sequence[Any],
+    config: str = TUTORIAL_CONFIG,
+    project: str = "1.1795474444",
+    path: str = "",
+) -> list[Any]:
     answer = client.post(f"{path}/predict", json=predict_body(texts, config, project))
     assert answer.status_code == 200, answer.text
     results: list[Any] = answer.json()["results"]
     return results
 
 
-def set_up(client: httpx.Client, config: str = TUTORIAL_CONFIG, project: str = "1.1795474444", extra: Any = None, path: str = "") -> httpx.Response:
-    body = {"project": project, "schema": config, "hostname": "http://localhost:8080", "access_token": "a secret", "extra_params": extra}
+def set_up(
+    client: httpx.Client,
+    config: str = TUTORIAL_CONFIG,
+    project: str = "1.1795474444",
+    extra: Any = None,
+    path: str = "",
+) -> httpx.Response:
+    body = {
+        "project": project,
+        "schema": config,
+        "hostname": "http://localhost:8080",
+        "access_token": "a secret",
+        "extra_params": extra,
+    }
     return client.post(f"{path}/setup", json=body)

@@ -49,12 +49,17 @@ def test_large_requests_leave_most_places_to_others() -> None:
 
 @contextmanager
 def connected(client: httpx.Client) -> Iterator[socket.socket]:
-    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=30) as connection:
+    with socket.create_connection(
+        (client.base_url.host, client.base_url.port or 80), timeout=30
+    ) as connection:
         yield connection
 
 
 def head(length: int, method: str = "POST", path: str = "/predict") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode()
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+        f"{length}\r\n\r\n"
+    ).encode()
 
 
 def all_of(connection: socket.socket) -> bytes:
@@ -116,7 +121,9 @@ def test_a_text_that_is_too_long_costs_its_task_alone(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("sent", [(b"",), (b"POST /predict HT",), (head(0, "GET", "/health"), b"GET /hea")])
-def test_a_head_that_does_not_end_is_given_up(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...]) -> None:
+def test_a_head_that_does_not_end_is_given_up(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...]
+) -> None:
     monkeypatch.setattr(connections, "HEAD_TIMEOUT", 0.2)
     with running(bundle) as client, connected(client) as slow:
         for part in sent[:-1]:
@@ -137,7 +144,9 @@ def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle, monkeypatch: py
         deaf.sendall(head(len(body)) + body)
 
         def is_kept() -> bool:
-            return any(each.raddr and each.raddr.port == mine for each in psutil.Process().net_connections("tcp"))
+            return any(
+                each.raddr and each.raddr.port == mine for each in psutil.Process().net_connections("tcp")
+            )
 
         until(is_kept)
         until(lambda: not is_kept())
@@ -152,7 +161,10 @@ def test_many_connections_are_taken_in_one_turn_of_the_event_loop() -> None:
 
     async def turns(clients: ExitStack) -> int:
         listening = connections.listen(uvicorn.Config("", host="127.0.0.1", port=0))
-        servers = [await asyncio.get_running_loop().create_server(Taken, sock=each, backlog=1000) for each in listening]
+        servers = [
+            await asyncio.get_running_loop().create_server(Taken, sock=each, backlog=1000)
+            for each in listening
+        ]
         for _ in range(10 * connections.ACCEPTS):
             clients.enter_context(socket.create_connection(listening[0].getsockname()))
         count = 0

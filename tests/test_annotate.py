@@ -1,4 +1,6 @@
-"""The rules of `prelabel annotate` that need no Label Studio: which tasks are asked for, what a push makes of refusals, what a backend's answers mean."""
+"""The rules of `prelabel annotate` that need no Label Studio: which tasks are asked for, what a push makes of
+refusals, what a backend's answers mean.
+"""
 
 import json
 from collections.abc import Callable
@@ -49,7 +51,9 @@ def test_halving_gives_up_where_all_is_refused() -> None:
 
 @dataclass
 class Studio:
-    """A Label Studio that stores each prediction that comes, but for what it is told. `losing`: answers that are lost after the storing."""
+    """A Label Studio that stores each prediction that comes, but for what it is told. `losing`: answers that
+    are lost after the storing.
+    """
 
     tasks: set[int]
     invalid: set[int] = field(default_factory=set)
@@ -82,7 +86,9 @@ class Studio:
         return self.tasks.intersection(ids).difference(self.stored)
 
     def store(self, count: int) -> dict[int, str]:
-        items = [{"task": number, "model_version": "v", "score": 0.5, "result": []} for number in range(count)]
+        items = [
+            {"task": number, "model_version": "v", "score": 0.5, "result": []} for number in range(count)
+        ]
         return Store(self.post, self.lacking, self.waited.append)(items)
 
 
@@ -121,21 +127,30 @@ def test_predictions_that_are_left_out_without_a_word_are_found() -> None:
     assert studio.posts == 1
 
 
-@pytest.mark.parametrize("trouble", [LabelStudioUnreachable("gone"), LabelStudioRefused("busy", 503), LabelStudioRefused("locked", 500)])
+@pytest.mark.parametrize(
+    "trouble",
+    [LabelStudioUnreachable("gone"), LabelStudioRefused("busy", 503), LabelStudioRefused("locked", 500)],
+)
 def test_what_a_lost_answer_stored_is_not_sent_again(trouble: Exception) -> None:
     studio = Studio(set(range(100)), losing=[trouble])
     assert studio.store(100) == {}
     assert (sorted(studio.stored), studio.posts, studio.waited) == (list(range(100)), 1, [1.0])
 
 
-@pytest.mark.parametrize("trouble", [LabelStudioUnreachable("gone"), LabelStudioRefused("slow down", 429), LabelStudioRefused("locked", 500)])
+@pytest.mark.parametrize(
+    "trouble",
+    [LabelStudioUnreachable("gone"), LabelStudioRefused("slow down", 429), LabelStudioRefused("locked", 500)],
+)
 def test_what_was_not_stored_is_sent_again(trouble: Exception) -> None:
     studio = Studio(set(range(100)), troubles=[trouble, trouble])
     assert studio.store(100) == {}
     assert (sorted(studio.stored), studio.waited) == (list(range(100)), [1.0, 2.0])
 
 
-@pytest.mark.parametrize("trouble", [LabelStudioUnreachable("gone"), LabelStudioRefused("no", 403), LabelStudioRefused("busy", 503)])
+@pytest.mark.parametrize(
+    "trouble",
+    [LabelStudioUnreachable("gone"), LabelStudioRefused("no", 403), LabelStudioRefused("busy", 503)],
+)
 def test_trouble_that_stays_ends_the_run(trouble: Exception) -> None:
     with pytest.raises(type(trouble)):
         Studio(set(range(4)), troubles=[trouble] * 6).store(4)
@@ -167,7 +182,9 @@ def test_a_tab_of_another_project_is_refused() -> None:
 
 @dataclass
 class Listing:
-    """Label Studio's list of tasks, for the filters that `Lacking` makes. Versions by task id; what `listed` ends with is stored meanwhile."""
+    """Label Studio's list of tasks, for the filters that `Lacking` makes. Versions by task id; what `listed`
+    ends with is stored meanwhile.
+    """
 
     versions: dict[int, list[str]]
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -179,7 +196,11 @@ class Listing:
         # the filter on a version repeats a task for every prediction that it finds
         ids = [number for number in sorted(self.versions) for _ in range(self._times(number, items))]
         tasks = [
-            {"id": number, "data": {"review": str(number)}, "predictions": [{"model_version": version} for version in self.versions[number]]}
+            {
+                "id": number,
+                "data": {"review": str(number)},
+                "predictions": [{"model_version": version} for version in self.versions[number]],
+            }
             for number in ids[: parameters["page_size"]]
         ]
         return {"total": len(ids), "tasks": tasks}
@@ -189,7 +210,11 @@ class Listing:
         for item in items:
             value = item["value"]
             if item["filter"] == "filter:tasks:id":
-                times *= {"greater": number > value, "greater_or_equal": number >= value, "less_or_equal": number <= value}[item["operator"]]
+                times *= {
+                    "greater": number > value,
+                    "greater_or_equal": number >= value,
+                    "less_or_equal": number <= value,
+                }[item["operator"]]
             else:
                 [version] = value
                 hits = sum(version in other for other in self.versions[number])
@@ -211,7 +236,16 @@ def test_paging_by_id_misses_nothing_while_predictions_are_stored() -> None:
 
 
 def test_a_version_inside_another_one_is_told_apart() -> None:
-    studio = Listing({1: ["v-margin"], 2: ["v-margin", "v"], 3: [], 4: ["v"], 5: ["v-margin", "v-entropy"], 6: ["v-margin"]})
+    studio = Listing(
+        {
+            1: ["v-margin"],
+            2: ["v-margin", "v"],
+            3: [],
+            4: ["v"],
+            5: ["v-margin", "v-entropy"],
+            6: ["v-margin"],
+        }
+    )
     lacking = Lacking(studio.get, 7, "v", [()], ["v", "v-margin", "v-entropy"], page=2)
     assert sorted(task["id"] for page in lacking.pages() for task in page) == [1, 3, 5, 6]
     assert lacking.among([2, 3, 5, 99]) == {3, 5}
@@ -258,7 +292,11 @@ def backend(handler: Callable[[httpx.Request], httpx.Response], waited: list[flo
 
 
 def test_a_busy_backend_is_asked_again_when_it_says() -> None:
-    answers = [httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(503), httpx.Response(200, json={"model_version": "v"})]
+    answers = [
+        httpx.Response(429, headers={"Retry-After": "7"}),
+        httpx.Response(503),
+        httpx.Response(200, json={"model_version": "v"}),
+    ]
     waited: list[float] = []
     made = backend(lambda request: answers.pop(0), waited)
     with made.client:
@@ -278,7 +316,9 @@ def test_a_busy_backend_is_asked_again_when_it_says() -> None:
     ],
 )
 def test_a_backend_that_cannot_be_set_up(answer: httpx.Response, words: str) -> None:
-    made = backend(lambda request: httpx.Response(answer.status_code, content=answer.content, headers=answer.headers), [])
+    made = backend(
+        lambda request: httpx.Response(answer.status_code, content=answer.content, headers=answer.headers), []
+    )
     with made.client, pytest.raises(BackendFailed, match=words):
         made.source(1, "<View/>")
 
@@ -296,7 +336,9 @@ def test_what_a_backends_answers_mean() -> None:
     ]
 
     def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"model_version": "v"} if request.url.path == "/setup" else {"results": results})
+        return httpx.Response(
+            200, json={"model_version": "v"} if request.url.path == "/setup" else {"results": results}
+        )
 
     made = backend(handler, [])
     with made.client:
@@ -305,5 +347,8 @@ def test_what_a_backends_answers_mean() -> None:
         results[0]["model_version"] = "w"
         with pytest.raises(BackendFailed, match="as w"):
             made.source(1, "<View/>").answers(tasks)
-    assert found == {0: {"model_version": "v", "score": 0.5, "result": [region]}, 4: {"model_version": "v", "score": None, "result": []}}
+    assert found == {
+        0: {"model_version": "v", "score": 0.5, "result": [region]},
+        4: {"model_version": "v", "score": None, "result": []},
+    }
     assert failed == dict.fromkeys((1, 2, 3, 5, 6), NO_ANSWER)

@@ -42,9 +42,14 @@ def test_a_token_is_enough_and_so_is_the_password() -> None:
     for headers in (RIGHT, bearer("one"), bearer("other"), {"authorization": "bearer one"}):
         check_caller(headers, BOTH)
     for headers in WRONG:
-        with pytest.raises(Unauthorized, match=r"PRELABEL_BASIC_AUTH_PASS, or for a token; send one of PRELABEL_API_TOKEN") as refusal:
+        with pytest.raises(
+            Unauthorized, match=r"PRELABEL_BASIC_AUTH_PASS, or for a token; send one of PRELABEL_API_TOKEN"
+        ) as refusal:
             check_caller(headers, BOTH)
-        assert refusal.value.headers["WWW-Authenticate"] == 'Basic realm="Prelabel", charset="UTF-8", Bearer realm="Prelabel"'
+        assert (
+            refusal.value.headers["WWW-Authenticate"]
+            == 'Basic realm="Prelabel", charset="UTF-8", Bearer realm="Prelabel"'
+        )
     check_caller(bearer("one"), Callers(tokens=("one",)))
     with pytest.raises(Unauthorized, match=r"asks for a token") as refusal:
         check_caller(basic(":"), Callers(tokens=("one",)))
@@ -82,9 +87,20 @@ def test_callers_do_not_show_their_secrets() -> None:
 
 
 def test_each_door_has_its_own_key(bundle: Bundle) -> None:
-    """Every route through a real server: the administrator's token opens what is for him and nothing else, and the others' opens everything else."""
-    with running(bundle, basic_auth_user="u", basic_auth_pass="p", api_token="one,two", admin_token="boss") as client:
-        callers = [("GET", "/"), ("POST", "/setup"), ("POST", "/predict"), ("GET", "/versions"), ("POST", "/webhook"), ("GET", "/tiny/versions")]
+    """Every route through a real server: the administrator's token opens what is for him and nothing else,
+    and the others' opens everything else.
+    """
+    with running(
+        bundle, basic_auth_user="u", basic_auth_pass="p", api_token="one,two", admin_token="boss"
+    ) as client:
+        callers = [
+            ("GET", "/"),
+            ("POST", "/setup"),
+            ("POST", "/predict"),
+            ("GET", "/versions"),
+            ("POST", "/webhook"),
+            ("GET", "/tiny/versions"),
+        ]
         admin = [("POST", "/admin/reload"), ("POST", "/admin/rollback")]
 
         def status(route: tuple[str, str], headers: dict[str, str]) -> int:
@@ -93,10 +109,17 @@ def test_each_door_has_its_own_key(bundle: Bundle) -> None:
             return answer.status_code
 
         for route in callers:
-            assert {status(route, headers) for headers in ({}, bearer("boss"), bearer("x"), basic("u:boss"))} == {401}
-            assert 401 not in {status(route, headers) for headers in (basic("u:p"), bearer("one"), bearer("two"))}
+            assert {
+                status(route, headers) for headers in ({}, bearer("boss"), bearer("x"), basic("u:boss"))
+            } == {401}
+            assert 401 not in {
+                status(route, headers) for headers in (basic("u:p"), bearer("one"), bearer("two"))
+            }
         for route in admin:
-            assert {status(route, headers) for headers in ({}, basic("u:p"), bearer("one"), basic("u:boss"), bearer("x"))} == {401}
+            assert {
+                status(route, headers)
+                for headers in ({}, basic("u:p"), bearer("one"), basic("u:boss"), bearer("x"))
+            } == {401}
             assert status(route, bearer("boss")) in (200, 409)
         for path in ("/health", "/live", "/metrics", "/ready", "/openapi.json"):
             assert status(("GET", path), {}) == 200

@@ -75,9 +75,16 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(runner: Runner, threads: int = 1, max_waiting_rows: int = 100, max_wait: float = 0.0) -> AsyncIterator[Served]:
+async def serving(
+    runner: Runner, threads: int = 1, max_waiting_rows: int = 100, max_wait: float = 0.0
+) -> AsyncIterator[Served]:
     watched = Watched()
-    batcher = Batcher(Buckets((4, 8), budget=16, max_wait=max_wait), threads, max_waiting_rows=max_waiting_rows, watcher=watched)
+    batcher = Batcher(
+        Buckets((4, 8), budget=16, max_wait=max_wait),
+        threads,
+        max_waiting_rows=max_waiting_rows,
+        watcher=watched,
+    )
     task = asyncio.create_task(batcher.serve())
     try:
         yield Served(batcher, runner, watched)
@@ -174,7 +181,11 @@ async def test_the_rows_of_a_caller_who_left_are_never_run() -> None:
 
 async def test_a_failure_reaches_the_callers_of_that_batch_only() -> None:
     async with serving(failing) as batcher:
-        answers = await asyncio.gather(batcher.submit([row(13)], Lane.INTERACTIVE), batcher.submit([row(1), row(2, 6)], Lane.BULK), return_exceptions=True)
+        answers = await asyncio.gather(
+            batcher.submit([row(13)], Lane.INTERACTIVE),
+            batcher.submit([row(1), row(2, 6)], Lane.BULK),
+            return_exceptions=True,
+        )
         assert isinstance(answers[0], EngineFailed)
         assert "secret" not in str(answers[0])
         assert isinstance(answers[1], np.ndarray)
@@ -236,7 +247,9 @@ async def test_a_watcher_is_told_of_calls_of_who_is_inside_and_of_who_left() -> 
         leaves.cancel()
         gate.open.set()
         await asyncio.gather(first, stays, leaves, return_exceptions=True)
-    assert [(lane, waiting.rows) for lane, waiting in served.told.lanes] == [(Lane.BULK, rows) for rows in (1, 3, 5, 3, 2, 0)]
+    assert [(lane, waiting.rows) for lane, waiting in served.told.lanes] == [
+        (Lane.BULK, rows) for rows in (1, 3, 5, 3, 2, 0)
+    ]
     oldest = [waiting.oldest for _, waiting in served.told.lanes]
     assert oldest[0] == oldest[1] == oldest[2] == oldest[3] is not None
     assert oldest[5] is None

@@ -28,7 +28,10 @@ def bench(figures_of: Benchmark) -> Benchmark:
 def test_engine(bench: Benchmark) -> None:
     figures = bench(engine.main, "engine", "--lengths", "8,16", "--rows", "1,2")
     assert set(figures["texts"]) == {"tables", "onnx", "torchscript", "tutorial loop"}
-    assert all(each["us_per_text_one_thread"] > 0 and each["us_per_text_all_threads"] > 0 and each["max_dp"] < 1e-5 for each in figures["texts"].values())
+    assert all(
+        each["us_per_text_one_thread"] > 0 and each["us_per_text_all_threads"] > 0 and each["max_dp"] < 1e-5
+        for each in figures["texts"].values()
+    )
     assert len(figures["grid"]) == 3 * 2 * 2
     assert all(line["us_per_row"] > 0 for line in figures["grid"])
     loop, tables = figures["texts"]["tutorial loop"], figures["texts"]["tables"]
@@ -52,7 +55,9 @@ def test_the_sets_are_of_rising_size() -> None:
     assert second < third < memory
 
 
-def test_the_tutorial_loop_answers_what_the_tutorial_does(oracle_bundle: Bundle, golden: list[dict[str, Any]]) -> None:
+def test_the_tutorial_loop_answers_what_the_tutorial_does(
+    oracle_bundle: Bundle, golden: list[dict[str, Any]]
+) -> None:
     loop = TutorialLoop(oracle_bundle, 1)
     texts = [entry["text"] for entry in golden]
     expected = np.array([entry["probabilities"] for entry in golden])
@@ -60,7 +65,9 @@ def test_the_tutorial_loop_answers_what_the_tutorial_does(oracle_bundle: Bundle,
     assert np.abs(loop.probabilities(rows) - expected).max() < 1e-5
     answers = loop.predict(texts)
     assert [answer["score"] for answer in answers] == pytest.approx(expected.max(axis=1), abs=1e-5)
-    assert [oracle_bundle.labels[entry["predicted_class"]] for entry in golden] == [answer["result"][0]["value"]["choices"][0] for answer in answers]
+    assert [oracle_bundle.labels[entry["predicted_class"]] for entry in golden] == [
+        answer["result"][0]["value"]["choices"][0] for answer in answers
+    ]
 
 
 def test_every_way_is_timed_in_every_round_after_one_that_does_not_count() -> None:
@@ -70,9 +77,13 @@ def test_every_way_is_timed_in_every_round_after_one_that_does_not_count() -> No
     assert [len(each) for each in seconds.values()] == [2, 2]
 
 
-def test_one_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_that_fails_is_told_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     programs = {"fails": "import sys; sys.exit(3)", "works": f"open({str(tmp_path / 'done')!r}, 'w')"}
-    failed = everything.run_all({name: [sys.executable, "-c", program] for name, program in programs.items()}, Console())
+    failed = everything.run_all(
+        {name: [sys.executable, "-c", program] for name, program in programs.items()}, Console()
+    )
     assert failed == ["fails"]
     assert (tmp_path / "done").exists()
     said = capsys.readouterr().out
@@ -80,9 +91,19 @@ def test_one_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path, capsys: pyt
     assert "2 of 2: works" in said
 
 
-def prelabel_bench(*words: str, program: Path = ROOT / "prelabel.py", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def prelabel_bench(
+    *words: str, program: Path = ROOT / "prelabel.py", cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "200"}
-    return subprocess.run([sys.executable, program, "bench", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [sys.executable, program, "bench", *words],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def test_bench_lists_the_benchmarks_with_what_they_measure() -> None:
@@ -94,7 +115,18 @@ def test_bench_lists_the_benchmarks_with_what_they_measure() -> None:
 
 
 def test_bench_runs_one_with_its_own_options_from_any_folder(bundle: Bundle, tmp_path: Path) -> None:
-    words = ("guard", "--bundle", str(bundle.path), "--texts", "3", "--rounds", "1", "--kept", "kept.json", "--update")
+    words = (
+        "guard",
+        "--bundle",
+        str(bundle.path),
+        "--texts",
+        "3",
+        "--rounds",
+        "1",
+        "--kept",
+        "kept.json",
+        "--update",
+    )
     done = prelabel_bench(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "classifier" in done.stdout
@@ -104,7 +136,9 @@ def test_bench_runs_one_with_its_own_options_from_any_folder(bundle: Bundle, tmp
 def test_bench_refuses_a_name_that_there_is_not() -> None:
     refused = prelabel_bench("nonsense")
     assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1] == "There is no benchmark 'nonsense': it must be one of those above."
+    assert (
+        refused.stderr.splitlines()[-1] == "There is no benchmark 'nonsense': it must be one of those above."
+    )
 
 
 def test_bench_says_where_there_are_no_benchmarks(tmp_path: Path) -> None:

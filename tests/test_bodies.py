@@ -10,9 +10,14 @@ from server.errors import RequestTooLarge
 
 @pytest.mark.parametrize("part", [b"[],", b'{"a":{}},', b"[[[[[[[["])
 def test_a_body_of_millions_of_lists_or_objects_is_refused_before_any_is_made(part: bytes) -> None:
-    body = bytearray(b'{"tasks":[{"data":[' + part * (MOST_CONTAINERS // (part.count(b"[") + part.count(b"{")) + 1))
+    body = bytearray(
+        b'{"tasks":[{"data":[' + part * (MOST_CONTAINERS // (part.count(b"[") + part.count(b"{")) + 1)
+    )
     for parse in (parse_tasks, parse_object):
-        with pytest.raises(RequestTooLarge, match="lists and objects .* the most are 2,000,000 and 20,000,000. Send fewer tasks at once"):
+        with pytest.raises(
+            RequestTooLarge,
+            match="lists and objects .* the most are 2,000,000 and 20,000,000. Send fewer tasks at once",
+        ):
             asyncio.run(parse(body))
 
 

@@ -1,4 +1,6 @@
-"""The calls of fixed shapes that ONNX Runtime is given on a GPU: the same code, bound and padded alike, on the CPU."""
+"""The calls of fixed shapes that ONNX Runtime is given on a GPU: the same code, bound and padded alike, on
+the CPU.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,8 +38,12 @@ def rows(bundle: Bundle) -> list[Ids]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 200])
-def test_every_number_of_rows_and_every_length_answers_as_without_shapes(bound: BoundCalls, onnx: Engine, rows: list[Ids], count: int) -> None:
-    """200 rows are more than a call of this grid takes at any length; 700 tokens are longer than all of its lengths."""
+def test_every_number_of_rows_and_every_length_answers_as_without_shapes(
+    bound: BoundCalls, onnx: Engine, rows: list[Ids], count: int
+) -> None:
+    """200 rows are more than a call of this grid takes at any length; 700 tokens are longer than all of its
+    lengths.
+    """
     for length in (500, 512, 700):
         call = pad(rows[:count], length)
         assert np.abs(bound.run(*call) - onnx.run(*call)).max() <= 1e-6
@@ -77,14 +83,20 @@ def test_a_failed_call_gives_its_memory_back(bound: BoundCalls, rows: list[Ids])
 
 def test_lack_of_memory_is_told_from_other_failures() -> None:
     for words in (
-        "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:348 Failed to allocate memory for requested buffer of size 1073741824",
+        "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:348 Failed to allocate memory for requested "
+        "buffer of size 1073741824",
         "bfc_arena.cc:155 Available memory of 1048576 is smaller than requested bytes of 7340032",
         "CUDA failure 2: out of memory ; GPU=0",
         "CUBLAS failure 3: the resource allocation failed",
         "CUDNN failure 2003: CUDNN_STATUS_ALLOC_FAILED",
     ):
-        assert str(memory_error(RuntimeError(words), 2, 3)) == "ONNX Runtime has no memory for 2 rows of 3 tokens"
-    assert memory_error(RuntimeError("CUDA failure 700: an illegal memory access was encountered"), 2, 3) is None
+        assert (
+            str(memory_error(RuntimeError(words), 2, 3))
+            == "ONNX Runtime has no memory for 2 rows of 3 tokens"
+        )
+    assert (
+        memory_error(RuntimeError("CUDA failure 700: an illegal memory access was encountered"), 2, 3) is None
+    )
 
 
 def test_the_tables_are_as_large_as_is_reckoned(bundle: Bundle) -> None:
@@ -114,7 +126,12 @@ def test_tables_of_more_than_a_gigabyte_are_made_once(bundle: Bundle) -> None:
 def test_the_provider_is_bounded_and_exact() -> None:
     name, options = cuda_provider("cuda:3", 2**30)
     assert name == "CUDAExecutionProvider"
-    assert options == {"device_id": "3", "gpu_mem_limit": str(2**30), "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
+    assert options == {
+        "device_id": "3",
+        "gpu_mem_limit": str(2**30),
+        "arena_extend_strategy": "kSameAsRequested",
+        "use_tf32": "0",
+    }
 
 
 class Counting:

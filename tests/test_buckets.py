@@ -20,7 +20,9 @@ class Waiting:
     group: str = "model"
 
 
-rows = st.builds(Waiting, st.integers(1, 40), st.sampled_from(Lane), st.booleans(), st.sampled_from(("model", "other")))
+rows = st.builds(
+    Waiting, st.integers(1, 40), st.sampled_from(Lane), st.booleans(), st.sampled_from(("model", "other"))
+)
 steps = st.lists(st.one_of(rows, st.none(), st.just("interactive")), max_size=60)
 Steps = list[Waiting | Literal["interactive"] | None]
 
@@ -78,14 +80,20 @@ def test_rows_of_one_lane_and_bucket_keep_their_order(steps: Steps) -> None:
     seen: dict[tuple[str, Lane, int], int] = {}
     for batch in run(steps):
         for row in batch.rows:
-            key = (row.group, row.lane, next((i for i, length in enumerate(LENGTHS) if row.length <= length), len(LENGTHS)))
+            key = (
+                row.group,
+                row.lane,
+                next((i for i, length in enumerate(LENGTHS) if row.length <= length), len(LENGTHS)),
+            )
             assert seen.get(key, -1) < arrival[id(row)]
             seen[key] = arrival[id(row)]
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3)), min_size=1, max_size=40))
 def test_bulk_never_starves(arrivals: list[tuple[int, int]]) -> None:
-    """Interactive rows keep coming faster than they are served; a bulk row is served after at most `bulk_patience` batches."""
+    """Interactive rows keep coming faster than they are served; a bulk row is served after at most
+    `bulk_patience` batches.
+    """
     waiting = buckets(bulk_patience=3)
     waiting.put(Waiting(5, Lane.BULK), 0)
     for passed, (length, more) in enumerate(arrivals):
@@ -130,7 +138,9 @@ def test_a_row_longer_than_every_bucket_goes_alone_at_its_own_length(length: int
 
 
 def test_a_busy_model_does_not_starve_another() -> None:
-    """One model has a hundred batches waiting; another's rows, coming one at a time, each wait for at most one of them."""
+    """One model has a hundred batches waiting; another's rows, coming one at a time, each wait for at most
+    one of them.
+    """
     waiting = buckets()
     for _ in range(200):
         waiting.put(Waiting(16, Lane.BULK, group="busy"), 0)

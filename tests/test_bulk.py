@@ -42,12 +42,16 @@ def write_csv(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(tmp_path: Path, labeler: Labeler, network: Network, bundle: Bundle) -> None:
+def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(
+    tmp_path: Path, labeler: Labeler, network: Network, bundle: Bundle
+) -> None:
     texts = random_texts(300)
     done = predict_file(write_csv(tmp_path / "in.csv", texts), tmp_path / "out.json", labeler)
     tasks = json.loads((tmp_path / "out.json").read_text("utf-8"))
     assert (done.rows, done.without_text) == (300, 0)
-    assert [task["data"] for task in tasks] == [{"uid": str(i), "review": text} for i, text in enumerate(texts)]
+    assert [task["data"] for task in tasks] == [
+        {"uid": str(i), "review": text} for i, text in enumerate(texts)
+    ]
     expected = network.cnn.predict([Tokenizer.of(bundle).encode(text).tolist() for text in texts]).numpy()
     for task, probabilities in zip(tasks, expected, strict=True):
         (prediction,) = task["predictions"]
@@ -62,13 +66,17 @@ def test_another_score_has_a_version_of_its_own(tmp_path: Path, labeler: Labeler
     source = write_csv(tmp_path / "in.csv", ["good film"])
     predict_file(source, tmp_path / "usual.json", labeler)
     predict_file(source, tmp_path / "margin.json", replace(labeler, scoring=Scoring("margin")))
-    (usual,), (margin,) = (json.loads((tmp_path / name).read_text())[0]["predictions"] for name in ("usual.json", "margin.json"))
+    (usual,), (margin,) = (
+        json.loads((tmp_path / name).read_text())[0]["predictions"] for name in ("usual.json", "margin.json")
+    )
     assert (usual["model_version"], margin["model_version"]) == (bundle.version, f"{bundle.version}-margin")
     assert margin["score"] == pytest.approx(2 * usual["score"] - 1)
 
 
 def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"review": entry["text"]}) + "\n" for entry in golden))
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"review": entry["text"]}) + "\n" for entry in golden)
+    )
     with Classifier(oracle_bundle, open_engine(oracle_bundle, device="cpu"), threads=2) as classifier:
         predict_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", Labeler(classifier, PLAN))
     lines = (tmp_path / "out.jsonl").read_text("utf-8").removesuffix("\n").split("\n")
@@ -79,11 +87,25 @@ def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], ora
 
 
 def test_rows_without_text_keep_their_place(tmp_path: Path, labeler: Labeler) -> None:
-    rows: list[Any] = [{"review": "good"}, {"review": None}, {"other": 1}, 7, {"review": 10}, {"data": {"review": ["good", "film"]}}]
+    rows: list[Any] = [
+        {"review": "good"},
+        {"review": None},
+        {"other": 1},
+        7,
+        {"review": 10},
+        {"data": {"review": ["good", "film"]}},
+    ]
     (tmp_path / "in.json").write_text(json.dumps(rows))
     done = predict_file(tmp_path / "in.json", tmp_path / "out.json", labeler)
     tasks = json.loads((tmp_path / "out.json").read_text())
-    assert [bool(task["predictions"][0]["result"]) for task in tasks] == [True, False, False, False, True, True]
+    assert [bool(task["predictions"][0]["result"]) for task in tasks] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
     assert (done.rows, done.without_text) == (6, 3)
 
 
@@ -105,14 +127,18 @@ def test_an_empty_file_gives_an_empty_list(tmp_path: Path, labeler: Labeler) -> 
     assert json.loads((tmp_path / "out.json").read_text()) == []
 
 
-def test_a_missing_column_names_the_columns_there_are_and_writes_nothing(tmp_path: Path, labeler: Labeler) -> None:
+def test_a_missing_column_names_the_columns_there_are_and_writes_nothing(
+    tmp_path: Path, labeler: Labeler
+) -> None:
     (tmp_path / "in.csv").write_text("uid,text\n1,good\n")
     with pytest.raises(BadInput, match='no column "review".* its columns are: uid, text'):
         predict_file(tmp_path / "in.csv", tmp_path / "out.json", labeler)
     assert not (tmp_path / "out.json").exists()
 
 
-def test_an_output_of_another_format_and_one_that_cannot_be_written_are_refused(tmp_path: Path, labeler: Labeler) -> None:
+def test_an_output_of_another_format_and_one_that_cannot_be_written_are_refused(
+    tmp_path: Path, labeler: Labeler
+) -> None:
     source = write_csv(tmp_path / "in.csv", ["good"])
     with pytest.raises(BadInput, match="must end in .json"):
         predict_file(source, tmp_path / "out.csv", labeler)
@@ -145,28 +171,45 @@ with Classifier(bundle, open_engine(bundle, device="cpu"), threads=2) as classif
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, labeler: Labeler, bundle: Bundle, suffix: str) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(
+    tmp_path: Path, labeler: Labeler, bundle: Bundle, suffix: str
+) -> None:
     random = np.random.default_rng(1)
     texts = [text[: random.integers(0, 200)] for text in random_texts(500)] * 10
     source = write_csv(tmp_path / "in.csv", texts)
     whole, resumed = tmp_path / f"whole{suffix}", tmp_path / f"resumed{suffix}"
     predict_file(source, whole, labeler)
-    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, source, resumed, bundle.path], cwd=ROOT, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, source, resumed, bundle.path], cwd=ROOT, check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     done_after_kill: list[int] = []
-    predict_file(source, resumed, labeler, resume=True, on_progress=lambda rows, read: done_after_kill.append(rows))
+    predict_file(
+        source, resumed, labeler, resume=True, on_progress=lambda rows, read: done_after_kill.append(rows)
+    )
     assert done_after_kill == [len(texts)]  # two chunks were kept, the third was done
     assert resumed.read_bytes() == whole.read_bytes()
 
 
 def test_a_full_disk_is_one_sentence_and_what_was_written_is_kept(tmp_path: Path, bundle: Bundle) -> None:
     source = write_csv(tmp_path / "in.csv", random_texts(500) * 10)
-    command = [sys.executable, "prelabel.py", "predict", str(source), str(tmp_path / "out.json"), "--bundle", str(bundle.path), "--resume"]
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "predict",
+        str(source),
+        str(tmp_path / "out.json"),
+        "--bundle",
+        str(bundle.path),
+        "--resume",
+    ]
 
     def room(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-    full = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, preexec_fn=lambda: room(4_000_000))
+    full = subprocess.run(
+        command, cwd=ROOT, check=False, capture_output=True, text=True, preexec_fn=lambda: room(4_000_000)
+    )
     assert (full.returncode, "Traceback" in full.stderr) == (1, False)
     assert "cannot be written" in full.stderr
     assert not (tmp_path / "out.json").exists()
@@ -175,7 +218,9 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_is_kept(tmp_path: Path
     assert len(json.loads((tmp_path / "out.json").read_bytes())) == 5000
 
 
-def test_resuming_with_another_input_is_refused_and_starting_afresh_is_not(tmp_path: Path, labeler: Labeler) -> None:
+def test_resuming_with_another_input_is_refused_and_starting_afresh_is_not(
+    tmp_path: Path, labeler: Labeler
+) -> None:
     source = write_csv(tmp_path / "in.csv", ["good", "bad"])
     (tmp_path / "out.json.part").write_bytes(b"[\n")
     (tmp_path / "out.json.part.progress").write_text('{"key": "another", "rows": 1, "written": 2}')

@@ -52,7 +52,10 @@ def flip_a_bit(folder: Path) -> None:
     [
         (truncate, "model.onnx was altered or cut off"),
         (flip_a_bit, "vocab.txt was altered or cut off"),
-        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx is listed in the manifest but cannot be read"),
+        (
+            lambda folder: (folder / "model.onnx").unlink(),
+            "model.onnx is listed in the manifest but cannot be read",
+        ),
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json"),
         (lambda folder: edit_manifest(folder, format=2), "format 2, this Prelabel reads format 1"),
@@ -62,15 +65,26 @@ def flip_a_bit(folder: Path) -> None:
         (lambda folder: edit_manifest(folder, surprise=1), "surprise"),
         (lambda folder: edit_manifest(folder, labels=["A", "A"]), "every label must be another"),
         *(
-            (lambda folder, name=name: edit_manifest(folder, files={name: "0", "model.onnx": "0", "vocab.txt": "0"}), "plain file name")
+            (
+                lambda folder, name=name: edit_manifest(
+                    folder, files={name: "0", "model.onnx": "0", "vocab.txt": "0"}
+                ),
+                "plain file name",
+            )
             for name in ("../x", "/etc/passwd", "..", "", "a\0b", "a/b", "x" * 300)
         ),
         (lambda folder: edit_manifest(folder, temperature=1e999), "temperature"),
         (lambda folder: edit_manifest(folder, widths=[-1, 5], min_length=5), "widths"),
         (lambda folder: pipe(folder / "vocab.txt"), "vocab.txt is listed in the manifest but cannot be read"),
-        (lambda folder: (folder / "vocab.txt").unlink() or (folder / "vocab.txt").symlink_to("/dev/zero"), "no plain file"),
+        (
+            lambda folder: (folder / "vocab.txt").unlink() or (folder / "vocab.txt").symlink_to("/dev/zero"),
+            "no plain file",
+        ),
         (lambda folder: pipe(folder / "manifest.json"), "no plain file"),
-        (lambda folder: (folder / "manifest.json").write_bytes(b" " * (MAX_MANIFEST + 1)), "no plain file of at most 16 MB"),
+        (
+            lambda folder: (folder / "manifest.json").write_bytes(b" " * (MAX_MANIFEST + 1)),
+            "no plain file of at most 16 MB",
+        ),
     ],
 )
 def test_a_damaged_bundle_is_refused(copy: Path, damage: Callable[[Path], Any], message: str) -> None:
@@ -84,7 +98,10 @@ def test_a_file_that_the_bundle_does_not_have_is_named(bundle: Bundle) -> None:
         bundle.file("model.plan")
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"a\n\nb\n", "line 2 is empty"), (b"a\nb\na\n", "line 3 repeats"), (b"\xff\xfe", "UTF-8")])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"a\n\nb\n", "line 2 is empty"), (b"a\nb\na\n", "line 3 repeats"), (b"\xff\xfe", "UTF-8")],
+)
 def test_a_vocabulary_that_is_none_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "vocab.txt"
     path.write_bytes(data)

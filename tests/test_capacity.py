@@ -1,4 +1,6 @@
-"""The capacity model: what it says from one worker's figures, and that the guide's tables are what its formulas give."""
+"""The capacity model: what it says from one worker's figures, and that the guide's tables are what its
+formulas give.
+"""
 
 import re
 from typing import Any
@@ -52,7 +54,9 @@ def test_a_gpu_is_bound_by_its_memory_or_by_what_the_processor_leaves_to_do() ->
     model = capacity.model_of(KEPT)
     assert model.gpu_bulk_per_s(workers=1, cores=16, bandwidth=1e12) == pytest.approx(20_000), "a loop"
     assert model.gpu_bulk_per_s(workers=8, cores=6, bandwidth=1e12) == pytest.approx(100_000), "the cores"
-    assert model.gpu_bulk_per_s(workers=99, cores=99, bandwidth=3e11) == pytest.approx(300_000), "the GPU's memory"
+    assert model.gpu_bulk_per_s(workers=99, cores=99, bandwidth=3e11) == pytest.approx(300_000), (
+        "the GPU's memory"
+    )
 
 
 def test_the_reports_part_tells_errors_or_what_is_missing() -> None:
@@ -68,7 +72,9 @@ def test_the_guides_tables_are_what_its_formulas_give() -> None:
     costs = re.findall(r"^\| (\d+\.\d\d) \| (.*) \|$", guide, re.MULTILINE)
     assert (len(rates), len(costs)) == (3, 4)
     for price, cells in costs:
-        assert cells.split(" | ") == [f"{capacity.cost_per_million(float(price), rate):.3g}" for rate in rates]
+        assert cells.split(" | ") == [
+            f"{capacity.cost_per_million(float(price), rate):.3g}" for rate in rates
+        ]
     [megabytes] = re.findall(r"4 bytes, ([\d.]+) MB", guide)
     gpus = re.findall(r"\| ([\d,]+) \| ([\d,]+) \|$", guide, re.MULTILINE)
     assert len(gpus) == 4

@@ -18,7 +18,11 @@ def test_bundles_are_listed_with_what_is_wrong_and_what_serves(bundle: Bundle, t
     (tmp_path / "broken" / "vocab.txt").write_text("other\n")
     (tmp_path / "no bundle").mkdir()
     broken, good = find_bundles(tmp_path)
-    assert (broken.path.name, broken.bundle, good.bundle and good.bundle.version) == ("broken", None, bundle.version)
+    assert (broken.path.name, broken.bundle, good.bundle and good.bundle.version) == (
+        "broken",
+        None,
+        bundle.version,
+    )
     assert "vocab.txt was altered" in broken.problem
     assert good.size > 1000
     with running(bundle) as client:

@@ -74,7 +74,10 @@ NOT_CHECKPOINTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: torch.save({}, path, _use_new_zipfile_serialization=False), "before torch 1.6"),
     (lambda path: repack(path, zipfile.ZIP_DEFLATED), "damaged or packed"),
     (lambda path: torch.save({"x" * 20_000: torch.zeros(1)}, path), "zip archive"),
-    (lambda path: torch.save({"fc.bias": torch.zeros(1).expand(2**40)}, path), "expected all of its 1099511627776 numbers in the file"),
+    (
+        lambda path: torch.save({"fc.bias": torch.zeros(1).expand(2**40)}, path),
+        "expected all of its 1099511627776 numbers in the file",
+    ),
     (lambda path: torch.save({"fc.bias": torch.zeros(1, device="meta")}, path), "in the file"),
     (lambda path: torch.save([1, 2], path), "not a dict of tensors"),
     (lambda path: None, "cannot be read"),
@@ -82,7 +85,9 @@ NOT_CHECKPOINTS: list[tuple[Callable[[Path], Any], str]] = [
 
 
 @pytest.mark.parametrize(("write", "message"), NOT_CHECKPOINTS)
-def test_what_is_no_checkpoint_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Any], message: str) -> None:
+def test_what_is_no_checkpoint_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Any], message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "cnn.pt"
     write(path)
@@ -107,7 +112,10 @@ def with_tensor(key: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], Any]:
         (without("embedding.weight"), r"expected a tensor embedding\.weight"),
         (without("convs.1.bias"), r"expected a tensor convs\.1\.bias"),
         (without("convs.0.weight"), r"expected a tensor convs\.0\.weight"),
-        (with_tensor("convs.1.weight", torch.zeros(4, 9, 3)), r"convs\.1\.weight: expected the shape 4 × 8 × any, found 4 × 9 × 3"),
+        (
+            with_tensor("convs.1.weight", torch.zeros(4, 9, 3)),
+            r"convs\.1\.weight: expected the shape 4 × 8 × any, found 4 × 9 × 3",
+        ),
         (with_tensor("fc.weight", torch.zeros(2, 11)), r"fc\.weight: expected the shape any × 12"),
         (with_tensor("fc.bias", torch.zeros(3)), r"fc\.bias: expected the shape 2"),
         (with_tensor("lstm.weight", torch.zeros(3)), "another network"),
@@ -115,7 +123,9 @@ def with_tensor(key: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], Any]:
         (with_tensor("fc.bias", torch.tensor([0, 1])), "floating-point"),
     ],
 )
-def test_tensors_that_do_not_fit_are_named(network: Network, tmp_path: Path, change: Callable[[dict[str, Tensor]], Any], message: str) -> None:
+def test_tensors_that_do_not_fit_are_named(
+    network: Network, tmp_path: Path, change: Callable[[dict[str, Tensor]], Any], message: str
+) -> None:
     state = dict(network.cnn.state_dict())
     change(state)
     path = tmp_path / "cnn.pt"
@@ -124,7 +134,9 @@ def test_tensors_that_do_not_fit_are_named(network: Network, tmp_path: Path, cha
         shape_of(read_state(path), path)
 
 
-def test_a_vocabulary_of_another_size_and_labels_that_do_not_fit_are_refused(checkpoint: Path, vocab: Path, tmp_path: Path) -> None:
+def test_a_vocabulary_of_another_size_and_labels_that_do_not_fit_are_refused(
+    checkpoint: Path, vocab: Path, tmp_path: Path
+) -> None:
     shorter = tmp_path / "shorter.txt"
     shorter.write_text("\n".join(WORDS[:-1]), "utf-8")
     with pytest.raises(BadInput, match="expected 16 tokens, .* found 15"):
@@ -152,7 +164,9 @@ def damaged(vocab_pickle: bytes) -> list[tuple[bytes, str]]:
     ]
 
 
-def test_a_pickle_that_is_no_vocabulary_is_refused_and_not_run(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_that_is_no_vocabulary_is_refused_and_not_run(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile(shared / "tutorial" / "vocab_obj.pt") as archive:
         original = archive.read("vocab_obj/data.pkl")

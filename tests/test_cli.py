@@ -16,13 +16,29 @@ from tests.conftest import ROOT, WORDS
 
 def prelabel(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "prelabel.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def test_export_then_predict(network: Network, bundle: Bundle, tmp_path: Path) -> None:
     torch.save(network.cnn.state_dict(), tmp_path / "cnn.pt")
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n", "utf-8")
-    options = ["export", "--checkpoint", tmp_path / "cnn.pt", "--vocab", tmp_path / "vocab.txt", "--out", tmp_path / "tiny"]
+    options = [
+        "export",
+        "--checkpoint",
+        tmp_path / "cnn.pt",
+        "--vocab",
+        tmp_path / "vocab.txt",
+        "--out",
+        tmp_path / "tiny",
+    ]
     exported = prelabel(*options)
     assert exported.returncode == 0, exported.stderr
     assert "torchscript" in exported.stderr
@@ -41,12 +57,27 @@ def test_export_then_predict(network: Network, bundle: Bundle, tmp_path: Path) -
 def test_evaluate_prints_figures_and_draws_them(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("body,tone,kind\ngood film,positive,a\nbad film,negative,b\n")
     done = prelabel(
-        "evaluate", tmp_path / "in.csv", "--bundle", bundle.path, "--text", "body", "--label", "tone", "--by", "kind", "--plots", tmp_path / "plots"
+        "evaluate",
+        tmp_path / "in.csv",
+        "--bundle",
+        bundle.path,
+        "--text",
+        "body",
+        "--label",
+        "tone",
+        "--by",
+        "kind",
+        "--plots",
+        tmp_path / "plots",
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     assert bundle.version in done.stderr
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"reliability.png", "accuracy-by-length.png", "accuracy-by-group.png"}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "reliability.png",
+        "accuracy-by-length.png",
+        "accuracy-by-group.png",
+    }
 
 
 def test_help_shows_the_defaults_that_settings_have() -> None:

@@ -1,4 +1,6 @@
-"""The rules of `prelabel connect`, on rows as Label Studio's API gives them, and its refusals before anything is sent."""
+"""The rules of `prelabel connect`, on rows as Label Studio's API gives them, and its refusals before anything
+is sent.
+"""
 
 import io
 import os
@@ -22,12 +24,29 @@ HEADER = "Basic bGFiZWwtc3R1ZGlvOnMzY3JldDp1"
 
 
 def ml_backend(**fields: Any) -> rules.Row:
-    usual = {"id": 1, "url": BACKEND, "title": "v1", "auto_update": True, "auth_method": "NONE", "basic_auth_user": "", "basic_auth_pass_is_set": False}
+    usual = {
+        "id": 1,
+        "url": BACKEND,
+        "title": "v1",
+        "auto_update": True,
+        "auth_method": "NONE",
+        "basic_auth_user": "",
+        "basic_auth_pass_is_set": False,
+    }
     return usual | {"description": ""} | fields
 
 
 def webhook(number: int, url: str = f"{BACKEND}/webhook", **fields: Any) -> rules.Row:
-    usual = {"id": number, "project": 7, "url": url, "send_payload": True, "send_for_all_actions": True, "headers": {}, "is_active": True, "actions": []}
+    usual = {
+        "id": number,
+        "project": 7,
+        "url": url,
+        "send_payload": True,
+        "send_for_all_actions": True,
+        "headers": {},
+        "is_active": True,
+        "actions": [],
+    }
     return usual | fields
 
 
@@ -37,9 +56,16 @@ def numbers(hooks: list[rules.Row]) -> list[int]:
 
 def test_an_ml_backend_is_given_the_version_as_its_title_and_the_password_it_lacks() -> None:
     assert rules.row_changes(ml_backend(), "v1", None) == {}
-    assert rules.row_changes(ml_backend(title="default", auto_update=False), "v1", None) == {"title": "v1", "auto_update": True}
+    assert rules.row_changes(ml_backend(title="default", auto_update=False), "v1", None) == {
+        "title": "v1",
+        "auto_update": True,
+    }
     assert rules.row_changes(ml_backend(title="default"), None, None) == {}
-    secret = {"auth_method": "BASIC_AUTH", "basic_auth_user": "label-studio", "basic_auth_pass": AUTH.password}
+    secret = {
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": "label-studio",
+        "basic_auth_pass": AUTH.password,
+    }
     assert rules.row_changes(ml_backend(), "v1", AUTH) == secret
     has = {"auth_method": "BASIC_AUTH", "basic_auth_user": "label-studio", "basic_auth_pass_is_set": True}
     assert rules.row_changes(ml_backend(**has), "v1", AUTH) == {}
@@ -55,7 +81,10 @@ def test_live_predictions_need_the_title_as_the_projects_version() -> None:
 def test_a_webhook_carries_the_password_exactly_where_the_backend_has_one() -> None:
     none, has = ml_backend(), ml_backend(auth_method="BASIC_AUTH")
     assert rules.headers_wanted({}, AUTH, none) == {"Authorization": HEADER}
-    assert rules.headers_wanted({"authorization": "Basic old", "X-Own": "1"}, AUTH, has) == {"Authorization": HEADER, "X-Own": "1"}
+    assert rules.headers_wanted({"authorization": "Basic old", "X-Own": "1"}, AUTH, has) == {
+        "Authorization": HEADER,
+        "X-Own": "1",
+    }
     assert rules.headers_wanted({"Authorization": HEADER, "X-Own": "1"}, None, none) == {"X-Own": "1"}
     # a password that this run was not given is no reason to take it away
     assert rules.headers_wanted({"Authorization": HEADER}, None, has) == {"Authorization": HEADER}
@@ -88,7 +117,9 @@ def test_left_over_webhooks() -> None:
         webhook(8, url="http://192.0.2.7:9090/mine/webhook", headers={"X-Own": "1"}),
         webhook(9, url="http://192.0.2.7:9090/older/webhook", project=None),
     ]
-    sure, perhaps = rules.left_over(hooks, [BACKEND, "http://192.0.2.7:9090/used/"], BACKEND, ["http://192.0.2.8:9090/replaced/"])
+    sure, perhaps = rules.left_over(
+        hooks, [BACKEND, "http://192.0.2.7:9090/used/"], BACKEND, ["http://192.0.2.8:9090/replaced/"]
+    )
     assert (numbers(sure), numbers(perhaps)) == ([2, 4], [3])
 
 
@@ -100,10 +131,23 @@ def test_origins_know_the_usual_ports() -> None:
 @pytest.mark.parametrize(
     ("words", "status", "named"),
     [
-        ("POST /api/ml: 403: URL resolves to a reserved network address (block: 127.0.0.0/8)", 403, "USE_DEFAULT_BANNED_SUBNETS=False"),
-        ("POST /api/ml: 400: … Additional info: URL resolves to a reserved network address (block: 10.0.0.0/8)", 400, "USE_DEFAULT_BANNED_SUBNETS=False"),
+        (
+            "POST /api/ml: 403: URL resolves to a reserved network address (block: 127.0.0.0/8)",
+            403,
+            "USE_DEFAULT_BANNED_SUBNETS=False",
+        ),
+        (
+            "POST /api/ml: 400: … Additional info: URL resolves to a reserved network address (block: "
+            "10.0.0.0/8)",
+            400,
+            "USE_DEFAULT_BANNED_SUBNETS=False",
+        ),
         ("GET /api/version: 401: Invalid token.", 401, "LABEL_STUDIO_API_KEY"),
-        ("PATCH /api/ml/3: 400: … 401 Client Error: Unauthorized for url: http://x/setup", 400, "--basic-auth"),
+        (
+            "PATCH /api/ml/3: 400: … 401 Client Error: Unauthorized for url: http://x/setup",
+            400,
+            "--basic-auth",
+        ),
         ("PATCH /api/projects/7: 403: no", 403, "must be allowed"),
         ("POST /api/ml: 500: Can't resolve hostname prelabel", 500, "--host 0.0.0.0"),
         ("POST /api/ml: 400: Can't connect to ML backend, health check failed.", 400, "--host 0.0.0.0"),
@@ -115,7 +159,10 @@ def test_remedies(words: str, status: int, named: str) -> None:
 
 def test_the_remedy_for_no_answer_and_words_without_markup() -> None:
     assert "--label-studio" in rules.remedy(LabelStudioUnreachable("no answer"))
-    assert rules.in_words(LabelStudioRefused('No. <a href="https://x.example">Learn\n more</a>', 400)) == "No. Learn more"
+    assert (
+        rules.in_words(LabelStudioRefused('No. <a href="https://x.example">Learn\n more</a>', 400))
+        == "No. Learn more"
+    )
 
 
 def test_the_verdict_on_a_test_prediction() -> None:
@@ -123,13 +170,20 @@ def test_the_verdict_on_a_test_prediction() -> None:
     answer = {"task": {"id": 3}, "response": [{"model_version": "v1", "score": 0.75, "result": [region]}]}
     assert rules.test_verdict(answer, "v1").text == "Test prediction for task 3: Positive, score 0.750."
     assert rules.test_verdict(answer, "v2").mark == "✗"
-    assert rules.test_verdict({"task": {"id": 3}, "response": [{"model_version": "v1", "result": []}]}, "v1").mark == "–"
+    assert (
+        rules.test_verdict(
+            {"task": {"id": 3}, "response": [{"model_version": "v1", "result": []}]}, "v1"
+        ).mark
+        == "–"
+    )
     nothings: list[Any] = [None, {}, {"response": None}, {"response": []}, {"response": [[]]}]
     for nothing in nothings:
         assert rules.test_verdict(nothing, "v1").mark == "✗"
 
 
-@pytest.mark.parametrize("before", [Before(True, False, ""), Before(False, True, "Größe {1}", {"title": "default"})])
+@pytest.mark.parametrize(
+    "before", [Before(True, False, ""), Before(False, True, "Größe {1}", {"title": "default"})]
+)
 @pytest.mark.parametrize("own", ["", "Ours.\nPlease keep."])
 def test_a_note_comes_back_out_of_a_description(before: Before, own: str) -> None:
     description = note.write(before, own)
@@ -137,10 +191,23 @@ def test_a_note_comes_back_out_of_a_description(before: Before, own: str) -> Non
     assert note.own_words(description) == own
 
 
-@pytest.mark.parametrize("description", [None, "", "Ours.", note.SENTENCE, note.SENTENCE + "{", note.SENTENCE + '{"made":1}', note.SENTENCE + "[]"])
+@pytest.mark.parametrize(
+    "description",
+    [
+        None,
+        "",
+        "Ours.",
+        note.SENTENCE,
+        note.SENTENCE + "{",
+        note.SENTENCE + '{"made":1}',
+        note.SENTENCE + "[]",
+    ],
+)
 def test_what_is_no_note(description: str | None) -> None:
     assert note.read(description) is None
-    assert note.read(note.SENTENCE + '{"made":"yes","show_collab_predictions":true,"model_version":""}') is None
+    assert (
+        note.read(note.SENTENCE + '{"made":"yes","show_collab_predictions":true,"model_version":""}') is None
+    )
 
 
 def test_a_note_is_about_what_was_before_the_first_connect() -> None:
@@ -148,24 +215,41 @@ def test_a_note_is_about_what_was_before_the_first_connect() -> None:
     first = ml_backend(title="a", description=note.write(Before(True, False, "")))
     assert note.before_of(project, [], None) == Before(True, True, "a")
     assert note.before_of(project, [first], None) == Before(True, False, "")
-    assert note.before_of(project, [ml_backend(title="a")], {"title": "default"}) == Before(False, True, "a", {"title": "default"})
+    assert note.before_of(project, [ml_backend(title="a")], {"title": "default"}) == Before(
+        False, True, "a", {"title": "default"}
+    )
     assert note.before_of(project | {"model_version": None}, [first], None) == Before(True, True, "")
 
 
 def test_only_what_connect_set_is_restored() -> None:
     on: dict[str, Any] = {"show_collab_predictions": True, "model_version": "v1"}
     assert note.restored(on, "v1", Before(True, True, "old")) == {"model_version": "old"}
-    assert note.restored(on, "v1", Before(True, False, "")) == {"show_collab_predictions": False, "model_version": ""}
+    assert note.restored(on, "v1", Before(True, False, "")) == {
+        "show_collab_predictions": False,
+        "model_version": "",
+    }
     assert note.restored(on, "v1", Before(True, True, "v1")) == {}
     assert note.restored(on | {"model_version": "chosen since"}, "v1", Before(True, True, "old")) == {}
     kept = {"show_collab_predictions": False, "model_version": "chosen since"}
     assert note.restored(on | {"model_version": "chosen since"}, "v1", Before(True, False, "old")) == kept
-    assert note.restored({"show_collab_predictions": False, "model_version": ""}, "v1", Before(True, False, "")) == {}
+    assert (
+        note.restored({"show_collab_predictions": False, "model_version": ""}, "v1", Before(True, False, ""))
+        == {}
+    )
 
 
 def test_addresses() -> None:
     assert web_address("--backend", f"{BACKEND}/") == BACKEND
-    for wrong in ("", "192.0.2.7:9090", "ftp://x", "http://", "http://x:port", "http://x:99999", "http://x?y=1", "http://user:password@x"):
+    for wrong in (
+        "",
+        "192.0.2.7:9090",
+        "ftp://x",
+        "http://",
+        "http://x:port",
+        "http://x:99999",
+        "http://x?y=1",
+        "http://user:password@x",
+    ):
         with pytest.raises(BadSetting, match="--backend"):
             web_address("--backend", wrong)
 
@@ -212,8 +296,21 @@ def test_a_line_is_printed_as_it_is() -> None:
     ],
 )
 def test_refusals_before_anything_is_sent(environ: dict[str, str], options: list[str], named: str) -> None:
-    command = [sys.executable, "prelabel.py", "connect", "--label-studio", "http://127.0.0.1:1", "--project", "7", "--backend", BACKEND, *options]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=120)
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "connect",
+        "--label-studio",
+        "http://127.0.0.1:1",
+        "--project",
+        "7",
+        "--backend",
+        BACKEND,
+        *options,
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=120
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert named in done.stderr

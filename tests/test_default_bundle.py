@@ -1,4 +1,6 @@
-"""What `make serve` serves: it knows good from bad, is as small as promised, and its card says what its manifest says."""
+"""What `make serve` serves: it knows good from bad, is as small as promised, and its card says what its
+manifest says.
+"""
 
 import json
 from pathlib import Path
@@ -19,7 +21,10 @@ def default() -> Bundle:
 
 
 def test_it_knows_good_from_bad(default: Bundle) -> None:
-    texts = ["A wonderful film, beautifully acted and moving from start to end.", "Terrible. A boring plot, awful acting and a waste of time."]
+    texts = [
+        "A wonderful film, beautifully acted and moving from start to end.",
+        "Terrible. A boring plot, awful acting and a waste of time.",
+    ]
     with Classifier(default, open_engine(default, device="cpu"), threads=1) as classifier:
         answers = classifier.probabilities(classifier.encode(texts))
     assert [default.labels[int(answer.argmax())] for answer in answers] == ["Positive", "Negative"]
@@ -37,7 +42,12 @@ def test_the_card_says_what_the_manifest_says(default: Bundle) -> None:
     for part in ("test", "held_out"):
         figures = metrics[part]
         low, high = figures["interval_95"]
-        for figure in (f"{figures['accuracy']:.4f}", f"({low:.4f} to {high:.4f})", f"{figures['log_loss']:.4f}", f"{figures['calibration_error']:.4f}"):
+        for figure in (
+            f"{figures['accuracy']:.4f}",
+            f"({low:.4f} to {high:.4f})",
+            f"{figures['log_loss']:.4f}",
+            f"{figures['calibration_error']:.4f}",
+        ):
             assert figure in card, f"{part}: {figure}"
     for picture in ("reliability.png", "accuracy-by-length.png", "learning-curve.png"):
         assert f"]({picture})" in card
@@ -52,7 +62,9 @@ def test_float16_costs_less_than_a_ten_thousandth(default: Bundle) -> None:
 def test_the_cards_table_of_weaknesses(default: Bundle) -> None:
     card = (default.path / "README.md").read_text("utf-8")
     with Classifier(default, open_engine(default, device="cpu"), threads=1) as classifier:
-        result = evaluate_file(ROOT / "benchmarks" / "probes.csv", classifier, text="review", label="sentiment", by="kind")
+        result = evaluate_file(
+            ROOT / "benchmarks" / "probes.csv", classifier, text="review", label="sentiment", by="kind"
+        )
     for kind, (right, rows) in result.by_group.items():
         assert f"| {kind} | {rows} | {right / rows:.4f} (" in card
 
@@ -65,8 +77,19 @@ def test_the_tutorials_labelled_reviews(default: Bundle, shared: Path, tmp_path:
         tasks = []
         with open_labelled(reviews, "review", "sentiment") as (examples, _):
             for example in examples:
-                region = {"from_name": "mood", "to_name": "text", "type": "choices", "value": {"choices": [example.label]}}
-                tasks.append({"id": example.number, "data": {"review": example.text}, "annotations": [{"result": [region], "was_cancelled": False}]})
+                region = {
+                    "from_name": "mood",
+                    "to_name": "text",
+                    "type": "choices",
+                    "value": {"choices": [example.label]},
+                }
+                tasks.append(
+                    {
+                        "id": example.number,
+                        "data": {"review": example.text},
+                        "annotations": [{"result": [region], "was_cancelled": False}],
+                    }
+                )
         (tmp_path / "export.json").write_text(json.dumps(tasks))
         export = evaluate_file(tmp_path / "export.json", classifier, text="review", label="mood")
     assert table.figures.rows == export.figures.rows == 100

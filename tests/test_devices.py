@@ -9,14 +9,27 @@ from server.devices import CudaOptions, Grid, Shape, cuda_devices, number_of
 
 @pytest.mark.parametrize(
     ("setting", "devices"),
-    [("cpu", ()), ("auto", ("cuda:0",)), ("cuda", ("cuda:0",)), ("cuda:3", ("cuda:3",)), ("cuda:0, cuda:12", ("cuda:0", "cuda:12"))],
+    [
+        ("cpu", ()),
+        ("auto", ("cuda:0",)),
+        ("cuda", ("cuda:0",)),
+        ("cuda:3", ("cuda:3",)),
+        ("cuda:0, cuda:12", ("cuda:0", "cuda:12")),
+    ],
 )
 def test_which_gpus_are_meant(setting: str, devices: tuple[str, ...]) -> None:
     assert cuda_devices(setting) == devices
 
 
 @pytest.mark.parametrize(
-    ("setting", "why"), [("tpu", "must be"), ("cuda,cuda:1", "must be"), ("cpu,cuda:0", "must be"), ("", "must be"), ("cuda:1,cuda:1", "twice")]
+    ("setting", "why"),
+    [
+        ("tpu", "must be"),
+        ("cuda,cuda:1", "must be"),
+        ("cpu,cuda:0", "must be"),
+        ("", "must be"),
+        ("cuda:1,cuda:1", "twice"),
+    ],
 )
 def test_other_words_are_refused(setting: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
@@ -29,7 +42,14 @@ def test_a_gpu_has_a_number() -> None:
 
 def test_the_shapes_of_a_small_grid() -> None:
     grid = Grid((8, 20), 48)
-    assert [(shape.rows, shape.length) for shape in grid.shapes] == [(1, 8), (2, 8), (4, 8), (6, 8), (1, 20), (2, 20)]
+    assert [(shape.rows, shape.length) for shape in grid.shapes] == [
+        (1, 8),
+        (2, 8),
+        (4, 8),
+        (6, 8),
+        (1, 20),
+        (2, 20),
+    ]
     assert grid.fit(3, 5) == Shape(4, 8)
     assert grid.fit(5, 8) == Shape(6, 8)
     assert grid.fit(1, 9) == Shape(1, 20)

@@ -24,7 +24,9 @@ def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Engine:
 
 
 @pytest.mark.parametrize("name", ["tables", "onnx", "torchscript"])
-def test_answers_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_bundle: Bundle, name: str) -> None:
+def test_answers_are_those_of_the_tutorial(
+    golden: list[dict[str, Any]], oracle_bundle: Bundle, name: str
+) -> None:
     engine, tokenizer = open_engine(oracle_bundle, engine=name, device="cpu"), Tokenizer.of(oracle_bundle)
     expected = np.array([entry["probabilities"] for entry in golden])
     rows = [tokenizer.encode(entry["text"]) for entry in golden]
@@ -56,7 +58,9 @@ def test_what_stands_behind_a_rows_length_is_ignored(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("extra", [0, 1, 3, 4, 5, MAX_PIECE - 4, MAX_PIECE])
-def test_a_text_longer_than_one_model_call_goes_through_in_pieces(engine: Engine, network: Network, extra: int) -> None:
+def test_a_text_longer_than_one_model_call_goes_through_in_pieces(
+    engine: Engine, network: Network, extra: int
+) -> None:
     random = np.random.default_rng(extra)
     row = random.integers(2, 14, MAX_PIECE + extra).astype(np.int32)
     short = row[:9]
@@ -99,9 +103,16 @@ def test_a_host_where_nobody_expects_a_gpu_is_not_degraded(bundle: Bundle, name:
     assert (engine.device, engine.degraded) == ("cpu", None)
 
 
-@pytest.mark.parametrize(("name", "instead"), [("auto", "tables"), ("onnx", "onnx"), ("torchscript", "torchscript")])
+@pytest.mark.parametrize(
+    ("name", "instead"), [("auto", "tables"), ("onnx", "onnx"), ("torchscript", "torchscript")]
+)
 def test_a_gpu_that_is_expected_and_does_not_work_is_said(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, instead: str
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    instead: str,
 ) -> None:
     """The driver's device file is there; this environment's packages know no CUDA."""
     torch = pytest.importorskip("torch")
@@ -119,7 +130,9 @@ def test_a_gpu_that_is_expected_and_does_not_work_is_said(
 
 
 @pytest.mark.parametrize(("name", "instead"), [("auto", "tables"), ("onnx", "onnx")])
-def test_an_onnx_runtime_for_cuda_on_a_host_without_a_gpu_is_degraded(bundle: Bundle, name: str, instead: str) -> None:
+def test_an_onnx_runtime_for_cuda_on_a_host_without_a_gpu_is_degraded(
+    bundle: Bundle, name: str, instead: str
+) -> None:
     """It falls back in silence, or prints and goes on; neither is taken for CUDA."""
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available() or not has_cuda():
@@ -140,7 +153,11 @@ def test_a_model_file_that_does_not_load_is_a_bad_bundle(bundle: Bundle, tmp_pat
 
 
 def test_on_a_cpu_the_tables_are_taken_unless_another_engine_is_named(bundle: Bundle) -> None:
-    assert [open_engine(bundle, engine=name, device="cpu").name for name in ("auto", "tables", "onnx")] == ["tables", "tables", "onnx"]
+    assert [open_engine(bundle, engine=name, device="cpu").name for name in ("auto", "tables", "onnx")] == [
+        "tables",
+        "tables",
+        "onnx",
+    ]
 
 
 def test_a_model_with_other_tensors_is_no_folded_network(bundle: Bundle, tmp_path: Any) -> None:
@@ -163,7 +180,9 @@ def test_a_vocabulary_larger_than_the_table_is_refused(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("engine", ["tables", "onnx"])
-def test_a_model_whose_tensors_lie_in_other_files_is_refused(bundle: Bundle, tmp_path: Any, engine: str) -> None:
+def test_a_model_whose_tensors_lie_in_other_files_is_refused(
+    bundle: Bundle, tmp_path: Any, engine: str
+) -> None:
     from dataclasses import replace
 
     import onnx

@@ -1,4 +1,6 @@
-"""`prelabel evaluate`: the figures of a file whose answers are known, its groups, its mistakes, and its pictures."""
+"""`prelabel evaluate`: the figures of a file whose answers are known, its groups, its mistakes, and its
+pictures.
+"""
 
 import csv
 import io
@@ -48,28 +50,46 @@ def evaluate(source: Path, classifier: Classifier, by: str | None = None) -> Eva
 
 
 def test_figures_groups_and_mistakes(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
-    rows = [{"review": text, "sentiment": label, "kind": "odd" if i % 3 else "turned"} for i, (text, label) in enumerate(zip(TEXTS, truth, strict=True))]
+    rows = [
+        {"review": text, "sentiment": label, "kind": "odd" if i % 3 else "turned"}
+        for i, (text, label) in enumerate(zip(TEXTS, truth, strict=True))
+    ]
     result = evaluate(write(tmp_path / "in.csv", rows), classifier, by="kind")
     assert (result.figures.rows, result.figures.right, result.left_out) == (300, 200, 0)
     assert result.by_group == {"odd": [200, 200], "turned": [0, 100]}
     assert sum(rows for _, rows in result.by_length.values()) == 300
     assert sum(right for right, _ in result.by_length.values()) == 200
     assert len(result.mistakes) == MISTAKES
-    assert [mistake.confidence for mistake in result.mistakes] == sorted((mistake.confidence for mistake in result.mistakes), reverse=True)
+    assert [mistake.confidence for mistake in result.mistakes] == sorted(
+        (mistake.confidence for mistake in result.mistakes), reverse=True
+    )
     for mistake in result.mistakes:
         assert (mistake.number - 1) % 3 == 0
         assert mistake.text == TEXTS[mistake.number - 1]
         assert mistake.predicted != mistake.label == truth[mistake.number - 1]
 
 
-def test_labels_match_whatever_their_case_and_others_are_named(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
+def test_labels_match_whatever_their_case_and_others_are_named(
+    tmp_path: Path, classifier: Classifier, truth: list[str]
+) -> None:
     rows = [{"review": text, "sentiment": label.upper()} for text, label in zip(TEXTS, truth, strict=True)]
     assert evaluate(write(tmp_path / "in.csv", rows), classifier).figures.right == 200
-    renamed = [{"review": row["review"], "sentiment": {"NEGATIVE": "bad", "POSITIVE": "good"}[row["sentiment"]]} for row in rows]
-    mapped = evaluate_file(write(tmp_path / "in.csv", renamed), classifier, text="review", label="sentiment", label_map={"Negative": "bad", "Positive": "good"})
+    renamed = [
+        {"review": row["review"], "sentiment": {"NEGATIVE": "bad", "POSITIVE": "good"}[row["sentiment"]]}
+        for row in rows
+    ]
+    mapped = evaluate_file(
+        write(tmp_path / "in.csv", renamed),
+        classifier,
+        text="review",
+        label="sentiment",
+        label_map={"Negative": "bad", "Positive": "good"},
+    )
     assert mapped.figures.right == 200
     rows[2]["sentiment"] = "neutral"
-    with pytest.raises(BadInput, match='row 3: the label "neutral" is none of the model\'s: Negative, Positive'):
+    with pytest.raises(
+        BadInput, match='row 3: the label "neutral" is none of the model\'s: Negative, Positive'
+    ):
         evaluate(write(tmp_path / "in.csv", rows), classifier)
     with pytest.raises(BadInput, match='no value in the column "kind"'):
         evaluate(write(tmp_path / "in.csv", rows[:2]), classifier, by="kind")
@@ -77,14 +97,25 @@ def test_labels_match_whatever_their_case_and_others_are_named(tmp_path: Path, c
 
 def test_what_is_shown_and_drawn(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
     tasks = [
-        {"data": {"review": f"[red] {text}"}, "annotations": [{"result": [{"from_name": "sentiment", "value": {"choices": [label]}}]}]}
+        {
+            "data": {"review": f"[red] {text}"},
+            "annotations": [{"result": [{"from_name": "sentiment", "value": {"choices": [label]}}]}],
+        }
         for text, label in zip(TEXTS, truth, strict=True)
     ]
     (tmp_path / "export.json").write_text(json.dumps([*tasks, {"data": {"review": "x"}, "annotations": []}]))
     result = evaluate(tmp_path / "export.json", classifier)
     printed = io.StringIO()
     show(result, Console(file=printed, width=200), by=None)
-    for part in ("0.6667", "tasks left out", "expected calibration error", "texts a second", "Negative", "[red]", "up to 512"):
+    for part in (
+        "0.6667",
+        "tasks left out",
+        "expected calibration error",
+        "texts a second",
+        "Negative",
+        "[red]",
+        "up to 512",
+    ):
         assert part in printed.getvalue()
     pictures = draw(result, tmp_path / "plots", by=None)
     assert [path.name for path in pictures] == ["reliability.png", "accuracy-by-length.png"]

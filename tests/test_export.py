@@ -124,7 +124,9 @@ publish.export_bundle(tiny_network(seed=1), Path(sys.argv[1]), torchscript=False
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_while_a_bundle_is_replaced_leaves_the_one_or_the_other(bundle: Bundle, tmp_path: Path, when: str) -> None:
+def test_a_kill_while_a_bundle_is_replaced_leaves_the_one_or_the_other(
+    bundle: Bundle, tmp_path: Path, when: str
+) -> None:
     out = tmp_path / "tiny"
     shutil.copytree(bundle.path, out)
     killed = subprocess.run([sys.executable, "-c", KILLED_RUN, out, when], cwd=ROOT, check=False)
@@ -133,7 +135,9 @@ def test_a_kill_while_a_bundle_is_replaced_leaves_the_one_or_the_other(bundle: B
     assert export_bundle(tiny_network(), out, torchscript=False, force=True).version == bundle.version
 
 
-def test_where_names_cannot_be_exchanged_the_old_bundle_is_moved_aside(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_names_cannot_be_exchanged_the_old_bundle_is_moved_aside(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("export.publish._exchange", lambda one, other: False)
     out = tmp_path / "tiny"
     shutil.copytree(bundle.path, out)

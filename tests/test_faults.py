@@ -1,4 +1,6 @@
-"""Faults at the engine's seam, behind a real server: no wrong answer, nobody waits for ever, /health and /ready say what is, and it recovers."""
+"""Faults at the engine's seam, behind a real server: no wrong answer, nobody waits for ever, /health and
+/ready say what is, and it recovers.
+"""
 
 import concurrent.futures
 import shutil
@@ -67,7 +69,9 @@ class FaultyEngine:
 @pytest.fixture
 def fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
     found = Fault()
-    monkeypatch.setattr(models, "open_engine", lambda *args, **options: FaultyEngine(open_engine(*args, **options), found))
+    monkeypatch.setattr(
+        models, "open_engine", lambda *args, **options: FaultyEngine(open_engine(*args, **options), found)
+    )
     monkeypatch.setattr(registry, "HEAL_EVERY", 0.05)
     yield found
     found.returned.set()
@@ -128,20 +132,32 @@ def test_one_failure_is_one_request_and_no_more(bundle: Bundle, fault: Fault, ki
         assert (status_of(client, "/health"), fault.opened) == (200, 1)
 
 
-def test_what_failed_of_a_request_is_counted_as_failed_and_not_as_a_prediction(bundle: Bundle, fault: Fault) -> None:
+def test_what_failed_of_a_request_is_counted_as_failed_and_not_as_a_prediction(
+    bundle: Bundle, fault: Fault
+) -> None:
     with running(bundle) as client:
         fault.kind = "raises for long texts"
         answers = predict(client, ["good film", "film " * 100, None, "bad"])
-        told = {name: float(number) for name, number in (line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")}
+        told = {
+            name: float(number)
+            for name, number in (
+                line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#"
+            )
+        }
     assert [bool(each) for each in answers] == [True, False, True, True]
     model = f'model="{bundle.path.name}"'
-    assert [told[f'prelabel_tasks_total{{{model},outcome="{outcome}"}}'] for outcome in ("predicted", "empty", "failed")] == [2, 1, 1]
+    assert [
+        told[f'prelabel_tasks_total{{{model},outcome="{outcome}"}}']
+        for outcome in ("predicted", "empty", "failed")
+    ] == [2, 1, 1]
     assert sum(count for name, count in told.items() if name.startswith("prelabel_predictions_total")) == 2
     assert told[f'prelabel_prediction_score_count{{version="{bundle.version}"}}'] == 2
     assert told[f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}}'] == 1
 
 
-def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_itself(bundle: Bundle, fault: Fault) -> None:
+def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_itself(
+    bundle: Bundle, fault: Fault
+) -> None:
     with running(bundle, call_timeout=0.3) as client:
         right = predict(client, ["good film"])
         fault.kind, fault.lasting = "raises", True
@@ -154,7 +170,11 @@ def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_its
         assert client.get("/live").json() == {"status": "live"}
         for path in ("/v2/health/ready", "/v2/models/tiny/ready"):
             answer = client.get(path)
-            assert (answer.status_code, answer.json()["ready"], "model calls fail" in answer.json()["error"]) == (503, False, True)
+            assert (
+                answer.status_code,
+                answer.json()["ready"],
+                "model calls fail" in answer.json()["error"],
+            ) == (503, False, True)
         assert client.get("/v2/health/live").json() == {"live": True}
         told = client.get("/metrics").text
         assert f'prelabel_ready_workers{{model="{bundle.path.name}"}} 0.0' in told
@@ -166,7 +186,10 @@ def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_its
 
 
 def test_a_call_that_hangs_holds_up_nobody_else(bundle: Bundle, fault: Fault) -> None:
-    with running(bundle, call_timeout=30, engine_threads=1) as client, concurrent.futures.ThreadPoolExecutor() as pool:
+    with (
+        running(bundle, call_timeout=30, engine_threads=1) as client,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
         right = predict(client, ["good film"])
         fault.kind = "hangs"
         hanging = pool.submit(predict, client, ["bad", "film"])
@@ -185,7 +208,9 @@ def test_the_server_ends_though_calls_hang(bundle: Bundle, fault: Fault) -> None
     assert not fault.returned.is_set()
 
 
-def test_too_many_calls_that_hang_are_told_and_recovered_from(bundle: Bundle, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_calls_that_hang_are_told_and_recovered_from(
+    bundle: Bundle, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("server.batcher.MOST_HANGING", 1)
     monkeypatch.setattr(registry, "FAILING", 1000)
     with running(bundle, call_timeout=0.2) as client:
@@ -202,7 +227,9 @@ def test_too_many_calls_that_hang_are_told_and_recovered_from(bundle: Bundle, fa
         assert predict(client, ["good film"]) == right
 
 
-def test_where_memory_does_not_suffice_for_a_batch_it_is_tried_by_halves(bundle: Bundle, fault: Fault) -> None:
+def test_where_memory_does_not_suffice_for_a_batch_it_is_tried_by_halves(
+    bundle: Bundle, fault: Fault
+) -> None:
     texts = random_texts(100)
     with running(bundle) as client:
         right = predict(client, texts)
@@ -210,7 +237,9 @@ def test_where_memory_does_not_suffice_for_a_batch_it_is_tried_by_halves(bundle:
         assert predict(client, texts) == right
 
 
-def test_a_bundle_that_is_spoiled_on_disk_goes_on_answering_and_is_not_taken_anew(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_bundle_that_is_spoiled_on_disk_goes_on_answering_and_is_not_taken_anew(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(bundle.path, tmp_path / "live"))
     served = Bundle(folder, bundle.manifest, bundle.vocabulary)
     with running(served, admin_token="t") as client:

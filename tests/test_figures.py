@@ -56,7 +56,9 @@ def test_a_confident_mistake_has_a_finite_loss() -> None:
 
 
 def test_wilsons_interval_by_the_published_example() -> None:
-    """81 of 263: Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method 3."""
+    """81 of 263: Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method
+    3.
+    """
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     low, high = wilson(20, 20)

@@ -12,9 +12,26 @@ from server.bundle import Bundle
 
 
 @pytest.fixture
-def rehearsal(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+def rehearsal(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    options = ["--device", "cpu", "--texts", "12", "--rounds", "1", "--seconds", "0.2", "--tokens", "512", "--workers", "1", "--bundle", str(bundle.path)]
+    options = [
+        "--device",
+        "cpu",
+        "--texts",
+        "12",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.2",
+        "--tokens",
+        "512",
+        "--workers",
+        "1",
+        "--bundle",
+        str(bundle.path),
+    ]
     monkeypatch.setattr(sys, "argv", ["gpu", *options])
     gpu.main()
     return capsys.readouterr().out

@@ -24,14 +24,33 @@ def test_what_is_not_in_both_is_told() -> None:
 
 
 def test_the_committed_ratios_are_those_that_are_measured(bundle: Bundle) -> None:
-    assert guard.compare(guard.ratios(bundle, ["good film", "a bad plot ."], 1), {}) == guard.compare(json.loads(guard.KEPT.read_bytes())["times_faster"], {})
+    assert guard.compare(guard.ratios(bundle, ["good film", "a bad plot ."], 1), {}) == guard.compare(
+        json.loads(guard.KEPT.read_bytes())["times_faster"], {}
+    )
 
 
-def test_it_keeps_compares_and_refuses(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_keeps_compares_and_refuses(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = tmp_path / "guard.json"
 
     def run(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["guard", "--bundle", str(bundle.path), "--texts", "3", "--rounds", "1", "--kept", str(kept), *words])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "guard",
+                "--bundle",
+                str(bundle.path),
+                "--texts",
+                "3",
+                "--rounds",
+                "1",
+                "--kept",
+                str(kept),
+                *words,
+            ],
+        )
         with pytest.raises(SystemExit) as ended:
             guard.main()
         return int(ended.value.code or 0)

@@ -29,10 +29,21 @@ def client(bundle: Bundle) -> Iterator[httpx.Client]:
 def test_health_tells_what_serves(client: httpx.Client, bundle: Bundle) -> None:
     for path in ("/", "/health"):
         health = client.get(path).json()
-        assert health.items() >= {"status": "UP", "model_class": "SentimentCNN", "model_version": bundle.version, "engine": "tables", "device": "cpu"}.items()
+        assert (
+            health.items()
+            >= {
+                "status": "UP",
+                "model_class": "SentimentCNN",
+                "model_version": bundle.version,
+                "engine": "tables",
+                "device": "cpu",
+            }.items()
+        )
 
 
-def test_health_tells_that_a_gpu_was_expected(client: httpx.Client, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_tells_that_a_gpu_was_expected(
+    client: httpx.Client, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if torch.cuda.is_available():
         pytest.skip("this host has a GPU")
     assert client.get("/health").json()["degraded"] is False
@@ -51,14 +62,24 @@ def test_health_tells_that_a_gpu_was_expected(client: httpx.Client, bundle: Bund
 
 
 @pytest.mark.parametrize("extra", [None, "text", {"a": 1}])
-def test_setup_and_predict_and_versions_name_the_same_version(client: httpx.Client, bundle: Bundle, extra: Any) -> None:
-    body = {"project": "1.1", "schema": TUTORIAL_CONFIG, "hostname": "http://localhost:8080", "access_token": "secret", "extra_params": extra}
+def test_setup_and_predict_and_versions_name_the_same_version(
+    client: httpx.Client, bundle: Bundle, extra: Any
+) -> None:
+    body = {
+        "project": "1.1",
+        "schema": TUTORIAL_CONFIG,
+        "hostname": "http://localhost:8080",
+        "access_token": "secret",
+        "extra_params": extra,
+    }
     assert client.post("/setup", json=body).json() == {"model_version": bundle.version}
     assert predict(client, ["good"])[0]["model_version"] == bundle.version
     assert client.get("/versions").json() == {"versions": [bundle.version]}
 
 
-def test_a_projects_extra_params_choose_its_score_and_with_it_the_version(client: httpx.Client, bundle: Bundle) -> None:
+def test_a_projects_extra_params_choose_its_score_and_with_it_the_version(
+    client: httpx.Client, bundle: Bundle
+) -> None:
     def version_of(project: str, extra: Any) -> str:
         return str(set_up(client, project=project, extra=extra).json()["model_version"])
 
@@ -72,8 +93,13 @@ def test_a_projects_extra_params_choose_its_score_and_with_it_the_version(client
         assert predict(client, ["good film"], project="8.1") == [usual]
         assert version_of("7.1", None) == bundle.version
         assert predict(client, ["good film"], project="7.1") == [usual]
-    refused = client.post("/setup", json={"project": "7.1", "schema": TUTORIAL_CONFIG, "extra_params": {"score": "certainty"}})
-    assert (refused.status_code, "extra_params: score: expected one of confidence, margin, entropy" in refused.text) == (400, True)
+    refused = client.post(
+        "/setup", json={"project": "7.1", "schema": TUTORIAL_CONFIG, "extra_params": {"score": "certainty"}}
+    )
+    assert (
+        refused.status_code,
+        "extra_params: score: expected one of confidence, margin, entropy" in refused.text,
+    ) == (400, True)
 
 
 def test_the_score_of_the_server_is_a_setting(bundle: Bundle) -> None:
@@ -82,7 +108,9 @@ def test_the_score_of_the_server_is_a_setting(bundle: Bundle) -> None:
         assert predict(client, ["good"])[0]["model_version"] == f"{bundle.version}-entropy"
 
 
-def test_every_task_gets_the_networks_answer_at_its_place(client: httpx.Client, bundle: Bundle, network: Network) -> None:
+def test_every_task_gets_the_networks_answer_at_its_place(
+    client: httpx.Client, bundle: Bundle, network: Network
+) -> None:
     texts = random_texts(200)
     expected = network.cnn.predict([Tokenizer.of(bundle).encode(text).tolist() for text in texts]).numpy()
     together = predict(client, texts)
@@ -93,13 +121,17 @@ def test_every_task_gets_the_networks_answer_at_its_place(client: httpx.Client, 
             assert answer["result"][0]["value"]["choices"] == [bundle.labels[int(probabilities.argmax())]]
 
 
-def test_the_tutorials_answers_together_and_one_by_one(golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
+def test_the_tutorials_answers_together_and_one_by_one(
+    golden: list[dict[str, Any]], oracle_bundle: Bundle
+) -> None:
     texts = [entry["text"] for entry in golden]
     with running(oracle_bundle) as client:
         for answers in (predict(client, texts), [predict(client, [text])[0] for text in texts]):
             for answer, entry in zip(answers, golden, strict=True):
                 assert abs(answer["score"] - max(entry["probabilities"])) <= 1e-5
-                assert answer["result"][0]["value"]["choices"] == [oracle_bundle.labels[entry["predicted_class"]]]
+                assert answer["result"][0]["value"]["choices"] == [
+                    oracle_bundle.labels[entry["predicted_class"]]
+                ]
 
 
 def test_torchscript_serves_the_same(client: httpx.Client, bundle: Bundle) -> None:
@@ -121,19 +153,42 @@ def test_many_clients_at_once_each_get_their_own_answers(client: httpx.Client) -
         assert answer["result"] == known["result"]
 
 
-def test_a_task_without_usable_text_gets_an_empty_result_at_its_place(client: httpx.Client, bundle: Bundle) -> None:
-    tasks: list[Any] = [{"data": {"review": "good"}}, {"data": {}}, {"data": {"review": None}}, {"data": {"review": {}}}, {}, 7, None]
-    tasks += [{"data": {"review": 10}}, {"data": {"review": ["good", 3]}}, {"data": {"review": ""}}, {"data": {"review": "bad"}}]
+def test_a_task_without_usable_text_gets_an_empty_result_at_its_place(
+    client: httpx.Client, bundle: Bundle
+) -> None:
+    tasks: list[Any] = [
+        {"data": {"review": "good"}},
+        {"data": {}},
+        {"data": {"review": None}},
+        {"data": {"review": {}}},
+        {},
+        7,
+        None,
+    ]
+    tasks += [
+        {"data": {"review": 10}},
+        {"data": {"review": ["good", 3]}},
+        {"data": {"review": ""}},
+        {"data": {"review": "bad"}},
+    ]
     answer = client.post("/predict", json={"tasks": tasks, "label_config": TUTORIAL_CONFIG}).json()["results"]
     assert [bool(each["result"]) for each in answer] == [True] + [False] * 6 + [True] * 4
     assert all(each["model_version"] == bundle.version and 0 <= each["score"] <= 1 for each in answer)
-    assert client.post("/predict", json={"tasks": [], "label_config": TUTORIAL_CONFIG}).json() == {"results": []}
+    assert client.post("/predict", json={"tasks": [], "label_config": TUTORIAL_CONFIG}).json() == {
+        "results": []
+    }
 
 
 def test_the_field_comes_from_the_config_and_the_choices_keep_their_names(bundle: Bundle) -> None:
-    config = TUTORIAL_CONFIG.replace("$review", "$body").replace('"Positive"', '"Daumen hoch"').replace('"Negative"', '"Daumen runter"')
+    config = (
+        TUTORIAL_CONFIG.replace("$review", "$body")
+        .replace('"Positive"', '"Daumen hoch"')
+        .replace('"Negative"', '"Daumen runter"')
+    )
     with running(bundle, label_map="Negative=Daumen runter,Positive=Daumen hoch") as client:
-        answer = client.post("/predict", json={"tasks": [{"data": {"body": "good", "review": 1}}], "label_config": config}).json()
+        answer = client.post(
+            "/predict", json={"tasks": [{"data": {"body": "good", "review": 1}}], "label_config": config}
+        ).json()
     assert answer["results"][0]["result"][0]["value"]["choices"][0].startswith("Daumen")
 
 
@@ -146,16 +201,33 @@ def test_the_field_comes_from_the_config_and_the_choices_keep_their_names(bundle
         ("/predict", b'{"tasks": "x"}', 400, "found text"),
         ("/predict", b'{"tasks": []}', 400, "label_config"),
         ("/setup", b"{}", 400, "schema"),
-        ("/setup", json.dumps({"schema": TUTORIAL_CONFIG.replace("Positive", "Good")}).encode(), 422, '"Positive"'),
-        ("/predict", json.dumps({"tasks": [{}], "label_config": "<View/>"}).encode(), 422, "no <Choices> tag"),
-        ("/setup", json.dumps({"schema": TUTORIAL_CONFIG + " " * 500_000}).encode(), 413, "a labeling config of 500"),
+        (
+            "/setup",
+            json.dumps({"schema": TUTORIAL_CONFIG.replace("Positive", "Good")}).encode(),
+            422,
+            '"Positive"',
+        ),
+        (
+            "/predict",
+            json.dumps({"tasks": [{}], "label_config": "<View/>"}).encode(),
+            422,
+            "no <Choices> tag",
+        ),
+        (
+            "/setup",
+            json.dumps({"schema": TUTORIAL_CONFIG + " " * 500_000}).encode(),
+            413,
+            "a labeling config of 500",
+        ),
         ("/setup", json.dumps({"schema": "<View>" * 80_000}).encode(), 422, "cannot be read"),
         ("/webhook", b"x", 400, "not JSON"),
         ("/nowhere", b"", 404, "/nowhere"),
         ("/health", b"", 405, "POST /health"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_in_plain_words(client: httpx.Client, path: str, body: bytes, status: int, detail: str) -> None:
+def test_what_cannot_be_answered_is_refused_in_plain_words(
+    client: httpx.Client, path: str, body: bytes, status: int, detail: str
+) -> None:
     answer = client.post(path, content=body)
     assert answer.status_code == status
     assert answer.json()["status"] == status
@@ -164,7 +236,10 @@ def test_what_cannot_be_answered_is_refused_in_plain_words(client: httpx.Client,
 
 
 def test_lone_surrogates_and_huge_numbers_are_taken_as_label_studio_sends_them(client: httpx.Client) -> None:
-    body = b'{"tasks": [{"id": 123456789012345678901234567890, "data": {"review": "good \\ud800"}}], "label_config": %s}' % json.dumps(TUTORIAL_CONFIG).encode()
+    body = (
+        b'{"tasks": [{"id": 123456789012345678901234567890, "data": {"review": "good \\ud800"}}], "label_config": %s}'
+        % json.dumps(TUTORIAL_CONFIG).encode()
+    )
     assert len(client.post("/predict", content=body).json()["results"]) == 1
 
 
@@ -198,8 +273,18 @@ def test_a_request_that_takes_too_long_is_given_up_with_its_texts(bundle: Bundle
 
 
 def test_stages_are_told_in_server_timing(client: httpx.Client) -> None:
-    timing = client.post("/predict", json={"tasks": [{"data": {"review": "x"}}], "label_config": TUTORIAL_CONFIG}).headers["server-timing"]
-    assert [part.split(";")[0] for part in timing.split(", ")] == ["parse", "tokenize", "queue", "engine", "results", "write", "total"]
+    timing = client.post(
+        "/predict", json={"tasks": [{"data": {"review": "x"}}], "label_config": TUTORIAL_CONFIG}
+    ).headers["server-timing"]
+    assert [part.split(";")[0] for part in timing.split(", ")] == [
+        "parse",
+        "tokenize",
+        "queue",
+        "engine",
+        "results",
+        "write",
+        "total",
+    ]
 
 
 def test_health_is_answered_while_5000_reviews_are_in_work(client: httpx.Client) -> None:

@@ -9,9 +9,33 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "fairness", "arrays", "devices", "figures", "compiled", "logs", "private_files", "connections", "model_thread", "gpu_memory", "process_files"},
+    {
+        "errors",
+        "fairness",
+        "arrays",
+        "devices",
+        "figures",
+        "compiled",
+        "logs",
+        "private_files",
+        "connections",
+        "model_thread",
+        "gpu_memory",
+        "process_files",
+    },
     {"buckets", "scores", "token_table", "secret_files", "admission"},
-    {"settings", "bundle", "label_studio", "records", "journal", "auth", "bodies", "inference_protocol", "tally", "inside"},
+    {
+        "settings",
+        "bundle",
+        "label_studio",
+        "records",
+        "journal",
+        "auth",
+        "bodies",
+        "inference_protocol",
+        "tally",
+        "inside",
+    },
     {"labelled", "connect", "request_log", "tls", "refusals", "operations"},
     {"tokenizer", "batcher", "engines"},
     {"models", "classifier", "catalogue", "project_scorings", "metrics"},
@@ -53,7 +77,9 @@ def test_server_imports_run_one_way() -> None:
             assert not name.startswith("export"), f"{path} imports {name}: the server never imports export"
             if name.startswith("server."):
                 other = name.split(".")[1]
-                assert other == part or layer(other) < layer(part) or other == "arrays", f"{path} imports {name}"
+                assert other == part or layer(other) < layer(part) or other == "arrays", (
+                    f"{path} imports {name}"
+                )
 
 
 def test_the_batcher_does_not_know_engines() -> None:
@@ -61,13 +87,21 @@ def test_the_batcher_does_not_know_engines() -> None:
 
 
 def test_only_the_engines_of_torch_and_export_import_torch() -> None:
-    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "server").rglob("*.py") if "torch" in imported(path)}
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "server").rglob("*.py")
+        if "torch" in imported(path)
+    }
     assert users == {f"server/engines/{name}.py" for name in ("torch_script", "torch_device", "fused")}
     assert "torch" not in imported(ROOT / "prelabel.py")
 
 
 def test_only_what_talks_to_a_cluster_imports_ray() -> None:
-    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "server").rglob("*.py") if any(name.split(".")[0] == "ray" for name in imported(path))}
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "server").rglob("*.py")
+        if any(name.split(".")[0] == "ray" for name in imported(path))
+    }
     assert users == {f"server/on_ray/{name}.py" for name in ("cluster", "application", "serve", "predict")}
     assert "ray" not in imported(ROOT / "prelabel.py")
 
@@ -79,7 +113,11 @@ def test_the_command_line_starts_without_torch() -> None:
 
 def test_only_what_is_told_uses_the_clock_on_the_wall() -> None:
     """It jumps; waits and timeouts use one that does not."""
-    users = {path.name for path in (ROOT / "server").rglob("*.py") if re.search(r"\btime\.time(_ns)?\(|datetime\.(now|utcnow|today)", path.read_text("utf-8"))}
+    users = {
+        path.name
+        for path in (ROOT / "server").rglob("*.py")
+        if re.search(r"\btime\.time(_ns)?\(|datetime\.(now|utcnow|today)", path.read_text("utf-8"))
+    }
     assert users == {"journal.py", "tracing.py"}
 
 

@@ -1,4 +1,6 @@
-"""The Open Inference Protocol's bytes, without a server: texts come out as they went in, and a refusal names the field."""
+"""The Open Inference Protocol's bytes, without a server: texts come out as they went in, and a refusal names
+the field.
+"""
 
 import json
 import struct
@@ -47,7 +49,12 @@ def test_half_of_a_surrogate_pair_is_taken_in_a_text_as_label_studios_are() -> N
 
 
 def test_what_is_not_known_is_passed_over() -> None:
-    request = body(parameters={"sequence_id": 7, "other": [{}]}) | {"parameters": {"priority": 3, "x": None}, "more": 1, "outputs": [], "id": ""}
+    request = body(parameters={"sequence_id": 7, "other": [{}]}) | {
+        "parameters": {"priority": 3, "x": None},
+        "more": 1,
+        "outputs": [],
+        "id": "",
+    }
     assert texts_of(request) == ["good"]
 
 
@@ -72,16 +79,31 @@ def test_what_is_not_known_is_passed_over() -> None:
         (body(data="good"), r"inputs\[0\].data: expected a list or nothing, found text"),
         (body(data=["good", 7]), r"inputs\[0\].data\[1\]: expected text or a list, found a whole number"),
         (body(data=[["good", None]]), r"inputs\[0\].data\[0\]\[1\]: expected text, found nothing"),
-        (body(data=None), r"inputs\[0\]: expected either `data` or `parameters.binary_data_size`, found neither"),
+        (
+            body(data=None),
+            r"inputs\[0\]: expected either `data` or `parameters.binary_data_size`, found neither",
+        ),
         (body(parameters={"binary_data_size": 4}), r"found both"),
-        (body(data=None, parameters={"binary_data_size": "4"}), r"inputs\[0\].parameters.binary_data_size: expected a whole number or nothing, found text"),
+        (
+            body(data=None, parameters={"binary_data_size": "4"}),
+            r"inputs\[0\].parameters.binary_data_size: expected a whole number or nothing, found text",
+        ),
         (bytes_body(4, ""), "4 bytes are said to lie behind the JSON, where 0 are"),
         (body() | {"id": 7}, "id: expected text or nothing, found a whole number"),
         (body() | {"id": "\ud800"}, "id: expected text, found half of a surrogate pair"),
-        (body() | {"outputs": [{"name": "logits"}]}, "outputs: expected `probabilities` and `label`, each once at most"),
+        (
+            body() | {"outputs": [{"name": "logits"}]},
+            "outputs: expected `probabilities` and `label`, each once at most",
+        ),
         (body() | {"outputs": [{"name": "label"}, {"name": "label"}]}, "each once at most"),
-        (body() | {"outputs": [{"name": "label", "parameters": {"classification": 2}}]}, r"outputs\[0\].parameters.classification: there is no such extension"),
-        (body() | {"parameters": {"binary_data_output": "yes"}}, "parameters.binary_data_output: expected true or false, found text"),
+        (
+            body() | {"outputs": [{"name": "label", "parameters": {"classification": 2}}]},
+            r"outputs\[0\].parameters.classification: there is no such extension",
+        ),
+        (
+            body() | {"parameters": {"binary_data_output": "yes"}},
+            "parameters.binary_data_output: expected true or false, found text",
+        ),
     ],
 )
 def test_a_refusal_names_the_field(request_: object, words: str) -> None:
@@ -90,7 +112,9 @@ def test_a_refusal_names_the_field(request_: object, words: str) -> None:
     assert "a secret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("head", [b"", b"x", b"{", b"[" * 100_000, b'{"inputs": [NaN', b"\xff", b'{"a": ' + b"[" * 100_000])
+@pytest.mark.parametrize(
+    "head", [b"", b"x", b"{", b"[" * 100_000, b'{"inputs": [NaN', b"\xff", b'{"a": ' + b"[" * 100_000]
+)
 def test_what_is_no_json_is_refused(head: bytes) -> None:
     with pytest.raises(BadRequest, match="The body"):
         read_request(bytearray(head))
@@ -119,7 +143,10 @@ def test_bytes_behind_the_json_that_nobody_asked_for_are_refused() -> None:
 
 
 def test_more_texts_than_the_limit_are_refused_by_their_shape() -> None:
-    with pytest.raises(RequestTooLarge, match=r"inputs\[0\].shape: 3 texts in one request; the limit is 2 \(PRELABEL_MAX_TASKS\)"):
+    with pytest.raises(
+        RequestTooLarge,
+        match=r"inputs\[0\].shape: 3 texts in one request; the limit is 2 \(PRELABEL_MAX_TASKS\)",
+    ):
         texts_of(body(shape=[3]), most=2)
 
 
@@ -136,7 +163,9 @@ LABELS = ("no", "ganz schön")
 
 
 def answered(**request: Any) -> tuple[Any, bytes]:
-    found, size = write_answer(read_request(bytearray(json.dumps(body() | request).encode())), "m", "m-1", LABELS, PROBABILITIES)
+    found, size = write_answer(
+        read_request(bytearray(json.dumps(body() | request).encode())), "m", "m-1", LABELS, PROBABILITIES
+    )
     size = len(found) if size is None else size
     return json.loads(found[:size]), found[size:]
 
@@ -148,7 +177,12 @@ def test_an_answer_in_json() -> None:
             "model_version": "m-1",
             "id": "7",
             "outputs": [
-                {"name": "probabilities", "datatype": "FP32", "shape": [3, 2], "data": [0.25, 0.75, 0.5, 0.5, 1.0, 0.0]},
+                {
+                    "name": "probabilities",
+                    "datatype": "FP32",
+                    "shape": [3, 2],
+                    "data": [0.25, 0.75, 0.5, 0.5, 1.0, 0.0],
+                },
                 {"name": "label", "datatype": "BYTES", "shape": [3], "data": ["ganz schön", "no", "no"]},
             ],
         },
@@ -158,12 +192,21 @@ def test_an_answer_in_json() -> None:
 
 def test_an_answer_has_the_outputs_that_were_asked_for_each_as_it_was() -> None:
     head, behind = answered(
-        outputs=[{"name": "label", "parameters": {"binary_data": False}}, {"name": "probabilities"}], parameters={"binary_data_output": True}
+        outputs=[{"name": "label", "parameters": {"binary_data": False}}, {"name": "probabilities"}],
+        parameters={"binary_data_output": True},
     )
     assert head["outputs"] == [
         {"name": "label", "datatype": "BYTES", "shape": [3], "data": ["ganz schön", "no", "no"]},
-        {"name": "probabilities", "datatype": "FP32", "shape": [3, 2], "parameters": {"binary_data_size": 24}},
+        {
+            "name": "probabilities",
+            "datatype": "FP32",
+            "shape": [3, 2],
+            "parameters": {"binary_data_size": 24},
+        },
     ]
     assert behind == PROBABILITIES.tobytes()
     head, behind = answered(outputs=[{"name": "label", "parameters": {"binary_data": True}}])
-    assert (head["outputs"][0]["parameters"]["binary_data_size"], behind) == (len(behind), as_bytes(["ganz schön", "no", "no"]))
+    assert (head["outputs"][0]["parameters"]["binary_data_size"], behind) == (
+        len(behind),
+        as_bytes(["ganz schön", "no", "no"]),
+    )

@@ -34,7 +34,12 @@ def test_a_refused_config_is_the_projects_verdict_and_is_listed_of_its_own() -> 
     journal.refused("m", "1.5", BadLabelConfig("no <Choices>"))
     journal.refused("other", "2.5", BadLabelConfig("no <Text>"))
     assert told(journal)["1.5"]["config"] == "no <Choices>"
-    assert journal.told()["refused_configs"][0] == {"time": STAMP, "model": "other", "project": "2.5", "reason": "no <Text>"}
+    assert journal.told()["refused_configs"][0] == {
+        "time": STAMP,
+        "model": "other",
+        "project": "2.5",
+        "reason": "no <Text>",
+    }
     assert [refusal["reason"] for refusal in journal.told("m")["refused_configs"]] == ["no <Choices>"]
     assert list(told(journal, "m")) == ["1.5"]
 
@@ -49,11 +54,17 @@ def test_it_is_bounded_and_tells_the_latest_first() -> None:
     assert len(projects) == MAX_PROJECTS
     assert next(iter(projects)) == "9.1"
     assert "0.1" not in projects
-    assert (projects["9.1"]["refused"], len(projects["9.1"]["last_errors"]), len(journal.told()["refused_configs"])) == (50, 5, 20)
+    assert (
+        projects["9.1"]["refused"],
+        len(projects["9.1"]["last_errors"]),
+        len(journal.told()["refused_configs"]),
+    ) == (50, 5, 20)
 
 
 def test_what_is_no_projects_name_is_told_as_unknown() -> None:
-    assert [name_of(project) for project in ("1.1795474444", None, 7, "a text that is none", "x" * 101, "")] == ["1.1795474444"] + ["unknown"] * 5
+    assert [
+        name_of(project) for project in ("1.1795474444", None, 7, "a text that is none", "x" * 101, "")
+    ] == ["1.1795474444"] + ["unknown"] * 5
     journal = Journal()
     journal.refused("m", "my secret text", Unauthorized("no", "Basic"))
     assert "secret" not in str(journal.told())

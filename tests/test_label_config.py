@@ -12,13 +12,16 @@ from server.label_studio.sources import Source
 LABELS = ("Negative", "Positive")
 
 
-def config(choices: str, text: str = '<Text name="t" value="$body"/>', attributes: str = 'name="c" toName="t"') -> str:
+def config(
+    choices: str, text: str = '<Text name="t" value="$body"/>', attributes: str = 'name="c" toName="t"'
+) -> str:
     return f"<View><View>{text}<Header value='?'/></View><Choices {attributes}>{choices}</Choices></View>"
 
 
 def test_the_tutorials_config() -> None:
     assert read_plan(TUTORIAL_CONFIG, LABELS, {}) == Plan(
-        (Source("text", "text", "$review"),), (Target(Control("sentiment", "choices", ("Negative", "Positive")), 0),)
+        (Source("text", "text", "$review"),),
+        (Target(Control("sentiment", "choices", ("Negative", "Positive")), 0),),
     )
 
 
@@ -26,21 +29,46 @@ def test_the_tutorials_config() -> None:
     ("choices", "label_map", "expected"),
     [
         ('<Choice value="Positive"/><Choice value="Negative"/>', {}, ("Negative", "Positive")),
-        ('<Choice value="positive"/><Choice value="NEGATIVE"/><Choice value="Unsure"/>', {}, ("NEGATIVE", "positive")),
-        ('<Choice value="positive"/><Choice value="Positive"/><Choice value="Negative"/>', {}, ("Negative", "Positive")),
-        ('<Choice value="Thumbs up" alias="positive"/><Choice value="Thumbs down" alias="Negative"/>', {}, ("Negative", "positive")),
+        (
+            '<Choice value="positive"/><Choice value="NEGATIVE"/><Choice value="Unsure"/>',
+            {},
+            ("NEGATIVE", "positive"),
+        ),
+        (
+            '<Choice value="positive"/><Choice value="Positive"/><Choice value="Negative"/>',
+            {},
+            ("Negative", "Positive"),
+        ),
+        (
+            '<Choice value="Thumbs up" alias="positive"/><Choice value="Thumbs down" alias="Negative"/>',
+            {},
+            ("Negative", "positive"),
+        ),
         ('<Choice value="Positive" alias="pos"/><Choice value="Negative" alias="neg"/>', {}, ("neg", "pos")),
-        ('<Choice value="neg"/><Choice value="pos"/>', {"Negative": "neg", "Positive": "pos"}, ("neg", "pos")),
+        (
+            '<Choice value="neg"/><Choice value="pos"/>',
+            {"Negative": "neg", "Positive": "pos"},
+            ("neg", "pos"),
+        ),
         ('<Choice value="neg"/><Choice value="Positive"/>', {"Negative": "neg"}, ("neg", "Positive")),
     ],
 )
-def test_choices_are_matched_by_text_then_case_then_alias_then_map(choices: str, label_map: dict[str, str], expected: tuple[str, ...]) -> None:
-    assert read_plan(config(choices), LABELS, label_map) == Plan((Source("t", "text", "$body"),), (Target(Control("c", "choices", expected), 0),))
+def test_choices_are_matched_by_text_then_case_then_alias_then_map(
+    choices: str, label_map: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    assert read_plan(config(choices), LABELS, label_map) == Plan(
+        (Source("t", "text", "$body"),), (Target(Control("c", "choices", expected), 0),)
+    )
 
 
-def filled(config: str, labels: tuple[str, ...] = LABELS, label_map: dict[str, str] | None = None) -> dict[str, tuple[Any, ...]]:
+def filled(
+    config: str, labels: tuple[str, ...] = LABELS, label_map: dict[str, str] | None = None
+) -> dict[str, tuple[Any, ...]]:
     """Each control that is filled, with its values in class order."""
-    return {target.control.name: target.control.values for target in read_plan(config, labels, label_map or {}).targets}
+    return {
+        target.control.name: target.control.values
+        for target in read_plan(config, labels, label_map or {}).targets
+    }
 
 
 CHOICES = '<Choice value="Negative"/><Choice value="Positive"/>'
@@ -69,7 +97,10 @@ TAXONOMY = """<View><Text name="t" value="$body"/><Taxonomy name="x" toName="t">
 def test_a_taxonomys_paths_are_matched_by_their_last_step_or_by_all_of_them() -> None:
     assert filled(TAXONOMY) == {"x": (("Opinion", "neg"), ("Opinion", "Good", "Positive"))}
     assert filled(TAXONOMY, ("NEG", "Opinion/Good")) == {"x": (("Opinion", "neg"), ("Opinion", "Good"))}
-    with pytest.raises(BadLabelConfig, match='<Taxonomy name="x"> has no choice for the model\'s label "Mixed"; its choices are "Opinion", "Negative"'):
+    with pytest.raises(
+        BadLabelConfig,
+        match='<Taxonomy name="x"> has no choice for the model\'s label "Mixed"; its choices are "Opinion", "Negative"',
+    ):
         filled(TAXONOMY, ("Negative", "Mixed"))
 
 
@@ -79,30 +110,60 @@ def number(tag: str) -> str:
 
 def test_ratings_and_numbers_are_filled_where_labels_are_numbers_or_mapped_to_some() -> None:
     assert filled(number('<Rating name="r" toName="t"/>'), ("1", "5 stars", "3 Stars")) == {"r": (1, 5, 3)}
-    assert filled(number('<Rating name="r" toName="t"/>'), LABELS, {"Negative": "1", "Positive": "5"}) == {"r": (1, 5)}
+    assert filled(number('<Rating name="r" toName="t"/>'), LABELS, {"Negative": "1", "Positive": "5"}) == {
+        "r": (1, 5)
+    }
     assert filled(number('<Number name="n" toName="t" min="-1" max="1"/>'), ("-1", "0.5")) == {"n": (-1, 0.5)}
-    assert filled(number('<Number name="n" toName="t"/>'), LABELS, {"Negative": "0", "Positive": "1"}) == {"n": (0, 1)}
+    assert filled(number('<Number name="n" toName="t"/>'), LABELS, {"Negative": "0", "Positive": "1"}) == {
+        "n": (0, 1)
+    }
 
 
 @pytest.mark.parametrize(
     ("tag", "labels", "message"),
     [
-        ('<Rating name="r" toName="t" maxRating="3"/>', ("1", "5"), '<Rating name="r"> has no choice for the model\'s label "5"'),
-        ('<Rating name="r" toName="t" maxRating="999999999999"/>', ("1", "bad"), '"bad"; its choices are "1".*and 80 more'),
-        ('<Rating name="r" toName="t" maxRating="many"/>', ("0", "1"), '"0"; its choices are "1", "2", "3", "4", "5"'),
-        ('<Number name="n" toName="t"/>', ("1", "bad"), '"bad" is none; start Prelabel with --map bad=NUMBER'),
+        (
+            '<Rating name="r" toName="t" maxRating="3"/>',
+            ("1", "5"),
+            '<Rating name="r"> has no choice for the model\'s label "5"',
+        ),
+        (
+            '<Rating name="r" toName="t" maxRating="999999999999"/>',
+            ("1", "bad"),
+            '"bad"; its choices are "1".*and 80 more',
+        ),
+        (
+            '<Rating name="r" toName="t" maxRating="many"/>',
+            ("0", "1"),
+            '"0"; its choices are "1", "2", "3", "4", "5"',
+        ),
+        (
+            '<Number name="n" toName="t"/>',
+            ("1", "bad"),
+            '"bad" is none; start Prelabel with --map bad=NUMBER',
+        ),
         ('<Number name="n" toName="t"/>', ("1", "inf"), '"inf" is none'),
         ('<Number name="n" toName="t" max="3"/>', ("1", "5"), '5, for the model\'s label "5", lies outside'),
-        (f'<Choices name="c" toName="t" perRegion="true">{CHOICES}</Choices>', LABELS, 'has perRegion="true"'),
+        (
+            f'<Choices name="c" toName="t" perRegion="true">{CHOICES}</Choices>',
+            LABELS,
+            'has perRegion="true"',
+        ),
         (f'<Choices name="c" toName="t" perItem="true">{CHOICES}</Choices>', LABELS, 'has perItem="true"'),
-        ('<Choices name="c" toName="t" value="$options"/>', LABELS, "takes its choices from elsewhere; write them into the config"),
+        (
+            '<Choices name="c" toName="t" value="$options"/>',
+            LABELS,
+            "takes its choices from elsewhere; write them into the config",
+        ),
         ('<Taxonomy name="c" toName="t" apiUrl="http://x"/>', LABELS, "takes its choices from elsewhere"),
         (f'<Choices name="c_{{{{idx}}}}" toName="t">{CHOICES}</Choices>', LABELS, "stands in a <Repeater>"),
         (f'<Choices name="c" toName="t,t">{CHOICES}</Choices>', LABELS, "must have one tag in toName"),
         ('<TextArea name="c" toName="t"/>', LABELS, "no <Choices> tag"),
     ],
 )
-def test_a_control_that_cannot_be_filled_is_refused_by_its_name(tag: str, labels: tuple[str, ...], message: str) -> None:
+def test_a_control_that_cannot_be_filled_is_refused_by_its_name(
+    tag: str, labels: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(BadLabelConfig, match=message):
         filled(number(tag), labels)
 
@@ -110,11 +171,17 @@ def test_a_control_that_cannot_be_filled_is_refused_by_its_name(tag: str, labels
 @pytest.mark.parametrize(
     ("tag", "message"),
     [
-        ('<Text name="t" value="$body" valueType="url"/>', '<Text name="t"> has valueType="url"; Prelabel fetches nothing'),
+        (
+            '<Text name="t" value="$body" valueType="url"/>',
+            '<Text name="t"> has valueType="url"; Prelabel fetches nothing',
+        ),
         ('<HyperText name="t" value="$body" encoding="base64"/>', '<HyperText name="t"> has an encoding'),
         ('<Text name="t" value="$body[{{idx}}].text"/>', "stands in a <Repeater>"),
         ('<Text name="t" value="$"/>', "must take its text from the task"),
-        ('<Audio name="t" value="$url"/>', '<Audio name="t"> is no text; this model reads <Text>, <HyperText> and <Paragraphs>'),
+        (
+            '<Audio name="t" value="$url"/>',
+            '<Audio name="t"> is no text; this model reads <Text>, <HyperText> and <Paragraphs>',
+        ),
     ],
 )
 def test_a_text_that_cannot_be_read_is_refused_by_its_name(tag: str, message: str) -> None:
@@ -129,12 +196,23 @@ def test_a_text_that_cannot_be_read_is_refused_by_its_name(tag: str, message: st
         ("no xml", "cannot be read"),
         ("<View><Text", "cannot be read"),
         ("<View/>", "no <Choices> tag"),
-        (config('<Choice value="Good"/>'), 'no choice for the model\'s labels "Negative", "Positive"; its choices are "Good"'),
+        (
+            config('<Choice value="Good"/>'),
+            'no choice for the model\'s labels "Negative", "Positive"; its choices are "Good"',
+        ),
         (config('<Choice value="Positive"/>'), 'label "Negative".*--map Negative=CHOICE'),
         (config("", text='<Image name="t" value="$url"/>'), "<Image name=.t.> is no text"),
         (config("", attributes='name="c" toName="nobody"'), "belongs to nothing|cannot be read"),
-        (config('<Choice value="Positive"/><Choice value="Negative"/>', text='<Text name="t" value="fixed"/>'), "must take its text from the task"),
-        ('<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><View>&e;</View>', "document type or an entity"),
+        (
+            config(
+                '<Choice value="Positive"/><Choice value="Negative"/>', text='<Text name="t" value="fixed"/>'
+            ),
+            "must take its text from the task",
+        ),
+        (
+            '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><View>&e;</View>',
+            "document type or an entity",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_served_is_refused_in_plain_words(text: str, message: str) -> None:
@@ -151,9 +229,15 @@ MANY = "".join(f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>' for i in r
     [
         (config(CHOICES) + " " * 500_000, "has 500,1.. characters, the most is 500,000"),
         (number(MANY), "asks for about .* characters of answer for each task, the most is 20,000"),
-        (config(CHOICES.replace('"Negative"', '"Negative" alias="' + "x" * 20_000 + '"')), "asks for about 20,"),
+        (
+            config(CHOICES.replace('"Negative"', '"Negative" alias="' + "x" * 20_000 + '"')),
+            "asks for about 20,",
+        ),
         (config(CHOICES, text=f'<Text name="t" value="$a{"x" * 10_000}"/>'), "a value that is too long"),
-        (config(CHOICES, text=f'<Text name="t" value="{"$a " * 21}"/>'), "a value that is too long: the most are 10,000 characters and 20 fields"),
+        (
+            config(CHOICES, text=f'<Text name="t" value="{"$a " * 21}"/>'),
+            "a value that is too long: the most are 10,000 characters and 20 fields",
+        ),
     ],
 )
 def test_a_config_that_would_be_answered_with_megabytes_is_refused(text: str, message: str) -> None:

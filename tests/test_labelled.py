@@ -1,4 +1,6 @@
-"""Labelled texts from a table or from Label Studio's JSON export, and what is wrong with either in one sentence."""
+"""Labelled texts from a table or from Label Studio's JSON export, and what is wrong with either in one
+sentence.
+"""
 
 import json
 from pathlib import Path
@@ -13,12 +15,32 @@ from server.labelled import open_labelled
 
 def annotation(*labels: str, control: str = "sentiment", **more: Any) -> dict[str, Any]:
     """As Label Studio exports it: one region with the choices of one control."""
-    region = {"id": "x", "type": "choices", "from_name": control, "to_name": "text", "origin": "manual", "value": {"choices": list(labels)}}
-    return {"id": 1, "completed_by": 1, "result": [region] if labels else [], "was_cancelled": False, "ground_truth": False, **more}
+    region = {
+        "id": "x",
+        "type": "choices",
+        "from_name": control,
+        "to_name": "text",
+        "origin": "manual",
+        "value": {"choices": list(labels)},
+    }
+    return {
+        "id": 1,
+        "completed_by": 1,
+        "result": [region] if labels else [],
+        "was_cancelled": False,
+        "ground_truth": False,
+        **more,
+    }
 
 
 def exported(*annotations: Any, number: int = 7) -> dict[str, Any]:
-    return {"id": number, "data": {"review": "good", "stars": 9}, "annotations": list(annotations), "predictions": [], "drafts": []}
+    return {
+        "id": number,
+        "data": {"review": "good", "stars": 9},
+        "annotations": list(annotations),
+        "predictions": [],
+        "drafts": [],
+    }
 
 
 def read(path: Path, label: str = "sentiment") -> list[tuple[str, str | None]]:
@@ -35,14 +57,58 @@ def read(path: Path, label: str = "sentiment") -> list[tuple[str, str | None]]:
         ([annotation("Positive", was_cancelled=True)], None),
         ([annotation("Positive"), annotation("Negative"), annotation("Negative")], "Negative"),
         ([annotation("Positive"), annotation("Negative")], None),
-        ([annotation("Positive"), annotation("Negative"), annotation("Negative", ground_truth=True)], "Negative"),
-        ([annotation("Negative"), annotation("Negative"), annotation("Positive", ground_truth=True)], "Positive"),
+        (
+            [annotation("Positive"), annotation("Negative"), annotation("Negative", ground_truth=True)],
+            "Negative",
+        ),
+        (
+            [annotation("Negative"), annotation("Negative"), annotation("Positive", ground_truth=True)],
+            "Positive",
+        ),
         ([annotation("Drama", control="genre")], None),
         ([annotation("Drama", control="genre"), annotation("Positive")], "Positive"),
         ([{"result": [{"from_name": "sentiment", "type": "rating", "value": {"rating": 4}}]}], "4"),
-        ([{"result": [{"from_name": "sentiment", "type": "taxonomy", "value": {"taxonomy": [["Film", "Drama"]]}}]}], "Drama"),
-        ([7, {"result": "x"}, {"result": [3, {"from_name": "sentiment", "value": None}, {"from_name": "sentiment", "value": {"choices": 1}}]}], None),
-        ([{"result": [{"from_name": "sentiment", "value": {"choices": [["x"], {}, None], "rating": ["x"], "number": {}}}]}], None),
+        (
+            [
+                {
+                    "result": [
+                        {
+                            "from_name": "sentiment",
+                            "type": "taxonomy",
+                            "value": {"taxonomy": [["Film", "Drama"]]},
+                        }
+                    ]
+                }
+            ],
+            "Drama",
+        ),
+        (
+            [
+                7,
+                {"result": "x"},
+                {
+                    "result": [
+                        3,
+                        {"from_name": "sentiment", "value": None},
+                        {"from_name": "sentiment", "value": {"choices": 1}},
+                    ]
+                },
+            ],
+            None,
+        ),
+        (
+            [
+                {
+                    "result": [
+                        {
+                            "from_name": "sentiment",
+                            "value": {"choices": [["x"], {}, None], "rating": ["x"], "number": {}},
+                        }
+                    ]
+                }
+            ],
+            None,
+        ),
     ],
 )
 def test_the_label_of_an_exported_task(annotations: list[Any], expected: str | None) -> None:
@@ -62,8 +128,14 @@ def test_an_export_gives_texts_and_labels_and_counts_the_rest(tmp_path: Path) ->
 
 
 def test_an_export_by_another_control_names_those_there_are(tmp_path: Path) -> None:
-    (tmp_path / "export.json").write_text(json.dumps([exported(annotation("Drama", control="genre")), exported(annotation("a", control="tone"))]))
-    with pytest.raises(BadInput, match='no task has a label by "sentiment"; its annotations are by: genre, tone'):
+    (tmp_path / "export.json").write_text(
+        json.dumps(
+            [exported(annotation("Drama", control="genre")), exported(annotation("a", control="tone"))]
+        )
+    )
+    with pytest.raises(
+        BadInput, match='no task has a label by "sentiment"; its annotations are by: genre, tone'
+    ):
         read(tmp_path / "export.json")
     assert read(tmp_path / "export.json", "genre") == [("good", "Drama"), ("good", None)]
 
@@ -84,7 +156,9 @@ def test_labels_of_any_plain_type(tmp_path: Path) -> None:
 
 
 def test_label_studios_short_export_is_a_table(tmp_path: Path) -> None:
-    (tmp_path / "min.json").write_text(json.dumps([{"id": 1, "review": "good", "sentiment": "Positive", "annotator": 1}]))
+    (tmp_path / "min.json").write_text(
+        json.dumps([{"id": 1, "review": "good", "sentiment": "Positive", "annotator": 1}])
+    )
     assert read(tmp_path / "min.json") == [("good", "Positive")]
 
 

@@ -1,4 +1,6 @@
-"""The benchmarks of the server under load, for real and small: they run, count what they sent, and hide no failure."""
+"""The benchmarks of the server under load, for real and small: they run, count what they sent, and hide no
+failure.
+"""
 
 import json
 from pathlib import Path
@@ -29,10 +31,16 @@ def test_the_server_takes_the_bodies(bundle: Bundle) -> None:
     assert b"\n" not in body_of(["two\nlines and an é"])
 
 
-@pytest.mark.parametrize("options", [{"clients": 3}, {"clients": 3, "new_connections": True}], ids=["kept connections", "new connections"])
+@pytest.mark.parametrize(
+    "options",
+    [{"clients": 3}, {"clients": 3, "new_connections": True}],
+    ids=["kept connections", "new connections"],
+)
 def test_a_closed_loop_asks_what_it_is_told(bundle: Bundle, options: dict[str, Any]) -> None:
     with running(bundle) as server:
-        outcome = client.run(predict_url(server), [body_of(TEXTS[:2]), body_of(TEXTS[2:])], requests=4, **options).checked()
+        outcome = client.run(
+            predict_url(server), [body_of(TEXTS[:2]), body_of(TEXTS[2:])], requests=4, **options
+        ).checked()
     assert (len(outcome.latencies), outcome.refused, outcome.failed) == (12, 0, {})
     assert outcome.tasks in range(2 * 12, 3 * 12 + 1)
     assert 0 < outcome.ms(0.5) <= outcome.ms(1)
@@ -41,7 +49,12 @@ def test_a_closed_loop_asks_what_it_is_told(bundle: Bundle, options: dict[str, A
 
 def test_an_open_loop_asks_beside_work_until_it_is_done(bundle: Bundle) -> None:
     with running(bundle) as server:
-        answer, outcome = client.beside(predict_url(server), [body_of(TEXTS[:1])], lambda: [server.get("/health").status_code for _ in range(50)], rate=2000)
+        answer, outcome = client.beside(
+            predict_url(server),
+            [body_of(TEXTS[:1])],
+            lambda: [server.get("/health").status_code for _ in range(50)],
+            rate=2000,
+        )
     assert answer == [200] * 50
     assert outcome.failed == {}
 
@@ -61,14 +74,19 @@ def test_refusals_and_failures_are_counted_and_told(bundle: Bundle) -> None:
 
 def test_results_are_counted() -> None:
     def wrong(status: int, body: object, tasks: int) -> str | None:
-        return client.what_is_wrong(client.Answer(status, json.dumps(body).encode(), b"", 0.0), client.Ask(b"", tasks))
+        return client.what_is_wrong(
+            client.Answer(status, json.dumps(body).encode(), b"", 0.0), client.Ask(b"", tasks)
+        )
 
     assert wrong(200, {"results": [{"result": []}]}, 1) is None
     assert wrong(200, {"results": [{"result": []}]}, 2) == "1 results for 2 tasks"
     assert wrong(200, {"results": [{}]}, 1) == "a task that could not be predicted"
     assert wrong(200, [], 1) == "an answer without results"
     assert wrong(500, {}, 1) == "status 500"
-    assert client.medians([b"a;dur=1.5, b;dur=2", b"a;dur=2.5, b;dur=2", b"a;dur=9, b;dur=2", b""]) == {"a": 2.5, "b": 2.0}
+    assert client.medians([b"a;dur=1.5, b;dur=2", b"a;dur=2.5, b;dur=2", b"a;dur=9, b;dur=2", b""]) == {
+        "a": 2.5,
+        "b": 2.0,
+    }
 
 
 def test_answers_are_compared_with_those_that_are_known(bundle: Bundle) -> None:
@@ -80,13 +98,17 @@ def test_answers_are_compared_with_those_that_are_known(bundle: Bundle) -> None:
             outcome = started.outcome()
         assert (len(outcome.latencies), outcome.refused, outcome.failed) == (4, 2, {})
         assert set(outcome.refusals) == {"429"}
-        with client.started(predict_url(server), [bodies[0], body_of(["good film"])], [known[0]] * 2, requests=6) as started:
+        with client.started(
+            predict_url(server), [bodies[0], body_of(["good film"])], [known[0]] * 2, requests=6
+        ) as started:
             outcome = started.outcome()
         assert (len(outcome.latencies), outcome.failed) == (3, {client.WRONG: 3})
 
 
 def test_numbers_may_differ_by_what_the_order_of_adding_does() -> None:
-    assert client.alike({"score": 0.5, "result": [{"choices": ["a"]}]}, {"score": 0.5 + 1e-7, "result": [{"choices": ["a"]}]})
+    assert client.alike(
+        {"score": 0.5, "result": [{"choices": ["a"]}]}, {"score": 0.5 + 1e-7, "result": [{"choices": ["a"]}]}
+    )
     for other in ({"score": 0.6, "result": []}, {"score": 0.5, "result": [1]}, {"score": 0.5}, [0.5]):
         assert not client.alike({"score": 0.5, "result": []}, other)
     assert client.says_why(b'{"detail": "full"}')
@@ -94,7 +116,12 @@ def test_numbers_may_differ_by_what_the_order_of_adding_does() -> None:
 
 
 def test_a_client_asks_with_get_at_even_times_until_it_is_stopped(bundle: Bundle) -> None:
-    with running(bundle) as server, client.started(predict_url(server).replace("predict", "health"), [], get=True, rate=500, even=True) as started:
+    with (
+        running(bundle) as server,
+        client.started(
+            predict_url(server).replace("predict", "health"), [], get=True, rate=500, even=True
+        ) as started,
+    ):
         for _ in range(20):
             server.get("/health")
         started.stop()
@@ -117,7 +144,9 @@ def test_large_request(figures_of: Benchmark) -> None:
     assert figures["tasks"] == 300
     assert figures["idle"]["singles"] > 0
     assert figures["p99_times_idle"] == figures["beside"]["p99_ms"] / figures["idle"]["p99_ms"]
-    assert figures["share_of_ceiling"] == pytest.approx(figures["tasks_per_s"] / figures["without_server_tasks_per_s"])
+    assert figures["share_of_ceiling"] == pytest.approx(
+        figures["tasks_per_s"] / figures["without_server_tasks_per_s"]
+    )
 
 
 def test_way(figures_of: Benchmark) -> None:
@@ -165,7 +194,20 @@ def test_latency(figures_of: Benchmark) -> None:
 def test_scaling(figures_of: Benchmark) -> None:
     from benchmarks.scaling import main
 
-    options = ("--rounds", 1, "--seconds", 0.1, "--clients", "1,2", "--tasks", "1,10", "--tokens", "16,9000", "--workers", "1,2")
+    options = (
+        "--rounds",
+        1,
+        "--seconds",
+        0.1,
+        "--clients",
+        "1,2",
+        "--tasks",
+        "1,10",
+        "--tokens",
+        "16,9000",
+        "--workers",
+        "1,2",
+    )
     figures = figures_of(main, "scaling", *options)
     assert {part: [next(iter(each.values())) for each in points] for part, points in figures.items()} == {
         "clients": [1, 2], "tasks": [1, 10], "lengths": [16, 9000], "workers": [1, 2],
@@ -204,11 +246,15 @@ def test_overload(figures_of: Benchmark) -> None:
 def test_soak(figures_of: Benchmark) -> None:
     from benchmarks.soak import main
 
-    figures = figures_of(main, "soak", "--minutes", 0.05, "--reload-every", 0.2, "--look-every", 0.2, "--large", 300)
+    figures = figures_of(
+        main, "soak", "--minutes", 0.05, "--reload-every", 0.2, "--look-every", 0.2, "--large", 300
+    )
     assert figures["failed"] == {}
     assert (figures["wrong"], figures["wrong_at_the_end"]) == (0, 0)
     assert figures["reloads"] >= 2
-    assert {"GET /health", "POST /setup", "POST /predict", "POST /admin/reload", "left"} <= set(figures["sent"])
+    assert {"GET /health", "POST /setup", "POST /predict", "POST /admin/reload", "left"} <= set(
+        figures["sent"]
+    )
     assert all(memory > 10 for memory in figures["memory_mb"])
     for name in ("descriptors", "threads"):
         assert all(count > 0 for count in figures[name].values())
@@ -218,13 +264,20 @@ def test_a_bundle_with_its_words_in_another_order_answers_otherwise(bundle: Bund
     from benchmarks.soak import Known, other_words
 
     with running(bundle, read_bundle(other_words(bundle.path, tmp_path / "other"))) as server:
-        mine, others = (server.post(f"{path}/predict", content=body_of(TEXTS)).content for path in ("", "/other"))
-    assert client.what_is_wrong(client.Answer(200, others, b"", 0.0), client.Ask(b"", len(TEXTS), mine)) == client.WRONG
+        mine, others = (
+            server.post(f"{path}/predict", content=body_of(TEXTS)).content for path in ("", "/other")
+        )
+    assert (
+        client.what_is_wrong(client.Answer(200, others, b"", 0.0), client.Ask(b"", len(TEXTS), mine))
+        == client.WRONG
+    )
     known = Known(b"", len(TEXTS), [mine, others])
     assert [known.what_is_wrong(client.Answer(status, body, b"", 0.0)) for status, body in ((200, mine), (200, others), (429, mine))] == [
         None, None, "refused with 429",
     ]  # fmt: skip
-    mixed = json.dumps({"results": json.loads(mine)["results"][:1] + json.loads(others)["results"][1:]}).encode()
+    mixed = json.dumps(
+        {"results": json.loads(mine)["results"][:1] + json.loads(others)["results"][1:]}
+    ).encode()
     assert known.what_is_wrong(client.Answer(200, mixed, b"", 0.0)) == client.WRONG
 
 

@@ -1,4 +1,6 @@
-"""The locustfile, run by Locust in a process of its own (it patches the standard library) against a real `prelabel serve`."""
+"""The locustfile, run by Locust in a process of its own (it patches the standard library) against a real
+`prelabel serve`.
+"""
 
 import json
 import subprocess
@@ -31,15 +33,35 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(bundle: Bundle, log: Path) -> Iterator[httpx.Client]:
-    with serving(bundle.path, log, "--device", "cpu", settings={"PRELABEL_MAX_WAITING_ROWS": str(ROOM), "PRELABEL_MAX_TASKS": str(MAX_TASKS)}) as client:
+    with serving(
+        bundle.path,
+        log,
+        "--device",
+        "cpu",
+        settings={"PRELABEL_MAX_WAITING_ROWS": str(ROOM), "PRELABEL_MAX_TASKS": str(MAX_TASKS)},
+    ) as client:
         yield client
 
 
 def locust(server: httpx.Client, *options: str) -> tuple[int, Stats]:
     """Its status and its statistics."""
     address = str(server.base_url).rstrip("/")
-    command = [sys.executable, "-m", "locust", "-f", "benchmarks/locustfile.py", "--host", address, "--headless", "--json", "--skip-log-setup", *options]
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120)
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        "benchmarks/locustfile.py",
+        "--host",
+        address,
+        "--headless",
+        "--json",
+        "--skip-log-setup",
+        *options,
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.stdout, done.stderr
     return done.returncode, {f"{each['method']} {each['name']}": each for each in json.loads(done.stdout)}
 
@@ -49,7 +71,9 @@ def test_annotators_and_retrieve_with_the_stages_of_the_server(server: httpx.Cli
     assert status == 0
     single = stats["POST /predict 1 task"]
     assert single["num_requests"] > 0
-    assert {stats[f"timing /predict 1 task: {stage}"]["num_requests"] for stage in ("parse", "engine", "total")} == {single["num_requests"]}
+    assert {
+        stats[f"timing /predict 1 task: {stage}"]["num_requests"] for stage in ("parse", "engine", "total")
+    } == {single["num_requests"]}
     assert {"GET /health", "POST /setup", "POST /predict 2 tasks", "POST /predict 5 tasks"} <= set(stats)
     assert sum(each["num_failures"] for each in stats.values()) == 0
 
@@ -74,7 +98,10 @@ def test_refusals_have_their_own_name_and_failures_are_failures(server: httpx.Cl
 
 def test_a_ramp_doubles_its_users_up_to_the_most() -> None:
     # importing the module would import Locust, which patches this process
-    code = "from benchmarks.locustfile import users_at; print([users_at(second / 2, 1, 5) for second in range(9)])"
+    code = (
+        "from benchmarks.locustfile import users_at; print([users_at(second / 2, 1, 5) for second in "
+        "range(9)])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[1, 1, 2, 2, 4, 4, 5, 5, None]"
 

@@ -34,7 +34,11 @@ def client(bundle: Bundle) -> Iterator[httpx.Client]:
 
 
 def samples(text: str) -> Samples:
-    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families_of(text) for sample in family.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families_of(text)
+        for sample in family.samples
+    }
 
 
 def value(found: Samples, name: str, **labels: str) -> float:
@@ -65,7 +69,11 @@ def test_requests_are_counted_by_model_route_and_status(client: httpx.Client, bu
     assert rise("requests_total", model="none", route="none", status="404") == 2
     assert rise("refusals_total", model=name, reason="BadRequest") == 1
     assert rise("request_seconds_count", model=name, route="/predict") == 3
-    assert rise("request_seconds_sum", model=name, route="/predict") > rise("stage_seconds_sum", model=name, stage="engine") > 0
+    assert (
+        rise("request_seconds_sum", model=name, route="/predict")
+        > rise("stage_seconds_sum", model=name, stage="engine")
+        > 0
+    )
     for stage in ("tokenize", "queue", "engine", "results"):
         assert rise("stage_seconds_count", model=name, stage=stage) == 2
     assert "client" not in client.get("/metrics").text
@@ -91,13 +99,20 @@ def test_tasks_predictions_and_batches_are_counted(client: httpx.Client, bundle:
     assert rise("prediction_score_count", version=version) == 151
     assert rise("prediction_score_sum", version=version) == pytest.approx(sum(scores), abs=1e-6)
     for bound in SCORE_BOUNDS:
-        assert rise("prediction_score_bucket", version=version, le=str(bound)) == sum(score <= bound for score in scores)
+        assert rise("prediction_score_bucket", version=version, le=str(bound)) == sum(
+            score <= bound for score in scores
+        )
     lane = {"bundle": name, "lane": "bulk"}
     assert rise("batch_rows_sum", **lane) == 151
     assert rise("batch_tokens_total", **lane) == 151 * bundle.manifest.min_length
     assert rise("batch_padded_tokens_total", **lane) == 151 * 64
     assert rise("engine_seconds_total", bundle=name) > 0
-    assert value(after, "ready_workers", model=name) == value(after, "workers") == value(after, "worker_starts_total") == 1
+    assert (
+        value(after, "ready_workers", model=name)
+        == value(after, "workers")
+        == value(after, "worker_starts_total")
+        == 1
+    )
 
 
 def test_plain_texts_of_the_inference_protocol_are_counted_too(client: httpx.Client, bundle: Bundle) -> None:
@@ -132,7 +147,11 @@ def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
 
     assert told("queue_age_seconds", "bulk") == told("queue_rows", "bulk") == 0
     metrics.waiting(Lane.BULK, Waiting(7, 90.0))
-    assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk"), told("queue_age_seconds", "interactive")) == (10.0, 7, 0)
+    assert (
+        told("queue_age_seconds", "bulk"),
+        told("queue_rows", "bulk"),
+        told("queue_age_seconds", "interactive"),
+    ) == (10.0, 7, 0)
     now = 101.5
     assert told("queue_age_seconds", "bulk") == 11.5
     metrics.waiting(Lane.BULK, Waiting(3, 101.0))
@@ -173,8 +192,14 @@ def test_a_tally_of_nothing_and_of_bounds() -> None:
 
 def test_memory_of_gpus_where_there_are_some() -> None:
     assert list(gpu_metrics(None)) == list(gpu_metrics(list)) == []
-    told = {metric.name: {sample.labels["gpu"]: sample.value for sample in metric.samples} for metric in gpu_metrics(two_gpus)}
-    assert told == {"prelabel_gpu_memory_used_bytes": {"0": 1, "1": 3}, "prelabel_gpu_memory_total_bytes": {"0": 2, "1": 4}}
+    told = {
+        metric.name: {sample.labels["gpu"]: sample.value for sample in metric.samples}
+        for metric in gpu_metrics(two_gpus)
+    }
+    assert told == {
+        "prelabel_gpu_memory_used_bytes": {"0": 1, "1": 3},
+        "prelabel_gpu_memory_total_bytes": {"0": 2, "1": 4},
+    }
     read = nvml()
     assert read is None or all(0 < gpu.used <= gpu.total for gpu in read())
 
@@ -187,8 +212,14 @@ def test_every_metric_is_documented_and_no_other(client: httpx.Client) -> None:
     predict(client, ["good film"])
     client.post("/predict", json={})
     told = [*families_of(client.get("/metrics").text), *gpu_metrics(two_gpus)]
-    documented = re.findall(r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|", (ROOT / "docs/metrics.md").read_text("utf-8"), re.MULTILINE)
-    assert sorted((name, kind) for name, kind, _ in documented) == sorted((full_name(metric), metric.type) for metric in told)
+    documented = re.findall(
+        r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|",
+        (ROOT / "docs/metrics.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert sorted((name, kind) for name, kind, _ in documented) == sorted(
+        (full_name(metric), metric.type) for metric in told
+    )
     labels = {name: {each for each in written.strip().split(", ") if each} for name, _, written in documented}
     assert all(metric.samples for metric in told)
     for metric in told:
@@ -202,5 +233,7 @@ def full_name(metric: Metric) -> str:
 
 
 def test_bulk_commands_do_not_load_the_library() -> None:
-    code = "import sys, prelabel, server.bulk, server.annotate.run; sys.exit('prometheus_client' in sys.modules)"
+    code = (
+        "import sys, prelabel, server.bulk, server.annotate.run; sys.exit('prometheus_client' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

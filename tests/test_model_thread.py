@@ -9,8 +9,13 @@ from server.model_thread import ModelThread
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(("raised", "told"), [(ValueError("x"), ValueError), (StopIteration(), RuntimeError), (SystemExit(), RuntimeError)])
-async def test_what_a_call_raises_reaches_its_caller_and_the_thread_goes_on(raised: BaseException, told: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [(ValueError("x"), ValueError), (StopIteration(), RuntimeError), (SystemExit(), RuntimeError)],
+)
+async def test_what_a_call_raises_reaches_its_caller_and_the_thread_goes_on(
+    raised: BaseException, told: type[Exception]
+) -> None:
     def fail() -> None:
         raise raised
 

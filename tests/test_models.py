@@ -60,7 +60,9 @@ def test_a_bundle_that_is_whole_is_ready_to_answer(bundle: Bundle) -> None:
         (floats(float("nan"), 1.0), "2 probabilities"),
     ],
 )
-def test_a_model_that_answers_wrongly_is_not_taken(bundle: Bundle, answer: Floats | None, message: str) -> None:
+def test_a_model_that_answers_wrongly_is_not_taken(
+    bundle: Bundle, answer: Floats | None, message: str
+) -> None:
     with pytest.raises(BadBundle, match=message):
         _check(model(bundle, FakeEngine(answer)), (16, 32))
 
@@ -75,7 +77,16 @@ def test_an_ensemble_is_the_weighted_mean_label_by_label(bundle: Bundle, tmp_pat
     np.testing.assert_allclose(mean[0], [0.75 * 0.8 + 0.25 * 0.6, 0.75 * 0.2 + 0.25 * 0.4], atol=1e-7)
     assert ensemble.version.startswith("both-")
     assert ensemble.version == Ensemble.of_several("both", models, (6, 2)).version
-    assert len({ensemble.version, Ensemble.of_several("both", models, (1, 1)).version, Ensemble.of_several("both", models[::-1], (3, 1)).version}) == 3
+    assert (
+        len(
+            {
+                ensemble.version,
+                Ensemble.of_several("both", models, (1, 1)).version,
+                Ensemble.of_several("both", models[::-1], (3, 1)).version,
+            }
+        )
+        == 3
+    )
 
 
 def test_of_one_model_the_mean_is_its_answer_bit_by_bit(bundle: Bundle) -> None:

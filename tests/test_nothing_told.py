@@ -1,6 +1,8 @@
-"""After a full run against a real server no secret and no text is in its log, its answers, its status, its metrics or its help.
+"""After a full run against a real server no secret and no text is in its log, its answers, its status, its
+metrics or its help.
 
-Every string that must not come out carries the mark; the answers are searched for it in every form in which it could come.
+Every string that must not come out carries the mark; the answers are searched for it in every form in which
+it could come.
 """
 
 import base64
@@ -32,7 +34,15 @@ SETTINGS = {
     "PRELABEL_TLS_KEY_PASSWORD": f"{MARK}-key",
     "PRELABEL_LOG_LEVEL": "debug",
 }
-TEXTS = [f"good {MARK} film", f"{MARK}\n{MARK}", f"<br />{MARK}\x1b[31m", f"{MARK} \ud800", [MARK, {"a": MARK}], {MARK: MARK}, f"{MARK} " * 5000]
+TEXTS = [
+    f"good {MARK} film",
+    f"{MARK}\n{MARK}",
+    f"<br />{MARK}\x1b[31m",
+    f"{MARK} \ud800",
+    [MARK, {"a": MARK}],
+    {MARK: MARK},
+    f"{MARK} " * 5000,
+]
 
 
 def basic(user: str, password: str) -> str:
@@ -49,13 +59,26 @@ PATHS = (
     "/", "/health", "/setup", "/predict", "/versions", "/webhook", "/admin/reload", "/admin/rollback", "/v2", INFER, "/openapi.json",
 )  # fmt: skip
 
-ROUTES = [*itertools.product(("GET", "POST", "PUT"), PATHS), ("POST", f"/v2/models/{MARK}/infer"), ("POST", f"/v2/models/tiny/versions/{MARK}/infer")]
+ROUTES = [
+    *itertools.product(("GET", "POST", "PUT"), PATHS),
+    ("POST", f"/v2/models/{MARK}/infer"),
+    ("POST", f"/v2/models/tiny/versions/{MARK}/infer"),
+]
 
 
 def bodies() -> list[bytes]:
     tasks = [{"id": 1, "data": {"review": text, MARK: MARK}, "meta": MARK} for text in TEXTS]
-    common: dict[str, Any] = {"project": "1.1795474444", "label_config": TUTORIAL_CONFIG, "schema": TUTORIAL_CONFIG, "access_token": MARK, "hostname": MARK}
-    common |= {"params": {"login": MARK, "password": MARK, "context": {"a": MARK}}, "extra_params": {"note": MARK}}
+    common: dict[str, Any] = {
+        "project": "1.1795474444",
+        "label_config": TUTORIAL_CONFIG,
+        "schema": TUTORIAL_CONFIG,
+        "access_token": MARK,
+        "hostname": MARK,
+    }
+    common |= {
+        "params": {"login": MARK, "password": MARK, "context": {"a": MARK}},
+        "extra_params": {"note": MARK},
+    }
     whole = [
         common | {"tasks": tasks},
         common | {"tasks": tasks[:1]},
@@ -66,10 +89,16 @@ def bodies() -> list[bytes]:
         {"action": "START_TRAINING", "project": {"token": MARK, "task_data_password": MARK}},
         {"action": MARK, "annotation": {"result": MARK}},
         {"bundle": 7, "token": MARK},
-        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [MARK]}], "parameters": {MARK: MARK}},
+        {
+            "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [MARK]}],
+            "parameters": {MARK: MARK},
+        },
         {"inputs": [{"name": MARK, "shape": [1], "datatype": MARK, "data": [MARK]}]},
         {"inputs": [{"name": "text", "shape": [1], "datatype": MARK, "data": [MARK]}]},
-        {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [MARK]}], "outputs": [{"name": MARK}]},
+        {
+            "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [MARK]}],
+            "outputs": [{"name": MARK}],
+        },
         {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": [MARK]}]},
         {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [{MARK: MARK}], MARK: MARK}]},
     ]
@@ -99,11 +128,17 @@ def told(text: str) -> list[str]:
 def test_neither_log_nor_answers_nor_status(bundle: Bundle, tmp_path: Path, log_format: str) -> None:
     log = tmp_path / "log"
     statuses = set()
-    with serving(bundle.path, log, "--device", "cpu", settings=SETTINGS | {"PRELABEL_LOG_FORMAT": log_format}) as client:
+    with serving(
+        bundle.path, log, "--device", "cpu", settings=SETTINGS | {"PRELABEL_LOG_FORMAT": log_format}
+    ) as client:
 
         def search(answer: httpx.Response) -> None:
             statuses.add(answer.status_code)
-            assert not told(f"{answer.headers} {answer.text}"), (answer.request.method, answer.request.url.path, answer.status_code)
+            assert not told(f"{answer.headers} {answer.text}"), (
+                answer.request.method,
+                answer.request.url.path,
+                answer.status_code,
+            )
 
         for (method, path), authorization in itertools.product(ROUTES, AUTHORIZATIONS):
             headers = {
@@ -115,8 +150,15 @@ def test_neither_log_nor_answers_nor_status(bundle: Bundle, tmp_path: Path, log_
             }
             for body in bodies() if authorization in AUTHORIZATIONS[:3] else [b"", MARK.encode()]:
                 search(client.request(method, path, params={"token": MARK}, headers=headers, content=body))
-        for authorization in AUTHORIZATIONS:  # what is where nothing is comes back to him who asked for it, and is not logged
-            assert client.post(f"/{MARK}/{MARK}%0A{MARK}", headers={"Authorization": authorization}, content=MARK).status_code == 404
+        for (
+            authorization
+        ) in AUTHORIZATIONS:  # what is where nothing is comes back to him who asked for it, and is not logged
+            assert (
+                client.post(
+                    f"/{MARK}/{MARK}%0A{MARK}", headers={"Authorization": authorization}, content=MARK
+                ).status_code
+                == 404
+            )
         status = client.get("/", headers={"Authorization": AUTHORIZATIONS[0]})
         search(status)
         assert status.json()["projects"]
@@ -133,6 +175,20 @@ def test_neither_settings_nor_help_nor_refusals(monkeypatch: pytest.MonkeyPatch)
     settings = load_settings()
     assert all(told(getattr(settings, name).get_secret_value()) for name in SECRETS)
     assert not told(f"{settings!r} {settings}")
-    for arguments in (["--help"], ["serve", "--help"], ["connect", "--help"], ["annotate", "--help"], ["serve", "--port", "x"], ["serve", "--bundle", "none"]):
-        done = subprocess.run([sys.executable, "prelabel.py", *arguments], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    for arguments in (
+        ["--help"],
+        ["serve", "--help"],
+        ["connect", "--help"],
+        ["annotate", "--help"],
+        ["serve", "--port", "x"],
+        ["serve", "--bundle", "none"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "prelabel.py", *arguments],
+            cwd=ROOT,
+            env=dict(os.environ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert not told(done.stdout + done.stderr)

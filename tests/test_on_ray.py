@@ -20,7 +20,17 @@ from server.classifier import Classifier
 from server.engines import Engine
 from server.errors import BadBundle, BadInput, BadSetting, EngineFailed
 from server.label_studio.config import TUTORIAL_CONFIG, read_plan
-from server.on_ray.options import Replicas, Share, check_installed, check_none_given, read_address, read_replicas, read_suffix, share, within
+from server.on_ray.options import (
+    Replicas,
+    Share,
+    check_installed,
+    check_none_given,
+    read_address,
+    read_replicas,
+    read_suffix,
+    share,
+    within,
+)
 from server.on_ray.outputs import open_output
 from server.on_ray.parts import Part, Target, find_parts
 from server.on_ray.replica import Replica, check_versions, without_a_second_id
@@ -46,7 +56,9 @@ def test_the_address_is_the_options_then_rays_then_local() -> None:
         read_address("ray://a:1", {})
 
 
-def test_a_replica_has_a_gpu_where_cuda_is_asked_for_and_no_more_threads_than_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_has_a_gpu_where_cuda_is_asked_for_and_no_more_threads_than_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cuda, auto = load_settings(device="cuda"), load_settings(device="auto")
     assert (share(cuda, 4), share(auto, 4)) == (Share(4, 1), Share(4, 0))
     with pytest.raises(BadSetting, match="Ray that chooses the GPUs"):
@@ -92,7 +104,10 @@ def rows_of(parts: list[Part]) -> list[Any]:
 @pytest.mark.parametrize("part_bytes", [1, 7, 20, 64, 1000, 10**6])
 def test_the_parts_of_a_file_have_each_of_its_rows_once_and_in_order(tmp_path: Path, part_bytes: int) -> None:
     rows = [{"review": "é" * (place % 23)} for place in range(50)]
-    lines = [json.dumps(row, ensure_ascii=False) + ("\r\n" if place % 3 else "\n\n") for place, row in enumerate(rows)]
+    lines = [
+        json.dumps(row, ensure_ascii=False) + ("\r\n" if place % 3 else "\n\n")
+        for place, row in enumerate(rows)
+    ]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text("".join(lines).rstrip(), "utf-8", newline="")
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in" / "b.parquet", row_group_size=8)
@@ -100,7 +115,10 @@ def test_the_parts_of_a_file_have_each_of_its_rows_once_and_in_order(tmp_path: P
     assert rows_of(parts) == rows * 2
     assert len(parts) == len({part.name for part in parts}) == len({part.key for part in parts})
     if part_bytes == 64:
-        assert [part.name for part in parts if "b" in part.name][:2] == ["b-00001-of-00007", "b-00002-of-00007"]
+        assert [part.name for part in parts if "b" in part.name][:2] == [
+            "b-00001-of-00007",
+            "b-00002-of-00007",
+        ]
 
 
 def test_a_stretch_has_the_lines_that_begin_in_it(tmp_path: Path) -> None:
@@ -141,7 +159,9 @@ def test_files_are_found_below_a_folder_and_what_others_keep_there_is_not(tmp_pa
         find_parts(tmp_path / "empty", target, ())
 
 
-def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "in.jsonl").write_text('{"review": "good"}\n')
     target = Target(tmp_path / "out", ".jsonl")
     (part,) = find_parts(tmp_path / "in.jsonl", target, ("model 1",))
@@ -167,7 +187,10 @@ def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has
 
 def test_parquet_has_the_tasks_and_predictions_of_the_jsonl(tmp_path: Path, labeler: Labeler) -> None:
     source = tmp_path / "in.jsonl"
-    rows = [{"review": text, "stars": place, "nested": {"a": [1]}} for place, text in enumerate(random_texts(2100))] + [{"review": None}]
+    rows = [
+        {"review": text, "stars": place, "nested": {"a": [1]}}
+        for place, text in enumerate(random_texts(2100))
+    ] + [{"review": None}]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for suffix in (".jsonl", ".parquet"):
         progress = Progress(key="")
@@ -176,9 +199,15 @@ def test_parquet_has_the_tasks_and_predictions_of_the_jsonl(tmp_path: Path, labe
         assert (progress.rows, progress.without_text) == (2101, 1)
     tasks = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     table = parquet.read_table(tmp_path / "out.parquet").to_pylist()
-    assert [{"data": json.loads(row["data"]), "predictions": json.loads(row["predictions"])} for row in table] == tasks
-    assert [row["labels"] for row in table] == [task["predictions"][0]["result"][0]["value"]["choices"] for task in tasks[:-1]] + [[]]
-    assert [(row["score"], row["model_version"]) for row in table] == [(task["predictions"][0]["score"], labeler.version) for task in tasks]
+    assert [
+        {"data": json.loads(row["data"]), "predictions": json.loads(row["predictions"])} for row in table
+    ] == tasks
+    assert [row["labels"] for row in table] == [
+        task["predictions"][0]["result"][0]["value"]["choices"] for task in tasks[:-1]
+    ] + [[]]
+    assert [(row["score"], row["model_version"]) for row in table] == [
+        (task["predictions"][0]["score"], labeler.version) for task in tasks
+    ]
 
 
 def test_a_corrupt_row_is_refused_by_the_byte_its_part_begins_at(tmp_path: Path) -> None:
@@ -202,7 +231,9 @@ def test_a_replica_is_as_healthy_as_its_models_and_has_the_bundle_that_was_deplo
 
 @pytest.mark.anyio
 async def test_an_answer_has_one_id_where_a_proxy_adds_the_one_it_sent(bundle: Bundle) -> None:
-    app = without_a_second_id(build_app(load_settings(bundle=bundle.path, device="cpu"), sighup_to="whoever deployed it"))
+    app = without_a_second_id(
+        build_app(load_settings(bundle=bundle.path, device="cpu"), sighup_to="whoever deployed it")
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://replica") as client:
         assert "x-request-id" not in (await client.get("/live", headers={"X-Request-Id": "mine"})).headers
         # one that is not taken over, so that the answer names another

@@ -25,7 +25,9 @@ ADMIN = {"Authorization": "Bearer boss"}
 
 @pytest.fixture(scope="module")
 def client(bundle: Bundle) -> Iterator[httpx.Client]:
-    with running(bundle, admin_token="boss", path_prefix="/ml", max_tasks=3, max_body_bytes=5_000, max_waiting_rows=2) as client:
+    with running(
+        bundle, admin_token="boss", path_prefix="/ml", max_tasks=3, max_body_bytes=5_000, max_waiting_rows=2
+    ) as client:
         yield client
 
 
@@ -47,7 +49,11 @@ def every_route(routes: Sequence[BaseRoute], below: str = "") -> Iterator[tuple[
 
 
 def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(method.upper(), path): told for path, methods in document["paths"].items() for method, told in methods.items()}
+    return {
+        (method.upper(), path): told
+        for path, methods in document["paths"].items()
+        for method, told in methods.items()
+    }
 
 
 def test_it_is_valid(document: dict[str, Any]) -> None:
@@ -65,7 +71,12 @@ def test_it_is_about_every_route_and_no_other(document: dict[str, Any], bundle: 
 def strict(document: dict[str, Any]) -> dict[str, Any]:
     """The schemas, with no field allowed that they do not name."""
     schemas = document["components"]["schemas"]
-    return {"schemas": {name: {**each, "additionalProperties": False} if "properties" in each else each for name, each in schemas.items()}}
+    return {
+        "schemas": {
+            name: {**each, "additionalProperties": False} if "properties" in each else each
+            for name, each in schemas.items()
+        }
+    }
 
 
 def check(document: dict[str, Any], method: str, path: str, answer: httpx.Response) -> None:
@@ -76,7 +87,9 @@ def check(document: dict[str, Any], method: str, path: str, answer: httpx.Respon
     kind = answer.headers["content-type"]
     assert kind in content
     if kind == "application/json":
-        Draft202012Validator({**content[kind]["schema"], "components": strict(document)}).validate(answer.json())
+        Draft202012Validator({**content[kind]["schema"], "components": strict(document)}).validate(
+            answer.json()
+        )
 
 
 def filled(path: str, client: httpx.Client) -> str:
@@ -86,11 +99,18 @@ def filled(path: str, client: httpx.Client) -> str:
 def test_every_operation_answers_what_it_says(document: dict[str, Any], client: httpx.Client) -> None:
     for (method, path), told in operations(document).items():
         body = told.get("requestBody", {}).get("content", {}).get("application/json", {})
-        answer = client.request(method, filled(path, client), json=body.get("example"), headers=ADMIN if path.startswith("/admin") else {})
+        answer = client.request(
+            method,
+            filled(path, client),
+            json=body.get("example"),
+            headers=ADMIN if path.startswith("/admin") else {},
+        )
         assert answer.status_code in (200, 409), (path, answer.text)
         check(document, method, path, answer)
         if body:
-            Draft202012Validator({**body["schema"], "components": document["components"]}).validate(body["example"])
+            Draft202012Validator({**body["schema"], "components": document["components"]}).validate(
+                body["example"]
+            )
 
 
 INFER = "/v2/models/{name}/infer"
@@ -119,7 +139,14 @@ def texts(*data: str) -> dict[str, Any]:
         (INFER, 401, {"headers": {"Authorization": "Bearer wrong"}}),
     ],
 )
-def test_refusals_are_as_it_says(bundle: Bundle, document: dict[str, Any], client: httpx.Client, path: str, status: int, sent: dict[str, Any]) -> None:
+def test_refusals_are_as_it_says(
+    bundle: Bundle,
+    document: dict[str, Any],
+    client: httpx.Client,
+    path: str,
+    status: int,
+    sent: dict[str, Any],
+) -> None:
     if status == 401 and not path.startswith("/admin"):
         with running(bundle, api_token="one") as guarded:
             answer = guarded.post(filled(path, client), **sent)
@@ -141,13 +168,21 @@ def test_it_tells_which_credentials_are_asked_for(bundle: Bundle, document: dict
     with running(bundle, basic_auth_user="u", basic_auth_pass="p", api_token="one") as client:
         assert client.get("/openapi.json", headers={"Authorization": "Bearer wrong"}).status_code == 401
         told = operations(client.get("/openapi.json").json())
-    assert told["POST", "/predict"]["security"] == told["GET", "/v2"]["security"] == [{"basic": []}, {"bearer": []}]
+    assert (
+        told["POST", "/predict"]["security"]
+        == told["GET", "/v2"]["security"]
+        == [{"basic": []}, {"bearer": []}]
+    )
     assert told["GET", "/health"]["security"] == [{}, {"basic": []}, {"bearer": []}]
     assert told["POST", "/admin/reload"]["security"] == [{"administrator": []}]
 
 
 def test_each_refusal_of_a_server_has_its_meaning() -> None:
-    kinds = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PrelabelError) and kind.status != 500}
+    kinds = {
+        kind.__name__
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, PrelabelError) and kind.status != 500
+    }
     assert kinds <= MEANINGS.keys()
 
 
@@ -160,11 +195,35 @@ checks.negative_data_rejection.enabled = false
 
 
 def test_an_outside_fuzzer_finds_every_answer_to_be_as_it_says(client: httpx.Client, tmp_path: Path) -> None:
-    """schemathesis makes requests from the document, right ones and wrong ones. It cannot know that shapes fit data, nor labeling configs."""
+    """schemathesis makes requests from the document, right ones and wrong ones. It cannot know that shapes
+    fit data, nor labeling configs.
+    """
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{client.base_url}/openapi.json", "--phases", "coverage,fuzzing"]
-    options = ["--exclude-checks", "positive_data_acceptance", "--exclude-path-regex", "^/tiny", "--seed", "1", "--max-examples", "10"]
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{client.base_url}/openapi.json",
+        "--phases",
+        "coverage,fuzzing",
+    ]
+    options = [
+        "--exclude-checks",
+        "positive_data_acceptance",
+        "--exclude-path-regex",
+        "^/tiny",
+        "--seed",
+        "1",
+        "--max-examples",
+        "10",
+    ]
     credentials = ["--header", f"Authorization: {ADMIN['Authorization']}"]
-    done = subprocess.run([*command, *options, *credentials, "--no-color"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [*command, *options, *credentials, "--no-color"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Tested: 20" in done.stdout

@@ -32,7 +32,9 @@ AUTH = BasicAuth("u", "p")
 
 @dataclass
 class Recorder:
-    """A server that keeps what it is sent. `answers`: path → status and, for a redirect, where to; `said`: what it answers everywhere."""
+    """A server that keeps what it is sent. `answers`: path → status and, for a redirect, where to; `said`:
+    what it answers everywhere.
+    """
 
     url: str = ""
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -91,13 +93,21 @@ def test_redirects_stay_with_the_server_that_was_named() -> None:
     assert stays("http://studio:8080", "http://studio:8080/login")
     assert stays("http://studio", "https://studio/api")
     assert stays("http://studio:8080", "https://studio/api")
-    for url in ("http://studio:8081/", "http://other:8080/", "https://other/", "http://studio.evil:8080/", "http://studio:8080@evil/"):
+    for url in (
+        "http://studio:8081/",
+        "http://other:8080/",
+        "https://other/",
+        "http://studio.evil:8080/",
+        "http://studio:8080@evil/",
+    ):
         assert not stays("http://studio:8080", url)
     assert not stays("https://studio", "http://studio")
 
 
 @pytest.mark.parametrize("status", REDIRECTS)
-def test_label_studios_token_and_tasks_never_go_to_another_server(named: Recorder, other: Recorder, status: int) -> None:
+def test_label_studios_token_and_tasks_never_go_to_another_server(
+    named: Recorder, other: Recorder, status: int
+) -> None:
     named.answers["/api/version"] = (status, f"{other.url}/api/version")
     api = Api(named.url, "legacy", retries=0)
     for method, body in (("GET", None), ("POST", [{"task": 1}])):
@@ -121,15 +131,23 @@ def test_a_personal_access_token_never_goes_to_another_server(named: Recorder, o
 def test_a_redirect_within_label_studio_is_followed(named: Recorder) -> None:
     named.answers["/api/version"] = (302, "/api/version/")
     assert Api(named.url, "legacy", retries=0).get("version") == {"status": "UP", "access": "a"}
-    assert [(path, headers["Authorization"]) for _, path, headers, _ in named.seen] == [("/api/version", "Token legacy"), ("/api/version/", "Token legacy")]
+    assert [(path, headers["Authorization"]) for _, path, headers, _ in named.seen] == [
+        ("/api/version", "Token legacy"),
+        ("/api/version/", "Token legacy"),
+    ]
 
 
 @pytest.mark.parametrize("status", REDIRECTS)
-def test_a_backends_password_and_tasks_never_go_to_another_server(named: Recorder, other: Recorder, status: int) -> None:
+def test_a_backends_password_and_tasks_never_go_to_another_server(
+    named: Recorder, other: Recorder, status: int
+) -> None:
     named.answers |= {path: (status, f"{other.url}{path}") for path in ("/health", "/setup")}
     with Backend(named.url, AUTH) as backend, pytest.raises(BackendFails, match=str(status)):
         backend.set_up("1.1", TUTORIAL_CONFIG, None)
-    with open_backend(named.url, AUTH, {}, lambda _: None) as source, pytest.raises(BackendFailed, match=str(status)):
+    with (
+        open_backend(named.url, AUTH, {}, lambda _: None) as source,
+        pytest.raises(BackendFailed, match=str(status)),
+    ):
         source(1, TUTORIAL_CONFIG)
     assert len(named.seen) == 2
     assert other.seen == []
@@ -137,27 +155,56 @@ def test_a_backends_password_and_tasks_never_go_to_another_server(named: Recorde
 
 def test_connect_asks_on_no_host_that_only_label_studio_names(named: Recorder, other: Recorder) -> None:
     elsewhere = other.url.replace("127.0.0.1", "localhost")
-    hook = {"id": 1, "project": 7, "send_payload": True, "send_for_all_actions": True, "headers": {}, "is_active": True, "actions": []}
-    visit = Connecting(Wish(named.url, 7, "http://127.0.0.1:9", AUTH, check=True), Api(named.url, "legacy", retries=0))
+    hook = {
+        "id": 1,
+        "project": 7,
+        "send_payload": True,
+        "send_for_all_actions": True,
+        "headers": {},
+        "is_active": True,
+        "actions": [],
+    }
+    visit = Connecting(
+        Wish(named.url, 7, "http://127.0.0.1:9", AUTH, check=True), Api(named.url, "legacy", retries=0)
+    )
     named.said = [hook | {"url": f"{elsewhere}/webhook"}]
     assert [line.mark for line in visit.left_overs()] == ["–"]
     assert other.seen == []
     named.said = [hook | {"url": f"{other.url}/webhook"}]
     assert [line.mark for line in visit.left_overs()] == ["✗"]
-    assert [(method, path, "Authorization" in headers) for method, path, headers, _ in other.seen] == [("GET", "/health", False)]
+    assert [(method, path, "Authorization" in headers) for method, path, headers, _ in other.seen] == [
+        ("GET", "/health", False)
+    ]
 
 
 def test_the_server_asks_nobody(bundle: Bundle, other: Recorder) -> None:
     """What Label Studio calls its hostname is data, and so is a text that is an address."""
     fetching = TUTORIAL_CONFIG.replace('value="$review"', 'value="$review" valueType="url"')
     with running(bundle) as client:
-        for config in (TUTORIAL_CONFIG, fetching, f'<!DOCTYPE x SYSTEM "{other.url}/x.dtd">{TUTORIAL_CONFIG}'):
-            body = {"project": "1.1", "schema": config, "hostname": other.url, "access_token": "t", "extra_params": None}
+        for config in (
+            TUTORIAL_CONFIG,
+            fetching,
+            f'<!DOCTYPE x SYSTEM "{other.url}/x.dtd">{TUTORIAL_CONFIG}',
+        ):
+            body = {
+                "project": "1.1",
+                "schema": config,
+                "hostname": other.url,
+                "access_token": "t",
+                "extra_params": None,
+            }
             assert client.post("/setup", json=body).status_code == (200 if config is TUTORIAL_CONFIG else 422)
-        taxonomy = TUTORIAL_CONFIG.replace("</View>", f'<Taxonomy name="t" toName="text" apiUrl="{other.url}/items"/></View>')
+        taxonomy = TUTORIAL_CONFIG.replace(
+            "</View>", f'<Taxonomy name="t" toName="text" apiUrl="{other.url}/items"/></View>'
+        )
         assert client.post("/setup", json={"project": "1.1", "schema": taxonomy}).status_code in (200, 422)
         assert len(predict(client, [f"{other.url}/text", f'<img src="{other.url}/image">'])) == 2
-        assert client.post("/webhook", json={"action": "START_TRAINING", "project": {"url": other.url}}).status_code == 200
+        assert (
+            client.post(
+                "/webhook", json={"action": "START_TRAINING", "project": {"url": other.url}}
+            ).status_code
+            == 200
+        )
     assert other.seen == []
 
 
@@ -170,6 +217,11 @@ def test_the_server_has_no_http_client_of_its_own() -> None:
         names = imported(path)
         assert not names & {"httpx", "requests", "urllib.request", "http.client", "label_studio_sdk"}, path
         modules = [ROOT / name.replace(".", "/") for name in names if name.startswith("server.")]
-        found = {each for module in modules for each in (module.with_suffix(".py"), module / "__init__.py") if each.exists()}
+        found = {
+            each
+            for module in modules
+            for each in (module.with_suffix(".py"), module / "__init__.py")
+            if each.exists()
+        }
         waiting += found - reached
     assert ROOT / "server" / "label_studio" / "config.py" in reached

@@ -1,4 +1,6 @@
-"""The benchmark of peers: the usual export is the same network, the table of peers is whole, and a run measures what there is and tells what there is not."""
+"""The benchmark of peers: the usual export is the same network, the table of peers is whole, and a run
+measures what there is and tells what there is not.
+"""
 
 import json
 import re
@@ -23,11 +25,15 @@ from tests.conftest import random_texts
 PINNED = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+")
 
 
-def test_the_usual_export_answers_as_the_bundle_does_at_a_texts_own_length(bundle: Bundle, onnx: Engine) -> None:
+def test_the_usual_export_answers_as_the_bundle_does_at_a_texts_own_length(
+    bundle: Bundle, onnx: Engine
+) -> None:
     session = onnxruntime.InferenceSession(conv_onnx(bundle), providers=["CPUExecutionProvider"])
     rows = Tokenizer.of(bundle).encode_all([*random_texts(40), "", "good"])
     expected = np.concatenate([onnx.run(*pad([row], len(row))) for row in rows])
-    found = np.concatenate([session.run(["probabilities"], {"ids": row[None].astype(np.int64)})[0] for row in rows])
+    found = np.concatenate(
+        [session.run(["probabilities"], {"ids": row[None].astype(np.int64)})[0] for row in rows]
+    )
     assert np.ptp(expected[:, 0]) > 0.001
     assert np.abs(found - expected).max() <= 1e-5
 
@@ -52,7 +58,9 @@ def test_a_run_measures_what_is_there_and_tells_what_is_not(
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     monkeypatch.setattr(catalogue, "ENVIRONMENTS", tmp_path / "nothing")
     run.main(["--quick", "--only", "inprocess,sdk_fair", "--bundle", str(bundle.path)])
-    assert "failed: its environment is not there: run `make peers`" in re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    assert "failed: its environment is not there: run `make peers`" in re.sub(
+        r"[\s│]+", " ", capsys.readouterr().out
+    )
     figures = json.loads((tmp_path / "peers.json").read_bytes())["figures"]
     assert set(figures) == {"conv", "folded"}
     for peers in figures.values():
@@ -62,11 +70,18 @@ def test_a_run_measures_what_is_there_and_tells_what_is_not(
         assert measured.pop("same_label") == 1
         assert measured.pop("version") == onnxruntime.__version__
         assert "no server" in measured.pop("settings")
-        assert set(measured) == {"bulk_tasks_per_s", "single_p50_ms", "single_p99_ms", "clients16_requests_per_s"}
+        assert set(measured) == {
+            "bulk_tasks_per_s",
+            "single_p50_ms",
+            "single_p99_ms",
+            "clients16_requests_per_s",
+        }
         assert min(measured.values()) > 0
 
 
-def test_our_server_is_measured_once_for_both_tables(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_server_is_measured_once_for_both_tables(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     run.main(["--quick", "--only", "prelabel", "--bundle", str(bundle.path)])
     figures = json.loads((tmp_path / "peers.json").read_bytes())["figures"]
@@ -77,7 +92,10 @@ def test_our_server_is_measured_once_for_both_tables(bundle: Bundle, tmp_path: P
 
 def test_a_server_that_ends_at_once_is_told_with_its_last_words(bundle: Bundle, tmp_path: Path) -> None:
     broken = replace(PEERS[0], command=("{python}", "-c", "import sys; sys.exit('no such model')"))
-    with pytest.raises(PeerFailed, match="ended with status 1 .* no such model"), serving(broken, tmp_path, bundle.path):
+    with (
+        pytest.raises(PeerFailed, match="ended with status 1 .* no such model"),
+        serving(broken, tmp_path, bundle.path),
+    ):
         pass
 
 
@@ -86,7 +104,17 @@ def test_answers_are_read_as_each_protocol_writes_them() -> None:
     expected = [("pos", 0.75), ("neg", 0.875)]
     assert TEXTS.answers(json.dumps(rows).encode(), labels) == expected
     assert TEXTS.answers(json.dumps({"probabilities": rows}).encode(), labels) == expected
-    assert OPEN_INFERENCE.answers(json.dumps({"outputs": [{"data": [0.25, 0.75, 0.875, 0.125]}]}).encode(), labels) == expected
+    assert (
+        OPEN_INFERENCE.answers(
+            json.dumps({"outputs": [{"data": [0.25, 0.75, 0.875, 0.125]}]}).encode(), labels
+        )
+        == expected
+    )
     region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": ["pos"]}}
-    assert LABEL_STUDIO.answers(json.dumps({"results": [{"result": [region], "score": 0.75}]}).encode(), labels) == expected[:1]
-    assert json.loads(LABEL_STUDIO_ANEW.body(["a"])) == json.loads(LABEL_STUDIO.body(["a"])) | {"force_reload": True}
+    assert (
+        LABEL_STUDIO.answers(json.dumps({"results": [{"result": [region], "score": 0.75}]}).encode(), labels)
+        == expected[:1]
+    )
+    assert json.loads(LABEL_STUDIO_ANEW.body(["a"])) == json.loads(LABEL_STUDIO.body(["a"])) | {
+        "force_reload": True
+    }

@@ -1,4 +1,6 @@
-"""The quick way to the network's features gives the same features and the same gradients as the network itself."""
+"""The quick way to the network's features gives the same features and the same gradients as the network
+itself.
+"""
 
 import torch
 from torch import Tensor

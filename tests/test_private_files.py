@@ -62,7 +62,9 @@ def test_the_state_of_a_training(tmp_path: Path) -> None:
 
 def test_the_folder_of_the_workers(bundle: Bundle, tmp_path: Path) -> None:
     """It holds projects' names and wishes."""
-    with serving(bundle.path, tmp_path / "log", "--device", "cpu", "--workers", "2", settings={"TMPDIR": str(tmp_path)}):
+    with serving(
+        bundle.path, tmp_path / "log", "--device", "cpu", "--workers", "2", settings={"TMPDIR": str(tmp_path)}
+    ):
         (folder,) = tmp_path.glob("prelabel-*")
         assert any(folder.iterdir())
         assert mode(folder) == 0o700

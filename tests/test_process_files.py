@@ -37,7 +37,12 @@ def process(folder: Path, ready: str = "ready", age: float = 10.0) -> Iterator[s
     """One that has counted, and lives until the block ends or it is killed."""
     command = [sys.executable, "-c", PROCESS, ready, str(age)]
     with subprocess.Popen(
-        command, cwd=ROOT, env={"PROMETHEUS_MULTIPROC_DIR": str(folder)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env={"PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as started:
         assert started.stdout is not None
         assert started.stdout.readline() == "counted\n"
@@ -57,17 +62,31 @@ def test_the_living_are_added_up_and_of_the_dead_what_they_counted_stays(tmp_pat
     with process(tmp_path) as first:
         with process(tmp_path, "not ready", age=500) as second:
             found = told(tmp_path)
-            assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [2, 6, 2]
+            assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [
+                2,
+                6,
+                2,
+            ]
             assert value(found, "ready_workers", model="a") == 1
-            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (2, 10)
+            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (
+                2,
+                10,
+            )
             assert 500 <= value(found, "queue_age_seconds", lane="bulk") < 1000
             assert value(found, "queue_age_seconds", lane="interactive") == 0
             second.kill()
             second.wait()
             found = told(tmp_path)
-            assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [1, 3, 2]
+            assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [
+                1,
+                3,
+                2,
+            ]
             assert value(found, "ready_workers", model="a") == 1
-            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (2, 5)
+            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (
+                2,
+                5,
+            )
             assert 10 <= value(found, "queue_age_seconds", lane="bulk") < 500
             assert not any(f"_{second.pid}." in name for name in files(tmp_path))
         with process(tmp_path) as third:

@@ -13,7 +13,11 @@ import pytest
 from server.errors import BadInput
 from server.records import columns_of, open_records
 
-ROWS = [{"id": "1", "review": 'two\nlines, "quoted"'}, {"id": "2", "review": "Café"}, {"id": "3", "review": ""}]
+ROWS = [
+    {"id": "1", "review": 'two\nlines, "quoted"'},
+    {"id": "2", "review": "Café"},
+    {"id": "3", "review": ""},
+]
 CSV = 'id,review\r\n1,"two\nlines, ""quoted"""\r\n2,Café\r\n3,\r\n'
 
 
@@ -64,7 +68,11 @@ def test_the_columns_of_a_label_studio_task_lie_under_data() -> None:
         ("a.json", b'{"review": "x"}', "expected a JSON list"),
         ("a.json", b'[{"review": "x"}', "not JSON"),
         ("a.json", b"", "not JSON"),
-        ("a.json", b'[{"review": "x"} {}]', "expected a comma or the end of the list behind row 1, found '{'"),
+        (
+            "a.json",
+            b'[{"review": "x"} {}]',
+            "expected a comma or the end of the list behind row 1, found '{'",
+        ),
         ("a.json", b'[{"review": "x"},]', "not JSON .*row 2"),
         ("a.json", b"[1] 2", "expected nothing behind the list"),
         ("a.json", b"[" * 100_000, "row 1 is nested too deeply"),
@@ -78,7 +86,9 @@ def test_the_columns_of_a_label_studio_task_lie_under_data() -> None:
         ("a.parquet", b"junk", "a.parquet"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+def test_what_is_wrong_with_a_file_is_said_with_its_name(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadInput, match=message) as refusal:
         read(tmp_path / name)
@@ -90,9 +100,22 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read(tmp_path / "none.csv")
 
 
-@pytest.mark.parametrize("rows", [[], [1], ["x"], [1.5, -2, None, True], [{"a": ["x" * 100_000]}, {"b": "é"}] * 3, [123456789] * 20_000, ['"\\'] * 9])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [1],
+        ["x"],
+        [1.5, -2, None, True],
+        [{"a": ["x" * 100_000]}, {"b": "é"}] * 3,
+        [123456789] * 20_000,
+        ['"\\'] * 9,
+    ],
+)
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_json_list_is_read_item_by_item_wherever_a_block_ends(tmp_path: Path, rows: list[Any], indent: int | None) -> None:
+def test_a_json_list_is_read_item_by_item_wherever_a_block_ends(
+    tmp_path: Path, rows: list[Any], indent: int | None
+) -> None:
     path = tmp_path / "a.json"
     for space in range(3):
         path.write_text(" " * space + json.dumps(rows, indent=indent), "utf-8")

@@ -23,7 +23,13 @@ pytestmark = pytest.mark.anyio
 def models(bundle: Bundle, onnx: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[Model]:
     """Two models with the same labels and one with others."""
     folder = tmp_path_factory.mktemp("versions")
-    bundles = [bundle, *(export_bundle(tiny_network(seed=seed, classes=classes), folder / f"v{seed}", torchscript=False) for seed, classes in ((1, 2), (2, 3)))]
+    bundles = [
+        bundle,
+        *(
+            export_bundle(tiny_network(seed=seed, classes=classes), folder / f"v{seed}", torchscript=False)
+            for seed, classes in ((1, 2), (2, 3))
+        ),
+    ]
     return [Model(each, onnx, Tokenizer.of(each)) for each in bundles]
 
 
@@ -44,7 +50,9 @@ class Shelf:
 
 
 def registry(shelf: Shelf, *models: Model, ensembles: tuple[EnsembleSetting, ...] = ()) -> Registry:
-    return Registry({name: Slot(Path(name), model) for name, model in zip("ab", models, strict=False)}, ensembles, shelf)
+    return Registry(
+        {name: Slot(Path(name), model) for name, model in zip("ab", models, strict=False)}, ensembles, shelf
+    )
 
 
 def versions(*models: Model) -> list[str]:
@@ -87,7 +95,9 @@ async def test_a_broken_bundle_leaves_the_old_one_serving_and_says_why(models: l
 
 async def test_one_of_several_is_reloaded_and_ensembles_follow(models: list[Model]) -> None:
     first, second, _ = models
-    served = registry(Shelf(second), first, first, ensembles=(EnsembleSetting("both", ("a", "b"), (1.0, 1.0)),))
+    served = registry(
+        Shelf(second), first, first, ensembles=(EnsembleSetting("both", ("a", "b"), (1.0, 1.0)),)
+    )
     assert served.names == ("a", "b", "both")
     before = served.current("both").version
     await served.reload("b")
@@ -97,9 +107,13 @@ async def test_one_of_several_is_reloaded_and_ensembles_follow(models: list[Mode
         await served.reload("both")
 
 
-async def test_a_model_that_an_ensemble_cannot_take_is_refused_and_nothing_changes(models: list[Model]) -> None:
+async def test_a_model_that_an_ensemble_cannot_take_is_refused_and_nothing_changes(
+    models: list[Model],
+) -> None:
     first, _, three = models
-    served = registry(Shelf(three, three), first, first, ensembles=(EnsembleSetting("both", ("a", "b"), (1.0, 1.0)),))
+    served = registry(
+        Shelf(three, three), first, first, ensembles=(EnsembleSetting("both", ("a", "b"), (1.0, 1.0)),)
+    )
     before = {name: served.current(name).version for name in served.names}
     changes = await served.reload()
     assert all("must have the same labels" in str(change.error) for change in changes)
@@ -116,7 +130,12 @@ async def test_the_same_bundle_again_changes_nothing(models: list[Model]) -> Non
 
 async def test_a_change_of_health_is_told_once(models: list[Model]) -> None:
     told: list[bool] = []
-    served = Registry({"a": Slot(Path("a"), models[0])}, (), Shelf(BadBundle("altered")), lambda: told.append(served.failing("a")))
+    served = Registry(
+        {"a": Slot(Path("a"), models[0])},
+        (),
+        Shelf(BadBundle("altered")),
+        lambda: told.append(served.failing("a")),
+    )
     for _ in range(4):
         served.watch(models[0].run, succeeded=False)
     assert told == [True]

@@ -108,7 +108,10 @@ def kept(*names: str, cpu: str = "A processor") -> dict[str, dict[str, Any]]:
         "time": "2026-01-02T03:04:05+00:00", "commit": "0123456789ab", "versions": {"python": "3.11.7"},
         "machine": {"cpu": cpu, "cores": 2, "memory_gib": 8.0, "system": "Linux x86_64"},
     }  # fmt: skip
-    return {name: {"command": f"python -m benchmarks.{name} r.csv", **rest, "figures": FIGURES[name]} for name in names or FIGURES}
+    return {
+        name: {"command": f"python -m benchmarks.{name} r.csv", **rest, "figures": FIGURES[name]}
+        for name in names or FIGURES
+    }
 
 
 def test_goals_are_told_as_wanted_found_and_reached() -> None:
@@ -122,25 +125,45 @@ def test_goals_are_told_as_wanted_found_and_reached() -> None:
 
 
 def test_a_goal_that_is_missed_is_not_reached() -> None:
-    slow = {**FIGURES, "ready": {"seconds_to_health": 2.5}, "large_request": {**FIGURES["large_request"], "p99_times_idle": 3.5}}
-    assert [goal.name for goal in goals(slow) if not goal.met] == ["A single task beside a large request, p99", "From the start to ready"]
+    slow = {
+        **FIGURES,
+        "ready": {"seconds_to_health": 2.5},
+        "large_request": {**FIGURES["large_request"], "p99_times_idle": 3.5},
+    }
+    assert [goal.name for goal in goals(slow) if not goal.met] == [
+        "A single task beside a large request, p99",
+        "From the start to ready",
+    ]
 
 
 def test_a_gpus_goals_can_be_missed() -> None:
-    slow = {**ON_GPU, "max_dp": 1e-3, "first": {**ON_GPU["first"], "p99_times_p50": 40.0}, "reviews_per_s": {"1": 1.0}}
+    slow = {
+        **ON_GPU,
+        "max_dp": 1e-3,
+        "first": {**ON_GPU["first"], "p99_times_p50": 40.0},
+        "reviews_per_s": {"1": 1.0},
+    }
     found = goals({"gpu": {**FIGURES["gpu"], "engines": {"onnx": slow}}})
     assert [goal.met for goal in found if goal.name.startswith("A GPU")] == [False] * 3
 
 
 def test_what_was_not_measured_is_neither_reached_nor_missed() -> None:
     assert [(goal.found, goal.met) for goal in goals({})] == [("not measured", None)] * len(RULES)
-    failed = {"peers": {"conv": {"prelabel": peer(1.0), "sdk_tutorial": {"failed": "no"}, "mosec": {"failed": "no"}}}}
+    failed = {
+        "peers": {
+            "conv": {"prelabel": peer(1.0), "sdk_tutorial": {"failed": "no"}, "mosec": {"failed": "no"}}
+        }
+    }
     assert {goal.met for goal in goals(failed)} == {None}
 
 
 def test_the_report_has_the_goals_first_and_every_benchmark_with_its_command() -> None:
     text = report.render(kept())
-    assert text.index("## Goals") < text.index("## Capacity") < min(text.index(f"## {section.title}") for section in report.SECTIONS)
+    assert (
+        text.index("## Goals")
+        < text.index("## Capacity")
+        < min(text.index(f"## {section.title}") for section in report.SECTIONS)
+    )
     assert "not measured" not in text
     for section in report.SECTIONS:
         assert f"`python -m benchmarks.{section.benchmark} r.csv`" in text
@@ -198,5 +221,12 @@ def test_a_picture_of_figures_that_are_gone_goes_too(tmp_path: Path) -> None:
 
 
 def test_figures_have_three_digits_that_count() -> None:
-    assert [number(each) for each in (0, 12_345.6, 53.32, 0.0123, 2.3e-7, 3)] == ["0", "12,346", "53.3", "0.0123", "2e-07", "3"]
+    assert [number(each) for each in (0, 12_345.6, 53.32, 0.0123, 2.3e-7, 3)] == [
+        "0",
+        "12,346",
+        "53.3",
+        "0.0123",
+        "2e-07",
+        "3",
+    ]
     assert table(("a", "|b|"), [("x", 1)]) == "| a | \\|b\\| |\n| --- | ---: |\n| x | 1 |"

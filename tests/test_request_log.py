@@ -37,7 +37,9 @@ def lines_of(log: Path) -> list[dict[str, Any]]:
 
 
 def test_a_line_a_request_with_what_it_took(bundle: Bundle, tmp_path: Path) -> None:
-    with serving(bundle.path, tmp_path / "log", "--device", "cpu", settings={"PRELABEL_PATH_PREFIX": "/p"}) as client:
+    with serving(
+        bundle.path, tmp_path / "log", "--device", "cpu", settings={"PRELABEL_PATH_PREFIX": "/p"}
+    ) as client:
         set_up(client)
         predict(client, ["good film", "bad", None])
         predict(client, ["good film"], path=f"/p/{bundle.path.name}")
@@ -50,12 +52,26 @@ def test_a_line_a_request_with_what_it_took(bundle: Bundle, tmp_path: Path) -> N
         ("GET", None, 404, "warning"), ("POST", "/predict", 400, "warning"),
     ]  # fmt: skip
     first = lines[1]
-    assert first.items() >= {"project": "1.1795474444", "model": bundle.path.name, "tasks": 3, "empty": 1, "client": "127.0.0.1"}.items()
-    assert first["bytes_in"] == len(httpx.Request("POST", "http://x", json=predict_body(["good film", "bad", None])).content)
+    assert (
+        first.items()
+        >= {
+            "project": "1.1795474444",
+            "model": bundle.path.name,
+            "tasks": 3,
+            "empty": 1,
+            "client": "127.0.0.1",
+        }.items()
+    )
+    assert first["bytes_in"] == len(
+        httpx.Request("POST", "http://x", json=predict_body(["good film", "bad", None])).content
+    )
     assert {"tokens", "queue_ms", "engine_ms", "total_ms", "bytes_out", "time", "logger"} <= set(first)
     assert first["total_ms"] > first["engine_ms"] > 0
     assert lines[3]["request_id"] == "mine-1"
-    assert lines[4].items() >= {"error": "BadRequest", "reason": "tasks: expected a list of tasks, found nothing."}.items()
+    assert (
+        lines[4].items()
+        >= {"error": "BadRequest", "reason": "tasks: expected a list of tasks, found nothing."}.items()
+    )
     ids = [line["request_id"] for line in lines]
     assert len(set(ids)) == len(ids)
     assert "127.0.0.1:" not in "".join(json.dumps(line) for line in lines)
@@ -66,17 +82,25 @@ def test_a_line_a_request_with_what_it_took(bundle: Bundle, tmp_path: Path) -> N
     [("GET", "/", b"", 200), ("GET", "/health", b"", 200), ("GET", "/nowhere", b"", 404), ("GET", "/predict", b"", 405), ("POST", "/predict", b"x", 400),
      ("POST", "/predict", b"x" * 6000, 413), ("POST", "/admin/reload", b"", 401), ("POST", "/setup", b'{"schema": "<View/>"}', 422)],
 )  # fmt: skip
-def test_the_id_comes_back_in_every_answer_and_every_error(client: httpx.Client, method: str, path: str, body: bytes, status: int) -> None:
+def test_the_id_comes_back_in_every_answer_and_every_error(
+    client: httpx.Client, method: str, path: str, body: bytes, status: int
+) -> None:
     for given in ({}, {"X-Request-Id": "abc.DEF_1-2"}, {"X-Request-Id": "a b"}, {"X-Request-Id": "x" * 65}):
         answer = client.request(method, path, content=body, headers=given)
         found = answer.headers["x-request-id"]
         assert answer.status_code == status
-        assert found == "abc.DEF_1-2" if given.get("X-Request-Id", "").startswith("abc") else re.fullmatch(r"[0-9a-f]{16}", found)
+        assert (
+            found == "abc.DEF_1-2"
+            if given.get("X-Request-Id", "").startswith("abc")
+            else re.fullmatch(r"[0-9a-f]{16}", found)
+        )
         assert status == 200 or answer.json()["request_id"] == found
         assert {name: answer.headers[name.decode()].encode() for name, _ in HEADERS} == dict(HEADERS)
 
 
-def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
     app = build_app(load_settings(bundle=(bundle.path,), device="cpu"))
 
     sent = "a text of the client's"
@@ -92,9 +116,16 @@ def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
             return await client.get("/fails", headers={"X-Request-Id": "7"})
 
     answer = asyncio.run(ask())
-    assert (answer.status_code, answer.json()["request_id"], answer.headers["x-request-id"], answer.headers["cache-control"]) == (500, "7", "7", "no-store")
+    assert (
+        answer.status_code,
+        answer.json()["request_id"],
+        answer.headers["x-request-id"],
+        answer.headers["cache-control"],
+    ) == (500, "7", "7", "no-store")
     mistake = next(record for record in caplog.records if record.exc_info)
-    request = next(record for record in caplog.records if getattr(record, "fields", {}).get("request_id") == "7")
+    request = next(
+        record for record in caplog.records if getattr(record, "fields", {}).get("request_id") == "7"
+    )
     for form in (JsonLines(), TextLines()):
         told = form.format(mistake)
         assert "ValueError" in told
@@ -131,7 +162,10 @@ def test_a_client_writes_no_lines_of_its_own() -> None:
     record.fields = {"status": 200}
     assert "\n" not in TextLines().format(record)
     assert TextLines().format(record).endswith(r"INFO    said a\nb \x1b[31m \ud800 é status=200")
-    assert json.loads(JsonLines().format(record)).items() >= {"message": "said a\nb \x1b[31m \ud800 é", "status": 200}.items()
+    assert (
+        json.loads(JsonLines().format(record)).items()
+        >= {"message": "said a\nb \x1b[31m \ud800 é", "status": 200}.items()
+    )
     assert "\n" not in JsonLines().format(record)
 
 
@@ -139,9 +173,19 @@ def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_pat
     with serving(bundle.path, tmp_path / "json", "--device", "cpu") as client:
         url = str(client.base_url).rstrip("/")
     told = lines_of(tmp_path / "json")[0]
-    assert told["models"] == [{"name": "tiny", "version": bundle.version, "engine": "tables", "device": "cpu", "url": url}]
-    assert told.items() >= {"message": "serving", "level": "info", "workers": 1, "asks_for": "nothing"}.items()
-    assert told["limits"] == {"tasks": 50000, "body_bytes": 268435456, "requests": 128, "waiting_rows": 100000, "seconds": 95.0}
+    assert told["models"] == [
+        {"name": "tiny", "version": bundle.version, "engine": "tables", "device": "cpu", "url": url}
+    ]
+    assert (
+        told.items() >= {"message": "serving", "level": "info", "workers": 1, "asks_for": "nothing"}.items()
+    )
+    assert told["limits"] == {
+        "tasks": 50000,
+        "body_bytes": 268435456,
+        "requests": 128,
+        "waiting_rows": 100000,
+        "seconds": 95.0,
+    }
     lines = as_lines(told)
     assert lines[0] == f"{bundle.version} (tables on cpu): give Label Studio the URL {url}"
     assert lines[-1] == "asks for: nothing"
@@ -155,8 +199,19 @@ def test_the_url_is_one_that_another_machine_can_use() -> None:
 
 
 def test_the_format_is_a_setting(bundle: Bundle, tmp_path: Path) -> None:
-    with serving(bundle.path, tmp_path / "log", "--device", "cpu", "--log-format", "text", settings={"PRELABEL_LOG_LEVEL": "debug"}) as client:
+    with serving(
+        bundle.path,
+        tmp_path / "log",
+        "--device",
+        "cpu",
+        "--log-format",
+        "text",
+        settings={"PRELABEL_LOG_LEVEL": "debug"},
+    ) as client:
         assert "server" not in client.get("/health").headers
     log = (tmp_path / "log").read_text("utf-8")
-    assert re.search(r"DEBUG   request request_id=[0-9a-f]{16} method=GET route=/health status=200 model=tiny total_ms=", log)
+    assert re.search(
+        r"DEBUG   request request_id=[0-9a-f]{16} method=GET route=/health status=200 model=tiny total_ms=",
+        log,
+    )
     assert "Application shutdown complete" in log

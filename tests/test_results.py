@@ -29,16 +29,24 @@ def floats(*numbers: float) -> Floats:
     return np.array(numbers, dtype=np.float32)
 
 
-def prediction(plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING) -> Prediction:
+def prediction(
+    plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING
+) -> Prediction:
     """Of one task, with an answer for each text."""
     present = [answer for answer in answers if answer is not None]
     probabilities = np.stack(present) if present else np.zeros((0, 2), dtype=np.float32)
-    (given,) = predictions(plan, "m-1", [tuple(texts)], probabilities, scores_of(probabilities, scoring.score), scoring.threshold)
+    (given,) = predictions(
+        plan, "m-1", [tuple(texts)], probabilities, scores_of(probabilities, scoring.score), scoring.threshold
+    )
     return given
 
 
-def values(plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING) -> dict[str, Any]:
-    return {region["from_name"]: region["value"] for region in prediction(plan, texts, answers, scoring)["result"]}
+def values(
+    plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING
+) -> dict[str, Any]:
+    return {
+        region["from_name"]: region["value"] for region in prediction(plan, texts, answers, scoring)["result"]
+    }
 
 
 def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
@@ -48,7 +56,15 @@ def test_a_prediction_has_the_fields_of_the_tutorials_file() -> None:
     assert given == {
         "model_version": "m-1",
         "score": 0.75,
-        "result": [{"id": region["id"], "from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": ["pos"]}}],
+        "result": [
+            {
+                "id": region["id"],
+                "from_name": "sentiment",
+                "to_name": "text",
+                "type": "choices",
+                "value": {"choices": ["pos"]},
+            }
+        ],
     }
 
 
@@ -66,13 +82,24 @@ def test_a_task_without_text_gets_an_empty_result_that_label_studio_stores() -> 
 
 def test_every_control_is_filled_and_the_least_certain_text_gives_the_score() -> None:
     answers: list[Floats | None] = [floats(0.9, 0.1), floats(0.25, 0.75)]
-    assert values(TWO, ["t", "b"], answers) == {"first": {"choices": ["neg"]}, "all": {"choices": ["pos"]}, "stars": {"rating": 5}}
+    assert values(TWO, ["t", "b"], answers) == {
+        "first": {"choices": ["neg"]},
+        "all": {"choices": ["pos"]},
+        "stars": {"rating": 5},
+    }
     assert prediction(TWO, ["t", "b"], answers)["score"] == pytest.approx(0.75)
-    assert values(TWO, [None, "b"], [None, floats(0.25, 0.75)]) == {"all": {"choices": ["pos"]}, "stars": {"rating": 5}}
+    assert values(TWO, [None, "b"], [None, floats(0.25, 0.75)]) == {
+        "all": {"choices": ["pos"]},
+        "stars": {"rating": 5},
+    }
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [(0.2, ["neg", "pos"]), (0.5, ["pos"]), (0.75, ["pos"]), (0.8, None)])
-def test_of_several_choices_those_at_the_threshold_are_taken(threshold: float, expected: list[str] | None) -> None:
+@pytest.mark.parametrize(
+    ("threshold", "expected"), [(0.2, ["neg", "pos"]), (0.5, ["pos"]), (0.75, ["pos"]), (0.8, None)]
+)
+def test_of_several_choices_those_at_the_threshold_are_taken(
+    threshold: float, expected: list[str] | None
+) -> None:
     found = values(TWO, [None, "b"], [None, floats(0.25, 0.75)], Scoring(threshold=threshold))
     assert found.get("all") == ({"choices": expected} if expected else None)
     assert found["stars"] == {"rating": 5}
@@ -83,7 +110,12 @@ def test_tasks_are_answered_in_order_and_failed_ones_with_nothing() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0, 0], [0.6, 0.4]], dtype=np.float32)
     scores = scores_of(probabilities, "confidence")
     whole = predictions(TWO, "m-1", texts, probabilities, scores, 0.5)
-    assert [[region["from_name"] for region in each["result"]] for each in whole] == [["first"], [], ["all", "stars"], ["first", "all", "stars"]]
+    assert [[region["from_name"] for region in each["result"]] for each in whole] == [
+        ["first"],
+        [],
+        ["all", "stars"],
+        ["first", "all", "stars"],
+    ]
     in_part = predictions(TWO, "m-1", texts, probabilities, scores, 0.5, np.array([True, True, False, True]))
     assert in_part == [*whole[:3], {}]
     assert predictions(ONE, "m-1", [], np.zeros((0, 2), dtype=np.float32), np.zeros(0), 0.5) == []

@@ -24,7 +24,11 @@ LOGITS = st.lists(st.floats(-60, 60), min_size=2, max_size=6)
 
 @pytest.mark.parametrize(
     ("score", "expected"),
-    [("confidence", 0.7), ("margin", 0.5), ("entropy", 1 + (0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1)) / math.log(3))],
+    [
+        ("confidence", 0.7),
+        ("margin", 0.5),
+        ("entropy", 1 + (0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1)) / math.log(3)),
+    ],
 )
 def test_the_formula(score: Score, expected: float) -> None:
     assert score_of(np.array([0.2, 0.7, 0.1], dtype=np.float32), score) == pytest.approx(expected, abs=1e-6)
@@ -75,7 +79,9 @@ def test_an_extra_param_that_is_nested_too_deeply_to_be_written_is_refused() -> 
             scoring_wanted(extra, Scoring())
 
 
-@pytest.mark.parametrize("extra", [{"score": "certainty"}, {"score": None}, {"score": ["margin"]}, '{"score": 1}'])
+@pytest.mark.parametrize(
+    "extra", [{"score": "certainty"}, {"score": None}, {"score": ["margin"]}, '{"score": 1}']
+)
 def test_a_score_that_does_not_exist_is_refused(extra: object) -> None:
     with pytest.raises(BadRequest, match="expected one of confidence, margin, entropy"):
         scoring_wanted(extra, Scoring())

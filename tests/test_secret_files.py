@@ -18,7 +18,9 @@ def test_every_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("PRELABEL_BASIC_AUTH_USER", "u")
     settings = load_settings()
     assert "-value" not in repr(settings)
-    assert {name: getattr(settings, name).get_secret_value() for name in SECRETS} == {name: f"{name}-value" for name in SECRETS}
+    assert {name: getattr(settings, name).get_secret_value() for name in SECRETS} == {
+        name: f"{name}-value" for name in SECRETS
+    }
 
 
 def test_the_command_line_takes_files_too(tmp_path: Path) -> None:
@@ -36,7 +38,13 @@ def test_neither_both_nor_a_strange_file(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="A and A_FILE are both set") as refusal:
         secret("A", {"A": "x", "A_FILE": str(file)})
     assert "hush" not in str(refusal.value)
-    for content, words in ((b"", "one line"), (b"\n", "one line"), (b"hush\nhush\n", "one line"), (b"h" * 70_000, "one line"), (b"hush\xff", "UTF-8")):
+    for content, words in (
+        (b"", "one line"),
+        (b"\n", "one line"),
+        (b"hush\nhush\n", "one line"),
+        (b"h" * 70_000, "one line"),
+        (b"hush\xff", "UTF-8"),
+    ):
         file.write_bytes(content)
         with pytest.raises(BadSetting, match=words) as refusal:
             secret("A", {"A_FILE": str(file)})

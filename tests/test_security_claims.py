@@ -18,6 +18,15 @@ def test_the_tests_that_are_named_exist() -> None:
 
 def test_each_exception_of_the_audit_has_a_reason() -> None:
     lines = (ROOT / "audit-exceptions.txt").read_text("utf-8").splitlines()
-    assert all(re.fullmatch(r"(PYSEC|GHSA|CVE)-\S+ +\S.{20,}", line) for line in lines if line and not line.startswith("#"))
-    ignored = [line for folder in ("server", "export") for path in (ROOT / folder).rglob("*.py") for line in path.read_text("utf-8").splitlines()]
+    assert all(
+        re.fullmatch(r"(PYSEC|GHSA|CVE)-\S+ +\S.{20,}", line)
+        for line in lines
+        if line and not line.startswith("#")
+    )
+    ignored = [
+        line
+        for folder in ("server", "export")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text("utf-8").splitlines()
+    ]
     assert not [line for line in ignored if re.search(r"# noqa: S\d+\s*$", line)]

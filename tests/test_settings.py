@@ -28,11 +28,15 @@ def readme_table() -> str:
 
 
 def test_each_setting_is_documented_with_its_default() -> None:
-    assert readme_table() in (ROOT / "README.md").read_text("utf-8"), f"the README's table should be:\n{readme_table()}"
+    assert readme_table() in (ROOT / "README.md").read_text("utf-8"), (
+        f"the README's table should be:\n{readme_table()}"
+    )
 
 
 def test_every_setting_named_anywhere_exists() -> None:
-    names = {f"PRELABEL_{name.upper()}" for name in Settings.model_fields} | {f"PRELABEL_{name.upper()}_FILE" for name in SECRETS}
+    names = {f"PRELABEL_{name.upper()}" for name in Settings.model_fields} | {
+        f"PRELABEL_{name.upper()}_FILE" for name in SECRETS
+    }
     for path in [ROOT / "README.md", *(ROOT / "server").rglob("*.py"), *(ROOT / "docs").glob("*.md")]:
         assert set(re.findall(r"PRELABEL_[A-Z_]+[A-Z]", path.read_text("utf-8"))) <= names, path
 
@@ -55,7 +59,9 @@ def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.Mo
      ("ensemble", "both"), ("ensemble", "both=a"), ("ensemble", "both=a,b:1"), ("ensemble", "both=a,b:1,-1"), ("ensemble", "both=a,b:1,x"),
      ("ensemble", "setup=a,b"), ("threshold", "0"), ("label_map", "Positive"), ("max_wait", "-1"), ("score", "certainty"), ("batch_tokens", "-1")],
 )  # fmt: skip
-def test_a_wrong_value_is_a_refusal_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_wrong_value_is_a_refusal_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(f"PRELABEL_{name.upper()}", value)
     with pytest.raises(BadSetting, match=f"PRELABEL_{name.upper()}"):
         load_settings()
@@ -70,7 +76,9 @@ def test_threads_follow_the_device_unless_they_are_set() -> None:
 
 def test_a_gpu_gets_larger_batches_unless_their_size_is_set() -> None:
     assert load_settings().budget("cuda:0") > load_settings().budget("cpu")
-    assert load_settings(batch_tokens=99).budget("cuda:0") == load_settings(batch_tokens=99).budget("cpu") == 99
+    assert (
+        load_settings(batch_tokens=99).budget("cuda:0") == load_settings(batch_tokens=99).budget("cpu") == 99
+    )
     assert load_settings(batch_tokens=99).cuda.grid.budget == 99
 
 
@@ -79,7 +87,10 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PRELABEL_ENSEMBLE", "both=a,b:2,1; even=b,a")
     settings = load_settings()
     assert list(settings.bundles) == ["a", "b"]
-    assert settings.ensemble == (EnsembleSetting("both", ("a", "b"), (2.0, 1.0)), EnsembleSetting("even", ("b", "a"), (1.0, 1.0)))
+    assert settings.ensemble == (
+        EnsembleSetting("both", ("a", "b"), (2.0, 1.0)),
+        EnsembleSetting("even", ("b", "a"), (1.0, 1.0)),
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The whole server: several models, ensembles, a path prefix, credentials, reload, and what it tells of failures."""
+"""The whole server: several models, ensembles, a path prefix, credentials, reload, and what it tells of
+failures.
+"""
 
 import concurrent.futures
 import shutil
@@ -36,13 +38,25 @@ def client(bundle: Bundle, other: Bundle) -> Iterator[httpx.Client]:
 
 def scores(client: httpx.Client, path: str) -> list[float]:
     """Probability of Positive."""
-    return [each["score"] if each["result"][0]["value"]["choices"] == ["Positive"] else 1 - each["score"] for each in predict(client, TEXTS, path=path)]
+    return [
+        each["score"] if each["result"][0]["value"]["choices"] == ["Positive"] else 1 - each["score"]
+        for each in predict(client, TEXTS, path=path)
+    ]
 
 
 @pytest.mark.parametrize("prefix", ["", "/ml"])
-def test_each_model_is_a_backend_of_its_own(client: httpx.Client, bundle: Bundle, other: Bundle, prefix: str) -> None:
-    versions = {path: client.get(f"{prefix}{path}/health").json()["model_version"] for path in ("", "/tiny", "/other", "/both")}
-    assert (versions[""], versions["/tiny"], versions["/other"]) == (bundle.version, bundle.version, other.version)
+def test_each_model_is_a_backend_of_its_own(
+    client: httpx.Client, bundle: Bundle, other: Bundle, prefix: str
+) -> None:
+    versions = {
+        path: client.get(f"{prefix}{path}/health").json()["model_version"]
+        for path in ("", "/tiny", "/other", "/both")
+    }
+    assert (versions[""], versions["/tiny"], versions["/other"]) == (
+        bundle.version,
+        bundle.version,
+        other.version,
+    )
     assert versions["/both"].startswith("both-")
     for path, version in versions.items():
         assert set_up(client, path=prefix + path).json() == {"model_version": version}
@@ -74,7 +88,14 @@ def test_everything_but_health_asks_for_credentials_where_some_are_set(bundle: B
     with running(bundle, basic_auth_user="team", basic_auth_pass="a: b") as client:
         assert client.get("/health").status_code == client.get("/tiny/health").status_code == 200
         assert client.get("/health", auth=basic("team", "wrong")).status_code == 401
-        paths = [("GET", "/"), ("POST", "/setup"), ("POST", "/predict"), ("GET", "/versions"), ("POST", "/webhook"), ("POST", "/tiny/predict")]
+        paths = [
+            ("GET", "/"),
+            ("POST", "/setup"),
+            ("POST", "/predict"),
+            ("GET", "/versions"),
+            ("POST", "/webhook"),
+            ("POST", "/tiny/predict"),
+        ]
         for method, path in paths:
             refused = client.request(method, path, content=b"{}")
             assert refused.status_code == 401, path
@@ -83,7 +104,10 @@ def test_everything_but_health_asks_for_credentials_where_some_are_set(bundle: B
         assert set_up(client).is_success
         assert len(predict(client, ["good"])) == 1
         told = client.get("/")
-        assert [(each["project"], each["refused"]) for each in told.json()["projects"]] == [("1.1795474444", 0), ("unknown", 7)]
+        assert [(each["project"], each["refused"]) for each in told.json()["projects"]] == [
+            ("1.1795474444", 0),
+            ("unknown", 7),
+        ]
         assert "a: b" not in told.text
 
 
@@ -92,10 +116,15 @@ def publish(bundle: Bundle, folder: Path) -> None:
     shutil.copytree(bundle.path, folder)
 
 
-def test_a_new_bundle_is_taken_without_dropping_a_request(bundle: Bundle, other: Bundle, tmp_path: Path) -> None:
+def test_a_new_bundle_is_taken_without_dropping_a_request(
+    bundle: Bundle, other: Bundle, tmp_path: Path
+) -> None:
     publish(bundle, tmp_path / "live")
     admin = {"Authorization": "Bearer hush"}
-    with running(read_bundle(tmp_path / "live"), admin_token="hush") as client, concurrent.futures.ThreadPoolExecutor(4) as pool:
+    with (
+        running(read_bundle(tmp_path / "live"), admin_token="hush") as client,
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
+    ):
         swapped = False
 
         def ask() -> set[str]:
@@ -109,7 +138,9 @@ def test_a_new_bundle_is_taken_without_dropping_a_request(bundle: Bundle, other:
         asking = [pool.submit(ask) for _ in range(4)]
         publish(other, tmp_path / "live")
         changed = client.post("/admin/reload", headers=admin, json={"bundle": "live"})
-        assert changed.json() == {"changes": [{"name": "live", "version": other.version, "before": bundle.version, "error": None}]}
+        assert changed.json() == {
+            "changes": [{"name": "live", "version": other.version, "before": bundle.version, "error": None}]
+        }
         swapped = True
         seen = [each.result() for each in asking]
         assert set().union(*seen) <= {bundle.version, other.version}
@@ -155,8 +186,16 @@ def test_what_label_studio_hides_is_told(client: httpx.Client, bundle: Bundle) -
     assert client.post("/predict", json={"tasks": secret, "project": "7.1"}).status_code == 400
     answer = client.get("/")
     told = {each["project"]: each for each in answer.json()["projects"]}
-    assert (told["5.1"]["model_version"], told["5.1"]["config"]) == (bundle.version, "sentiment ← text ($review)")
-    assert (told["5.1"]["predicted"], told["5.1"]["empty"], told["5.1"]["failed"], told["5.1"]["refused"]) == (2, 1, 0, 0)
+    assert (told["5.1"]["model_version"], told["5.1"]["config"]) == (
+        bundle.version,
+        "sentiment ← text ($review)",
+    )
+    assert (
+        told["5.1"]["predicted"],
+        told["5.1"]["empty"],
+        told["5.1"]["failed"],
+        told["5.1"]["refused"],
+    ) == (2, 1, 0, 0)
     assert '"Positive"' in told["6.1"]["config"]
     assert told["6.1"]["refused"] == 2
     assert told["7.1"]["last_errors"][0]["reason"].startswith("tasks: expected a list")
@@ -173,7 +212,11 @@ def test_several_controls_of_one_config_are_filled(client: httpx.Client) -> None
     config = """<View><Text name="t" value="$film.title"/><Text name="b" value="$body"/>
     <Choices name="title" toName="t"><Choice value="Positive"/><Choice value="Negative"/></Choices>
     <Choices name="body" toName="b" choice="multiple"><Choice value="Positive"/><Choice value="Negative"/></Choices></View>"""
-    tasks = [{"data": {"film": {"title": "good"}, "body": "bad"}}, {"data": {"body": "bad"}}, {"data": {"film": "none"}}]
+    tasks = [
+        {"data": {"film": {"title": "good"}, "body": "bad"}},
+        {"data": {"body": "bad"}},
+        {"data": {"film": "none"}},
+    ]
     results = client.post("/predict", json={"tasks": tasks, "label_config": config}).json()["results"]
     assert lengths_of(results) == [2, 1, 0]
     assert [region["from_name"] for region in results[0]["result"]] == ["title", "body"]

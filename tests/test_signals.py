@@ -21,7 +21,9 @@ from tests.conftest import ROOT, tiny_network
 from tests.serving import predict_body
 
 PATIENCE = 100.0
-"""Seconds until a state that does not come is a failure. More than WORKER_TIMEOUT: a worker that dies while its parent asks it is missed only then."""
+"""Seconds until a state that does not come is a failure. More than WORKER_TIMEOUT: a worker that dies while
+its parent asks it is missed only then.
+"""
 
 
 def until(state: Callable[[], bool]) -> None:
@@ -38,12 +40,26 @@ def free_port() -> int:
         return port
 
 
-def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(bundle: Bundle, tmp_path: Path) -> None:
+def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     other = export_bundle(tiny_network(seed=1), tmp_path / "other", torchscript=False)
     shutil.copytree(bundle.path, tmp_path / "live")
     port = free_port()
-    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(tmp_path / "live"), "--port", str(port), "--device", "cpu"]
-    with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "serve",
+        "--bundle",
+        str(tmp_path / "live"),
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.PIPE, text=True
+    ) as process:
 
         def version() -> str:
             try:
@@ -67,12 +83,27 @@ def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(bundle: B
     assert "Application shutdown complete" in log
 
 
-def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(bundle: Bundle, tmp_path: Path) -> None:
+def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle.path), "--port", str(port), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "serve",
+        "--bundle",
+        str(bundle.path),
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
     body = predict_body([f"good film {i} " * 100 for i in range(20_000)])
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process, ThreadPoolExecutor() as pool:
+    with (
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process,
+        ThreadPoolExecutor() as pool,
+    ):
 
         def waiting() -> int:
             try:
@@ -107,9 +138,24 @@ def test_no_probe_finds_the_server_ready_while_it_drains(bundle: Bundle) -> None
     """It drains for as long as a request is inside whose body is not complete."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle.path), "--port", str(port), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "serve",
+        "--bundle",
+        str(bundle.path),
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
     body = json.dumps(predict_body(["good film"])).encode()
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PRELABEL_MAX_REQUESTS": "1"}, stderr=subprocess.DEVNULL) as process, ExitStack() as stack:
+    with (
+        subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"PRELABEL_MAX_REQUESTS": "1"}, stderr=subprocess.DEVNULL
+        ) as process,
+        ExitStack() as stack,
+    ):
         probes = stack.enter_context(httpx.Client(timeout=30))
 
         def is_ready() -> bool:
@@ -122,7 +168,10 @@ def test_no_probe_finds_the_server_ready_while_it_drains(bundle: Bundle) -> None
         try:
             until(is_ready)
             begun = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
-            begun.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+            begun.sendall(
+                f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                + body[:-1]
+            )
             until(lambda: httpx.post(f"{url}/predict", content=body, timeout=30).status_code == 429)
             process.send_signal(signal.SIGTERM)
             until(lambda: not is_ready())
@@ -140,12 +189,24 @@ def test_a_kill_during_a_reload_leaves_a_bundle_that_serves(bundle: Bundle, tmp_
     before = {path.name: path.read_bytes() for path in live.iterdir()}
     for _ in range(2):
         port = free_port()
-        command = [sys.executable, "prelabel.py", "serve", "--bundle", str(live), "--port", str(port), "--device", "cpu"]
+        command = [
+            sys.executable,
+            "prelabel.py",
+            "serve",
+            "--bundle",
+            str(live),
+            "--port",
+            str(port),
+            "--device",
+            "cpu",
+        ]
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
 
             def version(port: int = port) -> str:
                 try:
-                    return str(httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).json()["model_version"])
+                    return str(
+                        httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).json()["model_version"]
+                    )
                 except httpx.TransportError:
                     return ""
 

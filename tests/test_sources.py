@@ -56,7 +56,10 @@ def test_the_columns_a_value_may_begin_with() -> None:
 
 def test_paragraphs_are_read_line_by_line() -> None:
     source = Source("t", "paragraphs", "$talk", text_key="says")
-    assert source.text({"talk": [{"who": "A", "says": "Hello."}, {"who": "B", "says": "Bye."}]}) == "Hello.\nBye."
+    assert (
+        source.text({"talk": [{"who": "A", "says": "Hello."}, {"who": "B", "says": "Bye."}]})
+        == "Hello.\nBye."
+    )
     assert source.text({"talk": [{"who": "A"}]}) is None
     assert source.text({"talk": "plain"}) == "plain"
 
@@ -66,7 +69,10 @@ def test_paragraphs_are_read_line_by_line() -> None:
     [
         ("<p>A <b>g</b>ood film.</p><p>Really.</p>", "A good film. Really."),
         ("one<br>two<br/>three", "one two three"),
-        ("<style>p {}</style><script>bad()</script><title>x</title>seen &amp; read &eacute;", "seen & read é"),
+        (
+            "<style>p {}</style><script>bad()</script><title>x</title>seen &amp; read &eacute;",
+            "seen & read é",
+        ),
         ("</script>still there", "still there"),
         ("1 < 2 &lt; 3", "1 < 2 < 3"),
         ("plain", "plain"),
@@ -83,7 +89,25 @@ def test_of_html_what_a_reader_sees(html: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["<!--", "<!", "<?", "<a ", "</a", "<a b='", '<a b="', "<a b=", "<script>", "</script", "<", "<![CDATA[", "&#", "&", "-->", "<title></titl"]
+    "part",
+    [
+        "<!--",
+        "<!",
+        "<?",
+        "<a ",
+        "</a",
+        "<a b='",
+        '<a b="',
+        "<a b=",
+        "<script>",
+        "</script",
+        "<",
+        "<![CDATA[",
+        "&#",
+        "&",
+        "-->",
+        "<title></titl",
+    ],
 )
 def test_html_of_unclosed_parts_is_read_in_one_go(part: str) -> None:
     """One that looks again at what it has seen takes hours for these."""

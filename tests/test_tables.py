@@ -17,9 +17,20 @@ def tables(numbers: Floats, widths: tuple[int, ...], seed: int = 1) -> Tables:
     """A network with these tables, and with a head of 3 classes that lets every filter be seen."""
     random = np.random.default_rng(seed)
     filters = numbers.shape[2]
-    bias, head = random.normal(size=(len(widths), filters)), random.normal(size=(3, len(widths), filters)) / 10
+    bias, head = (
+        random.normal(size=(len(widths), filters)),
+        random.normal(size=(3, len(widths), filters)) / 10,
+    )
     high, low, unit = in_fixed_point(numbers, widths)
-    return Tables(high, low, np.array(widths, np.int32), unit, bias.astype(np.float32), head.astype(np.float32), np.zeros(3, np.float32))
+    return Tables(
+        high,
+        low,
+        np.array(widths, np.int32),
+        unit,
+        bias.astype(np.float32),
+        head.astype(np.float32),
+        np.zeros(3, np.float32),
+    )
 
 
 def expected(numbers: Floats, network: Tables, row: list[int]) -> Floats:
@@ -40,11 +51,16 @@ def random_numbers(widths: tuple[int, ...], filters: int, seed: int) -> Floats:
     return np.random.default_rng(seed).normal(size=(WORDS, sum(widths), filters)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("widths", "filters"), [((3, 5, 7), 100), ((1,), 1), ((2, 9), 37), ((4, 4, 4, 4), 16)])
+@pytest.mark.parametrize(
+    ("widths", "filters"), [((3, 5, 7), 100), ((1,), 1), ((2, 9), 37), ((4, 4, 4, 4), 16)]
+)
 def test_the_answer_is_that_of_all_windows_with_all_bits(widths: tuple[int, ...], filters: int) -> None:
     numbers = random_numbers(widths, filters, filters)
     network = tables(numbers, widths)
-    rows = [np.random.default_rng(i).integers(0, WORDS, length).astype(np.int32) for i, length in enumerate((9, 10, 57, 300, WINDOWS + 5, 2 * WINDOWS + 8))]
+    rows = [
+        np.random.default_rng(i).integers(0, WORDS, length).astype(np.int32)
+        for i, length in enumerate((9, 10, 57, 300, WINDOWS + 5, 2 * WINDOWS + 8))
+    ]
     answers = TablesEngine(network).run(*pad(rows, max(map(len, rows))))
     for row, answer in zip(rows, answers, strict=True):
         assert np.abs(answer - expected(numbers, network, row.tolist())).max() <= 2e-6
@@ -53,9 +69,13 @@ def test_the_answer_is_that_of_all_windows_with_all_bits(widths: tuple[int, ...]
 @settings(deadline=None)  # the first example compiles
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=60), st.integers(0, 1000))
 def test_windows_that_are_nearly_or_wholly_alike_are_settled(row: list[int], seed: int) -> None:
-    """Few words, whose numbers differ by less than a unit of the high half: the scan alone cannot tell them apart."""
+    """Few words, whose numbers differ by less than a unit of the high half: the scan alone cannot tell them
+    apart.
+    """
     numbers = random_numbers((2, 3), 5, 1)
-    numbers[:4] = numbers[0] + np.random.default_rng(seed).normal(size=numbers[:4].shape).astype(np.float32) * 1e-5
+    numbers[:4] = (
+        numbers[0] + np.random.default_rng(seed).normal(size=numbers[:4].shape).astype(np.float32) * 1e-5
+    )
     network = tables(numbers, (2, 3))
     answer = TablesEngine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
     assert np.abs(answer - expected(numbers, network, row)).max() <= 2e-6
@@ -75,7 +95,10 @@ def test_halves_are_the_number_to_half_a_unit_and_no_window_overflows() -> None:
     numbers[:, :, 4] = 0
     high, low, unit = in_fixed_point(numbers, (3, 5))
     units = np.repeat(unit, (3, 5), axis=0)
-    assert np.abs((high.astype(np.int64) * HALF + low) * units - numbers.astype(np.float64)).max() <= units.max() / 2 * 1.001
+    assert (
+        np.abs((high.astype(np.int64) * HALF + low) * units - numbers.astype(np.float64)).max()
+        <= units.max() / 2 * 1.001
+    )
     for bank in np.split(np.abs(high.astype(np.int64)).max(axis=0), [3]):
         assert bank.sum(axis=0).max() <= LARGEST_SUM + len(bank)
 

@@ -25,13 +25,29 @@ PASSWORD = "correct horse"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """cert.pem for 127.0.0.1, its key.pem, and locked.pem, the same key with a password; other.pem is another's."""
+    """cert.pem for 127.0.0.1, its key.pem, and locked.pem, the same key with a password; other.pem is
+    another's.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes the certificate, is not installed")
     made = tmp_path_factory.mktemp("tls")
     subject = ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     for cert, key in (("cert.pem", "key.pem"), ("strange.pem", "other.pem")):
-        _openssl(made, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert, *subject)
+        _openssl(
+            made,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-keyout",
+            key,
+            "-out",
+            cert,
+            *subject,
+        )
     _openssl(made, "pkey", "-in", "key.pem", "-aes256", "-passout", f"pass:{PASSWORD}", "-out", "locked.pem")
     (made / "text.pem").write_text("no certificate")
     return made
@@ -46,16 +62,38 @@ def settings_of(folder: Path, cert: str, key: str, password: str = "") -> Settin
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_real_server_speaks_https_and_nothing_else(bundle: Bundle, folder: Path, tmp_path: Path, workers: int) -> None:
+def test_a_real_server_speaks_https_and_nothing_else(
+    bundle: Bundle, folder: Path, tmp_path: Path, workers: int
+) -> None:
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
     port = free_port()
-    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle.path), "--port", str(port), "--device", "cpu", "--workers", str(workers)]
-    files = {"CERT": folder / "cert.pem", "KEY": folder / "locked.pem", "KEY_PASSWORD_FILE": tmp_path / "password"}
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "serve",
+        "--bundle",
+        str(bundle.path),
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+        "--workers",
+        str(workers),
+    ]
+    files = {
+        "CERT": folder / "cert.pem",
+        "KEY": folder / "locked.pem",
+        "KEY_PASSWORD_FILE": tmp_path / "password",
+    }
     environment = {f"PRELABEL_TLS_{name}": str(path) for name, path in files.items()}
     trusting = ssl.create_default_context(cafile=folder / "cert.pem")
     with (
-        subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True) as process,
-        httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusting, timeout=PATIENCE, trust_env=False) as client,
+        subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+        ) as process,
+        httpx.Client(
+            base_url=f"https://127.0.0.1:{port}", verify=trusting, timeout=PATIENCE, trust_env=False
+        ) as client,
     ):
 
         def up() -> bool:
@@ -70,7 +108,9 @@ def test_a_real_server_speaks_https_and_nothing_else(bundle: Bundle, folder: Pat
             assert len(predict(client, ["good film"])) == 1
             old = ssl.create_default_context(cafile=folder / "cert.pem")
             old.maximum_version = ssl.TLSVersion.TLSv1_2
-            assert httpx.get(f"https://127.0.0.1:{port}/health", verify=old, trust_env=False).status_code == 200
+            assert (
+                httpx.get(f"https://127.0.0.1:{port}/health", verify=old, trust_env=False).status_code == 200
+            )
             with pytest.raises(httpx.TransportError):
                 httpx.get(f"https://127.0.0.1:{port}/health", trust_env=False)
             with pytest.raises(httpx.TransportError):
@@ -85,7 +125,10 @@ def test_a_real_server_speaks_https_and_nothing_else(bundle: Bundle, folder: Pat
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (("none.pem", "key.pem"), r"tls_cert \(PRELABEL_TLS_CERT\) = .*none.pem': cannot be read \(No such file or directory\)"),
+        (
+            ("none.pem", "key.pem"),
+            r"tls_cert \(PRELABEL_TLS_CERT\) = .*none.pem': cannot be read \(No such file or directory\)",
+        ),
         (("cert.pem", "none.pem"), r"tls_key \(PRELABEL_TLS_KEY\) = .*none.pem': cannot be read"),
         (("text.pem", "key.pem"), r"not a certificate in PEM form whose key is"),
         (("cert.pem", "other.pem"), r"not a certificate in PEM form whose key is .*MISMATCH"),
@@ -93,7 +136,9 @@ def test_a_real_server_speaks_https_and_nothing_else(bundle: Bundle, folder: Pat
         (("cert.pem", "locked.pem", "wrong"), r"with the password of PRELABEL_TLS_KEY_PASSWORD"),
     ],
 )
-def test_files_that_cannot_be_served_with_are_refused_in_plain_words(folder: Path, files: Any, words: str) -> None:
+def test_files_that_cannot_be_served_with_are_refused_in_plain_words(
+    folder: Path, files: Any, words: str
+) -> None:
     with pytest.raises(BadSetting, match=words) as refusal:
         tls_options(settings_of(folder, *files))
     assert "wrong" not in str(refusal.value)

@@ -1,4 +1,6 @@
-"""`basic_english` against the reference answers and against torchtext's published rules, written as regular expressions; the ids against `basic_english`."""
+"""`basic_english` against the reference answers and against torchtext's published rules, written as regular
+expressions; the ids against `basic_english`.
+"""
 
 import re
 import sys
@@ -30,10 +32,32 @@ PUBLISHED_RULES = [
 ]
 
 awkward = st.lists(
-    st.one_of(st.text(), st.sampled_from(["<br />", "<br  />", '<br "/>', "İ", "ẞ", "ΣΣ", "\x1c", "\x85", "\xa0", "\u2028", "'", '"', "...", "don't"]))
+    st.one_of(
+        st.text(),
+        st.sampled_from(
+            [
+                "<br />",
+                "<br  />",
+                '<br "/>',
+                "İ",
+                "ẞ",
+                "ΣΣ",
+                "\x1c",
+                "\x85",
+                "\xa0",
+                "\u2028",
+                "'",
+                '"',
+                "...",
+                "don't",
+            ]
+        ),
+    )
 ).map("".join)
 
-crowded = st.text(alphabet="'\"<br />BR.,()!?;:\n\t\x00\x1c\x1f\x7f\x85\xa0\u2028\u3000\ud800\udfffİßΣσςéaz😀", max_size=40)
+crowded = st.text(
+    alphabet="'\"<br />BR.,()!?;:\n\t\x00\x1c\x1f\x7f\x85\xa0\u2028\u3000\ud800\udfffİßΣσςéaz😀", max_size=40
+)
 """Little but characters that a rule is about, so that rules meet."""
 
 
@@ -49,7 +73,9 @@ def test_tokens_are_those_of_the_published_rules(text: str) -> None:
     assert basic_english(text) == published(text)
 
 
-def test_tokens_and_ids_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
+def test_tokens_and_ids_are_those_of_the_tutorial(
+    golden: list[dict[str, Any]], oracle_bundle: Bundle
+) -> None:
     tokenizer = Tokenizer.of(oracle_bundle)
     for entry in golden:
         assert basic_english(entry["text"]) == entry["tokens"]
@@ -65,17 +91,36 @@ def test_a_short_text_is_padded_and_a_long_one_is_not() -> None:
     assert tokenizer.encode("a b a b").tolist() == [5, 0, 5, 0]
 
 
-def defined(texts: Sequence[str], vocabulary: dict[str, int], *, unknown: int, pad: int, min_length: int) -> list[list[int]]:
+def defined(
+    texts: Sequence[str], vocabulary: dict[str, int], *, unknown: int, pad: int, min_length: int
+) -> list[list[int]]:
     """The ids as their definition has them."""
     rows = [[vocabulary.get(token, unknown) for token in basic_english(text)] for text in texts]
     return [row + [pad] * (min_length - len(row)) for row in rows]
 
 
 @given(st.lists(st.one_of(crowded, awkward, st.text()), max_size=5), st.integers(1, 5), st.integers(1, 4))
-@example(["<br />", '<b"r />', "<br./>", "<br' />", "<br<br />/>", "<BR />", "<br\xa0/>", "<br\t/>", "ΑΣ. Σ'Σ", ""], 5, 1)
+@example(
+    [
+        "<br />",
+        '<b"r />',
+        "<br./>",
+        "<br' />",
+        "<br<br />/>",
+        "<BR />",
+        "<br\xa0/>",
+        "<br\t/>",
+        "ΑΣ. Σ'Σ",
+        "",
+    ],
+    5,
+    1,
+)
 def test_ids_are_those_of_the_tokens(texts: list[str], nth: int, min_length: int) -> None:
     tokens = sorted({token for text in texts for token in basic_english(text)})
-    vocabulary = {token: i for i, token in enumerate(tokens, start=10) if i % nth}  # every nth token is unknown
+    vocabulary = {
+        token: i for i, token in enumerate(tokens, start=10) if i % nth
+    }  # every nth token is unknown
     tokenizer = Tokenizer(vocabulary, unknown=3, pad=4, min_length=min_length)
     expected = defined(texts, vocabulary, unknown=3, pad=4, min_length=min_length)
     assert [row.tolist() for row in tokenizer.encode_all(texts)] == expected
@@ -84,9 +129,18 @@ def test_ids_are_those_of_the_tokens(texts: list[str], nth: int, min_length: int
 
 def test_ids_are_those_of_the_tokens_around_every_character() -> None:
     beyond = 0x20000  # from there on there is neither white space nor case, so one character is like another
-    assert not any(chr(point).isspace() or chr(point).lower() != chr(point) for point in range(beyond, sys.maxunicode + 1))
-    texts = ["".join(f"a{chr(first + i)}b <br{chr(first + i)}/> " for i in range(256)) for first in range(0, beyond + 1, 256)]
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(token for text in texts for token in basic_english(text)))}
+    assert not any(
+        chr(point).isspace() or chr(point).lower() != chr(point)
+        for point in range(beyond, sys.maxunicode + 1)
+    )
+    texts = [
+        "".join(f"a{chr(first + i)}b <br{chr(first + i)}/> " for i in range(256))
+        for first in range(0, beyond + 1, 256)
+    ]
+    vocabulary = {
+        token: i
+        for i, token in enumerate(dict.fromkeys(token for text in texts for token in basic_english(text)))
+    }
     rows = Tokenizer(vocabulary, unknown=-1, pad=-2, min_length=1).encode_all(texts)
     assert [row.tolist() for row in rows] == defined(texts, vocabulary, unknown=-1, pad=-2, min_length=1)
 
@@ -102,7 +156,9 @@ def test_tokens_with_the_same_hash_are_told_apart() -> None:
     one, other = "8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"  # a known pair of FNV-1a
 
     def ids(vocabulary: dict[str, int]) -> list[int]:
-        found, _ = TokenTable(vocabulary, unknown=0, pad=1, min_length=1).look_up(f"{one} {other}".encode() + END, 1)
+        found, _ = TokenTable(vocabulary, unknown=0, pad=1, min_length=1).look_up(
+            f"{one} {other}".encode() + END, 1
+        )
         return [*map(int, found)]
 
     assert ids({one: 5}) == [5, 0]

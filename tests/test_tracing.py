@@ -1,4 +1,6 @@
-"""Traces, sent to a real receiver of OTLP over HTTP; and that nothing of it is loaded where nobody asks for it."""
+"""Traces, sent to a real receiver of OTLP over HTTP; and that nothing of it is loaded where nobody asks for
+it.
+"""
 
 import subprocess
 import sys
@@ -29,10 +31,18 @@ class Collector(HTTPServer):
         self.raw = b""
 
     def spans(self) -> list[Span]:
-        return [span for each in self.taken for resource in each.resource_spans for scope in resource.scope_spans for span in scope.spans]
+        return [
+            span
+            for each in self.taken
+            for resource in each.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
 
     def resource(self) -> dict[str, str]:
-        return {each.key: each.value.string_value for each in self.taken[0].resource_spans[0].resource.attributes}
+        return {
+            each.key: each.value.string_value for each in self.taken[0].resource_spans[0].resource.attributes
+        }
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,7 +76,9 @@ def attributes(span: Span) -> dict[str, str | int]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
-def test_a_request_and_its_stages_are_told_below_the_callers_span(bundle: Bundle, collector: Collector) -> None:
+def test_a_request_and_its_stages_are_told_below_the_callers_span(
+    bundle: Bundle, collector: Collector
+) -> None:
     with running(bundle) as client:
         client.headers["traceparent"] = f"00-{TRACE}-{PARENT}-01"
         predict(client, ["a secretive film"])
@@ -75,17 +87,45 @@ def test_a_request_and_its_stages_are_told_below_the_callers_span(bundle: Bundle
         client.post("/predict", json={}, headers={"X-Request-Id": "mine"})
         client.get("/a/secretive/path", params={"q": "secretive"})
     predicted, refused, nowhere = [span for span in collector.spans() if span.kind == Span.SPAN_KIND_SERVER]
-    assert (predicted.name, predicted.trace_id.hex(), predicted.parent_span_id.hex()) == ("POST /predict", TRACE, PARENT)
+    assert (predicted.name, predicted.trace_id.hex(), predicted.parent_span_id.hex()) == (
+        "POST /predict",
+        TRACE,
+        PARENT,
+    )
     told = attributes(predicted)
-    assert told.items() >= {"http.request.method": "POST", "http.route": "/predict", "http.response.status_code": 200, "prelabel.tasks": 1}.items()
+    assert (
+        told.items()
+        >= {
+            "http.request.method": "POST",
+            "http.route": "/predict",
+            "http.response.status_code": 200,
+            "prelabel.tasks": 1,
+        }.items()
+    )
     assert told["prelabel.model"] == bundle.path.name
     stages = [span for span in collector.spans() if span.parent_span_id == predicted.span_id]
     assert [span.name for span in stages] == ["tokenize", "queue", "engine", "results"]
-    assert all(predicted.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano <= predicted.end_time_unix_nano for span in stages)
+    assert all(
+        predicted.start_time_unix_nano
+        <= span.start_time_unix_nano
+        <= span.end_time_unix_nano
+        <= predicted.end_time_unix_nano
+        for span in stages
+    )
     assert all(before.end_time_unix_nano == after.start_time_unix_nano for before, after in pairwise(stages))
-    assert attributes(refused).items() >= {"error.type": "BadRequest", "http.response.status_code": 400, "prelabel.request_id": "mine"}.items()
+    assert (
+        attributes(refused).items()
+        >= {
+            "error.type": "BadRequest",
+            "http.response.status_code": 400,
+            "prelabel.request_id": "mine",
+        }.items()
+    )
     assert (refused.status.code, nowhere.name, len(collector.spans())) == (Status.STATUS_CODE_UNSET, "GET", 7)
-    assert collector.resource().items() >= {"service.name": "prelabel", "deployment.environment.name": "test"}.items()
+    assert (
+        collector.resource().items()
+        >= {"service.name": "prelabel", "deployment.environment.name": "test"}.items()
+    )
     assert b"secretive" not in collector.raw
 
 

@@ -1,4 +1,6 @@
-"""Training, on a few hundred made-up texts: it learns what can be learned, goes on where it was stopped, and refuses what cannot be learned."""
+"""Training, on a few hundred made-up texts: it learns what can be learned, goes on where it was stopped, and
+refuses what cannot be learned.
+"""
 
 import csv
 import io
@@ -33,7 +35,12 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def made_up(count: int, seed: int, words: tuple[str, ...] = ("great", "awful"), labels: tuple[str, ...] = ("yes", "no")) -> list[tuple[str, str]]:
+def made_up(
+    count: int,
+    seed: int,
+    words: tuple[str, ...] = ("great", "awful"),
+    labels: tuple[str, ...] = ("yes", "no"),
+) -> list[tuple[str, str]]:
     """Texts of nine words, one of which tells the label."""
     random = np.random.default_rng(seed)
     filler = ["the", "film", "was", "with", "and", "a", "plot"]
@@ -45,7 +52,12 @@ def made_up(count: int, seed: int, words: tuple[str, ...] = ("great", "awful"), 
 
 
 def source(folder: Path) -> Source:
-    return Source(write(folder / "train.csv", made_up(300, 1)), write(folder / "test.csv", made_up(60, 2)), "review", "sentiment")
+    return Source(
+        write(folder / "train.csv", made_up(300, 1)),
+        write(folder / "test.csv", made_up(60, 2)),
+        "review",
+        "sentiment",
+    )
 
 
 def train(source: Source, note: Path, options: Options = OPTIONS, *, resume: bool = False) -> Network:
@@ -61,10 +73,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Network]:
 
 def same(one: Network, other: Network) -> bool:
     states = one.cnn.state_dict(), other.cnn.state_dict()
-    return one.temperature == other.temperature and all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    return one.temperature == other.temperature and all(
+        torch.equal(value, states[1][name]) for name, value in states[0].items()
+    )
 
 
-def test_the_same_seed_gives_the_same_network_and_another_seed_another(trained: tuple[Source, Network], tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(
+    trained: tuple[Source, Network], tmp_path: Path
+) -> None:
     files, first = trained
     assert same(train(files, tmp_path / "a"), first)
     assert not same(train(files, tmp_path / "b", Options(seed=6, epochs=4)), first)
@@ -89,7 +105,12 @@ def test_float16_holds_the_weights(trained: tuple[Source, Network]) -> None:
 
 def test_a_word_that_tells_the_label_is_learned(tmp_path: Path) -> None:
     """Many epochs on texts that one word decides: far from chance, whatever the seed does."""
-    files = Source(write(tmp_path / "train.csv", made_up(1200, 1)), write(tmp_path / "test.csv", made_up(200, 2)), "review", "sentiment")
+    files = Source(
+        write(tmp_path / "train.csv", made_up(1200, 1)),
+        write(tmp_path / "test.csv", made_up(200, 2)),
+        "review",
+        "sentiment",
+    )
     network = train(files, tmp_path / "note", Options(epochs=20))
     assert network.metrics["test"]["accuracy"] > 0.9
     assert network.temperature != 1.0
@@ -99,7 +120,9 @@ def test_few_texts_are_not_calibrated_and_that_is_said(tmp_path: Path) -> None:
     rows = [(f"nothing to learn {i}", ("yes", "no")[i % 2]) for i in range(40)]
     said = io.StringIO()
     files = Source(write(tmp_path / "train.csv", rows), None, "review", "sentiment")
-    network, done = train_network(files, Options(epochs=1), Console(file=said, width=300), note=tmp_path / "note")
+    network, done = train_network(
+        files, Options(epochs=1), Console(file=said, width=300), note=tmp_path / "note"
+    )
     assert (network.temperature, done) == (1.0, True)
     assert "no better than always giving the most frequent label" in said.getvalue()
     assert "not calibrated" in said.getvalue()
@@ -108,11 +131,25 @@ def test_few_texts_are_not_calibrated_and_that_is_said(tmp_path: Path) -> None:
 def test_any_number_of_classes_and_label_studios_export(tmp_path: Path) -> None:
     names = ("red", "green", "blue")
     tasks: list[dict[str, Any]] = [
-        {"id": i, "data": {"words": text}, "annotations": [{"result": [{"from_name": "colour", "type": "choices", "value": {"choices": [label]}}]}]}
+        {
+            "id": i,
+            "data": {"words": text},
+            "annotations": [
+                {"result": [{"from_name": "colour", "type": "choices", "value": {"choices": [label]}}]}
+            ],
+        }
         for i, (text, label) in enumerate(made_up(120, 3, words=("x", "y", "z"), labels=names))
     ]
-    (tmp_path / "export.json").write_text(json.dumps([*tasks, {"id": 999, "data": {"words": "w"}, "annotations": []}]))
-    bundle = train_bundle(Source(tmp_path / "export.json", None, "words", "colour"), tmp_path / "colours", Options(epochs=2), QUIET, torchscript=False)
+    (tmp_path / "export.json").write_text(
+        json.dumps([*tasks, {"id": 999, "data": {"words": "w"}, "annotations": []}])
+    )
+    bundle = train_bundle(
+        Source(tmp_path / "export.json", None, "words", "colour"),
+        tmp_path / "colours",
+        Options(epochs=2),
+        QUIET,
+        torchscript=False,
+    )
     assert bundle.labels == ("blue", "green", "red")
     assert bundle.manifest.metrics["texts"] == {"fitted": 108, "held_out": 12, "left_out": 1}
     assert "test" not in bundle.manifest.metrics
@@ -140,7 +177,9 @@ train_bundle(Source(folder / "train.csv", None, "review", "sentiment"), folder /
 
 
 def run(folder: Path, how: str) -> int:
-    return subprocess.run([sys.executable, "-c", TRAIN, folder, how], cwd=ROOT, check=False, timeout=120).returncode
+    return subprocess.run(
+        [sys.executable, "-c", TRAIN, folder, how], cwd=ROOT, check=False, timeout=120
+    ).returncode
 
 
 @pytest.mark.parametrize(("how", "status"), [("kill", -signal.SIGKILL), ("interrupt", 0)])
@@ -166,7 +205,9 @@ def test_going_on_with_other_options_is_refused(trained: tuple[Source, Network],
         train(files, tmp_path / "note", resume=True)
 
 
-def test_a_bundle_that_is_there_is_found_before_the_work(trained: tuple[Source, Network], bundle: Bundle) -> None:
+def test_a_bundle_that_is_there_is_found_before_the_work(
+    trained: tuple[Source, Network], bundle: Bundle
+) -> None:
     with pytest.raises(BadInput, match="--force"):
         train_bundle(trained[0], bundle.path, OPTIONS, QUIET)
 
@@ -181,10 +222,15 @@ def test_a_bundle_that_is_there_is_found_before_the_work(trained: tuple[Source, 
         ([], [], "no rows"),
     ],
 )
-def test_files_that_cannot_be_trained_on_are_refused(tmp_path: Path, train_rows: list[tuple[str, str]], test_rows: list[tuple[str, str]], message: str) -> None:
+def test_files_that_cannot_be_trained_on_are_refused(
+    tmp_path: Path, train_rows: list[tuple[str, str]], test_rows: list[tuple[str, str]], message: str
+) -> None:
     test_file = write(tmp_path / "test.csv", test_rows) if test_rows else None
     with pytest.raises(BadInput, match=message):
-        train(Source(write(tmp_path / "train.csv", train_rows), test_file, "review", "sentiment"), tmp_path / "note")
+        train(
+            Source(write(tmp_path / "train.csv", train_rows), test_file, "review", "sentiment"),
+            tmp_path / "note",
+        )
 
 
 def test_ignored_tokens_are_not_in_the_vocabulary() -> None:

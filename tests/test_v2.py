@@ -45,7 +45,9 @@ def outside(client: httpx.Client) -> Iterator[triton.InferenceServerClient]:
 
 def tensor(texts: list[str], shape: list[int] | None = None, binary: bool = True) -> triton.InferInput:
     made = triton.InferInput("text", shape or [len(texts)], "BYTES")
-    made.set_data_from_numpy(np.array(texts, dtype=np.object_).reshape(shape or [len(texts)]), binary_data=binary)
+    made.set_data_from_numpy(
+        np.array(texts, dtype=np.object_).reshape(shape or [len(texts)]), binary_data=binary
+    )
     return made
 
 
@@ -55,10 +57,15 @@ def request_of(texts: list[Any], **more: Any) -> dict[str, Any]:
 
 def best(client: httpx.Client, texts: list[str], path: str = "") -> list[tuple[str, float]]:
     """What /predict answers: label and confidence."""
-    return [(each["result"][0]["value"]["choices"][0], each["score"]) for each in predict(client, texts, path=path)]
+    return [
+        (each["result"][0]["value"]["choices"][0], each["score"])
+        for each in predict(client, texts, path=path)
+    ]
 
 
-def test_the_server_and_its_models_tell_of_themselves(outside: triton.InferenceServerClient, client: httpx.Client, bundle: Bundle) -> None:
+def test_the_server_and_its_models_tell_of_themselves(
+    outside: triton.InferenceServerClient, client: httpx.Client, bundle: Bundle
+) -> None:
     assert outside.is_server_live()
     assert outside.is_server_ready()
     told = outside.get_server_metadata()
@@ -70,9 +77,17 @@ def test_the_server_and_its_models_tell_of_themselves(outside: triton.InferenceS
         model = outside.get_model_metadata(name, version)
         assert (model["name"], model["versions"]) == (name, [version])
         assert model["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-        assert model["outputs"][0] == {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2], "parameters": {"labels": list(bundle.labels)}}
+        assert model["outputs"][0] == {
+            "name": "probabilities",
+            "datatype": "FP32",
+            "shape": [-1, 2],
+            "parameters": {"labels": list(bundle.labels)},
+        }
         assert model["outputs"][1] == {"name": "label", "datatype": "BYTES", "shape": [-1]}
-    assert [outside.get_model_metadata(name)["platform"] for name in ("tiny", "both")] == ["prelabel_tables", "ensemble"]
+    assert [outside.get_model_metadata(name)["platform"] for name in ("tiny", "both")] == [
+        "prelabel_tables",
+        "ensemble",
+    ]
     assert not outside.is_model_ready("nobody")
     assert not outside.is_model_ready("tiny", "1")
 
@@ -91,7 +106,11 @@ def test_texts_get_the_probabilities_that_predict_gives_them(
         assert probabilities.dtype == np.float32
         assert probabilities.shape == (len(TEXTS), 2)
         assert probabilities.max(axis=1).tolist() == [score for _, score in expected]
-        assert labels == [label for label, _ in expected] == [bundle.labels[place] for place in probabilities.argmax(axis=1)]
+        assert (
+            labels
+            == [label for label, _ in expected]
+            == [bundle.labels[place] for place in probabilities.argmax(axis=1)]
+        )
         assert answer.get_response()["id"] == "7"
         assert answer.get_response()["model_version"] == client.get("/health").json()["models"][name]
 
@@ -100,9 +119,16 @@ def test_one_text_alone_and_none(outside: triton.InferenceServerClient, client: 
     for text in TEXTS[:20]:
         answer = outside.infer("tiny", [tensor([text])])
         ((label, score),) = best(client, [text])
-        assert (answer.as_numpy("label").tolist(), answer.as_numpy("probabilities").max()) == ([label.encode()], np.float32(score))
+        assert (answer.as_numpy("label").tolist(), answer.as_numpy("probabilities").max()) == (
+            [label.encode()],
+            np.float32(score),
+        )
     for binary in (True, False):
-        empty = outside.infer("tiny", [tensor([], binary=binary)], outputs=[triton.InferRequestedOutput("probabilities", binary_data=binary)])
+        empty = outside.infer(
+            "tiny",
+            [tensor([], binary=binary)],
+            outputs=[triton.InferRequestedOutput("probabilities", binary_data=binary)],
+        )
         assert empty.as_numpy("probabilities").shape == (0, 2)
         assert empty.as_numpy("label") is None
 
@@ -111,9 +137,14 @@ def test_one_text_alone_and_none(outside: triton.InferenceServerClient, client: 
 def test_by_hand(client: httpx.Client, prefix: str) -> None:
     version = client.get("/versions").json()["versions"][0]
     for path in ("/v2/models/tiny", f"/v2/models/tiny/versions/{version}"):
-        answer = client.post(f"{prefix}{path}/infer", json=request_of(["good film"], id="x", parameters={"priority": 1}))
+        answer = client.post(
+            f"{prefix}{path}/infer", json=request_of(["good film"], id="x", parameters={"priority": 1})
+        )
         assert answer.json().keys() == {"model_name", "model_version", "id", "outputs"}
-        assert (answer.headers["content-type"], "inference-header-content-length" in answer.headers) == ("application/json", False)
+        assert (answer.headers["content-type"], "inference-header-content-length" in answer.headers) == (
+            "application/json",
+            False,
+        )
         stages = [part.split(";")[0] for part in answer.headers["server-timing"].split(", ")]
         assert stages == ["parse", "tokenize", "queue", "engine", "write", "total"]
         assert client.get(f"{prefix}{path}/ready").json() == {"name": "tiny", "ready": True}
@@ -126,9 +157,30 @@ def test_by_hand(client: httpx.Client, prefix: str) -> None:
     [
         ("POST", "/models/tiny/infer", b"x", {}, 400, "not JSON"),
         ("POST", "/models/tiny/infer", b"{}", {}, 400, "inputs: missing"),
-        ("POST", "/models/tiny/infer", b"{}", {"inference-header-content-length": "3"}, 400, "Inference-Header-Content-Length"),
-        ("POST", "/models/tiny/infer", gzip.compress(b"{}"), {"content-encoding": "gzip"}, 415, "without compression"),
-        ("POST", "/models/nobody/infer", b"", {}, 404, "No model of that name is served; these are: tiny, other, both."),
+        (
+            "POST",
+            "/models/tiny/infer",
+            b"{}",
+            {"inference-header-content-length": "3"},
+            400,
+            "Inference-Header-Content-Length",
+        ),
+        (
+            "POST",
+            "/models/tiny/infer",
+            gzip.compress(b"{}"),
+            {"content-encoding": "gzip"},
+            415,
+            "without compression",
+        ),
+        (
+            "POST",
+            "/models/nobody/infer",
+            b"",
+            {},
+            404,
+            "No model of that name is served; these are: tiny, other, both.",
+        ),
         ("POST", "/models/tiny/versions/1/infer", b"", {}, 404, "not served in that version but in tiny-"),
         ("GET", "/models/nobody", b"", {}, 404, "No model of that name"),
         ("GET", "/models/nobody/ready", b"", {}, 404, "No model of that name"),
@@ -137,7 +189,15 @@ def test_by_hand(client: httpx.Client, prefix: str) -> None:
         ("GET", "/models", b"", {}, 404, "Not Found"),
     ],
 )
-def test_refusals_are_as_the_protocol_says(client: httpx.Client, method: str, path: str, body: bytes, headers: dict[str, str], status: int, words: str) -> None:
+def test_refusals_are_as_the_protocol_says(
+    client: httpx.Client,
+    method: str,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    words: str,
+) -> None:
     for prefix in ("", "/ml"):
         answer = client.request(method, f"{prefix}/v2{path}", content=body, headers=headers)
         assert answer.status_code == status
@@ -155,8 +215,20 @@ def test_the_outside_client_understands_refusals(outside: triton.InferenceServer
         ("tiny", wrong, {}, "400", "inputs[0].datatype: expected BYTES, found FP32"),
         ("tiny", tensor(["x", "y"], [1, 2]), {}, "400", "inputs[0].shape: expected [n] or [n, 1]"),
         ("tiny", tensor(["x"]), {"request_compression_algorithm": "gzip"}, "415", "without compression"),
-        ("tiny", tensor(["x"]), {"outputs": [triton.InferRequestedOutput("logits")]}, "400", "outputs: expected `probabilities` and `label`"),
-        ("tiny", tensor(["x"]), {"outputs": [triton.InferRequestedOutput("label", class_count=1)]}, "400", "ask for the output `label`"),
+        (
+            "tiny",
+            tensor(["x"]),
+            {"outputs": [triton.InferRequestedOutput("logits")]},
+            "400",
+            "outputs: expected `probabilities` and `label`",
+        ),
+        (
+            "tiny",
+            tensor(["x"]),
+            {"outputs": [triton.InferRequestedOutput("label", class_count=1)]},
+            "400",
+            "ask for the output `label`",
+        ),
     ]
     for name, asked, more, status, words in cases:
         with pytest.raises(InferenceServerException) as refusal:
@@ -182,12 +254,21 @@ def test_bounds_are_those_of_predict(bundle: Bundle) -> None:
         assert client.get("/health").json()["waiting_rows"] == 0
 
 
-def test_a_place_is_taken_while_a_body_comes_and_a_version_is_that_of_the_answer(bundle: Bundle, other: Bundle, tmp_path: Path) -> None:
-    """A body of which only the beginning is there holds the only place; when the rest comes, another version serves."""
+def test_a_place_is_taken_while_a_body_comes_and_a_version_is_that_of_the_answer(
+    bundle: Bundle, other: Bundle, tmp_path: Path
+) -> None:
+    """A body of which only the beginning is there holds the only place; when the rest comes, another version
+    serves.
+    """
     live = Path(shutil.copytree(bundle.path, tmp_path / "live"))
     body = json.dumps(request_of(["good"])).encode()
-    with running(read_bundle(live), admin_token="boss", max_requests=1) as client, connected(client) as connection:
-        connection.sendall(head(len(body), path=f"/v2/models/live/versions/{bundle.version}/infer") + body[:10])
+    with (
+        running(read_bundle(live), admin_token="boss", max_requests=1) as client,
+        connected(client) as connection,
+    ):
+        connection.sendall(
+            head(len(body), path=f"/v2/models/live/versions/{bundle.version}/infer") + body[:10]
+        )
         until(lambda: client.post("/v2/models/live/infer", json=request_of(["x"])).status_code == 429)
         refused = client.post("/v2/models/live/infer", json=request_of(["x"]))
         assert "PRELABEL_MAX_REQUESTS" in refused.json()["error"]
@@ -214,12 +295,24 @@ def test_a_client_that_leaves_holds_nothing(bundle: Bundle) -> None:
 
 def test_each_door_has_its_own_key(bundle: Bundle) -> None:
     with running(bundle, api_token="one", admin_token="boss") as client:
-        for method, path in (("GET", "/v2"), ("GET", "/v2/models/tiny"), ("POST", "/v2/models/tiny/infer"), ("GET", "/v2/models/nobody")):
+        for method, path in (
+            ("GET", "/v2"),
+            ("GET", "/v2/models/tiny"),
+            ("POST", "/v2/models/tiny/infer"),
+            ("GET", "/v2/models/nobody"),
+        ):
             for token in ("", "boss"):
-                refused = client.request(method, path, json=request_of(["x"]), headers={"Authorization": f"Bearer {token}"} if token else {})
+                refused = client.request(
+                    method,
+                    path,
+                    json=request_of(["x"]),
+                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                )
                 assert (refused.status_code, refused.json().keys()) == (401, {"error"})
                 assert refused.headers["www-authenticate"].startswith("Bearer")
-            assert client.request(method, path, json=request_of(["x"]), headers={"Authorization": "Bearer one"}).status_code in (200, 404)
+            assert client.request(
+                method, path, json=request_of(["x"]), headers={"Authorization": "Bearer one"}
+            ).status_code in (200, 404)
         for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/tiny/ready"):
             assert client.get(path).is_success
             assert client.get(path, headers={"Authorization": "Bearer boss"}).status_code == 401
@@ -227,7 +320,10 @@ def test_each_door_has_its_own_key(bundle: Bundle) -> None:
 
 def test_requests_are_counted_as_predicts_are(client: httpx.Client) -> None:
     def unknown() -> dict[str, Any]:
-        found: dict[str, Any] = next((each for each in client.get("/other/").json()["projects"] if each["project"] == "unknown"), {"predicted": 0})
+        found: dict[str, Any] = next(
+            (each for each in client.get("/other/").json()["projects"] if each["project"] == "unknown"),
+            {"predicted": 0},
+        )
         return found
 
     before = unknown()["predicted"]
@@ -239,7 +335,10 @@ def test_requests_are_counted_as_predicts_are(client: httpx.Client) -> None:
 
 def test_the_examples_of_the_documentation() -> None:
     page = (ROOT / "docs" / "protocols.md").read_text("utf-8")
-    sent, told, code = (re.findall(pattern, page, re.DOTALL)[0] for pattern in (r"--data '(.+?)'", "```json\n(.+?)```", "```python\n(.+?)```"))
+    sent, told, code = (
+        re.findall(pattern, page, re.DOTALL)[0]
+        for pattern in (r"--data '(.+?)'", "```json\n(.+?)```", "```python\n(.+?)```")
+    )
     with running(read_bundle(ROOT / "artifacts" / "imdb-cnn")) as client:
         answer, expected = client.post("/v2/models/imdb-cnn/infer", content=sent).json(), json.loads(told)
         found: dict[str, Any] = {}
@@ -253,7 +352,9 @@ def test_the_examples_of_the_documentation() -> None:
 
 def test_many_clients_at_once_each_get_their_own_answers(client: httpx.Client) -> None:
     def ask(text: str) -> list[float]:
-        found: list[float] = client.post("/v2/models/tiny/infer", json=request_of([text])).json()["outputs"][0]["data"]
+        found: list[float] = client.post("/v2/models/tiny/infer", json=request_of([text])).json()["outputs"][
+            0
+        ]["data"]
         return found
 
     together = client.post("/v2/models/tiny/infer", json=request_of(TEXTS)).json()["outputs"][0]["data"]

@@ -55,7 +55,9 @@ class Workers:
         """The value of a line of /metrics, as some worker tells it; 0 where it is not there."""
         with self.client() as client:
             found = client.get("/metrics").text
-        return next((float(each.rsplit(" ", 1)[1]) for each in found.splitlines() if each.startswith(f"{line} ")), 0.0)
+        return next(
+            (float(each.rsplit(" ", 1)[1]) for each in found.splitlines() if each.startswith(f"{line} ")), 0.0
+        )
 
     def seen(self, asked: int = 40) -> set[int]:
         """Processes that answered."""
@@ -70,9 +72,23 @@ def live(bundle: Bundle, tmp_path: Path) -> Path:
 @pytest.fixture
 def workers(live: Path) -> Iterator[Workers]:
     port = free_port()
-    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(live), "--port", str(port), "--device", "cpu", "--workers", "2"]
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "serve",
+        "--bundle",
+        str(live),
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+        "--workers",
+        "2",
+    ]
     environment = os.environ | {"PRELABEL_ADMIN_TOKEN": "t", "TMPDIR": str(live.parent)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
             found = Workers(process, port)
             until(lambda: len(found.seen()) == 2)
@@ -95,14 +111,19 @@ def test_what_a_project_asked_of_one_worker_holds_for_all(workers: Workers, bund
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_a_worker_that_died_is_replaced_and_a_hangup_takes_the_bundle_anew_in_all(workers: Workers, bundle: Bundle, live: Path) -> None:
+def test_a_worker_that_died_is_replaced_and_a_hangup_takes_the_bundle_anew_in_all(
+    workers: Workers, bundle: Bundle, live: Path
+) -> None:
     other = export_bundle(tiny_network(seed=1), live.parent / "other", torchscript=False)
     before = workers.seen()
     os.kill(min(before), signal.SIGKILL)
     until(lambda: len(workers.seen() - {min(before)}) == 2)
     with workers.client() as client:
         refused = client.post("/admin/reload", headers={"Authorization": "Bearer t"})
-    assert (refused.status_code, f"SIGHUP to their parent, process {workers.process.pid}" in refused.text) == (400, True)
+    assert (
+        refused.status_code,
+        f"SIGHUP to their parent, process {workers.process.pid}" in refused.text,
+    ) == (400, True)
     shutil.rmtree(live)
     other.path.rename(live)
     workers.process.send_signal(signal.SIGHUP)
@@ -118,7 +139,9 @@ def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) 
     assert np.array_equal(again.run(*pad(rows, 9)), open_engine(bundle, device="cpu").run(*pad(rows, 9)))
 
 
-def test_the_memory_of_projects_is_shared_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_projects_is_shared_and_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("server.project_scorings.MAX_PROJECTS", 3)
     one, other = ProjectScorings(tmp_path / "file"), ProjectScorings(tmp_path / "file")
     assert other.of("m", "1.1") is None
@@ -129,7 +152,13 @@ def test_the_memory_of_projects_is_shared_and_bounded(tmp_path: Path, monkeypatc
     assert one.of("m", "1.1") is None
     for number in range(5):
         one.remember("m", f"2.{number}", Scoring("entropy"))
-    assert [other.of("m", f"2.{number}") is not None for number in range(5)] == [False, False, True, True, True]
+    assert [other.of("m", f"2.{number}") is not None for number in range(5)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
     one.close()
     other.close()
 
@@ -141,10 +170,18 @@ def test_any_worker_tells_what_all_counted_also_those_that_died(workers: Workers
         with workers.client() as client:
             predict(client, TEXTS)
     assert {workers.metric(predicted) for _ in range(20)} == {20}
-    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [2, 2, 2]
+    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [
+        2,
+        2,
+        2,
+    ]
     before = workers.seen()
     os.kill(min(before), signal.SIGKILL)
     until(lambda: len(workers.seen() - {min(before)}) == 2)
     assert {workers.metric(predicted) for _ in range(20)} == {20}
-    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [2, 3, 2]
+    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [
+        2,
+        3,
+        2,
+    ]
     assert workers.metric('prelabel_queue_age_seconds{lane="bulk"}') == 0

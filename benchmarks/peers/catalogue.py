@@ -1,4 +1,6 @@
-"""The peers, one table: what each is started with, what it is asked, and its settings, chosen of a few tried on two cores."""
+"""The peers, one table: what each is started with, what it is asked, and its settings, chosen of a few tried
+on two cores.
+"""
 
 import importlib.metadata
 import sys
@@ -17,10 +19,12 @@ SERVE = "benchmarks.peers.serve"
 
 @dataclass(frozen=True)
 class Peer:
-    """`command` is run in the checkout, with {python}, {bin}, {port}, {bundle} and {folder} filled in; none where there is no server.
+    """`command` is run in the checkout, with {python}, {bin}, {port}, {bundle} and {folder} filled in; none
+    where there is no server.
 
-    `package` is the one whose version is told; without one the peer is ours and runs in our own environment. A peer with models of its own
-    (`models` empty) is measured once and stands in every table. `python` names an interpreter that the package needs.
+    `package` is the one whose version is told; without one the peer is ours and runs in our own environment.
+    A peer with models of its own (`models` empty) is measured once and stands in every table. `python` names
+    an interpreter that the package needs.
     """
 
     name: str
@@ -52,13 +56,21 @@ class Peer:
         if self.environment is None:
             return importlib.metadata.version("prelabel" if self.command else "onnxruntime")
         places = [str(place) for place in self.environment.glob("lib/python*/site-packages")]
-        return next(found.version for found in importlib.metadata.distributions(name=self.package, path=places))
+        return next(
+            found.version for found in importlib.metadata.distributions(name=self.package, path=places)
+        )
 
 
 GUNICORN = ("{bin}/gunicorn", "--preload", "--bind", "127.0.0.1:{port}", "--timeout", "0")
 
 PEERS = (
-    Peer("prelabel", LABEL_STUDIO, "as it starts", ("{python}", "prelabel.py", "serve", "--bundle", "{bundle}", "--port", "{port}"), models=()),
+    Peer(
+        "prelabel",
+        LABEL_STUDIO,
+        "as it starts",
+        ("{python}", "prelabel.py", "serve", "--bundle", "{bundle}", "--port", "{port}"),
+        models=(),
+    ),
     Peer("inprocess", TEXTS, "ONNX Runtime called in a loop, two texts at a time, no server"),
     Peer(
         "sdk_tutorial",
@@ -79,12 +91,28 @@ PEERS = (
         "mosec",
         TEXTS,
         "2 processes, two texts at a time, no batches",
-        ("{python}", "-m", f"{SERVE}.mosec", "--address", "127.0.0.1", "--port", "{port}", "--timeout", "60000"),
+        (
+            "{python}",
+            "-m",
+            f"{SERVE}.mosec",
+            "--address",
+            "127.0.0.1",
+            "--port",
+            "{port}",
+            "--timeout",
+            "60000",
+        ),
         path="/inference",
         health="/",
         package="mosec",
     ),
-    Peer("litserve", TEXTS, "2 processes, two texts at a time, no batches", ("{python}", "-m", f"{SERVE}.litserve"), package="litserve"),
+    Peer(
+        "litserve",
+        TEXTS,
+        "2 processes, two texts at a time, no batches",
+        ("{python}", "-m", f"{SERVE}.litserve"),
+        package="litserve",
+    ),
     Peer(
         "bentoml",
         TEXTS,
@@ -110,7 +138,8 @@ PEERS = (
         path="/v2/models/network/infer",
         health="/v2/models/network/ready",
         package="nvidia-pytriton",
-        # the server brings an interpreter of its own and takes the standard library of this one: both must be of a like release, as Debian's is
+        # the server brings an interpreter of its own and takes the standard library of this one: both must be
+        # of a like release, as Debian's is
         python="/usr/bin/python3.11",
     ),
     Peer(

@@ -1,9 +1,11 @@
-"""The one client of all peers, a process of its own: a plan as JSON on standard input → what was measured as JSON on standard output.
+"""The one client of all peers, a process of its own: a plan as JSON on standard input → what was measured as
+JSON on standard output.
 
     python -m benchmarks.peers.client < plan.json
 
-The plan names the server and the bodies of its requests. All connections are kept. First each large request is sent once, to warm up and for its
-answer, and some single ones; then large requests one after another, then single ones one after another, then single ones from 16 clients at once.
+The plan names the server and the bodies of its requests. All connections are kept. First each large request
+is sent once, to warm up and for its answer, and some single ones; then large requests one after another, then
+single ones one after another, then single ones from 16 clients at once.
 """
 
 import asyncio
@@ -29,7 +31,9 @@ WARMING = 5
 
 @dataclass
 class Plan:
-    """Bodies of large requests, each of `tasks` tasks, and of single ones; the seconds that each of the three measurements takes."""
+    """Bodies of large requests, each of `tasks` tasks, and of single ones; the seconds that each of the three
+    measurements takes.
+    """
 
     port: int
     path: str
@@ -77,7 +81,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.open = False
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error or ConnectionError("the server closed the connection before its answer was complete"))
+            self._answer.set_exception(
+                error or ConnectionError("the server closed the connection before its answer was complete")
+            )
 
     def on_body(self, body: bytes) -> None:
         self._body += body
@@ -91,7 +97,9 @@ class Connection(asyncio.Protocol):
         if status == 200:
             self._answer.set_result(answer)
         else:
-            self._answer.set_exception(ConnectionError(f"status {status}: {answer[:300].decode('utf-8', 'replace')}"))
+            self._answer.set_exception(
+                ConnectionError(f"status {status}: {answer[:300].decode('utf-8', 'replace')}")
+            )
 
 
 class Client:
@@ -103,7 +111,9 @@ class Client:
 
     async def ask(self, request: bytes) -> bytes:
         if self._connection is None or not self._connection.open:
-            _, self._connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self._port)
+            _, self._connection = await asyncio.get_running_loop().create_connection(
+                Connection, "127.0.0.1", self._port
+            )
         return await self._connection.ask(request)
 
 
@@ -143,7 +153,10 @@ async def in_turn(client: Client, requests: Iterator[bytes], seconds: float) -> 
 
 def request_of(plan: Plan, body: str) -> bytes:
     data = body.encode()
-    head = f"POST {plan.path} HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = (
+        f"POST {plan.path} HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\nContent-Type: "
+        f"application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
     return head.encode() + data
 
 

@@ -1,4 +1,5 @@
-"""No server at all: the network called by the program that has the texts, measured as `benchmarks.peers.client` measures a server.
+"""No server at all: the network called by the program that has the texts, measured as
+`benchmarks.peers.client` measures a server.
 
 The plan's bodies are those of the `TEXTS` protocol; 16 threads stand for 16 clients.
 """
@@ -26,7 +27,12 @@ def main() -> None:
     with ThreadPoolExecutor(CLIENTS) as pool:
         begun = time.perf_counter()
         # an iterator of its own for each thread
-        many = [*pool.map(lambda first: in_turn(network, cycle(single[first:] + single[:first]), plan.seconds), range(CLIENTS))]
+        many = [
+            *pool.map(
+                lambda first: in_turn(network, cycle(single[first:] + single[:first]), plan.seconds),
+                range(CLIENTS),
+            )
+        ]
         together = time.perf_counter() - begun
     measured = Measured(
         bulk_tasks_per_s=len(large) * plan.tasks / spent,

@@ -11,7 +11,9 @@ from benchmarks.conv import conv_onnx, state_of
 from server.bundle import Bundle
 
 MODELS = ("conv", "folded")
-"""The network as it is usually exported, and the bundle's own graph: one table each, so that what the graph gains and what the server gains are told apart."""
+"""The network as it is usually exported, and the bundle's own graph: one table each, so that what the graph
+gains and what the server gains are told apart.
+"""
 
 
 def write_model(bundle: Bundle, model: str, folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""What is said to each kind of server: texts → the body of a request, the body of an answer → for each text its label and that label's probability."""
+"""What is said to each kind of server: texts → the body of a request, the body of an answer → for each text
+its label and that label's probability.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +29,9 @@ def _label_studio_anew(texts: Sequence[str]) -> bytes:
 
 
 def _of_predictions(answer: bytes, labels: Sequence[str]) -> list[Answer]:  # noqa: ARG001 - they are in the answer
-    return [(each["result"][0]["value"]["choices"][0], each["score"]) for each in json.loads(answer)["results"]]
+    return [
+        (each["result"][0]["value"]["choices"][0], each["score"]) for each in json.loads(answer)["results"]
+    ]
 
 
 def _texts(texts: Sequence[str]) -> bytes:
@@ -36,7 +40,9 @@ def _texts(texts: Sequence[str]) -> bytes:
 
 def _open_inference(texts: Sequence[str]) -> bytes:
     """Both take one text a row, for so they batch."""
-    return json.dumps({"inputs": [{"name": "texts", "shape": [len(texts), 1], "datatype": "BYTES", "data": list(texts)}]}).encode()
+    return json.dumps(
+        {"inputs": [{"name": "texts", "shape": [len(texts), 1], "datatype": "BYTES", "data": list(texts)}]}
+    ).encode()
 
 
 def _likeliest(rows: Sequence[Sequence[float]], labels: Sequence[str]) -> list[Answer]:

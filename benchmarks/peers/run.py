@@ -1,11 +1,14 @@
-"""The same network behind other serving frameworks, and behind `prelabel serve`: bulk and single tasks, one client and 16.
+"""The same network behind other serving frameworks, and behind `prelabel serve`: bulk and single tasks, one
+client and 16.
 
     .venv/dev/bin/python -m benchmarks.peers.run [REVIEWS.csv] [--rounds 3] [--only a,b] [--model conv|folded|both] [--quick]
 
-`make peers` builds the peers' environments first. One server runs at a time, started anew for each round; rounds go over all peers in turn. Every
-peer speaks its own protocol's JSON with one client program (`benchmarks/peers/client.py`): requests of 100 tasks one after another, single tasks
-one after another, and single tasks from 16 clients. Rates and p50 are medians of the rounds, p99 is of the single tasks of all rounds together.
-|Δp| is the largest difference to our answer, in the probability of the label that the peer chose.
+`make peers` builds the peers' environments first. One server runs at a time, started anew for each round;
+rounds go over all peers in turn. Every peer speaks its own protocol's JSON with one client program
+(`benchmarks/peers/client.py`): requests of 100 tasks one after another, single tasks one after another, and
+single tasks from 16 clients. Rates and p50 are medians of the rounds, p99 is of the single tasks of all
+rounds together. |Δp| is the largest difference to our answer, in the probability of the label that the peer
+chose.
 """
 
 import argparse
@@ -82,7 +85,13 @@ def main(words: Sequence[str] | None = None) -> None:
         for model, folder in folders.items():
             folder.mkdir()
             write_model(bundle, model, folder)
-        turns = [(peer, model) for _ in range(rounds) for model in models for peer in peers if model in (peer.models or models[:1])]
+        turns = [
+            (peer, model)
+            for _ in range(rounds)
+            for model in models
+            for peer in peers
+            if model in (peer.models or models[:1])
+        ]
         for peer, model in track(turns, "Peers", console=Console(stderr=True), disable=asked.quick):
             kept = found.setdefault((peer.name, model), Rounds())
             if not kept.failure:
@@ -92,7 +101,12 @@ def main(words: Sequence[str] | None = None) -> None:
                     kept.failure = str(error)
     ours = our_probabilities(bundle, texts)
     tables = {
-        model: {peer.name: figures_of(peer, found[key], bundle, ours) for peer in peers if (key := key_of(peer, model, models)) in found} for model in models
+        model: {
+            peer.name: figures_of(peer, found[key], bundle, ours)
+            for peer in peers
+            if (key := key_of(peer, model, models)) in found
+        }
+        for model in models
     }
     for model, figures in tables.items():
         Console(width=150).print(table_of(model, figures, f"{len(texts):,} texts, {rounds} rounds"))
@@ -102,12 +116,22 @@ def main(words: Sequence[str] | None = None) -> None:
 def options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--only", type=lambda names: names.split(","), default=[], help="some of: " + ", ".join(peer.name for peer in PEERS))
+    parser.add_argument(
+        "--only",
+        type=lambda names: names.split(","),
+        default=[],
+        help="some of: " + ", ".join(peer.name for peer in PEERS),
+    )
     parser.add_argument("--model", choices=(*MODELS, "both"), default="both")
-    parser.add_argument("--quick", action="store_true", help="a few texts and one short round, to see that all works")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few texts and one short round, to see that all works"
+    )
     asked = parser.parse_args(words)
     if unknown := set(asked.only) - {peer.name for peer in PEERS}:
-        parser.error(f"--only {','.join(sorted(unknown))}: no such peer; there are {', '.join(peer.name for peer in PEERS)}")
+        parser.error(
+            f"--only {','.join(sorted(unknown))}: no such peer; there are "
+            f"{', '.join(peer.name for peer in PEERS)}"
+        )
     return asked
 
 
@@ -120,11 +144,15 @@ def one_round(peer: Peer, folder: Path, bundle: Bundle, texts: list[str], size: 
     """Raises PeerFailed."""
     if not peer.ready():
         raise PeerFailed("its environment is not there: run `make peers`")
-    bodies = [peer.protocol.body(texts[i : i + size.tasks]).decode() for i in range(0, len(texts), size.tasks)]
+    bodies = [
+        peer.protocol.body(texts[i : i + size.tasks]).decode() for i in range(0, len(texts), size.tasks)
+    ]
     single = [peer.protocol.body([text]).decode() for text in texts[: size.tasks]]
     program = "client" if peer.command else "inprocess"
     with serving(peer, folder, bundle.path.resolve()) if peer.command else nullcontext(0) as port:
-        plan = Plan(port=port, path=peer.path, bulk=bodies, single=single, tasks=size.tasks, seconds=size.seconds)
+        plan = Plan(
+            port=port, path=peer.path, bulk=bodies, single=single, tasks=size.tasks, seconds=size.seconds
+        )
         try:
             done = subprocess.run(  # noqa: S603 - a program of this folder
                 [sys.executable, "-m", f"benchmarks.peers.{program}"], cwd=ROOT, input=json.dumps(asdict(plan)).encode(), capture_output=True,
@@ -133,7 +161,12 @@ def one_round(peer: Peer, folder: Path, bundle: Bundle, texts: list[str], size: 
         except subprocess.TimeoutExpired:
             raise PeerFailed(f"not measured within {CLIENT_SECONDS} s") from None
     if done.returncode:
-        raise PeerFailed((done.stderr.decode("utf-8", "replace").strip().splitlines() or ["the client ended without a word"])[-1][:300])
+        raise PeerFailed(
+            (
+                done.stderr.decode("utf-8", "replace").strip().splitlines()
+                or ["the client ended without a word"]
+            )[-1][:300]
+        )
     return Measured(**json.loads(done.stdout))
 
 
@@ -148,13 +181,18 @@ def figures_of(peer: Peer, rounds: Rounds, bundle: Bundle, ours: Floats) -> Figu
     answers = [answer for measured in rounds.measured for answer in answers_of(peer, measured, bundle)]
     expected = np.tile(ours, (len(rounds.measured), 1))
     chosen = [bundle.labels.index(label) for label, _ in answers]
-    differences = np.abs(expected[np.arange(len(answers)), chosen] - [probability for _, probability in answers])
+    differences = np.abs(
+        expected[np.arange(len(answers)), chosen] - [probability for _, probability in answers]
+    )
     singles = sorted(each for measured in rounds.measured for each in measured.single_seconds)
     return {
         "bulk_tasks_per_s": statistics.median(each.bulk_tasks_per_s for each in rounds.measured),
-        "single_p50_ms": statistics.median(statistics.median(each.single_seconds) for each in rounds.measured) * 1000,
+        "single_p50_ms": statistics.median(statistics.median(each.single_seconds) for each in rounds.measured)
+        * 1000,
         "single_p99_ms": singles[int(len(singles) * 0.99)] * 1000,
-        "clients16_requests_per_s": statistics.median(each.clients16_requests_per_s for each in rounds.measured),
+        "clients16_requests_per_s": statistics.median(
+            each.clients16_requests_per_s for each in rounds.measured
+        ),
         "max_dp": float(differences.max()),
         "same_label": float(np.mean(expected.argmax(axis=1) == chosen)),
         "version": peer.version(),
@@ -163,18 +201,42 @@ def figures_of(peer: Peer, rounds: Rounds, bundle: Bundle, ours: Floats) -> Figu
 
 
 def answers_of(peer: Peer, measured: Measured, bundle: Bundle) -> list[Answer]:
-    return [answer for body in measured.answers for answer in peer.protocol.answers(body.encode(), bundle.labels)]
+    return [
+        answer for body in measured.answers for answer in peer.protocol.answers(body.encode(), bundle.labels)
+    ]
 
 
 def table_of(model: str, peers: dict[str, Figures], title: str) -> Table:
-    columns = ("", "bulk tasks/s", "single p50 ms", "p99 ms", "16 clients requests/s", "max |Δp|", "same label", "version", "settings")
+    columns = (
+        "",
+        "bulk tasks/s",
+        "single p50 ms",
+        "p99 ms",
+        "16 clients requests/s",
+        "max |Δp|",
+        "same label",
+        "version",
+        "settings",
+    )
     table = Table(*columns, title=f"{model}: {title}")
     for name, each in peers.items():
         if "failed" in each:
             table.add_row(name, *["–"] * 7, f"failed: {each['failed']}")
             continue
-        rates = f"{each['bulk_tasks_per_s']:,.0f}", f"{each['single_p50_ms']:.2f}", f"{each['single_p99_ms']:.2f}", f"{each['clients16_requests_per_s']:,.0f}"
-        table.add_row(name, *rates, f"{each['max_dp']:.0e}", f"{each['same_label']:.1%}", each["version"], each["settings"])
+        rates = (
+            f"{each['bulk_tasks_per_s']:,.0f}",
+            f"{each['single_p50_ms']:.2f}",
+            f"{each['single_p99_ms']:.2f}",
+            f"{each['clients16_requests_per_s']:,.0f}",
+        )
+        table.add_row(
+            name,
+            *rates,
+            f"{each['max_dp']:.0e}",
+            f"{each['same_label']:.1%}",
+            each["version"],
+            each["settings"],
+        )
     return table
 
 

@@ -17,7 +17,12 @@ from tests.e2e.conftest import ROOT, free_port
 START_SECONDS = 120.0
 END_SECONDS = 10.0
 
-QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+QUIET = {
+    "BENTOML_DO_NOT_TRACK": "True",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+}
 """Nothing is told to anyone, nor asked through a proxy."""
 
 MARK = "PRELABEL_PEER"
@@ -32,11 +37,23 @@ class PeerFailed(Exception):
 def serving(peer: Peer, folder: Path, bundle: Path) -> Iterator[int]:
     """The port of the peer's server, which has the model in `folder`. Raises PeerFailed."""
     port, mark, log = free_port(), uuid.uuid4().hex, folder / f"{peer.name}.log"
-    fields = {"python": peer.interpreter, "bin": peer.interpreter.parent, "port": port, "bundle": bundle, "folder": folder}
+    fields = {
+        "python": peer.interpreter,
+        "bin": peer.interpreter.parent,
+        "port": port,
+        "bundle": bundle,
+        "folder": folder,
+    }
     command = [word.format(**fields) for word in peer.command]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - a command of the catalogue
-            command, cwd=ROOT, env=environment(peer, folder, port, mark), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=environment(peer, folder, port, mark),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         try:
             wait_until_up(peer, process, port, log)
@@ -48,9 +65,23 @@ def serving(peer: Peer, folder: Path, bundle: Path) -> Iterator[int]:
 
 def environment(peer: Peer, folder: Path, port: int, mark: str) -> dict[str, str]:
     """Ours without the virtual environment we run in, and what servers are told by it."""
-    ours = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME") and not name.startswith("PRELABEL_")}
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("VIRTUAL_ENV", "PYTHONHOME") and not name.startswith("PRELABEL_")
+    }
     path = f"{peer.interpreter.parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return ours | {"PEER_MODEL": str(folder), "PEER_PORT": str(port), MARK: mark, "PATH": path, "PYTHONPATH": str(ROOT)} | QUIET
+    return (
+        ours
+        | {
+            "PEER_MODEL": str(folder),
+            "PEER_PORT": str(port),
+            MARK: mark,
+            "PATH": path,
+            "PYTHONPATH": str(ROOT),
+        }
+        | QUIET
+    )
 
 
 def wait_until_up(peer: Peer, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
@@ -58,7 +89,9 @@ def wait_until_up(peer: Peer, process: "subprocess.Popen[bytes]", port: int, log
     with httpx.Client(timeout=5, trust_env=False) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise PeerFailed(f"the server ended with status {process.returncode} before it was up: {last_words(log)}")
+                raise PeerFailed(
+                    f"the server ended with status {process.returncode} before it was up: {last_words(log)}"
+                )
             try:
                 if client.get(f"http://127.0.0.1:{port}{peer.health}").status_code == httpx.codes.OK:
                     return
@@ -69,7 +102,9 @@ def wait_until_up(peer: Peer, process: "subprocess.Popen[bytes]", port: int, log
 
 
 def end_all(process: "subprocess.Popen[bytes]", mark: str) -> None:
-    """The server, which was asked to end, and all that bear its mark; those that do not end in time are killed."""
+    """The server, which was asked to end, and all that bear its mark; those that do not end in time are
+    killed.
+    """
     deadline = time.monotonic() + END_SECONDS
     psutil.wait_procs(marked(mark), timeout=END_SECONDS)
     # what is left does not end by itself, or came meanwhile

@@ -2,7 +2,8 @@
 
     .venv/dev/bin/python -m benchmarks.peers.setup [--only a,b]
 
-What is there stays; a peer whose requirements changed is installed anew. One that cannot be installed is told with the reason, and the rest goes on.
+What is there stays; a peer whose requirements changed is installed anew. One that cannot be installed is told
+with the reason, and the rest goes on.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from benchmarks.peers.catalogue import PEERS, Peer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", type=lambda names: names.split(","), default=[])
     asked = parser.parse_args()
     console = Console()
@@ -41,11 +44,24 @@ def installed(peer: Peer, environment: Path) -> str:
         return f"failed: {peer.python} is not there, the only Python that it runs in"
     for command in (
         [python, "-m", "venv", "--clear", str(environment)],
-        [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(peer.requirements)],
+        [
+            str(environment / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+            str(peer.requirements),
+        ],
     ):
         ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - venv and pip
         if ended.returncode:
-            errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")] or ended.stderr.splitlines() or ["no reason given"]
+            errors = (
+                [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
+                or ended.stderr.splitlines()
+                or ["no reason given"]
+            )
             return f"failed: {errors[0].removeprefix('ERROR: ')}"
     done.write_text(wanted, "utf-8")
     return f"{peer.version()} installed"

@@ -14,7 +14,9 @@ class BatchRefused(Exception):
 
 
 def halve(items: list[T], attempt: Callable[[list[T]], None]) -> Iterator[tuple[T, str]]:
-    """Do `attempt` with all items, and with halves of what it refuses (BatchRefused): the bad ones come out, each with the reason."""
+    """Do `attempt` with all items, and with halves of what it refuses (BatchRefused): the bad ones come out,
+    each with the reason.
+    """
     waiting = [items] if items else []
     in_a_row = 0
     while waiting:

@@ -1,4 +1,6 @@
-"""An ML backend as a source of predictions, asked the way Label Studio asks it: POST /setup once, then POST /predict."""
+"""An ML backend as a source of predictions, asked the way Label Studio asks it: POST /setup once, then POST
+/predict.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +34,9 @@ REFUSED = (400, 413, 500)
 
 
 @contextmanager
-def open_backend(url: str, auth: BasicAuth | None, extra_params: dict[str, Any], wait: Callable[[float], Any]) -> Iterator[OpenSource]:
+def open_backend(
+    url: str, auth: BasicAuth | None, extra_params: dict[str, Any], wait: Callable[[float], Any]
+) -> Iterator[OpenSource]:
     """An ML backend; `wait` takes the seconds before a repeat. What it yields raises BackendFailed."""
     with httpx.Client(auth=(auth.user, auth.password) if auth else None, timeout=SECONDS) as client:
         yield Backend(url, client, extra_params, wait).source
@@ -40,7 +44,9 @@ def open_backend(url: str, auth: BasicAuth | None, extra_params: dict[str, Any],
 
 @dataclass(frozen=True)
 class Backend:
-    """An ML backend at `url`, without a slash at its end, and what it is asked for. `wait` takes the seconds before a repeat."""
+    """An ML backend at `url`, without a slash at its end, and what it is asked for. `wait` takes the seconds
+    before a repeat.
+    """
 
     url: str
     client: httpx.Client
@@ -52,17 +58,28 @@ class Backend:
         # a name of its own: what Label Studio has set up for the project stays as it is
         name = f"{project}.annotate"
         try:
-            answer = self._post("setup", {"project": name, "schema": label_config, "extra_params": self.extra_params})
+            answer = self._post(
+                "setup", {"project": name, "schema": label_config, "extra_params": self.extra_params}
+            )
         except BatchRefused as refusal:
             raise BackendFailed(f"{self.url}: the ML backend cannot be set up: {refusal}.") from None
         version = answer.get("model_version")
         if not isinstance(version, str) or not version:
-            raise BackendFailed(f"{self.url}/setup names no model_version; annotate needs one to tell which tasks have a prediction.")
+            raise BackendFailed(
+                f"{self.url}/setup names no model_version; annotate needs one to tell which tasks have "
+                "a prediction."
+            )
 
         def predict(tasks: list[Task]) -> list[Prediction | None]:
-            answers = self._post("predict", {"tasks": tasks, "project": name, "label_config": label_config, "params": {}}).get("results")
+            answers = self._post(
+                "predict", {"tasks": tasks, "project": name, "label_config": label_config, "params": {}}
+            ).get("results")
             if not isinstance(answers, list) or len(answers) != len(tasks):
-                raise BatchRefused(f"the ML backend answered with {len(answers) if isinstance(answers, list) else 'no'} results for {len(tasks)} tasks")
+                raise BatchRefused(
+                    "the ML backend answered with "
+                    f"{len(answers) if isinstance(answers, list) else 'no'} results for {len(tasks)} "
+                    "tasks"
+                )
             return [_prediction(answer, version) for answer in answers]
 
         return Source(version, predict, TASKS)
@@ -73,9 +90,14 @@ class Backend:
         for pause in (*PAUSES, None):
             try:
                 # as ASCII, for a text may hold half a character, which UTF-8 cannot
-                response = self.client.post(where, content=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+                response = self.client.post(
+                    where, content=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+                )
             except httpx.TransportError as error:
-                seconds, problem = pause, f"no answer ({type(error).__name__}); check the URL and that the ML backend runs"
+                seconds, problem = (
+                    pause,
+                    f"no answer ({type(error).__name__}); check the URL and that the ML backend runs",
+                )
             else:
                 if response.status_code not in BUSY:
                     return self._read(response, where)
@@ -90,28 +112,41 @@ class Backend:
         if response.status_code in REFUSED:
             raise BatchRefused(_words(response))
         if response.status_code in (401, 403):
-            raise BackendFailed(f"{where}: {response.status_code}: give the user and password that the ML backend expects with --basic-auth.")
+            raise BackendFailed(
+                f"{where}: {response.status_code}: give the user and password that the ML backend "
+                "expects with --basic-auth."
+            )
         if not response.is_success:
             raise BackendFailed(f"{where}: {_words(response)}")
         answer = _json(response)
         if not isinstance(answer, dict):
-            raise BackendFailed(f"{where}: the answer is not a JSON object; is this the URL of an ML backend?")
+            raise BackendFailed(
+                f"{where}: the answer is not a JSON object; is this the URL of an ML backend?"
+            )
         return answer
 
 
 def _prediction(answer: Any, version: str) -> Prediction | None:
     """What is stored of a backend's answer for one task: its only or first prediction."""
     first = answer[0] if isinstance(answer, list) and answer else answer
-    if not isinstance(first, dict) or not isinstance(first.get("result"), list) or not usable_score(first.get("score")):
+    if (
+        not isinstance(first, dict)
+        or not isinstance(first.get("result"), list)
+        or not usable_score(first.get("score"))
+    ):
         return None
     if first.get("model_version", version) != version:
-        raise BackendFailed(f"The ML backend was set up as {version} and now answers as {first['model_version']}; run again.")
+        raise BackendFailed(
+            f"The ML backend was set up as {version} and now answers as {first['model_version']}; run again."
+        )
     score: Any = first.get("score")
     return Prediction(model_version=version, score=score, result=first["result"])
 
 
 def _retry_after(response: httpx.Response, otherwise: float) -> float:
-    """The seconds that a busy backend asks for. Dates, which the header may hold too, are left to `otherwise`."""
+    """The seconds that a busy backend asks for. Dates, which the header may hold too, are left to
+    `otherwise`.
+    """
     asked = response.headers.get("retry-after", "")
     return min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else otherwise
 

@@ -1,7 +1,8 @@
-"""Predictions into Label Studio in few large requests, so that each is stored once and a bad one costs only itself.
+"""Predictions into Label Studio in few large requests, so that each is stored once and a bad one costs only
+itself.
 
-Label Studio refuses a whole list for one bad prediction, or leaves the bad ones out without a word; it may also have
-stored a list whose answer was lost. So what a request did is asked back, not assumed.
+Label Studio refuses a whole list for one bad prediction, or leaves the bad ones out without a word; it may
+also have stored a list whose answer was lost. So what a request did is asked back, not assumed.
 """
 
 from collections.abc import Callable
@@ -20,20 +21,27 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 REPEATS_OF_500 = 2
 """Of an error inside Label Studio: a locked database has passed by then, one bad prediction has not."""
 
-LEFT_OUT = "Label Studio left the prediction out; its log says why (most likely the labeling config was changed meanwhile)"
+LEFT_OUT = (
+    "Label Studio left the prediction out; its log says why (most likely the labeling config was changed "
+    "meanwhile)"
+)
 GONE = "the task is no longer in the project, or has this version meanwhile"
 
 
 @dataclass(frozen=True)
 class Store:
-    """`post` sends a list and gives how many were stored; `lacking` tells which of these task ids exist and lack the version; `wait` takes seconds."""
+    """`post` sends a list and gives how many were stored; `lacking` tells which of these task ids exist and
+    lack the version; `wait` takes seconds.
+    """
 
     post: Callable[[list[Item]], int]
     lacking: Callable[[list[int]], set[int]]
     wait: Callable[[float], None]
 
     def __call__(self, items: list[Item]) -> dict[int, str]:
-        """Store the items; task id → reason for those that cannot be. Raises LabelStudioRefused, LabelStudioUnreachable."""
+        """Store the items; task id → reason for those that cannot be. Raises LabelStudioRefused,
+        LabelStudioUnreachable.
+        """
         failed: dict[int, str] = {}
         for item, reason in halve(items, lambda part: self._attempt(part, failed)):
             failed[item["task"]] = reason
@@ -62,7 +70,9 @@ class Store:
                 return
 
     def _without_the_gone(self, items: list[Item], failed: dict[int, str], reason: str) -> None:
-        """Repeat a refused list without the tasks that are gone; when none is, the list is refused for something else."""
+        """Repeat a refused list without the tasks that are gone; when none is, the list is refused for
+        something else.
+        """
         kept = self._still_lacking(items)
         if len(kept) == len(items):
             raise BatchRefused(reason)

@@ -19,7 +19,9 @@ STOPPED = 130
 
 @contextmanager
 def stop_on_ctrl_c(console: Console) -> Iterator[Event]:
-    """The event that Ctrl-C sets. A batch under way is waited for, as Label Studio stores it all the same; a second Ctrl-C waits for nothing."""
+    """The event that Ctrl-C sets. A batch under way is waited for, as Label Studio stores it all the same; a
+    second Ctrl-C waits for nothing.
+    """
     stop = Event()
 
     def note(*_: object) -> None:
@@ -38,8 +40,13 @@ def stop_on_ctrl_c(console: Console) -> Iterator[Event]:
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[Outcome], None]]:
     """A bar over both halves of the work: predicting and storing."""
-    columns = (TextColumn("{task.fields[predicted]} predicted, {task.fields[stored]} stored, {task.fields[rate]}/s"), BarColumn())
-    with Progress(*columns, TaskProgressColumn(), TimeRemainingColumn(), console=console, refresh_per_second=2) as bar:
+    columns = (
+        TextColumn("{task.fields[predicted]} predicted, {task.fields[stored]} stored, {task.fields[rate]}/s"),
+        BarColumn(),
+    )
+    with Progress(
+        *columns, TaskProgressColumn(), TimeRemainingColumn(), console=console, refresh_per_second=2
+    ) as bar:
         task = bar.add_task("tasks", total=None, predicted=0, stored=0, rate=0)
 
         def update(outcome: Outcome) -> None:
@@ -59,14 +66,21 @@ def progress_bar(console: Console) -> Iterator[Callable[[Outcome], None]]:
 def show(outcome: Outcome, options: Options, console: Console) -> None:
     """Print what was done, what failed and why, and how to go on."""
     where = f"tab {options.view}" if options.view is not None else f"project {options.project}"
-    done = outcome.predicted + len(outcome.failed) if options.dry_run else outcome.stored + len(outcome.failed)
+    done = (
+        outcome.predicted + len(outcome.failed) if options.dry_run else outcome.stored + len(outcome.failed)
+    )
     table = Table("", "tasks", title=f"{escape(outcome.version)} in {where}")
     table.columns[1].justify = "right"
     if outcome.total is not None:
-        table.add_row(f"in the {'tab' if options.view is not None else 'project'}{', without an annotation' * options.only_unlabeled}", f"{outcome.total:,}")
+        table.add_row(
+            "in the "
+            f"{'tab' if options.view is not None else 'project'}{', without an annotation' * options.only_unlabeled}",
+            f"{outcome.total:,}",
+        )
         table.add_row("had this version already", f"{max(0, outcome.total - outcome.found):,}")
     table.add_row(
-        "predicted, nothing stored (--dry-run)" if options.dry_run else "predicted and stored", f"{outcome.predicted if options.dry_run else outcome.stored:,}"
+        "predicted, nothing stored (--dry-run)" if options.dry_run else "predicted and stored",
+        f"{outcome.predicted if options.dry_run else outcome.stored:,}",
     )
     table.add_row("of them without text (an empty prediction)", f"{outcome.without_text:,}")
     table.add_row("failed", f"{len(outcome.failed):,}")
@@ -76,7 +90,11 @@ def show(outcome: Outcome, options: Options, console: Console) -> None:
     _show_failures(outcome, console)
     seconds = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in outcome.seconds.items())
     rate = f"{done / outcome.elapsed:,.0f} tasks a second" if outcome.elapsed else ""
-    console.print(f"{outcome.elapsed:.2f} s, {rate} ({seconds}; pull runs beside predict).", highlight=False, soft_wrap=True)
+    console.print(
+        f"{outcome.elapsed:.2f} s, {rate} ({seconds}; pull runs beside predict).",
+        highlight=False,
+        soft_wrap=True,
+    )
     if not outcome.finished:
         console.print("Not finished. The same command goes on where this run stopped.", soft_wrap=True)
     console.print(_score_column(outcome), highlight=False, soft_wrap=True)

@@ -2,9 +2,9 @@
 
     Label Studio ─▶ pages of tasks ─▶ source ─▶ predictions ─▶ batches ─▶ Label Studio
 
-A page is fetched while the one before is predicted. Texts are dropped once predicted: what is held is two pages of tasks
-and one batch of predictions. Nothing is written down: a task that carries the version is done, so a run that was stopped
-goes on when it is run again.
+A page is fetched while the one before is predicted. Texts are dropped once predicted: what is held is two
+pages of tasks and one batch of predictions. Nothing is written down: a task that carries the version is done,
+so a run that was stopped goes on when it is run again.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,9 @@ PUSH_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Options:
-    """`batch`: predictions in one request. Label Studio counts all of the project's tasks anew after each, so a few large ones are fastest."""
+    """`batch`: predictions in one request. Label Studio counts all of the project's tasks anew after each, so
+    a few large ones are fastest.
+    """
 
     project: int
     batch: int
@@ -38,8 +40,9 @@ class Options:
 class Outcome:
     """What a run did so far.
 
-    `total`: the tasks it was to look at, None where that was not counted; `found`: those without the version, until all are
-    listed at most so many; `failed`: task id → reason; `seconds` by stage, of which pulling runs beside predicting.
+    `total`: the tasks it was to look at, None where that was not counted; `found`: those without the version,
+    until all are listed at most so many; `failed`: task id → reason; `seconds` by stage, of which pulling
+    runs beside predicting.
     """
 
     version: str
@@ -58,7 +61,9 @@ class Outcome:
 
 
 class Run:
-    """One run over one project. `open_source(project, labeling config)` gives the source. `outcome` is None until it has begun."""
+    """One run over one project. `open_source(project, labeling config)` gives the source. `outcome` is None
+    until it has begun.
+    """
 
     def __init__(self, api: Api, options: Options, open_source: Callable[[int, str], Source]) -> None:
         self._api = api
@@ -66,19 +71,37 @@ class Run:
         self._open_source = open_source
         self.outcome: Outcome | None = None
 
-    def go(self, *, stop: Callable[[], bool], wait: Callable[[float], Any], on_progress: Callable[[Outcome], None]) -> Outcome:
-        """`stop` is asked between requests; `wait` takes the seconds before a repeat; `on_progress` is told after each page and batch."""
+    def go(
+        self,
+        *,
+        stop: Callable[[], bool],
+        wait: Callable[[float], Any],
+        on_progress: Callable[[Outcome], None],
+    ) -> Outcome:
+        """`stop` is asked between requests; `wait` takes the seconds before a repeat; `on_progress` is told
+        after each page and batch.
+        """
         begun = perf_counter()
         project = self._project()
         source = self._open_source(self._options.project, project["label_config"])
         tasks, versions = self._tasks(project, source.version)
         everything = self._options.view is None and not self._options.only_unlabeled
-        outcome = Outcome(source.version, project["task_number"] if everything else tasks.total(), shown_version=project["model_version"] or "")
+        outcome = Outcome(
+            source.version,
+            project["task_number"] if everything else tasks.total(),
+            shown_version=project["model_version"] or "",
+        )
         self.outcome = outcome
         try:
             self._loop(tasks, source, outcome, stop, wait, on_progress)
-            if not self._options.dry_run and not outcome.shown_version and (outcome.stored or source.version in versions):
-                self._api.call("PATCH", f"projects/{self._options.project}", json={"model_version": source.version})
+            if (
+                not self._options.dry_run
+                and not outcome.shown_version
+                and (outcome.stored or source.version in versions)
+            ):
+                self._api.call(
+                    "PATCH", f"projects/{self._options.project}", json={"model_version": source.version}
+                )
                 outcome.shown_version = source.version
             outcome.finished = not outcome.stopped
         finally:
@@ -91,17 +114,28 @@ class Run:
         except LabelStudioRefused as error:
             if error.http_status != NOT_FOUND:
                 raise
-            raise BadSetting(f"--project {self._options.project}: Label Studio has no such project, or this token may not see it.") from None
+            raise BadSetting(
+                f"--project {self._options.project}: Label Studio has no such project, or this token "
+                "may not see it."
+            ) from None
         return project
 
     def _tasks(self, project: dict[str, Any], version: str) -> tuple[Lacking, list[str]]:
         options = self._options
-        versions = list(self._api.get(f"projects/{options.project}/model-versions/")) if project["total_predictions_number"] else []
-        chosen = chosen_tasks(self._api.get, options.project, options.view, only_unlabeled=options.only_unlabeled)
+        versions = (
+            list(self._api.get(f"projects/{options.project}/model-versions/"))
+            if project["total_predictions_number"]
+            else []
+        )
+        chosen = chosen_tasks(
+            self._api.get, options.project, options.view, only_unlabeled=options.only_unlabeled
+        )
         # without `review` such a project's ML backend is called for every page that is listed
         review = bool(project["evaluate_predictions_automatically"])
         page = min(PAGE, options.batch)
-        return Lacking(self._api.get, options.project, version, chosen, versions, page, review=review), versions
+        return Lacking(
+            self._api.get, options.project, version, chosen, versions, page, review=review
+        ), versions
 
     def _loop(
         self,

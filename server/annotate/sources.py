@@ -54,10 +54,14 @@ OpenSource = Callable[[int, str], Source]
 
 @contextmanager
 def open_bundle(settings: Settings) -> Iterator[OpenSource]:
-    """The bundle, engine and score that the settings name, in this process. Raises BadBundle, BadSetting; what it yields BadLabelConfig."""
+    """The bundle, engine and score that the settings name, in this process. Raises BadBundle, BadSetting;
+    what it yields BadLabelConfig.
+    """
     with open_classifier(settings) as classifier:
         labels = classifier.bundle.labels
-        yield lambda _, config: in_process(Labeler(classifier, read_plan(config, labels, settings.label_map), settings.scoring))
+        yield lambda _, config: in_process(
+            Labeler(classifier, read_plan(config, labels, settings.label_map), settings.scoring)
+        )
 
 
 def in_process(labeler: Labeler) -> Source:

@@ -1,4 +1,5 @@
-"""`prelabel connect`: adds the server to a Label Studio project the way Label Studio needs it, checks it, takes it back.
+"""`prelabel connect`: adds the server to a Label Studio project the way Label Studio needs it, checks it,
+takes it back.
 
 options     what the command was asked for
 rules       what has to change: rules over what Label Studio's API answers, without I/O

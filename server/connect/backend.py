@@ -1,4 +1,6 @@
-"""The ML backend as seen from here: is it up, and what does it say of a labeling config. Label Studio hides both from its users."""
+"""The ML backend as seen from here: is it up, and what does it say of a labeling config. Label Studio hides
+both from its users.
+"""
 
 from typing import Any
 
@@ -9,7 +11,9 @@ from server.label_studio.access import BasicAuth
 SECONDS = 5.0
 """For one answer."""
 
-CHECK_URL = "Check --backend: host, port, and where the server has several bundles the bundle's name as its path."
+CHECK_URL = (
+    "Check --backend: host, port, and where the server has several bundles the bundle's name as its path."
+)
 
 
 class BackendFails(Exception):
@@ -38,34 +42,55 @@ class Backend:
         self._client.close()
 
     def set_up(self, project: str, config: str, extra_params: Any) -> str:
-        """The model version with which it serves a project, by Label Studio's own name for it. Raises BackendFails."""
+        """The model version with which it serves a project, by Label Studio's own name for it. Raises
+        BackendFails.
+        """
         health = self._ask("GET", "health")
         if health.status_code == 401:
             raise BackendFails(*self._unauthorized())
         if not _is_up(health):
-            raise BackendFails(f"{self.url} answers, but not as an ML backend: GET /health: {_in_short(health)}.", CHECK_URL)
-        answer = self._ask("POST", "setup", {"project": project, "schema": config, "extra_params": extra_params})
+            raise BackendFails(
+                f"{self.url} answers, but not as an ML backend: GET /health: {_in_short(health)}.", CHECK_URL
+            )
+        answer = self._ask(
+            "POST", "setup", {"project": project, "schema": config, "extra_params": extra_params}
+        )
         if answer.status_code in (404, 405):
-            raise BackendFails(f"{self.url} answers, but not as an ML backend: POST /setup: {_in_short(answer)}.", CHECK_URL)
+            raise BackendFails(
+                f"{self.url} answers, but not as an ML backend: POST /setup: {_in_short(answer)}.", CHECK_URL
+            )
         if answer.status_code == 401:
             raise BackendFails(*self._unauthorized())
         detail = _object(answer).get("detail")
         if answer.status_code == 422 and isinstance(detail, str):
             raise BackendFails(
                 f"The backend cannot serve the project's labeling config: {detail}",
-                "Change it under Settings → Labeling Interface, or name the choices when serving: --map LABEL=CHOICE.",
+                "Change it under Settings → Labeling Interface, or name the choices when serving: --map "
+                "LABEL=CHOICE.",
             )
         if answer.is_client_error and isinstance(detail, str):
-            raise BackendFails(f"The backend refuses to be set up for this project: {detail}", "Correct what it names.")
+            raise BackendFails(
+                f"The backend refuses to be set up for this project: {detail}", "Correct what it names."
+            )
         version = _object(answer).get("model_version")
         if not answer.is_success or not isinstance(version, str) or not version:
-            raise BackendFails(f"The backend does not say its model version: POST /setup: {_in_short(answer)}.", "The backend's log says more.")
+            raise BackendFails(
+                f"The backend does not say its model version: POST /setup: {_in_short(answer)}.",
+                "The backend's log says more.",
+            )
         return version
 
     def _unauthorized(self) -> tuple[str, str]:
         if self._has_auth:
-            return "The backend does not take this user and password.", "Give those that the server was started with (PRELABEL_BASIC_AUTH_USER, …_PASS)."
-        return "The backend asks for a user and a password.", "Give them: --basic-auth USER:PASSWORD, or PRELABEL_BASIC_AUTH_USER and PRELABEL_BASIC_AUTH_PASS."
+            return (
+                "The backend does not take this user and password.",
+                "Give those that the server was started with (PRELABEL_BASIC_AUTH_USER, …_PASS).",
+            )
+        return (
+            "The backend asks for a user and a password.",
+            "Give them: --basic-auth USER:PASSWORD, or PRELABEL_BASIC_AUTH_USER and "
+            "PRELABEL_BASIC_AUTH_PASS.",
+        )
 
     def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         try:
@@ -73,7 +98,8 @@ class Backend:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise BackendFails(
                 f"The backend {self.url} does not answer here ({type(error).__name__}).",
-                "Start it (prelabel serve), or correct --backend. Where only Label Studio reaches it, as within a network of containers, run this there.",
+                "Start it (prelabel serve), or correct --backend. Where only Label Studio reaches it, "
+                "as within a network of containers, run this there.",
             ) from None
 
 

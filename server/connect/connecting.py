@@ -28,7 +28,9 @@ def connect(wish: Wish, api: Api, on_line: Callable[[Line], None]) -> bool:
 
 
 class Connecting(Visit):
-    """`version`: the model version that the backend answers; `replaced`: URLs of ML backends removed in this run."""
+    """`version`: the model version that the backend answers; `replaced`: URLs of ML backends removed in this
+    run.
+    """
 
     def __init__(self, wish: Wish, api: Api) -> None:
         super().__init__(wish, api)
@@ -49,11 +51,18 @@ class Connecting(Visit):
         """Is it up, as seen from here, and what does it say of the labeling config?"""
         with Backend(self.wish.backend, self.wish.auth) as backend:
             try:
-                self.version = backend.set_up(rules.name_of(self.project), self.project["label_config"], self.row and self.row["extra_params"])
+                self.version = backend.set_up(
+                    rules.name_of(self.project),
+                    self.project["label_config"],
+                    self.row and self.row["extra_params"],
+                )
             except BackendFails as failure:
                 yield fails(str(failure), failure.remedy)
                 return
-        yield holds(f"The backend {self.wish.backend} serves this labeling config with the model version {self.version}.")
+        yield holds(
+            f"The backend {self.wish.backend} serves this labeling config with the model version "
+            f"{self.version}."
+        )
 
     def ml_backend(self) -> Iterator[Line]:
         """Label Studio's record of the backend, with the model version as its title."""
@@ -61,7 +70,8 @@ class Connecting(Visit):
         behind = bool(self.rows) and self.rows[0] is not self.row
         if behind and not self.wish.replace and not (self.row and self.wish.check):
             yield fails(
-                f"The project uses another ML backend, {self.rows[0]['url']}, and Label Studio only ever uses a project's first.",
+                f"The project uses another ML backend, {self.rows[0]['url']}, and Label Studio only "
+                "ever uses a project's first.",
                 "Remove it under Settings → Model, or run this with --replace, which removes it.",
             )
         elif self.row is None and self.wish.check:
@@ -72,24 +82,32 @@ class Connecting(Visit):
             yield from self._update(self.row, others)
 
     def _add(self, others: list[Row]) -> Iterator[Line]:
-        fields = {"url": self.wish.backend, "project": self.wish.project, "title": self.version} | rules.auth_fields(self.wish.auth)
+        fields = {
+            "url": self.wish.backend,
+            "project": self.wish.project,
+            "title": self.version,
+        } | rules.auth_fields(self.wish.auth)
         fields["description"] = note.write(note.before_of(self.project, others, None))
         try:
             self.change("POST", "ml", fields)
         except PrelabelError as error:
             if not rules.is_blocked(error):
                 raise
-            # with ML_BLOCK_LOCAL_IP=False alone Label Studio refuses the address, yet has saved the ML backend and uses it
+            # with ML_BLOCK_LOCAL_IP=False alone Label Studio refuses the address, yet has saved the ML
+            # backend and uses it
             self.reload()
             if self.row is None:
                 raise
-            yield holds(f"ML backend {self.row['id']}: Label Studio refused its address and kept it all the same.")
+            yield holds(
+                f"ML backend {self.row['id']}: Label Studio refused its address and kept it all the same."
+            )
             return
         self.reload()
         if self.row is None:
             yield fails(
                 "Label Studio answered and added nothing.",
-                "Where its address leads on to another, as from http to https, a change is lost: give --label-studio that other address.",
+                "Where its address leads on to another, as from http to https, a change is lost: give "
+                "--label-studio that other address.",
             )
         else:
             yield holds(f"ML backend {self.row['id']}: added.")
@@ -98,11 +116,19 @@ class Connecting(Visit):
         changes = rules.row_changes(row, self.version, self.wish.auth)
         if self.wish.check:
             wrong = f"ML backend {row['id']} is not as it should be: {_listed(changes)}."
-            yield fails(wrong, CHANGE_IT) if changes else holds(f"ML backend {row['id']} has the model version as its title.")
+            yield (
+                fails(wrong, CHANGE_IT)
+                if changes
+                else holds(f"ML backend {row['id']} has the model version as its title.")
+            )
             return
-        if note.read(row["description"]) is None and (changes or rules.live_changes(self.project, self.version)):
+        if note.read(row["description"]) is None and (
+            changes or rules.live_changes(self.project, self.version)
+        ):
             earlier = {name: value for name, value in row.items() if name in note.FIELDS and name in changes}
-            changes["description"] = note.write(note.before_of(self.project, others, earlier), row["description"])
+            changes["description"] = note.write(
+                note.before_of(self.project, others, earlier), row["description"]
+            )
         # a backend that is not connected is saved again as it is, for then Label Studio tells its reason
         if changes or row["state"] != "CO":
             self.patch_row(row, changes)
@@ -124,10 +150,16 @@ class Connecting(Visit):
                 others = []
         self.in_use = bool(self.rows) and self.rows[0]["id"] == self.found()["id"]
         if not self.in_use:
-            yield fails("It is not the project's first ML backend, and Label Studio only ever uses the first.", "Run this with --replace.")
+            yield fails(
+                "It is not the project's first ML backend, and Label Studio only ever uses the first.",
+                "Run this with --replace.",
+            )
         elif others:
             yield holds("It is the project's first ML backend, which is the one that Label Studio uses.")
-            yield aside(f"Never used: {', '.join(row['url'] for row in others)}. Remove it under Settings → Model, or run this with --replace.")
+            yield aside(
+                f"Never used: {', '.join(row['url'] for row in others)}. Remove it under Settings → "
+                "Model, or run this with --replace."
+            )
         else:
             yield holds("It is the project's only ML backend.")
 
@@ -135,7 +167,9 @@ class Connecting(Visit):
         """Are predictions made when a task is opened?"""
         changes = rules.live_changes(self.project, self.found()["title"])
         if changes and self.wish.check:
-            yield fails(f"Live predictions of this model are off: {_listed(changes)} in the project.", CHANGE_IT)
+            yield fails(
+                f"Live predictions of this model are off: {_listed(changes)} in the project.", CHANGE_IT
+            )
             return
         if changes:
             self.change("PATCH", f"projects/{self.wish.project}", changes)
@@ -144,9 +178,20 @@ class Connecting(Visit):
     def webhook(self) -> Iterator[Line]:
         """One, with the header for the backend's password, which Label Studio does not send to webhooks."""
         kept, extra = rules.split_webhooks(self.webhooks(), self.wish.backend)
-        headers = {hook["id"]: rules.headers_wanted(hook["headers"] or {}, self.wish.auth, self.found()) for hook in kept}
+        headers = {
+            hook["id"]: rules.headers_wanted(hook["headers"] or {}, self.wish.auth, self.found())
+            for hook in kept
+        }
         stale = [hook for hook in kept if headers[hook["id"]] != (hook["headers"] or {})]
-        wrong = [words for words, it_is in (("there is none", not kept), (f"{len(extra)} too many", extra), ("its Authorization header", stale)) if it_is]
+        wrong = [
+            words
+            for words, it_is in (
+                ("there is none", not kept),
+                (f"{len(extra)} too many", extra),
+                ("its Authorization header", stale),
+            )
+            if it_is
+        ]
         if wrong and self.wish.check:
             yield fails(f"The webhook is not as it should be: {', '.join(wrong)}.", CHANGE_IT)
             return
@@ -162,7 +207,10 @@ class Connecting(Visit):
             except PrelabelError as error:
                 if not rules.not_a_web_address(error):
                     raise
-                yield aside("No webhook: Label Studio takes none to a host name without a dot. Predictions do not need it.")
+                yield aside(
+                    "No webhook: Label Studio takes none to a host name without a dot. Predictions do "
+                    "not need it."
+                )
                 return
         repaired = f" (repaired: {', '.join(wrong)})" if wrong else ""
         yield holds(f"The webhook is there, once{repaired}.")
@@ -170,18 +218,25 @@ class Connecting(Visit):
     def _add_webhook(self) -> None:
         headers = {"Authorization": self.wish.auth.header} if self.wish.auth else {}
         shape = {"send_payload": True, "send_for_all_actions": True, "headers": headers}
-        self.change("POST", "webhooks/", {"project": self.wish.project, "url": rules.webhook_url(self.wish.backend)} | shape)
+        self.change(
+            "POST",
+            "webhooks/",
+            {"project": self.wish.project, "url": rules.webhook_url(self.wish.backend)} | shape,
+        )
 
     def left_overs(self) -> Iterator[Line]:
         """Label Studio keeps the webhook of an ML backend that was removed, and goes on calling it."""
-        gone, perhaps = rules.left_over(self.webhooks(), [row["url"] for row in self.rows], self.wish.backend, self.replaced)
+        gone, perhaps = rules.left_over(
+            self.webhooks(), [row["url"] for row in self.rows], self.wish.backend, self.replaced
+        )
         # nothing is asked on a host that only Label Studio's data names
         asked = [hook for hook in perhaps if rules.same_host(hook["url"], self.wish.backend)]
         gone += [hook for hook in asked if answers_like_one(hook["url"].removesuffix("/webhook"))]
         for hook in perhaps:
             if hook not in gone:
                 yield aside(
-                    f"Webhook {hook['url']} may be left over from an ML backend that is gone; if nothing of yours answers there,"
+                    f"Webhook {hook['url']} may be left over from an ML backend that is gone; if "
+                    "nothing of yours answers there,"
                     " remove it under Settings → Webhooks."
                 )
         for hook in gone:
@@ -199,10 +254,14 @@ class Connecting(Visit):
             remedy = f"{CHANGE_IT} Then Label Studio tells its reason." if self.wish.check else rules.REACH
             yield fails(f"Label Studio's state of the backend is {row['readable_state']}: {said}", remedy)
         elif self.version and row["model_version"] != self.version:
-            found = f"Label Studio sees the model version {row['model_version']}, this command {self.version}."
+            found = (
+                f"Label Studio sees the model version {row['model_version']}, this command {self.version}."
+            )
             yield fails(found, "Two servers answer at this address, or it has just changed: run this again.")
         else:
-            yield holds(f"Label Studio sees it: {row['readable_state']}, model version {row['model_version']}.")
+            yield holds(
+                f"Label Studio sees it: {row['readable_state']}, model version {row['model_version']}."
+            )
 
     def test_prediction(self) -> Iterator[Line]:
         """One task through Label Studio; nothing of it is stored."""
@@ -213,9 +272,17 @@ class Connecting(Visit):
             yield aside("No test prediction: Label Studio is not connected to the backend.")
             return
         try:
-            answer = self.api.call("POST", f"ml/{self.found()['id']}/predict/test", params={"random": "true"}, timeout=TEST_SECONDS, retries=0)
+            answer = self.api.call(
+                "POST",
+                f"ml/{self.found()['id']}/predict/test",
+                params={"random": "true"},
+                timeout=TEST_SECONDS,
+                retries=0,
+            )
         except PrelabelError as error:
-            yield fails(f"The test prediction failed: {rules.in_words(error)}", "The backend's log says more.")
+            yield fails(
+                f"The test prediction failed: {rules.in_words(error)}", "The backend's log says more."
+            )
             return
         yield rules.test_verdict(answer, self.version or self.found()["model_version"])
 
@@ -227,7 +294,10 @@ class Connecting(Visit):
             yield holds("The Data Manager's column “Prediction score” shows this model's scores.")
         else:
             names = f"project {self.project['model_version']!r}, title {title!r}, model {version!r}"
-            yield fails(f"The column “Prediction score” stays empty: the model versions differ ({names}).", CHANGE_IT if self.wish.check else "Run this again.")
+            yield fails(
+                f"The column “Prediction score” stays empty: the model versions differ ({names}).",
+                CHANGE_IT if self.wish.check else "Run this again.",
+            )
 
 
 def _listed(changes: Row) -> str:

@@ -1,4 +1,6 @@
-"""The steps of `prelabel connect --disconnect`: takes back what connect made, and nothing else. Predictions stay."""
+"""The steps of `prelabel connect --disconnect`: takes back what connect made, and nothing else. Predictions
+stay.
+"""
 
 from collections.abc import Callable, Generator, Iterator
 
@@ -26,7 +28,9 @@ class Disconnecting(Visit):
                 yield holds(f"Nothing to undo: {self.wish.backend} is not an ML backend of this project.")
         elif before is None:
             yield holds("Nothing to undo: this ML backend has no note of what was before.")
-            yield aside(f"ML backend {self.row['id']} stays; remove it under Settings → Model if it is not wanted.")
+            yield aside(
+                f"ML backend {self.row['id']} stays; remove it under Settings → Model if it is not wanted."
+            )
         elif before.made:
             yield from self._remove(self.row, before)
         else:
@@ -40,10 +44,15 @@ class Disconnecting(Visit):
         yield holds(f"ML backend {row['id']}, {row['url']}: removed. Predictions stay.")
 
     def _hand_back(self, row: Row, before: note.Before) -> Iterator[Line]:
-        """An ML backend that was there before connect: as it was. Its title first, for the project's model version may have been that."""
+        """An ML backend that was there before connect: as it was. Its title first, for the project's model
+        version may have been that.
+        """
         earlier = {name: value for name, value in before.row.items() if name in note.FIELDS}
         self.patch_row(row, earlier | {"description": note.own_words(row["description"])})
-        yield holds(f"ML backend {row['id']}, {row['url']}: as it was before; it was not added by connect, so it stays.")
+        yield holds(
+            f"ML backend {row['id']}, {row['url']}: as it was before; it was not added by connect, so "
+            "it stays."
+        )
         yield from self._restore(row, before)
 
     def _restore(self, row: Row, before: note.Before) -> Iterator[Line]:
@@ -59,11 +68,19 @@ class Disconnecting(Visit):
             if error.http_status != 400 or not changes.get("model_version"):
                 raise
             self.change("PATCH", path, changes | {"model_version": ""})
-            yield aside(f"The project has no model version now: Label Studio does not know {changes['model_version']!r} any more, which it was before.")
+            yield aside(
+                "The project has no model version now: Label Studio does not know "
+                f"{changes['model_version']!r} any more, which it was before."
+            )
 
     def _remove_webhooks(self) -> Generator[Line, None, bool]:
         """Those that Label Studio made; were there any?"""
-        hooks = [hook for hook in self.webhooks() if rules.same_url(hook["url"], rules.webhook_url(self.wish.backend)) and rules.as_label_studio_makes(hook)]
+        hooks = [
+            hook
+            for hook in self.webhooks()
+            if rules.same_url(hook["url"], rules.webhook_url(self.wish.backend))
+            and rules.as_label_studio_makes(hook)
+        ]
         for hook in hooks:
             self.remove_webhook(hook)
             yield holds(f"Webhook {hook['url']}: removed.")

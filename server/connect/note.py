@@ -1,4 +1,6 @@
-"""What was there before `prelabel connect`, kept in the description of the ML backend in Label Studio, behind the user's own words."""
+"""What was there before `prelabel connect`, kept in the description of the ML backend in Label Studio, behind
+the user's own words.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,9 @@ FIELDS = ("title", "auto_update")
 
 @dataclass(frozen=True)
 class Before:
-    """`made`: connect added the ML backend. The others: what connect found in the project and in an ML backend that it did not add."""
+    """`made`: connect added the ML backend. The others: what connect found in the project and in an ML
+    backend that it did not add.
+    """
 
     made: bool
     show_collab_predictions: bool
@@ -36,7 +40,12 @@ def read(description: str | None) -> Before | None:
         before = Before(**value)
     except (ValueError, TypeError):
         return None
-    types = (before.made, bool), (before.show_collab_predictions, bool), (before.model_version, str), (before.row, dict)
+    types = (
+        (before.made, bool),
+        (before.show_collab_predictions, bool),
+        (before.model_version, str),
+        (before.row, dict),
+    )
     return before if all(isinstance(part, kind) for part, kind in types) else None
 
 
@@ -46,16 +55,26 @@ def own_words(description: str | None) -> str:
     return words.rstrip() if found else description or ""
 
 
-def before_of(project: Mapping[str, Any], replaced: Sequence[Mapping[str, Any]], changed: dict[str, Any] | None) -> Before:
-    """The note for a project as it is; `changed`: earlier values of an ML backend that was there, None for a new one.
+def before_of(
+    project: Mapping[str, Any], replaced: Sequence[Mapping[str, Any]], changed: dict[str, Any] | None
+) -> Before:
+    """The note for a project as it is; `changed`: earlier values of an ML backend that was there, None for a
+    new one.
 
     An ML backend that is replaced and that connect had added hands on what was before it.
     """
     for row in replaced:
         earlier = read(row["description"])
         if earlier and earlier.made and row["title"] == project["model_version"]:
-            return Before(changed is None, earlier.show_collab_predictions, earlier.model_version, changed or {})
-    return Before(changed is None, bool(project["show_collab_predictions"]), project["model_version"] or "", changed or {})
+            return Before(
+                changed is None, earlier.show_collab_predictions, earlier.model_version, changed or {}
+            )
+    return Before(
+        changed is None,
+        bool(project["show_collab_predictions"]),
+        project["model_version"] or "",
+        changed or {},
+    )
 
 
 def restored(project: Mapping[str, Any], title: str, before: Before) -> dict[str, Any]:

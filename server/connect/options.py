@@ -9,7 +9,9 @@ from server.label_studio.access import BasicAuth, basic_auth, web_address
 
 @dataclass(frozen=True)
 class Wish:
-    """`backend` without a slash at its end; `check` only looks; `replace` removes other ML backends of the project."""
+    """`backend` without a slash at its end; `check` only looks; `replace` removes other ML backends of the
+    project.
+    """
 
     label_studio: str
     project: int
@@ -20,7 +22,15 @@ class Wish:
 
 
 def read_wish(
-    label_studio: str, project: int, backend: str, auth: str | None, environ: Mapping[str, str], *, check: bool, disconnect: bool, replace: bool
+    label_studio: str,
+    project: int,
+    backend: str,
+    auth: str | None,
+    environ: Mapping[str, str],
+    *,
+    check: bool,
+    disconnect: bool,
+    replace: bool,
 ) -> Wish:
     """The command's options as a wish. Raises BadSetting."""
     if disconnect and (check or replace):

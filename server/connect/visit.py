@@ -17,7 +17,9 @@ LOOK_RETRIES = 1
 
 
 class Visit:
-    """What is known of the project, filled by the first steps: `project`, its ML backends `rows`, and the `row` that the wish names."""
+    """What is known of the project, filled by the first steps: `project`, its ML backends `rows`, and the
+    `row` that the wish names.
+    """
 
     def __init__(self, wish: Wish, api: Api) -> None:
         self.wish = wish
@@ -31,7 +33,9 @@ class Visit:
         return False
 
     def go(self, steps: list[Step], on_line: Callable[[Line], None]) -> bool:
-        """Take the steps in order, ending at one that failed and that the others need. True where nothing failed."""
+        """Take the steps in order, ending at one that failed and that the others need. True where nothing
+        failed.
+        """
         good = True
         for number, step in enumerate(steps, 1):
             failed = False
@@ -54,20 +58,29 @@ class Visit:
         """Does it answer, and take the token?"""
         version = self._look_unless_missing("version")
         who = self._look_unless_missing("current-user/whoami")
-        if not (isinstance(who, dict) and "email" in who and isinstance(version, dict) and "release" in version):
+        if not (
+            isinstance(who, dict) and "email" in who and isinstance(version, dict) and "release" in version
+        ):
             yield fails(
-                f"{self.api.url} answers, but not as Label Studio.", "Correct --label-studio: the address that the browser shows, up to its first path."
+                f"{self.api.url} answers, but not as Label Studio.",
+                "Correct --label-studio: the address that the browser shows, up to its first path.",
             )
             return
         yield holds(f"Label Studio {version['release']} at {self.api.url} takes the token of {who['email']}.")
 
     def the_project(self) -> Iterator[Line]:
         if self._look_unless_missing(f"projects/{self.wish.project}") is None:
-            remedy = "Take the number from the address that the browser shows in the project: …/projects/NUMBER/data."
+            remedy = (
+                "Take the number from the address that the browser shows in the project: "
+                "…/projects/NUMBER/data."
+            )
             yield fails(f"There is no project {self.wish.project} that this token may see.", remedy)
             return
         self.reload()
-        yield holds(f"Project {self.wish.project}, “{self.project['title']}”: {self.project['task_number'] or 0:,} tasks.")
+        yield holds(
+            f"Project {self.wish.project}, “{self.project['title']}”: "
+            f"{self.project['task_number'] or 0:,} tasks."
+        )
 
     def reload(self) -> None:
         """Read the project and its ML backends; Label Studio asks each backend for its state at that."""
@@ -101,7 +114,13 @@ class Visit:
         return self.api.call(method, path, params=params, json=body, retries=0)
 
     def patch_row(self, row: Row, changes: Row) -> Row:
-        """Label Studio fails on a change without its URL, and tries the backend with nothing but what the change holds."""
-        kept = {name: row[name] for name in ("url", "project", "title", "extra_params") if row[name] is not None}
-        changed: Row = self.change("PATCH", f"ml/{row['id']}", kept | rules.auth_fields(self.wish.auth) | changes)
+        """Label Studio fails on a change without its URL, and tries the backend with nothing but what the
+        change holds.
+        """
+        kept = {
+            name: row[name] for name in ("url", "project", "title", "extra_params") if row[name] is not None
+        }
+        changed: Row = self.change(
+            "PATCH", f"ml/{row['id']}", kept | rules.auth_fields(self.wish.auth) | changes
+        )
         return changed

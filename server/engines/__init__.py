@@ -1,7 +1,7 @@
 """What an engine is, and the one place that chooses one.
 
-An engine turns padded ids into probabilities. Each is imported only when chosen, so that serving with ONNX Runtime
-needs no torch.
+An engine turns padded ids into probabilities. Each is imported only when chosen, so that serving with ONNX
+Runtime needs no torch.
 """
 
 import logging
@@ -21,13 +21,16 @@ log = logging.getLogger(__name__)
 ENGINES = ("auto", "tables", "onnx", "torchscript", "fused")
 
 MAX_PIECE = 8192
-"""Tokens a row may have in one model call; a longer text goes through piece by piece, so memory stays bounded."""
+"""Tokens a row may have in one model call; a longer text goes through piece by piece, so memory stays
+bounded.
+"""
 
 
 class Engine(Protocol):
     """One loaded model. `run` may be called from several threads at once.
 
-    `device` is cpu, or GPUs such as cuda:0, separated by commas; `degraded` says why it is the CPU where a GPU was expected.
+    `device` is cpu, or GPUs such as cuda:0, separated by commas; `degraded` says why it is the CPU where a
+    GPU was expected.
     """
 
     degraded: str | None
@@ -40,8 +43,8 @@ class Engine(Protocol):
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes].
 
-        What stands in a row behind its length is ignored. Every length is at least the bundle's `min_length`. Raises MemoryError where
-        the device's memory does not suffice for so many rows at once.
+        What stands in a row behind its length is ignored. Every length is at least the bundle's `min_length`.
+        Raises MemoryError where the device's memory does not suffice for so many rows at once.
         """
 
     def close(self) -> None: ...
@@ -51,11 +54,20 @@ class NoCuda(Exception):
     """Why a model cannot run on a GPU, with the remedy, to follow "device=cuda, but "."""
 
 
-def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto", shared: Path | None = None, cuda: CudaOptions | None = None) -> Engine:
-    """`engine`: one of ENGINES; `device`: see `server/devices.py`; `shared`: a folder for tables that several processes read.
+def open_engine(
+    bundle: Bundle,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    shared: Path | None = None,
+    cuda: CudaOptions | None = None,
+) -> Engine:
+    """`engine`: one of ENGINES; `device`: see `server/devices.py`; `shared`: a folder for tables that several
+    processes read.
 
-    engine=auto is ONNX Runtime on CUDA, tables on the CPU. device=auto is CUDA where it works; where it is expected and does not, the engine
-    says so in `degraded`, and the log does. Raises BadSetting, for device=cuda also where CUDA does not work, and BadBundle.
+    engine=auto is ONNX Runtime on CUDA, tables on the CPU. device=auto is CUDA where it works; where it is
+    expected and does not, the engine says so in `degraded`, and the log does. Raises BadSetting, for
+    device=cuda also where CUDA does not work, and BadBundle.
     """
     if engine not in ENGINES:
         raise BadSetting(f"engine={engine!r}: it must be one of {', '.join(ENGINES)}.")
@@ -64,7 +76,9 @@ def open_engine(bundle: Bundle, *, engine: str = "auto", device: str = "auto", s
     except ValueError as error:
         raise BadSetting(f"device={device!r}: it {error}.") from None
     if engine == "tables" and device not in ("auto", "cpu"):
-        raise BadSetting(f"engine=tables runs on the CPU: for device={device} set engine=onnx or engine=fused.")
+        raise BadSetting(
+            f"engine=tables runs on the CPU: for device={device} set engine=onnx or engine=fused."
+        )
     if engine == "fused" and device == "cpu":
         raise BadSetting("engine=fused runs on CUDA: for device=cpu set engine=tables.")
     if engine == "tables" or not devices or (device == "auto" and not _cuda_expected()):
@@ -128,7 +142,10 @@ def _torch_script(bundle: Bundle, device: str) -> Engine:
     try:
         from server.engines.torch_script import TorchScriptEngine
     except ModuleNotFoundError as error:
-        raise BadSetting("engine=torchscript needs torch, which is not installed: install prelabel[export], or set engine=onnx.") from error
+        raise BadSetting(
+            "engine=torchscript needs torch, which is not installed: install prelabel[export], or set "
+            "engine=onnx."
+        ) from error
     return TorchScriptEngine(bundle, device)
 
 
@@ -136,7 +153,10 @@ def _fused(bundle: Bundle, device: str) -> Engine:
     try:
         from server.engines.fused import FusedEngine
     except ModuleNotFoundError as error:
-        raise BadSetting(f"engine=fused needs {error.name}, which is not installed: install prelabel[export,triton], or set engine=onnx.") from error
+        raise BadSetting(
+            f"engine=fused needs {error.name}, which is not installed: install prelabel[export,triton], "
+            "or set engine=onnx."
+        ) from error
     return FusedEngine(bundle, device)
 
 
@@ -148,12 +168,19 @@ def pad(rows: Sequence[Ids], length: int) -> tuple[Ids, Ids]:
     return ids, np.array([len(row) for row in rows], dtype=np.int32)
 
 
-def in_pieces(step: Callable[[Ids, Ids, Floats], tuple[Floats, Floats]], start: Floats, ids: Ids, lengths: Ids, *, widest: int) -> Floats:
+def in_pieces(
+    step: Callable[[Ids, Ids, Floats], tuple[Floats, Floats]],
+    start: Floats,
+    ids: Ids,
+    lengths: Ids,
+    *,
+    widest: int,
+) -> Floats:
     """The same answer as one call, with memory for one piece of one row.
 
-    The maximum over windows is a maximum over pieces when pieces overlap by `widest` − 1 tokens, so that every
-    window lies whole in one of them; `step` (ids, lengths, carry) → (probabilities, features) carries it along.
-    The last piece of a row ends where the row ends, so that every piece is full.
+    The maximum over windows is a maximum over pieces when pieces overlap by `widest` − 1 tokens, so that
+    every window lies whole in one of them; `step` (ids, lengths, carry) → (probabilities, features) carries
+    it along. The last piece of a row ends where the row ends, so that every piece is full.
     """
     answers = []
     for row, length in zip(ids, lengths.tolist(), strict=True):

@@ -1,9 +1,11 @@
-"""The folded network as tables of integers: what a sum of looked-up rows can be taken of quickly, and exactly.
+"""The folded network as tables of integers: what a sum of looked-up rows can be taken of quickly, and
+exactly.
 
-A number of a table (`folded.py`) is kept in fixed point, 32 bits in two halves: `T · scale ≈ high · 65536 + low`. The scale of a filter is
-such that the high halves of any of its windows add up within 16 bits, so that the sum of high halves, a quarter of the work
-in floating point, never overflows. What it lacks is less than one unit a tap; `tables.py` says what that is good for. With
-both halves the error of a number is 2⁻¹⁷ of a unit, a hundredth of float32's at the top of the range.
+A number of a table (`folded.py`) is kept in fixed point, 32 bits in two halves: `T · scale ≈ high · 65536 +
+low`. The scale of a filter is such that the high halves of any of its windows add up within 16 bits, so that
+the sum of high halves, a quarter of the work in floating point, never overflows. What it lacks is less than
+one unit a tap; `tables.py` says what that is good for. With both halves the error of a number is 2⁻¹⁷ of a
+unit, a hundredth of float32's at the top of the range.
 """
 
 from dataclasses import dataclass, fields
@@ -17,7 +19,9 @@ from server.compiled import compiled
 from server.engines.folded import not_folded, read_folded
 
 LARGEST_SUM = 32_000
-"""Of the high halves of one window. Below 2¹⁵ by more than one unit for each tap of the widest filter there may be."""
+"""Of the high halves of one window. Below 2¹⁵ by more than one unit for each tap of the widest filter there
+may be.
+"""
 
 HALF = 65_536
 """What a high half counts in units of a low half."""
@@ -25,8 +29,9 @@ HALF = 65_536
 
 @dataclass(frozen=True)
 class Tables:
-    """`high`, `low` int16[words, Σ widths, filters], the rows of a word side by side; `unit` float64[widths, filters], the value of
-    a low half's unit; `bias` float32[widths, filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes]. Read-only.
+    """`high`, `low` int16[words, Σ widths, filters], the rows of a word side by side; `unit` float64[widths,
+    filters], the value of a low half's unit; `bias` float32[widths, filters]; `head` float32[classes, widths,
+    filters]; `head_bias` float32[classes]. Read-only.
     """
 
     high: npt.NDArray[np.int16]
@@ -45,14 +50,20 @@ def read_tables(bundle: Bundle) -> Tables:
         high, low, unit = in_fixed_point(folded.tables, bundle.widths)
     except ValueError as error:
         raise not_folded(bundle, error) from None
-    tables = Tables(high, low, np.array(bundle.widths, dtype=np.int32), unit, folded.bias, folded.head, folded.head_bias)
+    tables = Tables(
+        high, low, np.array(bundle.widths, dtype=np.int32), unit, folded.bias, folded.head, folded.head_bias
+    )
     for each in fields(tables):
         getattr(tables, each.name).flags.writeable = False
     return tables
 
 
-def in_fixed_point(numbers: Floats, widths: tuple[int, ...]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-    """float32[words, Σ widths, filters] → both halves, and the unit of each filter. Raises ValueError for numbers that are not finite."""
+def in_fixed_point(
+    numbers: Floats, widths: tuple[int, ...]
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.float64]]:
+    """float32[words, Σ widths, filters] → both halves, and the unit of each filter. Raises ValueError for
+    numbers that are not finite.
+    """
     largest = np.maximum(numbers.max(axis=0), -numbers.min(axis=0)).astype(np.float64)
     reach = np.stack([bank.sum(axis=0) for bank in np.split(largest, np.cumsum(widths)[:-1])])
     if not np.isfinite(reach).all():

@@ -1,7 +1,9 @@
-"""The folded network's numbers in floating point, out of model.onnx: what an engine of our own makes its tables of.
+"""The folded network's numbers in floating point, out of model.onnx: what an engine of our own makes its
+tables of.
 
-Tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`, and a window's value the sum of its words' rows (the module
-text of `export/fold.py` has the derivation). E, W, biases and head are the named tensors of model.onnx, which every bundle has.
+Tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`, and a window's value the sum of its words'
+rows (the module text of `export/fold.py` has the derivation). E, W, biases and head are the named tensors of
+model.onnx, which every bundle has.
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ from server.errors import BadBundle
 
 @dataclass(frozen=True)
 class Folded:
-    """`tables` float32[words, Σ widths, filters], the rows of a word side by side; `bias` float32[widths, filters];
-    `head` float32[classes, widths, filters]; `head_bias` float32[classes].
+    """`tables` float32[words, Σ widths, filters], the rows of a word side by side; `bias` float32[widths,
+    filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes].
     """
 
     tables: Floats
@@ -48,7 +50,9 @@ def read_folded(bundle: Bundle) -> Folded:
 
 
 def not_folded(bundle: Bundle, why: Exception) -> BadBundle:
-    return BadBundle(f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({why}); export it again.")
+    return BadBundle(
+        f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({why}); export it again."
+    )
 
 
 def tensors_of(bundle: Bundle) -> dict[str, Any]:
@@ -56,4 +60,6 @@ def tensors_of(bundle: Bundle) -> dict[str, Any]:
     try:
         return {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(bundle).graph.initializer}
     except (TypeError, ValueError) as error:
-        raise BadBundle(f"{bundle.path}/model.onnx: a tensor of it cannot be read ({error}); export the bundle again.") from error
+        raise BadBundle(
+            f"{bundle.path}/model.onnx: a tensor of it cannot be read ({error}); export the bundle again."
+        ) from error

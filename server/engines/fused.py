@@ -1,10 +1,11 @@
-"""The folded sum as one kernel for the GPU, compiled by Triton: gather, sum and maximum in registers, nothing in between in memory.
+"""The folded sum as one kernel for the GPU, compiled by Triton: gather, sum and maximum in registers, nothing
+in between in memory.
 
     features[row, f] = max(0, bias[f] + max over windows t of Σ_j T[ids[row, t + j], j, f])
 
-A graph of operators writes and reads each of these sums, about 30 KB a token of the default network; the kernel reads the looked-up rows alone, 6 KB
-a token, and most of those from the GPU's cache, for a few words make most of a text. Rows go at their own length: padding costs nothing, and a long
-text needs no pieces.
+A graph of operators writes and reads each of these sums, about 30 KB a token of the default network; the
+kernel reads the looked-up rows alone, 6 KB a token, and most of those from the GPU's cache, for a few words
+make most of a text. Rows go at their own length: padding costs nothing, and a long text needs no pieces.
 """
 
 import numpy as np
@@ -25,7 +26,9 @@ CHUNK = 512
 
 
 class FusedEngine:
-    """One set of tables on one GPU, safe to call from several threads. On `cpu` it runs in Triton's interpreter only, for tests."""
+    """One set of tables on one GPU, safe to call from several threads. On `cpu` it runs in Triton's
+    interpreter only, for tests.
+    """
 
     name = "fused"
     degraded: str | None = None
@@ -36,7 +39,9 @@ class FusedEngine:
         self.device = device
         self._widths = bundle.widths
         folded = read_folded(bundle)
-        self._tables, self._bias, self._head_bias = (self._on.keep(each) for each in (folded.tables, folded.bias, folded.head_bias))
+        self._tables, self._bias, self._head_bias = (
+            self._on.keep(each) for each in (folded.tables, folded.bias, folded.head_bias)
+        )
         self._head = self._on.keep(folded.head.reshape(len(folded.head), -1))
         # compiled at the first call of all, whatever its shape
         shortest = bundle.manifest.min_length
@@ -48,7 +53,9 @@ class FusedEngine:
                 logits = torch.addmm(self._head_bias, self._features(ids, lengths), self._head.T)
                 answer: Floats = torch.softmax(logits, dim=1).cpu().numpy()
             except torch.OutOfMemoryError:
-                raise MemoryError(f"torch has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens") from None
+                raise MemoryError(
+                    f"torch has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens"
+                ) from None
             return answer
 
     def close(self) -> None:
@@ -79,7 +86,8 @@ def _bank(  # type: ignore[no-untyped-def]  # pointers, and numbers known when i
     """One row's windows, CHUNK of them, for the filters of one width.
 
     ids int32[rows, length], lengths int32[rows], tables float32[words, TAPS, FILTERS], bias float32[FILTERS]
-    → features float32[rows, FILTERS], `stride` apart: the larger of what is there and this. They begin as zeros, which is ReLU.
+    → features float32[rows, FILTERS], `stride` apart: the larger of what is there and this. They begin as
+    zeros, which is ReLU.
     """
     row = tl.program_id(0)
     begin = tl.program_id(1) * CHUNK

@@ -33,7 +33,9 @@ class PlainHost:
 
 
 class CudaHost:
-    """For a GPU by its number: pinned memory, which the system may not move, so that the GPU copies it by itself at the full speed of the bus."""
+    """For a GPU by its number: pinned memory, which the system may not move, so that the GPU copies it by
+    itself at the full speed of the bus.
+    """
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -49,10 +51,15 @@ class CudaHost:
         if status == 0:
             weakref.finalize(array, self._runtime.cudaHostUnregister, address)
         else:
-            self._runtime.cudaGetLastError()  # else ONNX Runtime takes it for an error of the operator that it runs next
-            log.warning("CUDA pins no memory (error %d of cudaHostRegister): copies to the GPU are slower", status)
+            # else ONNX Runtime takes it for an error of the operator that it runs next
+            self._runtime.cudaGetLastError()
+            log.warning(
+                "CUDA pins no memory (error %d of cudaHostRegister): copies to the GPU are slower", status
+            )
         return array
 
     def select(self) -> None:
-        """A thread that has selected none makes itself a context on the first GPU, whichever it is meant to use."""
+        """A thread that has selected none makes itself a context on the first GPU, whichever it is meant to
+        use.
+        """
         self._runtime.cudaSetDevice(self._number)

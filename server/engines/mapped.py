@@ -1,4 +1,6 @@
-"""Tables that several processes share: written once to a folder of theirs, mapped into each one's memory from there."""
+"""Tables that several processes share: written once to a folder of theirs, mapped into each one's memory from
+there.
+"""
 
 import shutil
 from dataclasses import fields
@@ -12,12 +14,19 @@ from server.engines.fixed_point import Tables, read_tables
 
 
 def mapped_tables(bundle: Bundle, folder: Path) -> Tables:
-    """The bundle's tables out of `folder`; whoever finds them missing puts them there. Raises BadBundle, OSError when there is no space."""
+    """The bundle's tables out of `folder`; whoever finds them missing puts them there. Raises BadBundle,
+    OSError when there is no space.
+    """
     home = folder / bundle.version
     if not home.exists():
         _write(read_tables(bundle), home)
     # plain arrays, like those that were not mapped, for which the kernel is compiled
-    return Tables(**{each.name: np.load(home / f"{each.name}.npy", mmap_mode="r").view(np.ndarray) for each in fields(Tables)})
+    return Tables(
+        **{
+            each.name: np.load(home / f"{each.name}.npy", mmap_mode="r").view(np.ndarray)
+            for each in fields(Tables)
+        }
+    )
 
 
 def _write(tables: Tables, home: Path) -> None:

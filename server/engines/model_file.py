@@ -10,14 +10,20 @@ from server.errors import BadBundle
 
 
 def read_model(bundle: Bundle) -> onnx.ModelProto:
-    """Raises BadBundle for a file that ONNX cannot read, and for one that names other files: no checksum holds those, and they may lie anywhere."""
+    """Raises BadBundle for a file that ONNX cannot read, and for one that names other files: no checksum
+    holds those, and they may lie anywhere.
+    """
     path = bundle.file("model.onnx")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf and onnx raise unrelated types
-        raise BadBundle(f"{path}: cannot load it ({type(error).__name__}); export the bundle again.") from error
+        raise BadBundle(
+            f"{path}: cannot load it ({type(error).__name__}); export the bundle again."
+        ) from error
     if any(uses_external_data(tensor) for tensor in _tensors(model.graph)):
-        raise BadBundle(f"{path}: its tensors lie in other files; export the bundle again, with everything in one.")
+        raise BadBundle(
+            f"{path}: its tensors lie in other files; export the bundle again, with everything in one."
+        )
     return model
 
 

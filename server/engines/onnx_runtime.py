@@ -13,7 +13,8 @@ from server.engines.model_file import read_model
 from server.errors import BadBundle
 
 OUT_OF_MEMORY = re.compile(
-    r"bad allocation|bad_alloc|[Ff]ailed to allocate|smaller than requested bytes|out of memory|ALLOC(ATION)?_FAILED|resource allocation failed"
+    r"bad allocation|bad_alloc|[Ff]ailed to allocate|smaller than requested bytes|out of "
+    r"memory|ALLOC(ATION)?_FAILED|resource allocation failed"
 )
 """In the words of ONNX Runtime, its arena, CUDA, cuBLAS and cuDNN."""
 
@@ -66,14 +67,18 @@ class Network:
 
     def _run(self, wanted: list[str], ids: Ids, lengths: Ids, carry: Floats) -> list[Floats]:
         try:
-            answers: list[Floats] = self._session.run(wanted, {"ids": ids, "lengths": lengths, "carry": carry})
+            answers: list[Floats] = self._session.run(
+                wanted, {"ids": ids, "lengths": lengths, "carry": carry}
+            )
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise memory_error(error, *ids.shape) or error from None
         return answers
 
 
 def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSession:
-    """Raises NoCuda where CUDA is the provider and does not start, BadBundle for a file ONNX Runtime cannot load, MemoryError."""
+    """Raises NoCuda where CUDA is the provider and does not start, BadBundle for a file ONNX Runtime cannot
+    load, MemoryError.
+    """
     options = onnxruntime.SessionOptions()
     # single-threaded calls from several threads beat one call spread over several
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -84,16 +89,27 @@ def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSes
     providers: list[Any] = [provider] if provider[0] == CPU else [provider, (CPU, {})]
     try:
         # neither now nor at a later call may it go over to the CPU by itself
-        session = onnxruntime.InferenceSession(bundle.file("model.onnx"), options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(
+            bundle.file("model.onnx"), options, providers=providers, enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
         if lack := memory_error(error):
             raise lack from None
         if provider[0] == CUDA and "CUDA" in str(error):
-            raise NoCuda(f"ONNX Runtime cannot start CUDA ({in_cudas_words(error)}): check the NVIDIA driver (580 or newer) and the GPU's number") from error
-        raise BadBundle(f"{bundle.path}/model.onnx: ONNX Runtime cannot load it ({type(error).__name__}); export it again.") from error
+            raise NoCuda(
+                f"ONNX Runtime cannot start CUDA ({in_cudas_words(error)}): check the NVIDIA driver "
+                "(580 or newer) and the GPU's number"
+            ) from error
+        raise BadBundle(
+            f"{bundle.path}/model.onnx: ONNX Runtime cannot load it ({type(error).__name__}); export it "
+            "again."
+        ) from error
     # the available providers still name CUDA after a silent fallback; only the session tells the truth
     if session.get_providers()[0] != provider[0]:
-        raise NoCuda("ONNX Runtime fell back to the CPU: check the NVIDIA driver, and that CUDA 13 and cuDNN 9 are installed (prelabel[gpu])")
+        raise NoCuda(
+            "ONNX Runtime fell back to the CPU: check the NVIDIA driver, and that CUDA 13 and cuDNN 9 "
+            "are installed (prelabel[gpu])"
+        )
     return session
 
 
@@ -101,7 +117,9 @@ def memory_error(error: Exception, rows: int = 0, length: int = 0) -> MemoryErro
     """The same as the error that callers know, where it is about memory: that of a call, or of none."""
     if not OUT_OF_MEMORY.search(str(error)):
         return None
-    return MemoryError(f"ONNX Runtime has no memory for {f'{rows} rows of {length} tokens' if rows else 'the tables'}")
+    return MemoryError(
+        f"ONNX Runtime has no memory for {f'{rows} rows of {length} tokens' if rows else 'the tables'}"
+    )
 
 
 def in_cudas_words(error: Exception) -> str:

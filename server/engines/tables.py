@@ -5,10 +5,11 @@ For each filter the largest window is wanted. It is found in two steps, over the
     scan     the sum of the high halves, for every window; a quarter of the bytes of floating point, and 16 bits a number
     settle   the windows whose sum is within one unit a tap of the largest, with their low halves too; almost always one
 
-A sum of high halves is off by at most half a unit a tap, upwards or downwards, so no other window can be the largest: the
-answer is that of all windows with all bits.
+A sum of high halves is off by at most half a unit a tap, upwards or downwards, so no other window can be the
+largest: the answer is that of all windows with all bits.
 
-The rows of a batch are taken one by one, each at its own length: padding costs nothing, and a long text no memory.
+The rows of a batch are taken one by one, each at its own length: padding costs nothing, and a long text no
+memory.
 """
 
 from functools import lru_cache
@@ -41,7 +42,18 @@ class TablesEngine:
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         tables = self._tables
         logits = np.empty((len(lengths), len(tables.head_bias)), dtype=np.float32)
-        self._logits(ids, lengths, tables.high, tables.low, tables.widths, tables.unit, tables.bias, tables.head, tables.head_bias, logits)
+        self._logits(
+            ids,
+            lengths,
+            tables.high,
+            tables.low,
+            tables.widths,
+            tables.unit,
+            tables.bias,
+            tables.head,
+            tables.head_bias,
+            logits,
+        )
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: Floats = raised / raised.sum(axis=1, keepdims=True)
         return probabilities
@@ -52,13 +64,21 @@ class TablesEngine:
 
 @lru_cache
 def _logits(filters: int) -> Any:
-    """Compiled for a number of filters: a compiler that knows how long its vectors are makes code a third faster."""
+    """Compiled for a number of filters: a compiler that knows how long its vectors are makes code a third
+    faster.
+    """
 
     @compiled
     def logits(ids, lengths, high, low, widths, unit, bias, head, head_bias, out):  # type: ignore[no-untyped-def]  # numba infers the types
-        """ids int32[rows, length], lengths int32[rows] → out float32[rows, classes]: ReLU, the maximum over windows, the head."""
+        """ids int32[rows, length], lengths int32[rows] → out float32[rows, classes]: ReLU, the maximum over
+        windows, the head.
+        """
         sums = np.empty((WINDOWS, filters), np.int16)
-        least, found, place = np.empty(filters, np.int16), np.empty(filters, np.int16), np.empty(filters, np.int16)
+        least, found, place = (
+            np.empty(filters, np.int16),
+            np.empty(filters, np.int16),
+            np.empty(filters, np.int16),
+        )
         best = np.empty(filters, np.float32)
         for row in range(len(lengths)):
             out[row] = head_bias
@@ -71,7 +91,20 @@ def _logits(filters: int) -> Any:
                     words = ids[row, begin : min(begin + WINDOWS, windows) + width - 1]
                     _scan(words, high, first_tap, width, sums, least, filters)
                     _candidates(len(words) - width + 1, width, sums, least, found, place, filters)
-                    _settle(words, low, first_tap, width, sums, least, found, place, unit[bank], bias[bank], best, filters)
+                    _settle(
+                        words,
+                        low,
+                        first_tap,
+                        width,
+                        sums,
+                        least,
+                        found,
+                        place,
+                        unit[bank],
+                        bias[bank],
+                        best,
+                        filters,
+                    )
                 first_tap += width
                 for label in range(out.shape[1]):
                     weights = head[label, bank]
@@ -90,7 +123,8 @@ def _inlined(function: Any) -> Any:
 def _scan(words, high, first_tap, width, sums, largest, filters):  # type: ignore[no-untyped-def]
     """words int32[windows + width − 1] → sums int16[windows, filters], and the largest of each filter.
 
-    A row of a table is taken before its filters are walked through: that is what lets the compiler use vectors.
+    A row of a table is taken before its filters are walked through: that is what lets the compiler use
+    vectors.
     """
     for f in range(filters):
         largest[f] = -32_768
@@ -109,7 +143,9 @@ def _scan(words, high, first_tap, width, sums, largest, filters):  # type: ignor
 
 @_inlined
 def _candidates(windows, width, sums, least, found, place, filters):  # type: ignore[no-untyped-def]
-    """largest → `least`, which a candidate's sum is above; how many candidates each filter has, and the place of the last."""
+    """largest → `least`, which a candidate's sum is above; how many candidates each filter has, and the place
+    of the last.
+    """
     for f in range(filters):
         least[f] -= width
         found[f] = 0

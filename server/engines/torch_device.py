@@ -18,14 +18,19 @@ class TorchDevice:
         self.name = name
         self._on_cuda = name != "cpu"
         if self._on_cuda and not torch.cuda.is_available():
-            raise NoCuda("torch sees no CUDA device: check the NVIDIA driver, and that torch is not a build for the CPU")
+            raise NoCuda(
+                "torch sees no CUDA device: check the NVIDIA driver, and that torch is not a build for "
+                "the CPU"
+            )
         if self._on_cuda and torch.device(name).index >= torch.cuda.device_count():
             raise NoCuda(f"torch sees {torch.cuda.device_count()} CUDA devices, numbered from 0")
         self._own = threading.local()
 
     @contextmanager
     def in_order(self) -> Iterator[None]:
-        """Work of this thread follows on itself, but not on that of other threads: one copies while another computes."""
+        """Work of this thread follows on itself, but not on that of other threads: one copies while another
+        computes.
+        """
         if not self._on_cuda:
             yield
             return

@@ -16,7 +16,9 @@ from server.errors import BadBundle
 
 
 class TorchScriptEngine:
-    """One frozen module, safe to call from several threads; on the CPU each call computes in its caller's thread."""
+    """One frozen module, safe to call from several threads; on the CPU each call computes in its caller's
+    thread.
+    """
 
     name = "torchscript"
     degraded: str | None = None
@@ -41,10 +43,14 @@ class TorchScriptEngine:
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
         with torch.inference_mode(), self._on.in_order():
             try:
-                probabilities, features = self._module(*(self._on.put(array) for array in (ids, lengths, carry)))
+                probabilities, features = self._module(
+                    *(self._on.put(array) for array in (ids, lengths, carry))
+                )
                 return probabilities.cpu().numpy(), features.cpu().numpy()
             except torch.OutOfMemoryError:
-                raise MemoryError(f"torch has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens") from None
+                raise MemoryError(
+                    f"torch has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens"
+                ) from None
 
 
 def _load(path: Path, device: str) -> torch.jit.ScriptModule:
@@ -53,7 +59,9 @@ def _load(path: Path, device: str) -> torch.jit.ScriptModule:
         with known_deprecations():
             # fused kernels are compiled anew for each shape, at its second call: a stall where requests wait
             torch.jit.set_fusion_strategy([])
-            module: torch.jit.ScriptModule = torch.jit.freeze(torch.jit.load(path, map_location=device).eval())  # type: ignore[no-untyped-call]
+            module: torch.jit.ScriptModule = torch.jit.freeze(
+                torch.jit.load(path, map_location=device).eval()
+            )  # type: ignore[no-untyped-call]
             return module
     except RuntimeError as error:
         raise BadBundle(f"{path}: torch cannot load it as TorchScript; export the bundle again.") from error
@@ -61,7 +69,9 @@ def _load(path: Path, device: str) -> torch.jit.ScriptModule:
 
 @contextmanager
 def known_deprecations() -> Iterator[None]:
-    """torch calls TorchScript deprecated. It is what users asked for, so exactly that is silenced, and only here."""
+    """torch calls TorchScript deprecated. It is what users asked for, so exactly that is silenced, and only
+    here.
+    """
     with warnings.catch_warnings():
         message = r".*`torch\.jit\.\w+` is (deprecated|not supported)|.*legacy TorchScript-based ONNX|The feature will be removed"
         warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)

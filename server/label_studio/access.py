@@ -1,4 +1,6 @@
-"""How the command line gets at Label Studio and at an ML backend: addresses, a token, a user and a password. Nothing of it is ever shown."""
+"""How the command line gets at Label Studio and at an ML backend: addresses, a token, a user and a password.
+Nothing of it is ever shown.
+"""
 
 import base64
 from collections.abc import Mapping
@@ -28,10 +30,17 @@ class BasicAuth:
 def web_address(option: str, url: str) -> str:
     """The URL without a slash at its end. Raises BadSetting."""
     if "@" in url:
-        raise BadSetting(f"{option}: no user and password in the address, for it is shown and stored; give them with --basic-auth.")
+        raise BadSetting(
+            f"{option}: no user and password in the address, for it is shown and stored; give them with "
+            "--basic-auth."
+        )
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        usable = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         usable = False
     if not usable:
@@ -49,7 +58,9 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def stays(named: str, url: str) -> bool:
-    """Whether a redirect from the server that was `named` may be followed to `url`: within it, and on to the same host's https."""
+    """Whether a redirect from the server that was `named` may be followed to `url`: within it, and on to the
+    same host's https.
+    """
     (scheme, host, _), (scheme_then, host_then, _) = origin(named), origin(url)
     return origin(url) == origin(named) or (host_then == host and (scheme, scheme_then) == ("http", "https"))
 
@@ -59,8 +70,10 @@ def token(environ: Mapping[str, str]) -> str:
     found = secret(KEY_VARIABLE, environ).strip()
     if not found:
         raise BadSetting(
-            f"{KEY_VARIABLE} is not set: put an API token of Label Studio there, or the name of a file with one in {KEY_VARIABLE}_FILE. Label Studio shows"
-            " it under Account & Settings (the round picture at the top right) → Personal Access Token or Legacy Token."
+            f"{KEY_VARIABLE} is not set: put an API token of Label Studio there, or the name of a file "
+            f"with one in {KEY_VARIABLE}_FILE. Label Studio shows"
+            " it under Account & Settings (the round picture at the top right) → Personal Access Token "
+            "or Legacy Token."
         )
     return found
 
@@ -76,5 +89,8 @@ def basic_auth(option: str | None, environ: Mapping[str, str]) -> BasicAuth | No
         if bool(user) != bool(password):
             raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE} go together; only one of them is set.")
     if ":" in user or not (user + password).isascii():
-        raise BadSetting("The backend's user and password: Label Studio can only send ASCII characters, and no colon in the user.")
+        raise BadSetting(
+            "The backend's user and password: Label Studio can only send ASCII characters, and no colon "
+            "in the user."
+        )
     return BasicAuth(user, password) if user else None

@@ -1,8 +1,9 @@
-"""A client of Label Studio's API: authorization, retries and addresses come from label-studio-sdk, the answers stay plain JSON.
+"""A client of Label Studio's API: authorization, retries and addresses come from label-studio-sdk, the
+answers stay plain JSON.
 
-The SDK takes legacy tokens and personal access tokens alike (the latter are refreshed), and repeats with exponential
-backoff what met a busy server or no connection. Several endpoints that are needed here it does not name at all, so all go
-through its transport by their path.
+The SDK takes legacy tokens and personal access tokens alike (the latter are refreshed), and repeats with
+exponential backoff what met a busy server or no connection. Several endpoints that are needed here it does
+not name at all, so all go through its transport by their path.
 """
 
 from typing import Any, Literal
@@ -18,14 +19,17 @@ from server.label_studio.access import stays
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 RETRIES = 5
-"""Repeats of a request that met a busy server (5xx, 429) or no connection: after about 1, 2, 4, 8 and 16 s."""
+"""Repeats of a request that met a busy server (5xx, 429) or no connection: after about 1, 2, 4, 8 and 16 s.
+"""
 
 DETAIL_CHARACTERS = 500
 """How much of Label Studio's own words goes into a refusal."""
 
 
 class Api:
-    """`url` of Label Studio and an API token of either kind, which never goes to another server. Raises LabelStudioRefused for a token that has expired."""
+    """`url` of Label Studio and an API token of either kind, which never goes to another server. Raises
+    LabelStudioRefused for a token that has expired.
+    """
 
     def __init__(self, url: str, token: str, *, timeout: float = 60.0, retries: int = RETRIES) -> None:
         self.url = url.rstrip("/")
@@ -35,13 +39,18 @@ class Api:
         try:
             self._sdk = LabelStudio(base_url=self.url, api_key=token, httpx_client=client)  # type: ignore[no-untyped-call]
         except ApiError as error:
-            raise LabelStudioRefused(f"Label Studio's token is not valid: {_words(error.body)}", error.status_code or 401) from None
+            raise LabelStudioRefused(
+                f"Label Studio's token is not valid: {_words(error.body)}", error.status_code or 401
+            ) from None
 
     def _stay(self, request: httpx.Request) -> None:
-        """Called before each request, those of redirects too, and the one that changes a personal access token for another."""
+        """Called before each request, those of redirects too, and the one that changes a personal access
+        token for another.
+        """
         if not stays(self.url, str(request.url)):
             raise LabelStudioRefused(
-                f"{self.url} leads on to {request.url.scheme}://{request.url.netloc.decode()}, another server, which is sent nothing;"
+                f"{self.url} leads on to {request.url.scheme}://{request.url.netloc.decode()}, another "
+                "server, which is sent nothing;"
                 " if that is your Label Studio, give --label-studio its address.",
                 0,
             )
@@ -63,19 +72,29 @@ class Api:
 
         Raises LabelStudioRefused with the HTTP status, LabelStudioUnreachable.
         """
-        options = RequestOptions(max_retries=self._retries if retries is None else retries, timeout=self._timeout if timeout is None else timeout)
+        options = RequestOptions(
+            max_retries=self._retries if retries is None else retries,
+            timeout=self._timeout if timeout is None else timeout,
+        )
         try:
             response = self._sdk._client_wrapper.httpx_client.request(  # noqa: SLF001 - the SDK's one way to a path that it does not name
                 f"api/{path}", method=method, params=params, json=json, request_options=options
             )
         except ApiError as error:
-            raise LabelStudioRefused(f"{method} /api/{path}: Label Studio does not take the token: {_words(error.body)}", error.status_code or 401) from None
+            raise LabelStudioRefused(
+                f"{method} /api/{path}: Label Studio does not take the token: {_words(error.body)}",
+                error.status_code or 401,
+            ) from None
         except httpx.HTTPError as error:
             raise LabelStudioUnreachable(
-                f"{method} {self.url}/api/{path}: no answer ({type(error).__name__}); check the URL and that Label Studio runs."
+                f"{method} {self.url}/api/{path}: no answer ({type(error).__name__}); check the URL and "
+                "that Label Studio runs."
             ) from None
         if not response.is_success:
-            raise LabelStudioRefused(f"{method} /api/{path}: {response.status_code}: {_words(_json(response))}", response.status_code)
+            raise LabelStudioRefused(
+                f"{method} /api/{path}: {response.status_code}: {_words(_json(response))}",
+                response.status_code,
+            )
         return _json(response) if response.content else None
 
 
@@ -92,7 +111,11 @@ def _words(body: Any) -> str:
     said = body
     if isinstance(body, dict):
         details = body.get("validation_errors") or body.get("detail") or body
-        said = "; ".join(f"{field}: {_flat(words)}" for field, words in details.items()) if isinstance(details, dict) else _flat(details)
+        said = (
+            "; ".join(f"{field}: {_flat(words)}" for field, words in details.items())
+            if isinstance(details, dict)
+            else _flat(details)
+        )
     return " ".join(str(said).split())[:DETAIL_CHARACTERS]
 
 

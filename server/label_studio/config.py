@@ -30,7 +30,9 @@ MAX_CONFIG = 500_000
 """Characters. Configs are kept, parsed, for the next request."""
 
 MAX_WRITTEN = 20_000
-"""Characters of a task's prediction, about: a config of a thousand controls, or with a name of a megabyte, would be answered with all of it for each task."""
+"""Characters of a task's prediction, about: a config of a thousand controls, or with a name of a megabyte,
+would be answered with all of it for each task.
+"""
 
 REGION = 120
 """Characters of a region besides its names and what was chosen."""
@@ -63,19 +65,26 @@ class Plan:
     @property
     def summary(self) -> str:
         """Such as `sentiment ← text ($review)`."""
-        return one_line(", ".join(f"{target.control.name} ← {(source := self.sources[target.source]).name} ({source.value})" for target in self.targets))
+        return one_line(
+            ", ".join(
+                f"{target.control.name} ← {(source := self.sources[target.source]).name} ({source.value})"
+                for target in self.targets
+            )
+        )
 
 
 def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> Plan:
     """Every control on a text that can hold the model's `labels`; others are somebody else's.
 
-    `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig when there is none, in plain words.
+    `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig when there is
+    none, in plain words.
     """
     interface = _parse(config)
     controls = [control for control in interface.controls if (control.tag or "").lower() in KINDS]
     if not controls:
         raise BadLabelConfig(
-            f"The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this model labels whole texts, so add a <Choices> with "
+            "The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this "
+            "model labels whole texts, so add a <Choices> with "
             f"the choices {listed(labels)}."
         )
     elements = {element.get("name"): element for element in interface._tree.iter() if element.get("toName")}  # noqa: SLF001 - the SDK keeps no nested choices
@@ -96,7 +105,8 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
     written = sum(target.written() + len(sources[target.source].name) for target in targets)
     if written > MAX_WRITTEN:
         raise BadLabelConfig(
-            f"The labeling config asks for about {written:,} characters of answer for each task, the most is {MAX_WRITTEN:,}; it needs fewer controls, "
+            f"The labeling config asks for about {written:,} characters of answer for each task, the "
+            f"most is {MAX_WRITTEN:,}; it needs fewer controls, "
             "or shorter names and choices."
         )
     return Plan(tuple(sources), tuple(targets))
@@ -104,14 +114,21 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
 
 def _parse(config: str) -> LabelInterface:
     if len(config) > MAX_CONFIG:
-        raise BadLabelConfig(f"The labeling config has {len(config):,} characters, the most is {MAX_CONFIG:,}; shorten its lists of choices.")
+        raise BadLabelConfig(
+            f"The labeling config has {len(config):,} characters, the most is {MAX_CONFIG:,}; shorten "
+            "its lists of choices."
+        )
     if "<!DOCTYPE" in config.upper() or "<!ENTITY" in config.upper():
-        raise BadLabelConfig("The labeling config holds a document type or an entity; remove it, Label Studio needs neither.")
+        raise BadLabelConfig(
+            "The labeling config holds a document type or an entity; remove it, Label Studio needs neither."
+        )
     try:
         return LabelInterface(config)
     except Exception as error:  # the SDK raises many unrelated types
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadLabelConfig(f"The labeling config cannot be read ({first_line}); correct it in the project's settings.") from None
+        raise BadLabelConfig(
+            f"The labeling config cannot be read ({first_line}); correct it in the project's settings."
+        ) from None
 
 
 def _source(objects: Mapping[str | None, ObjectTag], control: ControlTag) -> Source:

@@ -1,7 +1,8 @@
 """Which control a prediction fills, and with what: `<Choices>`, `<Taxonomy>`, `<Rating>` and `<Number>`.
 
-Each of the model's labels is matched to something that the control can hold: a choice, a path of a taxonomy, a number
-of stars, a number. What is stored is what Label Studio's editor stores: the alias where there is one, else the value.
+Each of the model's labels is matched to something that the control can hold: a choice, a path of a taxonomy,
+a number of stars, a number. What is stored is what Label Studio's editor stores: the alias where there is
+one, else the value.
 """
 
 import math
@@ -35,7 +36,8 @@ class Control:
     several: bool = False
 
     def fill(self, probabilities: Floats, threshold: float) -> list[dict[str, Any] | None]:
-        """A region's value for each row of probabilities float32[rows, classes]; None when a choice of several has no label at `threshold` or above.
+        """A region's value for each row of probabilities float32[rows, classes]; None when a choice of
+        several has no label at `threshold` or above.
 
         Rows with the same labels share one value.
         """
@@ -47,7 +49,16 @@ class Control:
     def _value(self, chosen: list[int]) -> dict[str, Any] | None:
         if self.kind in ("rating", "number"):
             return {self.kind: self.values[chosen[0]]}
-        return {self.kind: [list(value) if isinstance(value := self.values[place], tuple) else value for place in chosen]} if chosen else None
+        return (
+            {
+                self.kind: [
+                    list(value) if isinstance(value := self.values[place], tuple) else value
+                    for place in chosen
+                ]
+            }
+            if chosen
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -59,18 +70,27 @@ class Option:
     others: tuple[str, ...] = ()
 
 
-def read_control(tag: ControlTag, element: Element, labels: Sequence[str], label_map: Mapping[str, str]) -> Control:
-    """`element` is the tag in the config's XML. Raises BadLabelConfig for a control that this model cannot fill."""
+def read_control(
+    tag: ControlTag, element: Element, labels: Sequence[str], label_map: Mapping[str, str]
+) -> Control:
+    """`element` is the tag in the config's XML. Raises BadLabelConfig for a control that this model cannot
+    fill.
+    """
     name = tag.name or ""
     where = f'<{tag.tag} name="{name}">'
     attributes = {name.lower(): value for name, value in (tag.attr or {}).items()}
     if "{{" in name:
-        raise BadLabelConfig(f"{where} stands in a <Repeater>; this model labels whole tasks, so put the tag outside of it.")
+        raise BadLabelConfig(
+            f"{where} stands in a <Repeater>; this model labels whole tasks, so put the tag outside of it."
+        )
     for scope in ("perRegion", "perItem"):
         if attributes.get(scope.lower()) == "true":
             raise BadLabelConfig(f'{where} has {scope}="true"; this model labels whole texts, so remove it.')
     if tag.dynamic_value:
-        raise BadLabelConfig(f"{where} takes its choices from elsewhere; write them into the config, for they must be the model's labels {listed(labels)}.")
+        raise BadLabelConfig(
+            f"{where} takes its choices from elsewhere; write them into the config, for they must be "
+            f"the model's labels {listed(labels)}."
+        )
     match (tag.tag or "").lower():
         case "choices":
             values = match_labels(where, _choices(element), labels, label_map)
@@ -80,12 +100,21 @@ def read_control(tag: ControlTag, element: Element, labels: Sequence[str], label
         case "rating":
             return Control(name, "rating", match_labels(where, _stars(attributes), labels, label_map))
         case "number":
-            return Control(name, "number", tuple(_number(where, attributes, label, label_map) for label in labels))
-    raise BadLabelConfig(f"{where} is no control that this model can fill; it fills <Choices>, <Taxonomy>, <Rating> and <Number>.")
+            return Control(
+                name, "number", tuple(_number(where, attributes, label, label_map) for label in labels)
+            )
+    raise BadLabelConfig(
+        f"{where} is no control that this model can fill; it fills <Choices>, <Taxonomy>, <Rating> and "
+        "<Number>."
+    )
 
 
-def match_labels(where: str, options: Sequence[Option], labels: Sequence[str], label_map: Mapping[str, str]) -> tuple[Any, ...]:
-    """What stands for each label: the option shown with the same text, then ignoring case, then by its other words, then by `label_map`."""
+def match_labels(
+    where: str, options: Sequence[Option], labels: Sequence[str], label_map: Mapping[str, str]
+) -> tuple[Any, ...]:
+    """What stands for each label: the option shown with the same text, then ignoring case, then by its other
+    words, then by `label_map`.
+    """
 
     def chosen(label: str) -> Option | None:
         mapped = label_map.get(label)
@@ -101,12 +130,16 @@ def match_labels(where: str, options: Sequence[Option], labels: Sequence[str], l
     missing = [label for label, option in found.items() if option is None]
     if missing:
         raise BadLabelConfig(
-            f"{where} has no choice for the model's label{'s' if len(missing) > 1 else ''} {listed(missing)}; its choices are "
-            f"{listed([option.shown for option in options]) or 'none'}. Rename a choice, give it that alias, or start Prelabel with --map {missing[0]}=CHOICE."
+            f"{where} has no choice for the model's label{'s' if len(missing) > 1 else ''} "
+            f"{listed(missing)}; its choices are "
+            f"{listed([option.shown for option in options]) or 'none'}. Rename a choice, give it that "
+            f"alias, or start Prelabel with --map {missing[0]}=CHOICE."
         )
     matched = tuple(option.stored for option in found.values() if option is not None)
     if len(set(matched)) != len(matched):
-        raise BadLabelConfig(f"{where}: one choice stands for two of the model's labels {listed(labels)}; check --map.")
+        raise BadLabelConfig(
+            f"{where}: one choice stands for two of the model's labels {listed(labels)}; check --map."
+        )
     return matched
 
 
@@ -128,7 +161,10 @@ def _paths(element: Element) -> list[Option]:
         for choice in node.findall("Choice"):
             if _stored(choice):
                 steps, names = (*path, _stored(choice)), (*shown, choice.get("value") or _stored(choice))
-                found += [Option(steps, names[-1], (choice.get("alias") or "", "/".join(names))), *below(choice, steps, names)]
+                found += [
+                    Option(steps, names[-1], (choice.get("alias") or "", "/".join(names))),
+                    *below(choice, steps, names),
+                ]
         return found
 
     return below(element, (), ())
@@ -142,15 +178,23 @@ def _stars(attributes: Mapping[str, str]) -> list[Option]:
     return [Option(n, str(n), (f"{n} star", f"{n} stars")) for n in range(1, min(most, MOST_STARS) + 1)]
 
 
-def _number(where: str, attributes: Mapping[str, str], label: str, label_map: Mapping[str, str]) -> int | float:
+def _number(
+    where: str, attributes: Mapping[str, str], label: str, label_map: Mapping[str, str]
+) -> int | float:
     for words in (label, label_map.get(label, "")):
         number = _finite(words)
         if number is not None:
             low, high = _finite(attributes.get("min", "")), _finite(attributes.get("max", ""))
             if (low is not None and number < low) or (high is not None and number > high):
-                raise BadLabelConfig(f"{where}: {number:g}, for the model's label {listed([label])}, lies outside its min and max.")
+                raise BadLabelConfig(
+                    f"{where}: {number:g}, for the model's label {listed([label])}, lies outside its "
+                    "min and max."
+                )
             return int(number) if number.is_integer() else number
-    raise BadLabelConfig(f"{where} holds a number, and the model's label {listed([label])} is none; start Prelabel with --map {label}=NUMBER.")
+    raise BadLabelConfig(
+        f"{where} holds a number, and the model's label {listed([label])} is none; start Prelabel with "
+        f"--map {label}=NUMBER."
+    )
 
 
 def _finite(words: str) -> float | None:

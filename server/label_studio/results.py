@@ -1,7 +1,7 @@
 """Probabilities → predictions, in Label Studio's words.
 
-A prediction is `{"model_version", "score", "result": [region]}` and a region `{"id", "from_name", "to_name", "type",
-"value": {"choices": […]}}` (Label Studio's "Import pre-annotated data").
+A prediction is `{"model_version", "score", "result": [region]}` and a region `{"id", "from_name", "to_name",
+"type", "value": {"choices": […]}}` (Label Studio's "Import pre-annotated data").
 """
 
 import hashlib
@@ -50,13 +50,19 @@ def predictions(
 ) -> list[Prediction]:
     """One prediction for each task, from its text for each of the plan's sources.
 
-    `probabilities` float32[present, classes] and `scores` float64[present] have a row for each text that is not None, in order; from `threshold` on a label is
-    taken where several may be. Where `answered` bool[present] is
-    False its task's prediction is `{}`. Of several texts the least certain gives the score. A task without any usable text gets
-    an empty result with score 0, which Label Studio stores, does not ask for again, and sorts among the least certain.
+    `probabilities` float32[present, classes] and `scores` float64[present] have a row for each text that is
+    not None, in order; from `threshold` on a label is taken where several may be. Where `answered`
+    bool[present] is False its task's prediction is `{}`. Of several texts the least certain gives the score.
+    A task without any usable text gets an empty result with score 0, which Label Studio stores, does not ask
+    for again, and sorts among the least certain.
     """
     filled = [
-        (target.source, target.control.fill(probabilities, threshold), _region(plan, place), f"{version}\0{target.control.name}\0".encode())
+        (
+            target.source,
+            target.control.fill(probabilities, threshold),
+            _region(plan, place),
+            f"{version}\0{target.control.name}\0".encode(),
+        )
         for place, target in enumerate(plan.targets)
     ]
     certain = scores.tolist()
@@ -81,9 +87,15 @@ def predictions(
 def _region(plan: Plan, place: int) -> Place:
     """What every region of a target has in common."""
     target = plan.targets[place]
-    return {"from_name": target.control.name, "to_name": plan.sources[target.source].name, "type": target.control.kind}
+    return {
+        "from_name": target.control.name,
+        "to_name": plan.sources[target.source].name,
+        "type": target.control.kind,
+    }
 
 
 def _region_id(salt: bytes, text: str) -> str:
-    """Ten hex digits, the same for the same text, control and version, so that a repeated run writes the same file."""
+    """Ten hex digits, the same for the same text, control and version, so that a repeated run writes the same
+    file.
+    """
     return hashlib.blake2b(salt + text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()

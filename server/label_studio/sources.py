@@ -1,7 +1,8 @@
-"""Which text of a task is read: `<Text>`, `<HyperText>` and `<Paragraphs>`, and the fields that their `value` names.
+"""Which text of a task is read: `<Text>`, `<HyperText>` and `<Paragraphs>`, and the fields that their `value`
+names.
 
-A value is `$field`, a path such as `$review.body` or `$items[0].text`, or words with several of them ("$title: $body"), as in
-Label Studio's own editor. Only the task's own data is read; nothing is ever fetched.
+A value is `$field`, a path such as `$review.body` or `$items[0].text`, or words with several of them
+("$title: $body"), as in Label Studio's own editor. Only the task's own data is read; nothing is ever fetched.
 """
 
 import html
@@ -20,7 +21,9 @@ FIELD = re.compile(r"\$(\w+(?:\.\w+|\[\d+\])*)")
 MAX_VALUE = 10_000
 MAX_FIELDS = 20
 """Each may stand for a long text."""
-BLOCKS = re.compile(r"address|article|aside|blockquote|br|d[dlt]|div|fig(ure|caption)|footer|form|h[1-6r]|header|li|main|nav|[ou]l|p|pre|section|t(able|[dhr])")
+BLOCKS = re.compile(
+    r"address|article|aside|blockquote|br|d[dlt]|div|fig(ure|caption)|footer|form|h[1-6r]|header|li|main|nav|[ou]l|p|pre|section|t(able|[dhr])"
+)
 """HTML elements that a browser puts on lines of their own."""
 MARKUP = re.compile(
     r"""<!--(?:-?>|.*?(?:--!?>|\Z))
@@ -29,8 +32,9 @@ MARKUP = re.compile(
     |<[!?/][^>]*+(?:>|\Z)""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
-"""What of an HTML page is no text: comments, elements whose text a reader does not see, tags, declarations. As in HTML's standard, what is not closed
-goes on to the end; so each character is looked at once, and no page takes long, as some do in html.parser.
+"""What of an HTML page is no text: comments, elements whose text a reader does not see, tags, declarations.
+As in HTML's standard, what is not closed goes on to the end; so each character is looked at once, and no page
+takes long, as some do in html.parser.
 """
 ENDLESS = re.compile(r"&#[0-9]{1000,}+;?")
 """References to characters that there cannot be."""
@@ -38,7 +42,9 @@ ENDLESS = re.compile(r"&#[0-9]{1000,}+;?")
 
 @dataclass(frozen=True)
 class Source:
-    """One object tag: where it takes its text from. `text_key` is the part of a paragraph that holds its words."""
+    """One object tag: where it takes its text from. `text_key` is the part of a paragraph that holds its
+    words.
+    """
 
     name: str
     tag: str
@@ -54,7 +60,9 @@ class Source:
     @property
     def columns(self) -> tuple[str, ...]:
         """Where those paths may begin: columns of a table."""
-        return tuple(dict.fromkeys(name for field in self.fields for name in (field, re.split(r"[.\[]", field)[0])))
+        return tuple(
+            dict.fromkeys(name for field in self.fields for name in (field, re.split(r"[.\[]", field)[0]))
+        )
 
     def text(self, data: object) -> str | None:
         """The task's text as one string, None when it has none that is usable."""
@@ -62,7 +70,11 @@ class Source:
         if whole is None:
             parts = [text_of(data, field) for field in self.fields]
             words = iter(part or "" for part in parts)
-            return FIELD.sub(lambda _: next(words), self.value) if any(part is not None for part in parts) else None
+            return (
+                FIELD.sub(lambda _: next(words), self.value)
+                if any(part is not None for part in parts)
+                else None
+            )
         value = look_up(data, whole[1])
         if self.tag == "paragraphs" and isinstance(value, list):
             value = [part.get(self.text_key) if isinstance(part, dict) else part for part in value]
@@ -77,18 +89,30 @@ def read_source(tag: ObjectTag) -> Source:
     attributes = {name.lower(): value for name, value in (tag.attr or {}).items()}
     value = str(tag.value or "")
     if kind not in ("text", "hypertext", "paragraphs"):
-        raise BadLabelConfig(f"{where} is no text; this model reads <Text>, <HyperText> and <Paragraphs>, so point toName to one of them.")
+        raise BadLabelConfig(
+            f"{where} is no text; this model reads <Text>, <HyperText> and <Paragraphs>, so point "
+            "toName to one of them."
+        )
     if attributes.get("valuetype", "").lower() == "url":
-        raise BadLabelConfig(f'{where} has valueType="url"; Prelabel fetches nothing, so import the texts themselves and remove valueType.')
+        raise BadLabelConfig(
+            f'{where} has valueType="url"; Prelabel fetches nothing, so import the texts themselves and remove valueType.'
+        )
     if attributes.get("encoding", "none").lower() != "none":
         raise BadLabelConfig(f"{where} has an encoding; import the texts as they are and remove it.")
     if "{{" in value:
-        raise BadLabelConfig(f"{where} stands in a <Repeater>; this model labels whole tasks, so put the tag outside of it.")
+        raise BadLabelConfig(
+            f"{where} stands in a <Repeater>; this model labels whole tasks, so put the tag outside of it."
+        )
     if len(value) > MAX_VALUE or value.count("$") > MAX_FIELDS:
-        raise BadLabelConfig(f"{where} has a value that is too long: the most are {MAX_VALUE:,} characters and {MAX_FIELDS} fields.")
+        raise BadLabelConfig(
+            f"{where} has a value that is too long: the most are {MAX_VALUE:,} characters and "
+            f"{MAX_FIELDS} fields."
+        )
     source = Source(str(tag.name), kind, value, attributes.get("textkey") or "text")
     if not source.fields:
-        raise BadLabelConfig(f'{where} must take its text from the task, such as value="$text"; found value="{value}".')
+        raise BadLabelConfig(
+            f'{where} must take its text from the task, such as value="$text"; found value="{value}".'
+        )
     return source
 
 
@@ -98,7 +122,9 @@ def text_of(data: object, path: str) -> str | None:
 
 
 def look_up(data: object, path: str) -> Any:
-    """The value under a path; None where it leads nowhere. A field that is named like the whole path comes first."""
+    """The value under a path; None where it leads nowhere. A field that is named like the whole path comes
+    first.
+    """
     if isinstance(data, dict) and path in data:
         return data[path]
     for step in re.findall(r"[^.\[\]]+", path):

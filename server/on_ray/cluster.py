@@ -12,7 +12,9 @@ from server.errors import BadSetting
 from server.on_ray.options import LOCAL
 
 OBJECT_STORE = 2**29
-"""Bytes of shared memory for a cluster of this machine alone: bodies of requests pass through it, and nothing stays there."""
+"""Bytes of shared memory for a cluster of this machine alone: bodies of requests pass through it, and nothing
+stays there.
+"""
 
 PATIENCE = 5.0
 """Seconds within which a cluster answers."""
@@ -27,7 +29,13 @@ def connected(address: str) -> Iterator[None]:
     try:
         if address == LOCAL:
             # on the loopback address, and without the dashboard's web server: nobody outside can reach it
-            ray.init(address=LOCAL, include_dashboard=False, object_store_memory=OBJECT_STORE, _node_ip_address="127.0.0.1", **common)
+            ray.init(
+                address=LOCAL,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE,
+                _node_ip_address="127.0.0.1",
+                **common,
+            )
         else:
             ray.init(address=address, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -49,7 +57,10 @@ def _check_answers(address: str) -> None:
 
 
 def _nobody(address: str, error: Exception) -> BadSetting:
-    return BadSetting(f"--ray-address = {address!r}: no Ray cluster answers there ({_first_line(error)}); start one with `ray start --head`.")
+    return BadSetting(
+        f"--ray-address = {address!r}: no Ray cluster answers there ({_first_line(error)}); start one "
+        "with `ray start --head`."
+    )
 
 
 def _first_line(error: Exception) -> str:

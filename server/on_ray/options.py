@@ -35,7 +35,10 @@ def read_address(given: str | None, environ: Mapping[str, str]) -> str:
     """The cluster's address: the option's, else RAY_ADDRESS, else LOCAL. Raises BadSetting."""
     address = given or environ.get("RAY_ADDRESS", "") or LOCAL
     if "://" in address:
-        raise BadSetting(f"--ray-address = {address!r}: expected auto, local or HOST:PORT of a cluster; run the command on one of its nodes.")
+        raise BadSetting(
+            f"--ray-address = {address!r}: expected auto, local or HOST:PORT of a cluster; run the "
+            "command on one of its nodes."
+        )
     return address
 
 
@@ -44,7 +47,10 @@ def read_replicas(text: str) -> Replicas:
     found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", text.strip())
     least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= least <= most <= MOST:
-        raise BadSetting(f"--replicas = {text!r}: expected a number such as 2, or the least and the most such as 1-8; at most {MOST}.")
+        raise BadSetting(
+            f"--replicas = {text!r}: expected a number such as 2, or the least and the most such as "
+            f"1-8; at most {MOST}."
+        )
     return Replicas(least, most)
 
 
@@ -58,15 +64,26 @@ def read_suffix(form: str | None) -> str:
 def share(settings: Settings, cpus: int) -> Share:
     """A GPU for whoever asks for CUDA. Raises BadSetting for GPUs by number, for Ray gives out its own."""
     if settings.device.startswith("cuda:"):
-        raise BadSetting(f"device (PRELABEL_DEVICE) = {settings.device!r}: with --on-ray it is Ray that chooses the GPUs; expected cuda, cpu or auto.")
+        raise BadSetting(
+            f"device (PRELABEL_DEVICE) = {settings.device!r}: with --on-ray it is Ray that chooses the "
+            "GPUs; expected cuda, cpu or auto."
+        )
     return Share(cpus, int(settings.device == "cuda"))
 
 
 def within(settings: Settings, of: Share) -> Settings:
-    """The settings on a node that others share: folders by their whole path, no more threads than CPU cores, and no GPU that was not asked for."""
+    """The settings on a node that others share: folders by their whole path, no more threads than CPU cores,
+    and no GPU that was not asked for.
+    """
     threads = settings.engine_threads or (0 if of.gpus else of.cpus)
     device = settings.device if of.gpus else "cpu"
-    return settings.model_copy(update={"bundle": tuple(path.resolve() for path in settings.bundle), "engine_threads": threads, "device": device})
+    return settings.model_copy(
+        update={
+            "bundle": tuple(path.resolve() for path in settings.bundle),
+            "engine_threads": threads,
+            "device": device,
+        }
+    )
 
 
 def check_installed() -> None:

@@ -1,4 +1,5 @@
-"""Files that a part becomes: tasks as JSONL for Label Studio's import, or as Parquet for whoever goes on with the predictions.
+"""Files that a part becomes: tasks as JSONL for Label Studio's import, or as Parquet for whoever goes on with
+the predictions.
 
 Parquet has the same columns whatever the input had, so that all files of a folder are one table:
 
@@ -79,4 +80,7 @@ def row_of(task: dict[str, Any]) -> dict[str, Any]:
 def _labels(region: dict[str, Any]) -> list[str]:
     """What a region says, whatever kind of control it is for: choices as they are, other values as text."""
     value = next(iter(region["value"].values()))
-    return [each if isinstance(each, str) else dumps(each).decode() for each in (value if isinstance(value, list) else [value])]
+    return [
+        each if isinstance(each, str) else dumps(each).decode()
+        for each in (value if isinstance(value, list) else [value])
+    ]

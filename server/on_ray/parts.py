@@ -1,10 +1,12 @@
-"""A folder of files as parts, each small enough for one process at a time: what it is made of, what becomes of it, and whether that is done.
+"""A folder of files as parts, each small enough for one process at a time: what it is made of, what becomes
+of it, and whether that is done.
 
     IN/2026/a.parquet   ─▶   OUT/2026/a.jsonl                                              a small file is one part
     IN/b.jsonl          ─▶   OUT/b-00001-of-00003.jsonl, OUT/b-00002-of-00003.jsonl, …     a large one several, by its size alone
                              OUT/.prelabel/                                                notes of what is done, and what is not whole yet
 
-A part's output takes its name when it is whole, and then gets a note with the key of all that decides it. A run passes over parts whose note has its key.
+A part's output takes its name when it is whole, and then gets a note with the key of all that decides it. A
+run passes over parts whose note has its key.
 """
 
 from collections import Counter
@@ -21,7 +23,8 @@ from server.errors import BadInput
 from server.records import COMPRESSIONS, FORMATS, format_of
 
 PART_BYTES = 2**26
-"""Of a file, as it lies on the disk, from which on it is cut into several parts, where its format can be cut."""
+"""Of a file, as it lies on the disk, from which on it is cut into several parts, where its format can be cut.
+"""
 
 NOTES = ".prelabel"
 """The folder of notes. What reads folders of files passes over names that begin with a dot."""
@@ -29,7 +32,9 @@ NOTES = ".prelabel"
 
 @dataclass(frozen=True)
 class Part:
-    """`stretch` is what `open_records` takes; `name` lies below OUT and has no suffix yet; `size` in bytes of the source."""
+    """`stretch` is what `open_records` takes; `name` lies below OUT and has no suffix yet; `size` in bytes of
+    the source.
+    """
 
     source: Path
     stretch: range | None
@@ -56,7 +61,9 @@ class Target:
         return self.folder / (part.name + self.suffix)
 
     def done(self, part: Part) -> Progress | None:
-        """What the note says where the output is there and is this very part's; None where the part is still to do."""
+        """What the note says where the output is there and is this very part's; None where the part is still
+        to do.
+        """
         try:
             found = Progress.model_validate_json(self._note(part).read_bytes())
         except (OSError, ValidationError):
@@ -82,17 +89,27 @@ class Target:
         return self.notes / (part.name + self.suffix + ".json")
 
 
-def find_parts(source: Path, target: Target, deciding: Sequence[object], part_bytes: int = PART_BYTES) -> list[Part]:
-    """Of a file, or of all files of a folder, by name. `deciding` is what decides an output besides the file. Raises BadInput."""
+def find_parts(
+    source: Path, target: Target, deciding: Sequence[object], part_bytes: int = PART_BYTES
+) -> list[Part]:
+    """Of a file, or of all files of a folder, by name. `deciding` is what decides an output besides the file.
+    Raises BadInput.
+    """
     if target.folder == source.resolve() or source.resolve() in target.folder.parents:
-        raise BadInput(f"{target.folder}: the output would lie in the input's folder, and be read by the next run; name another folder.")
+        raise BadInput(
+            f"{target.folder}: the output would lie in the input's folder, and be read by the next run; "
+            "name another folder."
+        )
     if target.folder.exists() and not target.folder.is_dir():
         raise BadInput(f"{target.folder}: a file; with --on-ray expected the name of a folder.")
     files = [source] if source.is_file() else _files_in(source)
     names = [_bare(file.relative_to(source) if file != source else Path(file.name)) for file in files]
     for name, times in Counter(names).items():
         if times > 1:
-            raise BadInput(f"{source}: {times} files would become {name}{target.suffix}; give them names that differ before the suffix.")
+            raise BadInput(
+                f"{source}: {times} files would become {name}{target.suffix}; give them names that "
+                "differ before the suffix."
+            )
     parts = []
     for file, name in zip(files, names, strict=True):
         key = key_of(file, *deciding, target.suffix)
@@ -108,7 +125,11 @@ def _files_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadInput(f"{folder}: expected a file or a folder, found nothing.")
     endings = (*FORMATS, *(form + compression for form in FORMATS[:-1] for compression in COMPRESSIONS))
-    found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(endings) and not _is_hidden(path.relative_to(folder)) and path.is_file())
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.lower().endswith(endings) and not _is_hidden(path.relative_to(folder)) and path.is_file()
+    )
     if not found:
         raise BadInput(f"{folder}: no file there whose name ends in {', '.join(FORMATS)}.")
     return found

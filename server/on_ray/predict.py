@@ -1,9 +1,11 @@
-"""`prelabel predict --on-ray`: the parts of a folder, each read, predicted and written by one of many processes on the cluster.
+"""`prelabel predict --on-ray`: the parts of a folder, each read, predicted and written by one of many
+processes on the cluster.
 
     parts ─▶ Ray Data ─▶ processes with the bundle's engine ─▶ OUT, file by file
 
-Ray Data hands out parts, not rows: it gives a part that a dead node had to another, and the rows are read, cut into chunks and answered
-as without it, so the answers are the same. IN and OUT lie where every node can reach them by the same path.
+Ray Data hands out parts, not rows: it gives a part that a dead node had to another, and the rows are read,
+cut into chunks and answered as without it, so the answers are the same. IN and OUT lie where every node can
+reach them by the same path.
 """
 
 import logging
@@ -62,18 +64,29 @@ def plan_job(source: Path, target: Target, settings: Settings, share: Share, lab
     settings = within(settings, share)
     bundle = read_bundle(settings.bundle[0])
     plan = read_plan(label_config, bundle.labels, settings.label_map)
-    deciding = (settings.scoring.version(bundle.version), settings.engine, settings.device, settings.budget(settings.device), plan, CHUNK)
+    deciding = (
+        settings.scoring.version(bundle.version),
+        settings.engine,
+        settings.device,
+        settings.budget(settings.device),
+        plan,
+        CHUNK,
+    )
     return Job(settings, plan, bundle.version, target, tuple(find_parts(source.resolve(), target, deciding)))
 
 
 def predict_on_ray(job: Job, share: Share, at: str, on_progress: Callable[[int, int], None]) -> Outcome:
-    """Do the parts that lack, on the cluster at the address `at`. `on_progress(rows, bytes of the input)` is called after each.
+    """Do the parts that lack, on the cluster at the address `at`. `on_progress(rows, bytes of the input)` is
+    called after each.
 
     Parts that are refused cost only themselves. Raises BadSetting, BadBundle, BadInput.
     """
     found = [job.target.done(part) for part in job.parts]
     progress = [each for each in found if each is not None]
-    rows, size = sum(each.rows for each in progress), sum(part.size for part, each in zip(job.parts, found, strict=True) if each is not None)
+    rows, size = (
+        sum(each.rows for each in progress),
+        sum(part.size for part, each in zip(job.parts, found, strict=True) if each is not None),
+    )
     without_text = sum(each.without_text for each in progress)
     lacking = [number for number, each in enumerate(found) if each is None]
     refused, nodes = list[str](), set[str]()
@@ -87,7 +100,11 @@ def predict_on_ray(job: Job, share: Share, at: str, on_progress: Callable[[int, 
             for told in _results(job, lacking, share):
                 if told["refused"]:
                     refused.append(told["refused"])
-                rows, size, without_text = rows + told["rows"], size + job.parts[told["part"]].size, without_text + told["without_text"]
+                rows, size, without_text = (
+                    rows + told["rows"],
+                    size + job.parts[told["part"]].size,
+                    without_text + told["without_text"],
+                )
                 nodes.add(told["node"])
                 on_progress(rows, size)
         job.target.clean()
@@ -98,7 +115,10 @@ def check_whole(outcome: Outcome) -> None:
     """Raises BadInput, which names the refused parts, for then the output lacks them."""
     if outcome.refused:
         more = f" And {len(outcome.refused) - MOST_NAMED} more." if len(outcome.refused) > MOST_NAMED else ""
-        raise BadInput(f"{len(outcome.refused)} of {outcome.parts} parts were refused, the others are done: {' '.join(outcome.refused[:MOST_NAMED])}{more}")
+        raise BadInput(
+            f"{len(outcome.refused)} of {outcome.parts} parts were refused, the others are done: "
+            f"{' '.join(outcome.refused[:MOST_NAMED])}{more}"
+        )
 
 
 def _results(job: Job, lacking: Sequence[int], share: Share) -> Any:
@@ -109,8 +129,17 @@ def _results(job: Job, lacking: Sequence[int], share: Share) -> Any:
     most = min(len(lacking), max(1, int(ray.cluster_resources().get("CPU", 1)) // share.cpus))
     # a block a part, so that each is handed out, and tried anew, on its own
     parts = ray.data.from_items([{"part": number} for number in lacking], override_num_blocks=len(lacking))
-    processes = ActorPoolStrategy(min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=1)
-    return parts.map_batches(PartLabeler, fn_constructor_args=(job,), batch_size=1, compute=processes, num_cpus=share.cpus, num_gpus=share.gpus).iter_rows()
+    processes = ActorPoolStrategy(
+        min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=1
+    )
+    return parts.map_batches(
+        PartLabeler,
+        fn_constructor_args=(job,),
+        batch_size=1,
+        compute=processes,
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
+    ).iter_rows()
 
 
 class PartLabeler:
@@ -122,7 +151,8 @@ class PartLabeler:
         found = self.classifier.bundle.version
         if found != job.version:
             raise BadBundle(
-                f"{job.settings.bundle[0]} on {socket.gethostname()}: expected {job.version}, found {found}; each node needs the same bundle in that folder."
+                f"{job.settings.bundle[0]} on {socket.gethostname()}: expected {job.version}, found "
+                f"{found}; each node needs the same bundle in that folder."
             )
         self.classifier.__enter__()
 
@@ -150,13 +180,17 @@ class PartLabeler:
         whole = target.notes / f"{uuid.uuid4().hex}.part"
         labeler = Labeler(self.classifier, self.job.plan, self.job.settings.scoring)
         try:
-            with open_records(part.source, part.stretch) as (records, _), open_output(whole, target.suffix) as writer:
+            with (
+                open_records(part.source, part.stretch) as (records, _),
+                open_output(whole, target.suffix) as writer,
+            ):
                 for _ in write_tasks(records, writer, labeler, progress, part.source):
                     pass
             target.publish(whole, part, progress)
         except OSError as error:
             raise BadInput(
-                f"{target.file(part)}: cannot be written on {socket.gethostname()} ({error.strerror}); every node must reach it by this path."
+                f"{target.file(part)}: cannot be written on {socket.gethostname()} ({error.strerror}); "
+                "every node must reach it by this path."
             ) from None
         finally:
             whole.unlink(missing_ok=True)

@@ -38,18 +38,27 @@ def check_versions(server: Starlette, versions: Mapping[str, str]) -> None:
     for name, slot in server.state.registry.slots.items():
         found = slot.current.bundle.version
         if found != versions[name]:
-            raise BadBundle(f"{slot.path} on {socket.gethostname()}: expected {versions[name]}, found {found}; each node needs the same bundle in that folder.")
+            raise BadBundle(
+                f"{slot.path} on {socket.gethostname()}: expected {versions[name]}, found {found}; each "
+                "node needs the same bundle in that folder."
+            )
 
 
 def without_a_second_id(app: ASGIApp) -> ASGIApp:
-    """Ray's proxy gives each request an id where it has none, and writes it into the answer: ours is the same, and would be there twice."""
+    """Ray's proxy gives each request an id where it has none, and writes it into the answer: ours is the
+    same, and would be there twice.
+    """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         given = {value for name, value in scope.get("headers", ()) if name == b"x-request-id"}
 
         async def once(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [(name, value) for name, value in message["headers"] if name != b"x-request-id" or value not in given]
+                message["headers"] = [
+                    (name, value)
+                    for name, value in message["headers"]
+                    if name != b"x-request-id" or value not in given
+                ]
             await send(message)
 
         await app(scope, receive, once)

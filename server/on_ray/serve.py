@@ -1,4 +1,6 @@
-"""`prelabel serve --on-ray`: deploys the application, keeps it until a signal ends it, and on SIGHUP deploys the bundles anew, replica by replica."""
+"""`prelabel serve --on-ray`: deploys the application, keeps it until a signal ends it, and on SIGHUP deploys
+the bundles anew, replica by replica.
+"""
 
 import logging
 import re
@@ -31,13 +33,17 @@ GRACE = 5
 """Seconds beyond `request_timeout` after which Ray gives a request up that no replica has taken."""
 
 EVENLY = {"RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0", "RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING": "0"}
-"""Else a proxy gives everything to the replicas on its own node until those have `max_ongoing_requests` in work, and other nodes would stay idle."""
+"""Else a proxy gives everything to the replicas on its own node until those have `max_ongoing_requests` in
+work, and other nodes would stay idle.
+"""
 
 REFUSAL = re.compile(r"server\.errors\.\w+(?:\x1b\[[0-9;]*m)?: (.+)")
 """A refusal of ours at the end of a traceback in Ray's words."""
 
 
-def serve_on_ray(settings: Settings, replicas: Replicas, share: Share, at: str, tell: Callable[[str], None]) -> None:
+def serve_on_ray(
+    settings: Settings, replicas: Replicas, share: Share, at: str, tell: Callable[[str], None]
+) -> None:
     """Serve on the cluster at the address `at` until a signal ends it.
 
     Raises BadSetting, BadBundle, also for what a replica refused to start with.
@@ -75,17 +81,28 @@ def check(settings: Settings) -> None:
     """What the settings ask for and a cluster cannot do. Raises BadSetting."""
     if settings.workers > 1:
         raise BadSetting(
-            f"workers (PRELABEL_WORKERS) = {settings.workers}: with --on-ray the processes are replicas; give --replicas {settings.workers} instead."
+            f"workers (PRELABEL_WORKERS) = {settings.workers}: with --on-ray the processes are "
+            f"replicas; give --replicas {settings.workers} instead."
         )
     if settings.port == 0:
-        raise BadSetting("port (PRELABEL_PORT) = 0: with --on-ray expected the number of a port, for every node opens the same.")
+        raise BadSetting(
+            "port (PRELABEL_PORT) = 0: with --on-ray expected the number of a port, for every node "
+            "opens the same."
+        )
     if settings.tls_key_password.get_secret_value():
-        raise BadSetting("tls_key_password (PRELABEL_TLS_KEY_PASSWORD): Ray would show it; use a key without a password, or a proxy with TLS in front.")
+        raise BadSetting(
+            "tls_key_password (PRELABEL_TLS_KEY_PASSWORD): Ray would show it; use a key without a "
+            "password, or a proxy with TLS in front."
+        )
 
 
 def http_options(settings: Settings) -> dict[str, Any]:
     """Of Ray's HTTP proxy."""
-    tls = {"ssl_certfile": str(settings.tls_cert.resolve()), "ssl_keyfile": str(settings.tls_key.resolve())} if settings.tls_cert and settings.tls_key else {}
+    tls = (
+        {"ssl_certfile": str(settings.tls_cert.resolve()), "ssl_keyfile": str(settings.tls_key.resolve())}
+        if settings.tls_cert and settings.tls_key
+        else {}
+    )
     return {
         "host": settings.host,
         "port": settings.port,
@@ -106,12 +123,15 @@ def start_proxies(settings: Settings) -> None:
         )
     except (RayError, TimeoutError):
         raise BadSetting(
-            f"Ray's HTTP proxy did not start on {settings.host}:{settings.port}; another program may have the port, or the address is no node's."
+            f"Ray's HTTP proxy did not start on {settings.host}:{settings.port}; another program may "
+            "have the port, or the address is no node's."
         ) from None
 
 
 def location(settings: Settings) -> Any:
-    """A proxy on each node, but for an address that only the node itself can reach: then on the head node alone."""
+    """A proxy on each node, but for an address that only the node itself can reach: then on the head node
+    alone.
+    """
     return ProxyLocation.HeadOnly if settings.host in LOCAL else ProxyLocation.EveryNode
 
 
@@ -154,12 +174,20 @@ def stop() -> None:
 
 
 def lacking(replicas: Replicas, share: Share) -> list[str]:
-    """What a person should know who waits: Ray starts no replica that it has no room for, but nodes may still come."""
+    """What a person should know who waits: Ray starts no replica that it has no room for, but nodes may still
+    come.
+    """
     found = ray.cluster_resources()
-    has, asked = (int(found.get("CPU", 0)), int(found.get("GPU", 0))), (replicas.least * share.cpus, replicas.least * share.gpus)
+    has, asked = (
+        (int(found.get("CPU", 0)), int(found.get("GPU", 0))),
+        (replicas.least * share.cpus, replicas.least * share.gpus),
+    )
     if has[0] >= asked[0] and has[1] >= asked[1]:
         return []
-    return [f"the replicas ask for {asked[0]} CPUs and {asked[1]} GPUs, the cluster has {has[0]} and {has[1]}: waiting for more nodes"]
+    return [
+        f"the replicas ask for {asked[0]} CPUs and {asked[1]} GPUs, the cluster has {has[0]} and "
+        f"{has[1]}: waiting for more nodes"
+    ]
 
 
 def told(settings: Settings, versions: dict[str, str], replicas: Replicas, share: Share) -> list[str]:
@@ -168,7 +196,8 @@ def told(settings: Settings, versions: dict[str, str], replicas: Replicas, share
     count = f"{replicas.least}" if replicas.least == replicas.most else f"{replicas.least} to {replicas.most}"
     return [
         *(
-            f"{settings.scoring.version(version)}: give Label Studio the URL {url}{f'/{name}' if place else ''}"
+            f"{settings.scoring.version(version)}: give Label Studio the URL "
+            f"{url}{f'/{name}' if place else ''}"
             for place, (name, version) in enumerate(versions.items())
         ),
         f"replicas: {count} on {len(ray.nodes())} nodes, each with {share.cpus} CPUs and {share.gpus} GPUs",

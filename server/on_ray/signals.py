@@ -7,7 +7,9 @@ from queue import SimpleQueue
 
 
 class Signals:
-    """The signals that this process gets while the block lasts. None is lost between one that waits for it and the next."""
+    """The signals that this process gets while the block lasts. None is lost between one that waits for it
+    and the next.
+    """
 
     def __init__(self) -> None:
         self._heard: SimpleQueue[int] = SimpleQueue()
@@ -15,7 +17,9 @@ class Signals:
         self._ended = False
 
     def __enter__(self) -> "Signals":
-        self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        self._before = {
+            each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -27,7 +31,9 @@ class Signals:
 
     @contextmanager
     def leaving(self) -> Iterator[None]:
-        """While the block lasts, which may wait for ever for room on the cluster, SIGTERM and Ctrl-C end it, also those that came before. Raises SystemExit."""
+        """While the block lasts, which may wait for ever for room on the cluster, SIGTERM and Ctrl-C end it,
+        also those that came before. Raises SystemExit.
+        """
         self._leaves = True
         try:
             if self._ended:

@@ -1,4 +1,5 @@
-"""Reads compose files as Compose does, as far as ours need it: merged, variables filled in, and what each service runs with.
+"""Reads compose files as Compose does, as far as ours need it: merged, variables filled in, and what each
+service runs with.
 
 Services that belong to a profile are left out, as they are where no profile is asked for.
 """
@@ -41,13 +42,20 @@ class Service:
 
 
 def read(*paths: Path, variables: Mapping[str, str] = MappingProxyType({})) -> dict[str, Service]:
-    """The services of the files, each laid over those before, in the order in which they start; paths are from the first file's folder."""
+    """The services of the files, each laid over those before, in the order in which they start; paths are
+    from the first file's folder.
+    """
     merged = merge_files(*paths, variables=variables)
     folder = paths[0].parent
     secrets = {name: folder / each["file"] for name, each in merged.get("secrets", {}).items()}
     asked = {name: each for name, each in merged["services"].items() if "profiles" not in each}
     services = {name: service(name, each, folder, secrets) for name, each in asked.items()}
-    return {name: services[name] for name in TopologicalSorter({name: each.waits_for for name, each in services.items()}).static_order()}
+    return {
+        name: services[name]
+        for name in TopologicalSorter(
+            {name: each.waits_for for name, each in services.items()}
+        ).static_order()
+    }
 
 
 def merge_files(*paths: Path, variables: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
@@ -72,7 +80,9 @@ def filled_in(text: str, variables: Mapping[str, str] = MappingProxyType({})) ->
 
 def merge(base: Any, over: Any, key: str = "") -> Any:
     if isinstance(base, dict) and isinstance(over, dict):
-        return base | {name: merge(base[name], each, name) if name in base else each for name, each in over.items()}
+        return base | {
+            name: merge(base[name], each, name) if name in base else each for name, each in over.items()
+        }
     if isinstance(base, list) and isinstance(over, list) and key not in REPLACED:
         return base + [each for each in over if each not in base]
     return over
@@ -90,10 +100,15 @@ def service(name: str, found: Mapping[str, Any], folder: Path, secrets: Mapping[
         dockerfile=found.get("build", {}).get("dockerfile", ""),
         environment=found.get("environment", {}),
         secrets={f"/run/secrets/{each}": secrets[each] for each in found.get("secrets", ())},
-        volumes={target: folder / source if source.startswith((".", "/")) else None for source, target, *_ in volumes},
+        volumes={
+            target: folder / source if source.startswith((".", "/")) else None
+            for source, target, *_ in volumes
+        },
         ports={int(target): int(source) for _, source, target in ports},
         check=tuple(check),
-        waits_for=tuple(each for each, how in found.get("depends_on", {}).items() if how["condition"] == "service_healthy"),
+        waits_for=tuple(
+            each for each, how in found.get("depends_on", {}).items() if how["condition"] == "service_healthy"
+        ),
         grace=seconds(found.get("stop_grace_period", "10s")),
     )
 

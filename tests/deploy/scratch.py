@@ -11,7 +11,8 @@ from tests.deploy.dockerfile import Instruction
 from tests.e2e.conftest import ROOT
 
 ROOTED = re.compile(r"(?<![\w./*-])(?=/(?:opt|src|app|tmp|run|bundles|label-studio)\b)")
-"""Before a path of the image, or of what Compose mounts into it, as far as it goes into the scratch folder."""
+"""Before a path of the image, or of what Compose mounts into it, as far as it goes into the scratch folder.
+"""
 
 
 def inside(words: str, scratch: Path) -> str:
@@ -42,6 +43,13 @@ def execute(step: Instruction, folder: Path, scratch: Path) -> Path:
     if step.name == "RUN":
         (scratch / "tmp").mkdir(exist_ok=True)
         words = words.replace("python3 -m venv", f"{sys.executable} -m venv")
-        done = subprocess.run(["/bin/sh", "-c", words], cwd=folder, env=os.environ | {"ORT": "cpu"}, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            ["/bin/sh", "-c", words],
+            cwd=folder,
+            env=os.environ | {"ORT": "cpu"},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return folder

@@ -1,4 +1,6 @@
-"""The compose files, read by an implementation of the compose specification, and `deploy/up.sh` on hosts that lack something."""
+"""The compose files, read by an implementation of the compose specification, and `deploy/up.sh` on hosts that
+lack something.
+"""
 
 import re
 import shutil
@@ -25,7 +27,12 @@ def content(path: Path) -> Any:
 def schema_check(*paths: Path) -> "subprocess.CompletedProcess[str]":
     """Against the specification's own schema, which the package carries."""
     program = Path(sys.executable).with_name("check-jsonschema")
-    return subprocess.run([program, "--builtin-schema", "vendor.compose-spec", *paths], check=False, capture_output=True, text=True)
+    return subprocess.run(
+        [program, "--builtin-schema", "vendor.compose-spec", *paths],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_follows_the_specifications_schema(tmp_path: Path) -> None:
@@ -78,7 +85,10 @@ def test_docker_compose_makes_of_them_what_our_reader_does(tmp_path: Path, files
 
 def docker_compose() -> list[str]:
     for program in (["docker", "compose"], ["docker-compose"]):
-        if shutil.which(program[0]) and subprocess.run([*program, "version"], check=False, capture_output=True).returncode == 0:
+        if (
+            shutil.which(program[0])
+            and subprocess.run([*program, "version"], check=False, capture_output=True).returncode == 0
+        ):
             return program
     pytest.skip("neither docker's compose plugin nor docker-compose is installed")
 
@@ -98,7 +108,9 @@ services:
     stop_grace_period: 1m30s
   watching: {image: watching:1, profiles: [monitoring]}
 """)
-    second.write_text('services: {early: {environment: {B: c}, volumes: ["./more:/more"], healthcheck: {test: [CMD, "false"]}}}')
+    second.write_text(
+        'services: {early: {environment: {B: c}, volumes: ["./more:/more"], healthcheck: {test: [CMD, "false"]}}}'
+    )
     found = compose.read(first, second, variables={"A": "two"})
     assert list(found) == ["early", "late"], "in the order of starting, without those of a profile"
     assert found["early"].environment == {"A": "two", "B": "c"}
@@ -132,7 +144,9 @@ def test_every_port_is_on_loopback_and_every_image_has_a_version() -> None:
 
 def test_stopping_waits_for_what_is_begun() -> None:
     prelabel = content(FILES[0])["services"]["prelabel"]
-    assert int(prelabel["stop_grace_period"].removesuffix("s")) > int(prelabel["environment"]["PRELABEL_DRAIN_TIMEOUT"])
+    assert int(prelabel["stop_grace_period"].removesuffix("s")) > int(
+        prelabel["environment"]["PRELABEL_DRAIN_TIMEOUT"]
+    )
 
 
 def up(tmp_path: Path, kind: str, **programs: str) -> subprocess.CompletedProcess[str]:
@@ -148,7 +162,9 @@ def up(tmp_path: Path, kind: str, **programs: str) -> subprocess.CompletedProces
         (path / name.replace("_", "-")).chmod(0o755)
     (tmp_path / "deploy").mkdir()
     copy = shutil.copy(ROOT / "deploy/up.sh", tmp_path / "deploy/up.sh")
-    return subprocess.run([path / "sh", copy, kind], env={"PATH": str(path)}, check=False, capture_output=True, text=True)
+    return subprocess.run(
+        [path / "sh", copy, kind], env={"PATH": str(path)}, check=False, capture_output=True, text=True
+    )
 
 
 def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
@@ -169,7 +185,11 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_work_is_said(tmp_path: Path, programs: dict[str, str], said: str) -> None:
-    done = up(tmp_path, "gpu", **({"docker": "true", "nvidia_smi": "echo 580.65.06", "nvidia_ctk": "true"} | programs))
+    done = up(
+        tmp_path,
+        "gpu",
+        **({"docker": "true", "nvidia_smi": "echo 580.65.06", "nvidia_ctk": "true"} | programs),
+    )
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -177,7 +197,9 @@ def test_what_does_not_work_is_said(tmp_path: Path, programs: dict[str, str], sa
 
 @pytest.mark.parametrize(("kind", "files"), [("gpu", 2), ("cpu", 1)])
 def test_starts_where_nothing_is_missing(tmp_path: Path, kind: str, files: int) -> None:
-    programs = {"docker": 'echo "$@"'} | ({"nvidia_smi": "echo 580.65.06", "nvidia_ctk": "true"} if kind == "gpu" else {})
+    programs = {"docker": 'echo "$@"'} | (
+        {"nvidia_smi": "echo 580.65.06", "nvidia_ctk": "true"} if kind == "gpu" else {}
+    )
     done = up(tmp_path, kind, **programs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("--file") == files

@@ -36,23 +36,35 @@ def test_what_the_image_promises(path: Path) -> None:
     assert not base.endswith(":latest")
     assert own(path, "USER", "serve") == ["10001:10001"]
     assert "healthcheck.py" in own(path, "HEALTHCHECK", "serve")[0]
-    assert all("export" not in each and "torch" not in each for stage in ("build", "serve") for each in own(path, "RUN", stage))
+    assert all(
+        "export" not in each and "torch" not in each
+        for stage in ("build", "serve")
+        for each in own(path, "RUN", stage)
+    )
     assert read(path)[-1].stage == "serve", "the last stage is what is built without --target"
 
 
 def test_the_cuda_base_is_of_the_cuda_that_the_wheel_is_for() -> None:
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
-    assert "onnxruntime-gpu==1.31.1" in pinned, "another version may be for another CUDA: check the base in Dockerfile.cuda"
+    assert "onnxruntime-gpu==1.31.1" in pinned, (
+        "another version may be for another CUDA: check the base in Dockerfile.cuda"
+    )
     assert own(FILES[1], "ARG", "")[0].startswith("BASE=nvidia/cuda:13.")
 
 
 def test_version_label_is_the_projects() -> None:
-    version = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version"))
+    version = next(
+        line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version")
+    )
     assert version.split(" = ")[1] in own(FILES[0], "LABEL")[0]
 
 
 def test_what_is_copied_is_let_through() -> None:
-    let_through = {line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    let_through = {
+        line[1:].rstrip("/")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     for words in own(FILES[0], "COPY"):
         if not words.startswith("--from"):
             for source in words.split()[:-1]:
@@ -62,7 +74,9 @@ def test_what_is_copied_is_let_through() -> None:
 
 @pytest.mark.deploy
 def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
-    """All of the stages build and serve, but as this user, on this system, with this Python, and with ONNX Runtime for the CPU."""
+    """All of the stages build and serve, but as this user, on this system, with this Python, and with ONNX
+    Runtime for the CPU.
+    """
     steps = read(FILES[0])
     folder = ROOT
     for step in steps:
@@ -72,7 +86,9 @@ def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
     kernels = listing(tmp_path / "opt/kernels")
     assert any(name.endswith(".nbc") for name in kernels)
 
-    settings = dict(each.split("=") for words in own(FILES[0], "ENV", "serve") for each in inside(words, tmp_path).split())
+    settings = dict(
+        each.split("=") for words in own(FILES[0], "ENV", "serve") for each in inside(words, tmp_path).split()
+    )
     port = free_port()
     settings |= {"PRELABEL_HOST": "127.0.0.1", "PRELABEL_PORT": str(port), "PRELABEL_ENGINE": "tables"}
     start = tmp_path / "opt/deploy/start.sh"
@@ -81,18 +97,25 @@ def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
     check = [tmp_path / "opt/prelabel/bin/python", tmp_path / "opt/deploy/healthcheck.py"]
     with running(command, f"http://127.0.0.1:{port}/health", tmp_path / "server.log", settings):
         assert subprocess.run(check, env=os.environ | settings, check=False).returncode == 0
-        assert listing(Path(settings["NUMBA_CACHE_DIR"])) == kernels, "the kernels of the image are used: none was compiled beside them"
+        assert listing(Path(settings["NUMBA_CACHE_DIR"])) == kernels, (
+            "the kernels of the image are used: none was compiled beside them"
+        )
     assert subprocess.run(check, env=os.environ | settings, check=False).returncode == 1
     assert subprocess.run([check[0], "-c", "import torch"], check=False, capture_output=True).returncode != 0
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of each file of numba's: one that was compiled anew has another time."""
-    return {str(each.relative_to(folder)): (each.stat().st_size, each.stat().st_mtime_ns) for each in sorted(folder.rglob("*.nb?"))}
+    return {
+        str(each.relative_to(folder)): (each.stat().st_size, each.stat().st_mtime_ns)
+        for each in sorted(folder.rglob("*.nb?"))
+    }
 
 
 @pytest.mark.deploy
 def test_nothing_for_hadolint_to_say() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    found = subprocess.run([hadolint, "--format", "json", *FILES], check=False, capture_output=True, text=True)
+    found = subprocess.run(
+        [hadolint, "--format", "json", *FILES], check=False, capture_output=True, text=True
+    )
     assert json.loads(found.stdout) == []

@@ -13,7 +13,13 @@ from tests.serving import running
 
 def checked(port: int | None) -> tuple[int, str]:
     environment = os.environ | {"PRELABEL_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
-    done = subprocess.run([sys.executable, ROOT / "deploy/healthcheck.py"], env=environment, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "deploy/healthcheck.py"],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.stderr == ""
     return done.returncode, done.stdout
 

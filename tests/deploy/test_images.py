@@ -21,7 +21,10 @@ from tests.conftest import WORDS
 from tests.deploy.images import ALONE, CONFINED, Images, missing, store
 from tests.e2e.conftest import free_port, running
 
-pytestmark = [pytest.mark.deploy, pytest.mark.skipif(missing() != "", reason=f"images cannot be built here: {missing()}")]
+pytestmark = [
+    pytest.mark.deploy,
+    pytest.mark.skipif(missing() != "", reason=f"images cannot be built here: {missing()}"),
+]
 PYTHON = "/opt/prelabel/bin/python"
 LISTING = "cd $0 && find . -name '*.nb?' -printf '%P %s %T@\\n' | sort"
 """Name, size and time of each file of numba's: one that was compiled anew has another time."""
@@ -53,17 +56,36 @@ def test_serves_read_only_as_its_user(images: Images, tmp_path: Path) -> None:
 
         images.do("podman", "healthcheck", "run", "cpu")
         tasks = {"tasks": [{"id": 1, "data": {"review": "a fine film"}}], "label_config": TUTORIAL_CONFIG}
-        assert len(httpx.post(f"{url}/predict", json=tasks, timeout=60).raise_for_status().json()["results"]) == 1
+        assert (
+            len(httpx.post(f"{url}/predict", json=tasks, timeout=60).raise_for_status().json()["results"])
+            == 1
+        )
         kernels = inside("sh", "-c", LISTING, "/opt/kernels")
         assert ".nbc " in kernels
-        assert inside("sh", "-c", LISTING, "/tmp/kernels") == kernels, "the kernels of the image are used: none was compiled beside them"  # noqa: S108
+        assert inside("sh", "-c", LISTING, "/tmp/kernels") == kernels, (
+            "the kernels of the image are used: none was compiled beside them"
+        )  # noqa: S108
         assert inside("id") == "uid=10001(prelabel) gid=10001(prelabel) groups=10001(prelabel)"
         assert inside("stat", "--format", "%u:%g", "/tmp") == "10001:10001"  # noqa: S108
-        status = dict(line.split(":\t") for line in inside("cat", "/proc/1/status").splitlines() if line.startswith(("Cap", "NoNew")))
+        status = dict(
+            line.split(":\t")
+            for line in inside("cat", "/proc/1/status").splitlines()
+            if line.startswith(("Cap", "NoNew"))
+        )
         assert status.pop("NoNewPrivs") == "1"
         assert {int(each, 16) for each in status.values()} == {0}
-        for words in (["touch", "/written"], ["touch", "/app/written"], [PYTHON, "-c", "import torch"], ["test", "-e", "artifacts/imdb-cnn/model.ts"]):
-            assert subprocess.run(images.command("podman", "exec", "cpu", *words), check=False, capture_output=True).returncode == 1, words
+        for words in (
+            ["touch", "/written"],
+            ["touch", "/app/written"],
+            [PYTHON, "-c", "import torch"],
+            ["test", "-e", "artifacts/imdb-cnn/model.ts"],
+        ):
+            assert (
+                subprocess.run(
+                    images.command("podman", "exec", "cpu", *words), check=False, capture_output=True
+                ).returncode
+                == 1
+            ), words
     assert images.do("podman", "inspect", "--format", "{{.State.ExitCode}}", "cpu") == "0", "SIGTERM ends it"
 
 
@@ -86,11 +108,20 @@ def test_the_cuda_image_without_a_gpu(images: Images, tmp_path: Path) -> None:
     image = images.build("Dockerfile.cuda", "serve")
     port = free_port()
     refused = subprocess.run(
-        serving(images, image, "cuda", port, "--env", "PRELABEL_DEVICE=cuda"), env=os.environ | ALONE, check=False, capture_output=True, text=True
+        serving(images, image, "cuda", port, "--env", "PRELABEL_DEVICE=cuda"),
+        env=os.environ | ALONE,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert refused.returncode == 1
     assert "device=cuda, but" in refused.stderr
-    with running(serving(images, image, "auto", port), f"http://127.0.0.1:{port}/health", tmp_path / "server.log", ALONE):
+    with running(
+        serving(images, image, "auto", port),
+        f"http://127.0.0.1:{port}/health",
+        tmp_path / "server.log",
+        ALONE,
+    ):
         images.do("podman", "healthcheck", "run", "auto")
         assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).json()["degraded"] is True
     assert images.do("podman", "inspect", "--format", "{{.State.ExitCode}}", "auto") == "0", "SIGTERM ends it"

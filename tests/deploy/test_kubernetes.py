@@ -39,7 +39,9 @@ def test_a_wrong_manifest_is_noticed() -> None:
 
 
 def test_every_manifest_is_named() -> None:
-    assert {path.name for path in manifests()} == {path.name for path in (FOLDER / "base").iterdir()} - {"kustomization.yaml"}
+    assert {path.name for path in manifests()} == {path.name for path in (FOLDER / "base").iterdir()} - {
+        "kustomization.yaml"
+    }
 
 
 def test_all_select_the_pods_of_the_deployment() -> None:
@@ -60,15 +62,24 @@ def test_a_pod_ends_only_when_its_requests_are_answered() -> None:
 
 def test_runs_as_the_images_user_with_nothing_to_write_but_tmp() -> None:
     pod = content("deployment.yaml")["spec"]["template"]["spec"]
-    user = next(each.words for each in read(ROOT / "Dockerfile") if (each.stage, each.name) == ("serve", "USER"))
+    user = next(
+        each.words for each in read(ROOT / "Dockerfile") if (each.stage, each.name) == ("serve", "USER")
+    )
     assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == user
     context = pod["containers"][0]["securityContext"]
-    assert context == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    assert context == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert [each["mountPath"] for each in pod["containers"][0]["volumeMounts"]] == ["/tmp"]  # noqa: S108
 
 
 def test_replicas_by_the_queues_age_keep_those_by_processor_time() -> None:
-    scaler, patch = content("autoscaler.yaml"), yaml.safe_load((FOLDER / "components/queue-age/autoscaler.yaml").read_text())
+    scaler, patch = (
+        content("autoscaler.yaml"),
+        yaml.safe_load((FOLDER / "components/queue-age/autoscaler.yaml").read_text()),
+    )
     assert (patch["kind"], patch["metadata"]["name"]) == (scaler["kind"], scaler["metadata"]["name"])
     processor, queue = patch["spec"]["metrics"]
     assert [processor] == scaler["spec"]["metrics"]
@@ -86,13 +97,19 @@ def test_prometheus_is_told_of_the_pods_and_let_in() -> None:
         "prometheus.io/scrape": "true", "prometheus.io/port": str(port["containerPort"]), "prometheus.io/path": "/metrics",
     }  # fmt: skip
     (ingress,) = content("network.yaml")["spec"]["ingress"]
-    assert {"matchLabels": {"app.kubernetes.io/name": "prometheus"}} in [each.get("podSelector") for each in ingress["from"]]
+    assert {"matchLabels": {"app.kubernetes.io/name": "prometheus"}} in [
+        each.get("podSelector") for each in ingress["from"]
+    ]
     assert ingress["ports"] == [{"port": port["name"]}]
 
 
 @pytest.mark.parametrize(
     ("name", "tag", "gpus", "scaled_by"),
-    [("base", "cpu", None, ["Resource"]), ("overlays/gpu", "cuda", 1, ["Resource"]), ("overlays/queue-age", "cpu", None, ["Resource", "Pods"])],
+    [
+        ("base", "cpu", None, ["Resource"]),
+        ("overlays/gpu", "cuda", 1, ["Resource"]),
+        ("overlays/queue-age", "cpu", None, ["Resource", "Pods"]),
+    ],
 )
 def test_rendered(name: str, tag: str, gpus: int | None, scaled_by: list[str]) -> None:
     """Only renders: no cluster is asked."""

@@ -1,4 +1,6 @@
-"""Prometheus' rules and Grafana's board: they name only metrics that exist, and promtool finds nothing wrong where it is installed."""
+"""Prometheus' rules and Grafana's board: they name only metrics that exist, and promtool finds nothing wrong
+where it is installed.
+"""
 
 import json
 import re
@@ -21,8 +23,14 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 
 def documented() -> dict[str, tuple[str, set[str]]]:
     """Type and labels of each metric; tests/test_metrics.py holds the table to what the server tells."""
-    rows = re.findall(r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|", (ROOT / "docs/metrics.md").read_text("utf-8"), re.MULTILINE)
-    return {name: (kind, {each for each in labels.strip().split(", ") if each}) for name, kind, labels in rows}
+    rows = re.findall(
+        r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|",
+        (ROOT / "docs/metrics.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    return {
+        name: (kind, {each for each in labels.strip().split(", ") if each}) for name, kind, labels in rows
+    }
 
 
 def rules() -> list[dict[str, Any]]:
@@ -36,8 +44,14 @@ def board_queries() -> Iterator[str]:
 
 def other_queries() -> Iterator[str]:
     yield from (rule["expr"] for rule in rules())
-    yield from (variable["query"]["query"] for variable in BOARD["templating"]["list"] if variable["type"] == "query")
-    yield from (series["series"] for test in yaml.safe_load(RULE_TESTS.read_text())["tests"] for series in test["input_series"])
+    yield from (
+        variable["query"]["query"] for variable in BOARD["templating"]["list"] if variable["type"] == "query"
+    )
+    yield from (
+        series["series"]
+        for test in yaml.safe_load(RULE_TESTS.read_text())["tests"]
+        for series in test["input_series"]
+    )
 
 
 @pytest.mark.parametrize("query", [*board_queries(), *other_queries()])
@@ -66,7 +80,11 @@ def test_the_boards_panels_are_told_apart_and_explained() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in BOARD["panels"]:
         place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
         assert not cells & taken
         assert place["x"] + place["w"] <= 24
         taken |= cells
@@ -74,9 +92,18 @@ def test_the_boards_panels_are_told_apart_and_explained() -> None:
 
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
     alerts = {rule["alert"]: rule for rule in rules() if "alert" in rule}
-    rung = {each["alertname"] for test in yaml.safe_load(RULE_TESTS.read_text())["tests"] for each in test["alert_rule_test"] if each.get("exp_alerts")}
+    rung = {
+        each["alertname"]
+        for test in yaml.safe_load(RULE_TESTS.read_text())["tests"]
+        for each in test["alert_rule_test"]
+        if each.get("exp_alerts")
+    }
     assert rung == set(alerts)
-    assert all(rule["labels"]["severity"] in ("page", "ticket") and set(rule["annotations"]) == {"summary", "description"} for rule in alerts.values())
+    assert all(
+        rule["labels"]["severity"] in ("page", "ticket")
+        and set(rule["annotations"]) == {"summary", "description"}
+        for rule in alerts.values()
+    )
     for name in re.findall(r"the alert (\w+)", (ROOT / "docs/metrics.md").read_text("utf-8")):
         assert name in alerts
 
@@ -86,9 +113,13 @@ def test_compose_mounts_what_there_is_where_it_is_looked_for() -> None:
     assert grafana["profiles"] == prometheus["profiles"] == ["monitoring"]
     mounted = dict(each.split(":")[:2] for service in (grafana, prometheus) for each in service["volumes"])
     assert all((ROOT / source).is_dir() for source in mounted if source.startswith("."))
-    provider = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/prelabel.yml").read_text())["providers"][0]
+    provider = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/prelabel.yml").read_text())[
+        "providers"
+    ][0]
     assert mounted["./deploy/grafana/dashboards"] == provider["options"]["path"]
-    source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"][0]
+    source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ][0]
     assert source["url"] == "http://prometheus:9090"
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     (job,) = [each for each in config["scrape_configs"] if each["job_name"] == "prelabel"]
@@ -104,7 +135,13 @@ def promtool() -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [("check", "config", "prometheus.yml"), ("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")], ids=" ".join
+    "command",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "alerts.yml"),
+        ("test", "rules", "alerts_test.yml"),
+    ],
+    ids=" ".join,
 )
 def test_promtool_finds_nothing(promtool: str, command: tuple[str, ...]) -> None:
     done = subprocess.run([promtool, *command], cwd=RULES.parent, check=False, capture_output=True, text=True)
@@ -112,8 +149,22 @@ def test_promtool_finds_nothing(promtool: str, command: tuple[str, ...]) -> None
 
 
 def test_promtool_takes_the_boards_queries(promtool: str, tmp_path: Path) -> None:
-    filled = [query.replace("$__rate_interval", "5m").replace("$job", ".+").replace("$instance", ".+") for query in board_queries()]
+    filled = [
+        query.replace("$__rate_interval", "5m").replace("$job", ".+").replace("$instance", ".+")
+        for query in board_queries()
+    ]
     written = tmp_path / "board.yml"
-    written.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": [{"record": f"q:{i}", "expr": expr} for i, expr in enumerate(filled)]}]}))
+    written.write_text(
+        yaml.safe_dump(
+            {
+                "groups": [
+                    {
+                        "name": "board",
+                        "rules": [{"record": f"q:{i}", "expr": expr} for i, expr in enumerate(filled)],
+                    }
+                ]
+            }
+        )
+    )
     done = subprocess.run([promtool, "check", "rules", written], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,8 @@
 """A real Label Studio and a real `prelabel serve`, each started once for all end-to-end tests.
 
-LABEL_STUDIO_BIN names Label Studio's executable, PRELABEL_E2E_BUNDLE the bundle (`artifacts/imdb-cnn` without it).
-Both listen on free loopback ports and end with the tests; Label Studio keeps its data in a temporary folder.
+LABEL_STUDIO_BIN names Label Studio's executable, PRELABEL_E2E_BUNDLE the bundle (`artifacts/imdb-cnn` without
+it). Both listen on free loopback ports and end with the tests; Label Studio keeps its data in a temporary
+folder.
 """
 
 import os
@@ -48,13 +49,17 @@ def studio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def studio(studio_folder: Path) -> Iterator[httpx.Client]:
     """A client of Label Studio's API, logged in as its only user."""
     # without it Label Studio refuses a backend on 127.0.0.1
-    with label_studio(studio_folder, secrets.token_hex(20), {"LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False"}) as client:
+    with label_studio(
+        studio_folder, secrets.token_hex(20), {"LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False"}
+    ) as client:
         yield client
 
 
 @contextmanager
 def label_studio(folder: Path, token: str, settings: Mapping[str, str]) -> Iterator[httpx.Client]:
-    """Run Label Studio with its data in `folder`; a client of its API for its only user, whose token a new folder is given."""
+    """Run Label Studio with its data in `folder`; a client of its API for its only user, whose token a new
+    folder is given.
+    """
     executable = os.environ.get("LABEL_STUDIO_BIN")
     if not executable:
         pytest.skip("LABEL_STUDIO_BIN is not set: it names Label Studio's executable (make e2e sets it)")
@@ -91,12 +96,21 @@ def backend(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str, port: int | None = None, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[httpx.Client]:
+def serving(
+    bundle: Path,
+    log: Path,
+    *options: str,
+    port: int | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[httpx.Client]:
     """Run `prelabel serve` with these options and environment variables; a client of it."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port), *options]
-    with running(command, f"{url}/health", log, settings), httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+    with (
+        running(command, f"{url}/health", log, settings),
+        httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
+    ):
         yield client
 
 
@@ -105,7 +119,14 @@ def running(command: Sequence[str], health: str, log: Path, settings: Mapping[st
     """Run a server until the block ends; the block begins when `health` answers 200."""
     with (
         log.open("wb") as output,
-        subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        ) as process,
     ):
         try:
             wait_until_up(process, health, log)

@@ -1,4 +1,6 @@
-"""Services of the compose files as processes on loopback: the same commands with the same environment, in folders that stand for their containers."""
+"""Services of the compose files as processes on loopback: the same commands with the same environment, in
+folders that stand for their containers.
+"""
 
 import json
 import os
@@ -24,7 +26,9 @@ NAMES = Path(__file__).with_name("names")
 
 @dataclass
 class Container:
-    """What runs in place of a container whose root is `root`. Paths in `command` and `check` are this machine's."""
+    """What runs in place of a container whose root is `root`. Paths in `command` and `check` are this
+    machine's.
+    """
 
     service: Service
     root: Path
@@ -38,7 +42,9 @@ class Container:
 
 
 def build(dockerfile: Path, root: Path) -> None:
-    """The stage `serve` below `root`, with this environment's packages in place of those that `build` installs, and kernels made as `build` makes them."""
+    """The stage `serve` below `root`, with this environment's packages in place of those that `build`
+    installs, and kernels made as `build` makes them.
+    """
     (root / "tmp").mkdir(parents=True)
     (root / "opt").mkdir()
     (root / "opt/prelabel").symlink_to(sys.prefix)
@@ -57,19 +63,29 @@ def prelabel(service: Service, root: Path, ports: Mapping[str, int]) -> Containe
     dockerfile = ROOT / service.dockerfile
     image = dict(each.split("=", 1) for words in own(dockerfile, "ENV", "serve") for each in words.split())
     place = {"PRELABEL_HOST": "127.0.0.1", "PRELABEL_PORT": str(ports["prelabel"])}
-    command = [word for name in ("ENTRYPOINT", "CMD") for word in json.loads(own(dockerfile, name, "serve")[0])]
+    command = [
+        word for name in ("ENTRYPOINT", "CMD") for word in json.loads(own(dockerfile, name, "serve")[0])
+    ]
     check = json.loads(own(dockerfile, "HEALTHCHECK", "serve")[0].partition("CMD ")[2])
-    return container(service, root, root / own(dockerfile, "WORKDIR", "serve")[0][1:], command, check, image, place, ports)
+    return container(
+        service, root, root / own(dockerfile, "WORKDIR", "serve")[0][1:], command, check, image, place, ports
+    )
 
 
 def label_studio(service: Service, root: Path, ports: Mapping[str, int]) -> Container:
-    """As its image starts it: `label-studio`, with the data in /label-studio/data. It calls nobody outside of this machine."""
+    """As its image starts it: `label-studio`, with the data in /label-studio/data. It calls nobody outside of
+    this machine.
+    """
     executable = os.environ.get("LABEL_STUDIO_BIN")
     if not executable:
         pytest.skip("LABEL_STUDIO_BIN is not set: it names Label Studio's executable (make e2e sets it)")
     program = (ROOT / executable).resolve()
     (root / "label-studio").mkdir(parents=True)
-    image = {"LABEL_STUDIO_BASE_DATA_DIR": "/label-studio/data", "DJANGO_SETTINGS_MODULE": "core.settings.label_studio", "HOME": "/label-studio"}
+    image = {
+        "LABEL_STUDIO_BASE_DATA_DIR": "/label-studio/data",
+        "DJANGO_SETTINGS_MODULE": "core.settings.label_studio",
+        "HOME": "/label-studio",
+    }
     place = {
         "PATH": f"{program.parent}:{os.environ['PATH']}",
         "PORT": str(ports["label-studio"]),
@@ -94,12 +110,30 @@ def container(
     """`image` is what its image sets; `place` what differs on this machine, and goes before all."""
     mount(service, root)
     container_ports = {"prelabel": 9090, "label-studio": 8080}
-    names = {f"{host}:{container_ports[name]}": port for name, port in ports.items() for host in (name, "127.0.0.1")}
-    usual = {name: value for name, value in os.environ.items() if not name.startswith(("PRELABEL_", "LABEL_STUDIO_"))}
+    names = {
+        f"{host}:{container_ports[name]}": port
+        for name, port in ports.items()
+        for host in (name, "127.0.0.1")
+    }
+    usual = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PRELABEL_", "LABEL_STUDIO_"))
+    }
     own_network = {"PYTHONPATH": str(NAMES), "NAMES": json.dumps(names), "NO_PROXY": "*", "no_proxy": "*"}
-    given = {name: inside(str(value), root) for name, value in (dict(image) | dict(service.environment)).items()}
+    given = {
+        name: inside(str(value), root) for name, value in (dict(image) | dict(service.environment)).items()
+    }
     environment = usual | given | own_network | dict(place)
-    return Container(service, root, folder, [inside(word, root) for word in command], [inside(word, root) for word in check], environment, root / "log")
+    return Container(
+        service,
+        root,
+        folder,
+        [inside(word, root) for word in command],
+        [inside(word, root) for word in check],
+        environment,
+        root / "log",
+    )
 
 
 def mount(service: Service, root: Path) -> None:
@@ -120,7 +154,9 @@ def mount(service: Service, root: Path) -> None:
 
 @contextmanager
 def up(containers: Sequence[Container]) -> Iterator[None]:
-    """Run them, each when those before it are healthy; at the end they are stopped, the last first, as Compose stops what depends on others."""
+    """Run them, each when those before it are healthy; at the end they are stopped, the last first, as
+    Compose stops what depends on others.
+    """
     with ExitStack() as stack:
         for each in containers:
             process = stack.enter_context(running(each))
@@ -132,7 +168,14 @@ def up(containers: Sequence[Container]) -> Iterator[None]:
 def running(container: Container) -> "Iterator[subprocess.Popen[bytes]]":
     with (
         container.log.open("wb") as log,
-        subprocess.Popen(container.command, cwd=container.folder, env=dict(container.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+        subprocess.Popen(
+            container.command,
+            cwd=container.folder,
+            env=dict(container.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        ) as process,
     ):
         try:
             yield process
@@ -147,14 +190,27 @@ def running(container: Container) -> "Iterator[subprocess.Popen[bytes]]":
 def wait_until_healthy(container: Container, process: "subprocess.Popen[bytes]") -> None:
     """By its own health check."""
     deadline = monotonic() + START_SECONDS
-    while subprocess.run(container.check, env=dict(container.environment), cwd=container.folder, check=False, capture_output=True).returncode != 0:
+    while (
+        subprocess.run(
+            container.check,
+            env=dict(container.environment),
+            cwd=container.folder,
+            check=False,
+            capture_output=True,
+        ).returncode
+        != 0
+    ):
         if monotonic() > deadline:
-            pytest.fail(f"{container.service.name} is not healthy after {START_SECONDS:.0f} s:\n{tail(container.log)}")
+            pytest.fail(
+                f"{container.service.name} is not healthy after {START_SECONDS:.0f} s:\n{tail(container.log)}"
+            )
         try:
             process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             continue
-        pytest.fail(f"{container.service.name} ended with status {process.returncode}:\n{tail(container.log)}")
+        pytest.fail(
+            f"{container.service.name} ended with status {process.returncode}:\n{tail(container.log)}"
+        )
 
 
 def free_ports(services: Mapping[str, Service]) -> dict[str, int]:
@@ -163,4 +219,13 @@ def free_ports(services: Mapping[str, Service]) -> dict[str, int]:
 
 def told(containers: Sequence[Container]) -> str:
     """For tests/e2e/stand_in_docker.py."""
-    return json.dumps({each.service.name: {"root": str(each.root), "folder": str(each.folder), "environment": dict(each.environment)} for each in containers})
+    return json.dumps(
+        {
+            each.service.name: {
+                "root": str(each.root),
+                "folder": str(each.folder),
+                "environment": dict(each.environment),
+            }
+            for each in containers
+        }
+    )

@@ -1,6 +1,8 @@
-"""`docker compose exec [-e NAME]… SERVICE COMMAND…` without Docker: the command in the folder and with the environment of that service's process.
+"""`docker compose exec [-e NAME]… SERVICE COMMAND…` without Docker: the command in the folder and with the
+environment of that service's process.
 
-CONTAINERS names the file in which tests/e2e/containers.py wrote them: service → {"root", "folder", "environment"}.
+CONTAINERS names the file in which tests/e2e/containers.py wrote them: service → {"root", "folder",
+"environment"}.
 """
 
 import argparse
@@ -22,7 +24,9 @@ def main() -> None:
     container = json.loads(Path(os.environ["CONTAINERS"]).read_text())[asked.service]
     os.chdir(container["folder"])
     command = [inside(word, Path(container["root"])) for word in asked.command]
-    os.execvpe(command[0], command, container["environment"] | {name: os.environ[name] for name in asked.passed_on})  # noqa: S606
+    os.execvpe(
+        command[0], command, container["environment"] | {name: os.environ[name] for name in asked.passed_on}
+    )  # noqa: S606
 
 
 if __name__ == "__main__":

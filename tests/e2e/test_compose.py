@@ -1,10 +1,11 @@
-"""The compose files without Docker: what they start, with the environment, secrets and volumes that they give, in the order that they ask for,
-and the commands of docs/deployment.md through it.
+"""The compose files without Docker: what they start, with the environment, secrets and volumes that they
+give, in the order that they ask for, and the commands of docs/deployment.md through it.
 
-Left out is what only containers have: images (this environment's packages stand for those that the image installs), user 10001, the read-only root
-file system, and networks. Each service listens on a free port of 127.0.0.1 in place of 0.0.0.0; names/sitecustomize.py plays Compose's name service,
-so that http://prelabel:9090 and http://label-studio:8080 are what everybody is told; and Label Studio is kept from calling anybody else.
-`make up-cpu` and `docker compose exec` meet stand-ins for `docker`.
+Left out is what only containers have: images (this environment's packages stand for those that the image
+installs), user 10001, the read-only root file system, and networks. Each service listens on a free port of
+127.0.0.1 in place of 0.0.0.0; names/sitecustomize.py plays Compose's name service, so that
+http://prelabel:9090 and http://label-studio:8080 are what everybody is told; and Label Studio is kept from
+calling anybody else. `make up-cpu` and `docker compose exec` meet stand-ins for `docker`.
 """
 
 import os
@@ -27,7 +28,10 @@ from tests.e2e.conftest import ROOT, free_port, tail
 pytestmark = pytest.mark.e2e
 
 DOC = ROOT / "docs/deployment.md"
-REVIEWS = [f"Review {i}: {words}" for i, words in enumerate(("a great film.", "an awful film.", "it was dull.", "lovely actors.") * 10)]
+REVIEWS = [
+    f"Review {i}: {words}"
+    for i, words in enumerate(("a great film.", "an awful film.", "it was dull.", "lovely actors.") * 10)
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which `make up` and `make up-cpu` were called, with a `docker` that does nothing: they make the secrets."""
+    """A checkout in which `make up` and `make up-cpu` were called, with a `docker` that does nothing: they
+    make the secrets.
+    """
     folder = tmp_path_factory.mktemp("host")
     done = test_compose.up(folder, "cpu", docker='echo "$@"')
     assert done.returncode == 0, done.stderr
@@ -55,13 +61,20 @@ def test_the_story_of_the_deployment_guide(host: Path, root: Path, tmp_path: Pat
     services = compose.read(host / "docker-compose.yml")
     assert list(services) == ["prelabel", "label-studio"]
     ports = containers.free_ports(services)
-    own = [containers.prelabel(services["prelabel"], root, ports), containers.label_studio(services["label-studio"], tmp_path / "studio", ports)]
+    own = [
+        containers.prelabel(services["prelabel"], root, ports),
+        containers.label_studio(services["label-studio"], tmp_path / "studio", ports),
+    ]
     version = read_bundle(ROOT / "artifacts/imdb-cnn").version
 
     with containers.up(own):
-        with httpx.Client(base_url=f"http://127.0.0.1:{ports['label-studio']}", timeout=60, trust_env=False) as studio:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{ports['label-studio']}", timeout=60, trust_env=False
+        ) as studio:
             key = sign_up(studio)
-            project = ok(studio.post("/api/projects", json={"title": "Reviews", "label_config": labeling_config()}))["id"]
+            project = ok(
+                studio.post("/api/projects", json={"title": "Reviews", "label_config": labeling_config()})
+            )["id"]
             assert project == 1, "the project that the guide's commands name"
             ok(studio.post(f"/api/projects/{project}/import", json=[{"review": text} for text in REVIEWS]))
 
@@ -80,10 +93,19 @@ def test_the_story_of_the_deployment_guide(host: Path, root: Path, tmp_path: Pat
 
             # the next task comes with a prediction of the server itself
             ok(studio.post(f"/api/projects/{project}/import", json=[{"review": "One more: a great film."}]))
-            latest = max(task["id"] for task in ok(studio.get("/api/tasks", params={"project": project, "fields": "all"}))["tasks"])
-            assert [each["model_version"] for each in ok(studio.get(f"/api/tasks/{latest}"))["predictions"]] == [version]
+            latest = max(
+                task["id"]
+                for task in ok(studio.get("/api/tasks", params={"project": project, "fields": "all"}))[
+                    "tasks"
+                ]
+            )
+            assert [
+                each["model_version"] for each in ok(studio.get(f"/api/tasks/{latest}"))["predictions"]
+            ] == [version]
 
-        with httpx.Client(base_url=f"http://127.0.0.1:{ports['prelabel']}", timeout=60, trust_env=False) as server:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{ports['prelabel']}", timeout=60, trust_env=False
+        ) as server:
             token = (host / "deploy/secrets/admin_token").read_text()
             assert server.post("/admin/reload").status_code == 401
             ok(server.post("/admin/reload", headers={"Authorization": f"Bearer {token}"}))
@@ -98,7 +120,15 @@ def test_the_gpu_file_starts_on_a_gpu_or_not_at_all(host: Path, root: Path) -> N
         pytest.skip("this machine has an NVIDIA driver")
     services = compose.read(host / "docker-compose.yml", host / "docker-compose.gpu.yml")
     prelabel = containers.prelabel(services["prelabel"], root, {"prelabel": free_port()})
-    done = subprocess.run(prelabel.command, cwd=prelabel.folder, env=dict(prelabel.environment), capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        prelabel.command,
+        cwd=prelabel.folder,
+        env=dict(prelabel.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 1, done.stderr
     [line] = done.stderr.splitlines()
     assert "device=cuda" in line, line
@@ -111,23 +141,43 @@ def test_the_rest_of_the_gpu_file_and_a_bundle_of_ones_own(host: Path, root: Pat
     port = free_port()
     prelabel = containers.prelabel(service, root, {"prelabel": port})
     prelabel.environment = dict(prelabel.environment) | {"PRELABEL_DEVICE": "cpu"}
-    with containers.up([prelabel]), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as server:
+    with (
+        containers.up([prelabel]),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as server,
+    ):
         assert ok(server.get("/health"))["model_version"] == read_bundle(ROOT / "artifacts/imdb-cnn").version
     assert prelabel.status == 0, tail(prelabel.log)
 
 
-def as_documented(key: str, own: list[containers.Container], folder: Path) -> "subprocess.CompletedProcess[str]":
+def as_documented(
+    key: str, own: list[containers.Container], folder: Path
+) -> "subprocess.CompletedProcess[str]":
     """The guide's block of commands from the key on, read from it and given to a shell."""
     [block] = re.findall(r"```sh\n(.*?make up .*?)```", DOC.read_text(), re.DOTALL)
-    exported, commands = re.search(r"^export (LABEL_STUDIO_API_KEY)=.*?\n(.*)", block, re.DOTALL | re.MULTILINE).groups()  # type: ignore[union-attr]
+    exported, commands = re.search(
+        r"^export (LABEL_STUDIO_API_KEY)=.*?\n(.*)", block, re.DOTALL | re.MULTILINE
+    ).groups()  # type: ignore[union-attr]
     programs = folder / "bin"
     programs.mkdir()
     docker = programs / "docker"
-    docker.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.e2e.stand_in_docker "$@"\n')
+    docker.write_text(
+        f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.e2e.stand_in_docker "$@"\n'
+    )
     docker.chmod(0o755)
     (folder / "containers.json").write_text(containers.told(own))
-    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "CONTAINERS": str(folder / "containers.json"), exported: key}
-    return subprocess.run(["/bin/sh", "-e", "-c", commands], env=environment, capture_output=True, text=True, check=False, timeout=300)
+    environment = os.environ | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "CONTAINERS": str(folder / "containers.json"),
+        exported: key,
+    }
+    return subprocess.run(
+        ["/bin/sh", "-e", "-c", commands],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 def sign_up(studio: httpx.Client) -> str:
@@ -135,12 +185,18 @@ def sign_up(studio: httpx.Client) -> str:
     page = studio.get("/user/signup/")
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
     assert token
-    form = {"csrfmiddlewaretoken": token[1], "email": "first@example.com", "password": "correct horse battery"}
+    form = {
+        "csrfmiddlewaretoken": token[1],
+        "email": "first@example.com",
+        "password": "correct horse battery",
+    }
     signed = studio.post("/user/signup/", data=form)
     assert signed.status_code == 302, signed.text
     studio.headers["X-CSRFToken"] = studio.cookies["csrftoken"]
     legacy = ok(studio.get("/api/current-user/token"))["token"]
-    refused = httpx.get(studio.base_url.join("/api/projects"), headers={"Authorization": f"Token {legacy}"}, trust_env=False)
+    refused = httpx.get(
+        studio.base_url.join("/api/projects"), headers={"Authorization": f"Token {legacy}"}, trust_env=False
+    )
     assert refused.status_code == 401, "a new Label Studio takes no legacy tokens, as the guide says"
     key: str = ok(studio.post("/api/token/"))["token"]
     return key
@@ -153,5 +209,7 @@ def labeling_config() -> str:
 
 
 def ok(response: httpx.Response) -> Any:
-    assert response.is_success, f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:2000]}"
+    assert response.is_success, (
+        f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:2000]}"
+    )
     return response.json()

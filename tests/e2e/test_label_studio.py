@@ -26,14 +26,18 @@ Answer = tuple[str, float, str]
 """Class, score, model version."""
 
 
-def test_live_predictions(studio: httpx.Client, backend: httpx.Client, bundle: Path, tutorial: Path, tmp_path: Path) -> None:
+def test_live_predictions(
+    studio: httpx.Client, backend: httpx.Client, bundle: Path, tutorial: Path, tmp_path: Path
+) -> None:
     """The tutorial's way: upload reviews, connect the backend, retrieve predictions for all tasks."""
     reviews = tutorial / "IMDB_train_unlabeled_100.csv"
     config = (tutorial / "labeling_interface.xml").read_text("utf-8")
     version = ok(backend.get("/health"))["model_version"]
     project = create_project(studio, config)
     assert upload(studio, project, reviews)["task_count"] == 98
-    connected = ok(studio.post("/api/ml", json={"url": str(backend.base_url), "project": project, "title": version}))
+    connected = ok(
+        studio.post("/api/ml", json={"url": str(backend.base_url), "project": project, "title": version})
+    )
     assert (connected["state"], connected["model_version"]) == ("CO", version)
 
     retrieve_predictions(studio, project)
@@ -51,12 +55,22 @@ def test_live_predictions(studio: httpx.Client, backend: httpx.Client, bundle: P
 
 
 def test_a_projects_own_score(studio: httpx.Client, backend: httpx.Client) -> None:
-    """`extra_params` of one project's ML backend choose its score; its predictions have a version of their own and fill its score column."""
+    """`extra_params` of one project's ML backend choose its score; its predictions have a version of their
+    own and fill its score column.
+    """
     version = f"{ok(backend.get('/health'))['model_version']}-margin"
     project = create_project(studio, TUTORIAL_CONFIG)
-    tasks = [{"uid": i, "review": text} for i, text in enumerate(("A great film.", "An awful film.", "It is a film."))]
+    tasks = [
+        {"uid": i, "review": text}
+        for i, text in enumerate(("A great film.", "An awful film.", "It is a film."))
+    ]
     ok(studio.post(f"/api/projects/{project}/import", json=tasks))
-    asked = {"url": str(backend.base_url), "project": project, "title": version, "extra_params": '{"score": "margin"}'}
+    asked = {
+        "url": str(backend.base_url),
+        "project": project,
+        "title": version,
+        "extra_params": '{"score": "margin"}',
+    }
     assert ok(studio.post("/api/ml", json=asked))["model_version"] == version
 
     retrieve_predictions(studio, project)
@@ -64,7 +78,10 @@ def test_a_projects_own_score(studio: httpx.Client, backend: httpx.Client) -> No
     found = stored_answers(studio, project)
     body = {"tasks": [{"data": task} for task in tasks], "label_config": TUTORIAL_CONFIG}
     usual = [answer_of(result) for result in ok(backend.post("/predict", json=body))["results"]]
-    assert_same(found, {str(i): (choice, 2 * confidence - 1, version) for i, (choice, confidence, _) in enumerate(usual)})
+    assert_same(
+        found,
+        {str(i): (choice, 2 * confidence - 1, version) for i, (choice, confidence, _) in enumerate(usual)},
+    )
     assert_score_column(studio, project, found)
 
 
@@ -85,36 +102,67 @@ def test_an_annotated_project_is_learned_from(studio: httpx.Client, tmp_path: Pa
     """What annotators said in Label Studio comes back out of its own export, in both of its JSON forms."""
     project = create_project(studio, TUTORIAL_CONFIG)
     texts = ("A great film.", "An awful film.", "It is a film.", "Nobody came to this one.")
-    ok(studio.post(f"/api/projects/{project}/import", json=[{"uid": i, "review": text} for i, text in enumerate(texts)]))
+    ok(
+        studio.post(
+            f"/api/projects/{project}/import",
+            json=[{"uid": i, "review": text} for i, text in enumerate(texts)],
+        )
+    )
     ids = {task["data"]["review"]: task["id"] for task in tasks_of(studio, project)}
-    for text, choice, skipped in zip(texts, ("Positive", "Negative", "Positive"), (False, False, True), strict=False):
-        region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [choice]}}
-        ok(studio.post(f"/api/tasks/{ids[text]}/annotations", json={"result": [region], "was_cancelled": skipped}))
+    for text, choice, skipped in zip(
+        texts, ("Positive", "Negative", "Positive"), (False, False, True), strict=False
+    ):
+        region = {
+            "from_name": "sentiment",
+            "to_name": "text",
+            "type": "choices",
+            "value": {"choices": [choice]},
+        }
+        ok(
+            studio.post(
+                f"/api/tasks/{ids[text]}/annotations", json={"result": [region], "was_cancelled": skipped}
+            )
+        )
 
     for form, everything in (("JSON", True), ("JSON", False), ("JSON_MIN", False)):
-        exported = studio.get(f"/api/projects/{project}/export", params={"exportType": form, "download_all_tasks": everything})
+        exported = studio.get(
+            f"/api/projects/{project}/export", params={"exportType": form, "download_all_tasks": everything}
+        )
         (tmp_path / "export.json").write_bytes(exported.content)
         with open_labelled(tmp_path / "export.json", "review", "sentiment") as (examples, _):
             found = {example.text: example.label for example in examples}
-        assert {text: label for text, label in found.items() if label} == {texts[0]: "Positive", texts[1]: "Negative"}, form
+        assert {text: label for text, label in found.items() if label} == {
+            texts[0]: "Positive",
+            texts[1]: "Negative",
+        }, form
         assert (texts[3] in found) == everything
 
 
 def create_project(studio: httpx.Client, config: str) -> int:
-    project: int = ok(studio.post("/api/projects", json={"title": "End to end", "label_config": config}))["id"]
+    project: int = ok(studio.post("/api/projects", json={"title": "End to end", "label_config": config}))[
+        "id"
+    ]
     return project
 
 
 def upload(studio: httpx.Client, project: int, path: Path) -> Any:
     """Import a file the way the browser does."""
     kind = "text/csv" if path.suffix == ".csv" else "application/json"
-    return ok(studio.post(f"/api/projects/{project}/import", files={"file": (path.name, path.read_bytes(), kind)}))
+    return ok(
+        studio.post(f"/api/projects/{project}/import", files={"file": (path.name, path.read_bytes(), kind)})
+    )
 
 
 def retrieve_predictions(studio: httpx.Client, project: int) -> None:
     """The Data Manager's action "Retrieve predictions" over all tasks."""
     everything = {"selectedItems": {"all": True, "excluded": []}}
-    ok(studio.post("/api/dm/actions", params={"id": "retrieve_tasks_predictions", "project": project}, json=everything))
+    ok(
+        studio.post(
+            "/api/dm/actions",
+            params={"id": "retrieve_tasks_predictions", "project": project},
+            json=everything,
+        )
+    )
 
 
 def tasks_of(studio: httpx.Client, project: int) -> list[dict[str, Any]]:
@@ -143,7 +191,12 @@ def assert_score_column(studio: httpx.Client, project: int, expected: dict[str, 
 def assert_sorted_by_score(studio: httpx.Client, project: int, expected: dict[str, Answer]) -> None:
     """The Data Manager sorts by that column, the least certain first and last."""
     for ordering, descending in (("tasks:predictions_score", False), ("-tasks:predictions_score", True)):
-        page = ok(studio.get("/api/tasks", params={"project": project, "page_size": 1000, "query": json.dumps({"ordering": [ordering]})}))
+        page = ok(
+            studio.get(
+                "/api/tasks",
+                params={"project": project, "page_size": 1000, "query": json.dumps({"ordering": [ordering]})},
+            )
+        )
         scores = [expected[str(task["data"]["uid"])][1] for task in page["tasks"]]
         assert scores == sorted(scores, reverse=descending)
         assert len(scores) == len(expected)
@@ -180,11 +233,16 @@ def answer_of(prediction: dict[str, Any]) -> Answer:
 
 
 def assert_same(found: dict[str, Answer], expected: dict[str, Answer]) -> None:
-    near: dict[str, Any] = {uid: (choice, pytest.approx(score, abs=TOLERANCE), version) for uid, (choice, score, version) in expected.items()}
+    near: dict[str, Any] = {
+        uid: (choice, pytest.approx(score, abs=TOLERANCE), version)
+        for uid, (choice, score, version) in expected.items()
+    }
     assert found == near
 
 
 def ok(response: httpx.Response) -> Any:
     """The answer's JSON; Label Studio's own words when it refused."""
-    assert response.is_success, f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:2000]}"
+    assert response.is_success, (
+        f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:2000]}"
+    )
     return response.json()

@@ -1,4 +1,6 @@
-"""Every corner of the ML-backend protocol, seen through Label Studio's API: what is stored, in which state the backend is, what its user is told."""
+"""Every corner of the ML-backend protocol, seen through Label Studio's API: what is stored, in which state
+the backend is, what its user is told.
+"""
 
 import secrets
 import shutil
@@ -15,7 +17,14 @@ from server.bundle import Bundle
 from server.label_studio.config import TUTORIAL_CONFIG
 from tests.conftest import tiny_network
 from tests.e2e.conftest import free_port, label_studio, serving
-from tests.e2e.test_label_studio import assert_score_column, create_project, ok, retrieve_predictions, stored_answers, tasks_of
+from tests.e2e.test_label_studio import (
+    assert_score_column,
+    create_project,
+    ok,
+    retrieve_predictions,
+    stored_answers,
+    tasks_of,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -41,11 +50,16 @@ TASK = {
 
 
 @pytest.fixture(scope="module")
-def strict_studio(tmp_path_factory: pytest.TempPathFactory, studio: httpx.Client, studio_folder: Path) -> Iterator[httpx.Client]:
+def strict_studio(
+    tmp_path_factory: pytest.TempPathFactory, studio: httpx.Client, studio_folder: Path
+) -> Iterator[httpx.Client]:
     """A Label Studio that refuses every prediction which does not fit the labeling config exactly."""
     folder = tmp_path_factory.mktemp("strict") / "data"
     shutil.copytree(studio_folder, folder)
-    settings = {"LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False", "fflag_feat_utc_210_prediction_validation_15082025": "true"}
+    settings = {
+        "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False",
+        "fflag_feat_utc_210_prediction_validation_15082025": "true",
+    }
     token = studio.headers["Authorization"].removeprefix("Token ")
     with label_studio(folder, token, settings) as client:
         yield client
@@ -113,10 +127,14 @@ def test_the_backend_goes_down_and_comes_back(studio: httpx.Client, bundle: Path
     assert_score_column(studio, project, again)
 
 
-def test_a_new_version_is_predicted_anew_and_going_back_adds_nothing(studio: httpx.Client, other: Bundle, bundle: Path, tmp_path: Path) -> None:
+def test_a_new_version_is_predicted_anew_and_going_back_adds_nothing(
+    studio: httpx.Client, other: Bundle, bundle: Path, tmp_path: Path
+) -> None:
     shutil.copytree(bundle, tmp_path / "live")
     token = secrets.token_hex(16)
-    with serving(tmp_path / "live", tmp_path / "server.log", settings={"PRELABEL_ADMIN_TOKEN": token}) as backend:
+    with serving(
+        tmp_path / "live", tmp_path / "server.log", settings={"PRELABEL_ADMIN_TOKEN": token}
+    ) as backend:
         admin = {"Authorization": f"Bearer {token}"}
         old = ok(backend.get("/health"))["model_version"]
         project = three_tasks(studio)
@@ -138,13 +156,17 @@ def test_a_new_version_is_predicted_anew_and_going_back_adds_nothing(studio: htt
         assert len(predictions_of(studio, project)) == 6
 
 
-def test_a_config_that_cannot_be_served_is_told_where_it_can_be_seen(studio: httpx.Client, backend: httpx.Client) -> None:
+def test_a_config_that_cannot_be_served_is_told_where_it_can_be_seen(
+    studio: httpx.Client, backend: httpx.Client
+) -> None:
     wrong = TUTORIAL_CONFIG.replace('"Positive"', '"Great"')
     project = create_project(studio, wrong)
     refused = studio.post("/api/ml", json={"url": str(backend.base_url), "project": project})
     assert (refused.status_code, "422 Client Error" in refused.text) == (400, True)
     told = told_of(backend, project)
-    assert told["config"].startswith('<Choices name="sentiment"> has no choice for the model\'s label "Positive"')
+    assert told["config"].startswith(
+        '<Choices name="sentiment"> has no choice for the model\'s label "Positive"'
+    )
     assert any(each["project"] == told["project"] for each in ok(backend.get("/"))["refused_configs"])
 
     ok(studio.patch(f"/api/projects/{project}", json={"label_config": TUTORIAL_CONFIG}))
@@ -156,7 +178,9 @@ def test_a_config_that_cannot_be_served_is_told_where_it_can_be_seen(studio: htt
 
 
 @pytest.mark.parametrize("server", ["studio", "strict_studio"])
-def test_every_kind_of_labeling_config_is_filled(request: pytest.FixtureRequest, bundle: Path, server: str, tmp_path: Path) -> None:
+def test_every_kind_of_labeling_config_is_filled(
+    request: pytest.FixtureRequest, bundle: Path, server: str, tmp_path: Path
+) -> None:
     """The same predictions are stored whether or not Label Studio checks them against the config."""
     studio: httpx.Client = request.getfixturevalue(server)
     with serving(bundle, tmp_path / "server.log", "--map", "Negative=1", "--map", "Positive=5") as backend:
@@ -174,14 +198,18 @@ def test_every_kind_of_labeling_config_is_filled(request: pytest.FixtureRequest,
     assert len(second["result"]) == 7
 
 
-def test_the_strict_label_studio_stores_a_task_without_text_too(strict_studio: httpx.Client, backend: httpx.Client) -> None:
+def test_the_strict_label_studio_stores_a_task_without_text_too(
+    strict_studio: httpx.Client, backend: httpx.Client
+) -> None:
     project = project_with(strict_studio, [{"uid": 0, "review": "A great film."}, {"uid": 1, "review": ""}])
     add(strict_studio, project, str(backend.base_url))
     retrieve_predictions(strict_studio, project)
     assert len(predictions_of(strict_studio, project)) == 2
 
 
-def test_wrong_credentials_are_told_in_label_studios_own_words_and_right_ones_work(studio: httpx.Client, bundle: Path, tmp_path: Path) -> None:
+def test_wrong_credentials_are_told_in_label_studios_own_words_and_right_ones_work(
+    studio: httpx.Client, bundle: Path, tmp_path: Path
+) -> None:
     user, password = "team", secrets.token_hex(8)
     settings = {"PRELABEL_BASIC_AUTH_USER": user, "PRELABEL_BASIC_AUTH_PASS": password}
     with serving(bundle, tmp_path / "server.log", settings=settings) as backend:
@@ -189,7 +217,10 @@ def test_wrong_credentials_are_told_in_label_studios_own_words_and_right_ones_wo
         url, auth = str(backend.base_url), {"auth_method": "BASIC_AUTH", "basic_auth_user": user}
         for wrong in ({}, {**auth, "basic_auth_pass": "no"}):
             refused = studio.post("/api/ml", json={"url": url, "project": project, **wrong})
-            assert (refused.status_code, "authentication parameters were either not provided or are incorrect" in refused.text) == (400, True)
+            assert (
+                refused.status_code,
+                "authentication parameters were either not provided or are incorrect" in refused.text,
+            ) == (400, True)
         backend.auth = (user, password)
         version = ok(backend.get("/health"))["model_version"]
         connected = add(studio, project, url, title=version, **auth, basic_auth_pass=password)
@@ -204,32 +235,55 @@ def test_wrong_credentials_are_told_in_label_studios_own_words_and_right_ones_wo
 
 def test_the_test_request_and_interactive_pre_annotation(studio: httpx.Client, backend: httpx.Client) -> None:
     project = three_tasks(studio)
-    connected = add(studio, project, str(backend.base_url), is_interactive=True, extra_params={"any": "object"})
+    connected = add(
+        studio, project, str(backend.base_url), is_interactive=True, extra_params={"any": "object"}
+    )
     tested = ok(studio.post(f"/api/ml/{connected['id']}/predict/test", params={"random": "true"}))
     assert tested["response"][0]["result"][0]["type"] == "choices"
     task = tasks_of(studio, project)[0]["id"]
     for context in ({"result": [{"from_name": "sentiment"}]}, None):
-        answer = ok(studio.post(f"/api/ml/{connected['id']}/interactive-annotating", json={"task": task, "context": context}))
+        answer = ok(
+            studio.post(
+                f"/api/ml/{connected['id']}/interactive-annotating", json={"task": task, "context": context}
+            )
+        )
         assert answer.get("errors") in (None, []), answer
         assert answer["data"]["result"][0]["type"] == "choices"
     assert predictions_of(studio, project) == []
 
 
-def test_training_is_declined_in_plain_words_and_webhooks_never_delay_an_annotator(studio: httpx.Client, backend: httpx.Client) -> None:
+def test_training_is_declined_in_plain_words_and_webhooks_never_delay_an_annotator(
+    studio: httpx.Client, backend: httpx.Client
+) -> None:
     project = three_tasks(studio)
     connected = add(studio, project, str(backend.base_url))
     assert studio.post(f"/api/ml/{connected['id']}/train").is_success
     assert state_of(studio, connected["id"])[0] == "CO"
     task = tasks_of(studio, project)[0]["id"]
-    region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": ["Positive"]}}
+    region = {
+        "from_name": "sentiment",
+        "to_name": "text",
+        "type": "choices",
+        "value": {"choices": ["Positive"]},
+    }
     annotation = ok(studio.post(f"/api/tasks/{task}/annotations", json={"result": [region]}))
     assert studio.delete(f"/api/annotations/{annotation['id']}").is_success
     assert told_of(backend, project)["last_errors"] == []
 
 
-def test_several_models_behind_a_path_are_backends_of_several_projects(studio: httpx.Client, bundle: Path, other: Bundle, tmp_path: Path) -> None:
+def test_several_models_behind_a_path_are_backends_of_several_projects(
+    studio: httpx.Client, bundle: Path, other: Bundle, tmp_path: Path
+) -> None:
     settings = {"PRELABEL_PATH_PREFIX": "/ml"}
-    with serving(bundle, tmp_path / "server.log", "--bundle", str(other.path), "--ensemble", f"both={bundle.name},other", settings=settings) as backend:
+    with serving(
+        bundle,
+        tmp_path / "server.log",
+        "--bundle",
+        str(other.path),
+        "--ensemble",
+        f"both={bundle.name},other",
+        settings=settings,
+    ) as backend:
         versions = {}
         for path in ("/ml", "/ml/other/", "/both"):
             project = three_tasks(studio)

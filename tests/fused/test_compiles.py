@@ -9,7 +9,9 @@ triton = pytest.importorskip("triton", reason="triton is not installed (make fus
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset"),
-    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter is in the compiler's place"),
+    pytest.mark.skipif(
+        os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter is in the compiler's place"
+    ),
 ]
 
 
@@ -27,9 +29,22 @@ def compile_for(architecture: int) -> Any:
 
     from server.engines import fused
 
-    pointers = dict.fromkeys(("tables", "bias", "features"), "*fp32") | dict.fromkeys(("ids", "lengths"), "*i32")
-    constants = {"WIDTH": 5, "TAPS": 15, "FILTERS": 100, "LANES": 128, "WINDOWS": fused.WINDOWS, "CHUNK": fused.CHUNK}
-    kinds = pointers | dict.fromkeys(("length", "stride", "first_tap"), "i32") | dict.fromkeys(constants, "constexpr")
+    pointers = dict.fromkeys(("tables", "bias", "features"), "*fp32") | dict.fromkeys(
+        ("ids", "lengths"), "*i32"
+    )
+    constants = {
+        "WIDTH": 5,
+        "TAPS": 15,
+        "FILTERS": 100,
+        "LANES": 128,
+        "WINDOWS": fused.WINDOWS,
+        "CHUNK": fused.CHUNK,
+    }
+    kinds = (
+        pointers
+        | dict.fromkeys(("length", "stride", "first_tap"), "i32")
+        | dict.fromkeys(constants, "constexpr")
+    )
     names = fused._bank.arg_names
     source = ASTSource(
         fn=fused._bank,

@@ -21,7 +21,10 @@ pytest.importorskip("triton", reason="triton is not installed (make fused-test b
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-pytestmark = pytest.mark.skipif(not (INTERPRETED or torch.cuda.is_available()), reason="neither Triton's interpreter (make fused-test) nor a GPU")
+pytestmark = pytest.mark.skipif(
+    not (INTERPRETED or torch.cuda.is_available()),
+    reason="neither Triton's interpreter (make fused-test) nor a GPU",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,9 @@ def fused(bundle: Bundle, device: str) -> Engine:
     return FusedEngine(bundle, device)
 
 
-def test_answers_are_those_of_the_tutorial(golden: list[dict[str, Any]], oracle_bundle: Bundle, device: str) -> None:
+def test_answers_are_those_of_the_tutorial(
+    golden: list[dict[str, Any]], oracle_bundle: Bundle, device: str
+) -> None:
     from server.engines.fused import FusedEngine
 
     fused, tokenizer = FusedEngine(oracle_bundle, device), Tokenizer.of(oracle_bundle)
@@ -55,7 +60,9 @@ def test_company_and_padding_change_nothing(fused: Engine, onnx: Engine, bundle:
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1, 2, 4])
-def test_the_best_window_may_lie_around_the_seam_of_two_programs(fused: Engine, network: Network, extra: int) -> None:
+def test_the_best_window_may_lie_around_the_seam_of_two_programs(
+    fused: Engine, network: Network, extra: int
+) -> None:
     from server.engines.fused import CHUNK
 
     row = np.full(CHUNK + 60, 5, dtype=np.int32)

@@ -1,4 +1,6 @@
-"""Small files that unpack to a gigabyte, and what else is only made to be large: each once, for memory must stay flat while it is read or refused."""
+"""Small files that unpack to a gigabyte, and what else is only made to be large: each once, for memory must
+stay flat while it is read or refused.
+"""
 
 import gzip
 import lzma
@@ -10,7 +12,9 @@ from server.errors import BadInput
 from tests.fuzz.target import Finding, peak_memory_mb
 
 MOST_MB = 700.0
-"""By which the process may grow while it reads a bomb: a row at its bound, as bytes, as text and as JSON, and the rows of a chunk."""
+"""By which the process may grow while it reads a bomb: a row at its bound, as bytes, as text and as JSON, and
+the rows of a chunk.
+"""
 
 BLOCK = 2**23
 
@@ -51,7 +55,9 @@ STREAMS: dict[str, Write] = {
     "rows.csv.xz": repeated(_xz, _rows(b"A good film.,%s\n" % OTHER), b"review,other\n"),
     "long rows.csv.xz": repeated(_xz, _rows(b"A good film.,%s\n" % LONG), b"review,other\n"),
     "long rows.jsonl.gz": repeated(_gz, _rows(b'{"review": "A good film.", "other": "%s"}\n' % LONG)),
-    "long rows.json.xz": repeated(_xz, _rows(b',{"review": "A good film.", "other": "%s"}' % LONG), b'[{"review": ""}'),
+    "long rows.json.xz": repeated(
+        _xz, _rows(b',{"review": "A good film.", "other": "%s"}' % LONG), b'[{"review": ""}'
+    ),
 }
 """Many rows: these are read to their end (the JSON has none, so it is refused there)."""
 
@@ -70,7 +76,10 @@ LINES: dict[str, Write] = {
 def bombs(labeler: Labeler, folder: Path, size: int) -> Iterator[tuple[str, Callable[[], None]]]:
     """Each by its name; it raises Finding."""
     for name, write in (STREAMS | LINES).items():
-        yield name, lambda name=name, write=write: _try(labeler, folder / name, write, size, refused=name in LINES)  # type: ignore[misc]
+        yield (
+            name,
+            lambda name=name, write=write: _try(labeler, folder / name, write, size, refused=name in LINES),
+        )  # type: ignore[misc]
 
 
 def _try(labeler: Labeler, path: Path, write: Write, size: int, *, refused: bool) -> None:

@@ -28,7 +28,10 @@ from tests.fuzz.pure import check_words
 from tests.fuzz.target import Finding
 
 CORPUS = Path(__file__).with_name("corpus") / "tables"
-PACK: dict[str, Callable[[bytes], bytes]] = {".xz": lambda data: lzma.compress(data, preset=0), ".gz": lambda data: gzip.compress(data, 1)}
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".xz": lambda data: lzma.compress(data, preset=0),
+    ".gz": lambda data: gzip.compress(data, 1),
+}
 
 
 class Tables:
@@ -39,7 +42,10 @@ class Tables:
     def __init__(self, labeler: Labeler, folder: Path) -> None:
         self._labeler, self._folder = labeler, folder
         self._seeds = [(path.suffix, path.read_bytes()) for path in sorted(CORPUS.iterdir())]
-        rows: list[dict[str, Any]] = [{"review": "A good film.", "sentiment": "Positive", "n": 1}, {"review": None, "sentiment": "Negative", "n": None}]
+        rows: list[dict[str, Any]] = [
+            {"review": "A good film.", "sentiment": "Positive", "n": 1},
+            {"review": None, "sentiment": "Negative", "n": None},
+        ]
         for compression in ("none", "snappy", "gzip", "zstd"):
             buffer = io.BytesIO()
             pq.write_table(pa.Table.from_pylist(rows), buffer, compression=compression)
@@ -51,7 +57,10 @@ class Tables:
         if suffix == ".json" and random.random() < 0.5:
             data = changed_json(json.loads(data), random)
         elif suffix == ".jsonl" and random.random() < 0.5:
-            data = b"\n".join(changed_json(json.loads(line), random) if random.random() < 0.5 else line for line in data.splitlines())
+            data = b"\n".join(
+                changed_json(json.loads(line), random) if random.random() < 0.5 else line
+                for line in data.splitlines()
+            )
         else:
             data = cut(data, random, others)
         if suffix != ".parquet" and random.random() < 0.2:
@@ -100,7 +109,9 @@ class Pickles:
 
     limit = 5.0
 
-    def __init__(self, name: str, weight: float, seeds: list[bytes], folder: Path, read: Callable[[Path], object]) -> None:
+    def __init__(
+        self, name: str, weight: float, seeds: list[bytes], folder: Path, read: Callable[[Path], object]
+    ) -> None:
         self.name, self.weight = name, weight
         self._read, self._path, self._canary = read, folder / "in.pt", folder / "executed"
         evil = [pickle.dumps(Evil(self._canary), protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
@@ -137,7 +148,13 @@ def repacked(data: bytes, random: Random, others: list[bytes]) -> bytes:
                 name = random.choice(("../../x", "/etc/x", name + "x", "a/data.pkl", "a\0b", "é"))
             elif random.random() < 0.03:
                 continue
-            changed.writestr(zipfile.ZipInfo(name), content, random.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)))
+            changed.writestr(
+                zipfile.ZipInfo(name),
+                content,
+                random.choice(
+                    (zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+                ),
+            )
     return buffer.getvalue()
 
 
@@ -147,7 +164,13 @@ def checkpoints(cnn: SentimentCNN, folder: Path) -> Pickles:
     torch.save(cnn.state_dict(), old, _use_new_zipfile_serialization=False)
     half = io.BytesIO()
     torch.save({key: value.half() for key, value in cnn.state_dict().items()}, half)
-    return Pickles("checkpoints", 0.06, [new.getvalue(), old.getvalue(), half.getvalue()], folder, lambda path: shape_of(read_state(path), path))
+    return Pickles(
+        "checkpoints",
+        0.06,
+        [new.getvalue(), old.getvalue(), half.getvalue()],
+        folder,
+        lambda path: shape_of(read_state(path), path),
+    )
 
 
 def vocabularies(tokens: tuple[str, ...], folder: Path) -> Pickles:
@@ -156,11 +179,15 @@ def vocabularies(tokens: tuple[str, ...], folder: Path) -> Pickles:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("vocab_obj/data.pkl", bare)
         archive.writestr("vocab_obj/version", "3\n")
-    return Pickles("vocabularies", 0.05, [bare, buffer.getvalue(), "\n".join(tokens).encode()], folder, read_vocab)
+    return Pickles(
+        "vocabularies", 0.05, [bare, buffer.getvalue(), "\n".join(tokens).encode()], folder, read_vocab
+    )
 
 
 def vocab_pickle(tokens: tuple[str, ...]) -> bytes:
-    """A torchtext Vocab as pickle writes it: an object that holds another, whose state is (version, [default index], [tokens], [])."""
+    """A torchtext Vocab as pickle writes it: an object that holds another, whose state is (version, [default
+    index], [tokens], []).
+    """
 
     def text(words: str) -> bytes:
         data = words.encode()
@@ -168,11 +195,20 @@ def vocab_pickle(tokens: tuple[str, ...]) -> bytes:
 
     state = b"(" + text("0.0.2") + b"](K\x00e](" + b"".join(map(text, tokens)) + b"e]t"
     native = b"ctorchtext._torchtext\nVocab\n)\x81q\x01" + state + b"b"
-    return b"\x80\x02ctorchtext.vocab.vocab\nVocab\n)\x81q\x00}q\x02(" + text("training") + b"\x89" + text("vocab") + native + b"ub."
+    return (
+        b"\x80\x02ctorchtext.vocab.vocab\nVocab\n)\x81q\x00}q\x02("
+        + text("training")
+        + b"\x89"
+        + text("vocab")
+        + native
+        + b"ub."
+    )
 
 
 class Bundles:
-    """An input is manifest.json, a mark, and vocab.txt. A checksum or a version that is `@` is made right, so that what lies behind their checks is reached."""
+    """An input is manifest.json, a mark, and vocab.txt. A checksum or a version that is `@` is made right, so
+    that what lies behind their checks is reached.
+    """
 
     name, limit, weight = "bundles", 5.0, 0.05
     MARK = b"\0vocab.txt\0"
@@ -208,7 +244,10 @@ class Bundles:
     def _made_right(self, manifest: bytes) -> bytes:
         try:
             found = json.loads(manifest)
-            found["files"] = {name: sha256_of(self._folder / name) if told == "@" else told for name, told in found["files"].items()}
+            found["files"] = {
+                name: sha256_of(self._folder / name) if told == "@" else told
+                for name, told in found["files"].items()
+            }
             if found["version"] == "@":
                 found["version"] = Manifest.model_validate(found).content_version()
             return json.dumps(found).encode()

@@ -37,9 +37,37 @@ TOKEN = "administrators-token"
 USER, PASSWORD = "studio", "a password"
 KNOWN_EVERY = 1_000
 
-PROTOCOL_PATHS = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/ready", "/openapi.json")
-PATHS = ("/", "/health", "/live", "/ready", "/metrics", "/setup", "/predict", "/webhook", "/versions", "/admin/reload", "/admin/rollback", *PROTOCOL_PATHS)
-ROUTES = {"none", *PATHS, *(f"/v2/models/{{name}}{of}{what}" for of in ("", "/versions/{version}") for what in ("", "/ready", "/infer"))}
+PROTOCOL_PATHS = (
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/tiny",
+    "/v2/models/tiny/ready",
+    "/openapi.json",
+)
+PATHS = (
+    "/",
+    "/health",
+    "/live",
+    "/ready",
+    "/metrics",
+    "/setup",
+    "/predict",
+    "/webhook",
+    "/versions",
+    "/admin/reload",
+    "/admin/rollback",
+    *PROTOCOL_PATHS,
+)
+ROUTES = {
+    "none",
+    *PATHS,
+    *(
+        f"/v2/models/{{name}}{of}{what}"
+        for of in ("", "/versions/{version}")
+        for what in ("", "/ready", "/infer")
+    ),
+}
 """As the server names them, and what it calls a way that leads nowhere."""
 
 ODD_PATHS = (
@@ -52,7 +80,22 @@ ODD_PATHS = (
     "http://[/x",
     "/" + "a" * 10_000, "/" + "%41" * 3_000, "/é", "/\ud83d", "/predict\t", "/tiny%2fpredict", "/\\predict", "/%s",
 )  # fmt: skip
-METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "get", "FOO", "", "P\0ST", "PRI")
+METHODS = (
+    "GET",
+    "POST",
+    "PUT",
+    "DELETE",
+    "HEAD",
+    "OPTIONS",
+    "PATCH",
+    "TRACE",
+    "CONNECT",
+    "get",
+    "FOO",
+    "",
+    "P\0ST",
+    "PRI",
+)
 HEADERS = (
     ("host", "x"), ("host", "["), ("host", "[::1"), ("host", "a:b"), ("host", ""), ("host", "é"), ("host", "evil/../"), ("host", "a@b#c"),
     ("host", "x" * 5_000),
@@ -87,7 +130,11 @@ class Call:
         headers = [("host", "127.0.0.1"), *self.headers]
         if self.told and self.body:
             headers.append(("content-length", str(len(self.body))))
-        head = f"{self.method} {self.path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n"
+        head = (
+            f"{self.method} {self.path} HTTP/1.1\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in headers)
+            + "\r\n"
+        )
         return head.encode("utf-8", "surrogatepass") + self.body
 
 
@@ -99,18 +146,33 @@ class Answer:
 
 
 def seeds() -> list[Call]:
-    """What Label Studio, clients of the Open Inference Protocol and others send: every body to the routes that it is for, and requests without one."""
-    calls = [Call("GET", path) for path in ("/", "/health", "/live", "/ready", "/metrics", "/versions", *PROTOCOL_PATHS)]
+    """What Label Studio, clients of the Open Inference Protocol and others send: every body to the routes
+    that it is for, and requests without one.
+    """
+    calls = [
+        Call("GET", path)
+        for path in ("/", "/health", "/live", "/ready", "/metrics", "/versions", *PROTOCOL_PATHS)
+    ]
     for path in sorted(CORPUS.iterdir()):
         route, body = path.name.partition("-")[0].partition(".")[0], path.read_bytes()
         if route == "infer":
             # where there are tensors behind the JSON it ends with the line
             told = ((HEADER_LENGTH, str(body.index(b"\n") + 1)),) if path.suffix == ".bin" else ()
-            calls += [Call("POST", f"{place}/infer", told, body) for place in ("/v2/models/tiny", "/p/v2/models/both")]
+            calls += [
+                Call("POST", f"{place}/infer", told, body)
+                for place in ("/v2/models/tiny", "/p/v2/models/both")
+            ]
         else:
-            calls += [Call("POST", f"{prefix}/{route}", (("content-type", "application/json"),), body) for prefix in ("", "/both", "/p/other")]
+            calls += [
+                Call("POST", f"{prefix}/{route}", (("content-type", "application/json"),), body)
+                for prefix in ("", "/both", "/p/other")
+            ]
     bearer = (("authorization", f"Bearer {TOKEN}"),)
-    return [*calls, Call("POST", "/admin/reload", bearer, b'{"bundle": "tiny"}'), Call("POST", "/admin/rollback", bearer, b'{"bundle": "nothing"}')]
+    return [
+        *calls,
+        Call("POST", "/admin/reload", bearer, b'{"bundle": "tiny"}'),
+        Call("POST", "/admin/rollback", bearer, b'{"bundle": "nothing"}'),
+    ]
 
 
 def json_of(body: bytes, headers: dict[str, str]) -> bytes:
@@ -122,7 +184,10 @@ class Requests:
     """Makes requests from `seeds`."""
 
     def __init__(self) -> None:
-        self._seeds = [(call, json.loads(json_of(call.body, dict(call.headers))) if call.body else {}) for call in seeds()]
+        self._seeds = [
+            (call, json.loads(json_of(call.body, dict(call.headers))) if call.body else {})
+            for call in seeds()
+        ]
         self._bodies = [call.body for call, _ in self._seeds if call.body]
 
     def make(self, random: Random) -> Call:
@@ -136,9 +201,17 @@ class Requests:
                 case 7 | 8 | 9 if call.body:
                     call = replace(call, body=cut(call.body, random, self._bodies))
                 case 10:
-                    call = replace(call, path=random.choice((*PATHS, *ODD_PATHS)), method=random.choice((call.method, *METHODS)))
+                    call = replace(
+                        call,
+                        path=random.choice((*PATHS, *ODD_PATHS)),
+                        method=random.choice((call.method, *METHODS)),
+                    )
                 case _:
-                    headers = [*call.headers, *random.choices(HEADERS, k=random.choice((1, 2, 5))), ("x-odd", random.choice(WORDS))]
+                    headers = [
+                        *call.headers,
+                        *random.choices(HEADERS, k=random.choice((1, 2, 5))),
+                        ("x-odd", random.choice(WORDS)),
+                    ]
                     call = replace(call, headers=tuple(headers), told=random.random() < 0.8)
         return call
 
@@ -182,7 +255,13 @@ class InProcess:
         names = [bundle.path.name for bundle in bundles]
         several = {"ensemble": f"both={','.join(names)}"} if len(names) > 1 else {}
         settings = load_settings(
-            bundle=tuple(bundle.path for bundle in bundles), device="cpu", engine="tables", path_prefix="/p", admin_token=TOKEN, **several, **options
+            bundle=tuple(bundle.path for bundle in bundles),
+            device="cpu",
+            engine="tables",
+            path_prefix="/p",
+            admin_token=TOKEN,
+            **several,
+            **options,
         )
         self._app = build_app(settings)
         self._runner = asyncio.Runner()
@@ -248,7 +327,9 @@ async def called(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Answer:
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
             answer.status = message["status"]
-            answer.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
+            answer.headers = {
+                name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]
+            }
         else:
             answer.body += message.get("body", b"")
 
@@ -263,7 +344,9 @@ def scope_of(data: bytes) -> tuple[dict[str, Any], bytes]:
     first, *lines = head.split(b"\r\n")
     method, _, rest = first.partition(b" ")
     path, _, query = rest.rpartition(b" ")[0].partition(b"?")
-    headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    headers = [
+        (name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)
+    ]
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "server": ("127.0.0.1", 9090), "client": ("127.0.0.1", 1),
         "scheme": "http",
@@ -307,7 +390,10 @@ def check_error(found: Any, path: str, answer: Answer) -> None:
         if not (isinstance(found, dict) and found.keys() == {"error"} and found["error"]):
             raise Finding(f"an error that the protocol does not have, status {answer.status}")
         return
-    if not (isinstance(found, dict) and (found.keys() >= {"error", "detail", "request_id", "status"} or "changes" in found)):
+    if not (
+        isinstance(found, dict)
+        and (found.keys() >= {"error", "detail", "request_id", "status"} or "changes" in found)
+    ):
         raise Finding(f"an error without its reason, status {answer.status}")
     if "request_id" in found and found["request_id"] != answer.headers.get("x-request-id"):
         raise Finding("an error whose request_id is not that of the header")
@@ -319,7 +405,9 @@ def check_metrics(answer: Answer) -> None:
         families = list(text_string_to_metric_families(answer.body.decode()))
     except ValueError:
         raise Finding("metrics that Prometheus does not take") from None
-    routes = {sample.labels["route"] for family in families for sample in family.samples if "route" in sample.labels}
+    routes = {
+        sample.labels["route"] for family in families for sample in family.samples if "route" in sample.labels
+    }
     if not routes <= ROUTES:
         raise Finding("a route of a client's own among the metrics")
 
@@ -336,7 +424,11 @@ def check_results(found: Any, body: bytes) -> None:
     for each in results:
         if not each and len(body) > 1_000_000:
             continue
-        if not (each.keys() == {"model_version", "score", "result"} and 0 <= each["score"] <= 1 and isinstance(each["result"], list)):
+        if not (
+            each.keys() == {"model_version", "score", "result"}
+            and 0 <= each["score"] <= 1
+            and isinstance(each["result"], list)
+        ):
             raise Finding("a prediction that is none")
 
 
@@ -375,7 +467,9 @@ class ThroughSocket:
         return data
 
     def check(self, data: bytes) -> None:
-        """One connection, which is half closed behind the request; all that comes back must be HTTP, and no failure."""
+        """One connection, which is half closed behind the request; all that comes back must be HTTP, and no
+        failure.
+        """
         with socket.create_connection(self._address, timeout=self.limit) as connection:
             try:
                 connection.sendall(data)
@@ -406,5 +500,8 @@ class ThroughSocket:
 
 def huge_text(megabytes: int) -> bytes:
     """A request whose only text has so many megabytes."""
-    body = b'{"tasks": [{"data": {"review": "%s"}}], "label_config": %s}' % (b"good " * (megabytes * 2**20 // 5), json.dumps(TUTORIAL_CONFIG).encode())
+    body = b'{"tasks": [{"data": {"review": "%s"}}], "label_config": %s}' % (
+        b"good " * (megabytes * 2**20 // 5),
+        json.dumps(TUTORIAL_CONFIG).encode(),
+    )
     return Call("POST", "/predict", body=body).written()

@@ -1,4 +1,6 @@
-"""Inputs near to real ones. Pure but for the `random` that is handed in, so that a seed gives the same inputs again."""
+"""Inputs near to real ones. Pure but for the `random` that is handed in, so that a seed gives the same inputs
+again.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -78,7 +80,9 @@ def cut(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
 
 
 class Raw:
-    """JSON that Python has no value for stands in for itself: a mark in the text, which is replaced when it is written."""
+    """JSON that Python has no value for stands in for itself: a mark in the text, which is replaced when it
+    is written.
+    """
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -104,19 +108,41 @@ def odd(random: Random, raw: Raw) -> Any:
         case 3:
             return raw(random.choice(RAW_NUMBERS))
         case 4:
-            return random.choice(("x", "é", "\ud800", "<", "<!--", "a ", "[", "&#", "\\", "'")) * random.choice(LENGTHS)
+            return random.choice(
+                ("x", "é", "\ud800", "<", "<!--", "a ", "[", "&#", "\\", "'")
+            ) * random.choice(LENGTHS)
         case 5:
             depth = random.choice(DEPTHS)
             begin, end = random.choice((("[", "]"), ('{"a":', "}"), ('[{"data":', "}]")))
             return raw(begin * depth + "1" + end * random.choice((depth, depth, depth - 1, 0)))
         case 6:
-            return raw(random.choice(('"\\u12"', '"\\x"', "'a'", "tru", "01", "+1", ".5", "1.", "/**/1", '"\t"', '"\\ud83d"', "1 2", '"\\u0000"')))
+            return raw(
+                random.choice(
+                    (
+                        '"\\u12"',
+                        '"\\x"',
+                        "'a'",
+                        "tru",
+                        "01",
+                        "+1",
+                        ".5",
+                        "1.",
+                        "/**/1",
+                        '"\t"',
+                        '"\\ud83d"',
+                        "1 2",
+                        '"\\u0000"',
+                    )
+                )
+            )
         case _:
             return [random.choice(WORDS)] * random.choice((1, 10, 1000))
 
 
 def changed_json(value: Any, random: Random, text: Callable[[str, Random], str] | None = None) -> bytes:
-    """`value` as JSON after a few changes: types swapped, keys dropped, doubled and renamed, values that are none. `text` changes a text that is XML."""
+    """`value` as JSON after a few changes: types swapped, keys dropped, doubled and renamed, values that are
+    none. `text` changes a text that is XML.
+    """
     raw = Raw()
     root = {"": json.loads(json.dumps(value))}
     for _ in range(random.choice((1, 1, 1, 2, 3))):
@@ -172,18 +198,51 @@ def changed_xml(config: str, random: Random) -> str:
                 first = config.find('"', place) + 1
                 to = config.find('"', first)
                 if 0 < first <= to:
-                    config = config[:first] + random.choice((*WORDS, "$" * 500, "x" * 5_000, "$a" * 500)) + config[to:]
+                    config = (
+                        config[:first]
+                        + random.choice((*WORDS, "$" * 500, "x" * 5_000, "$a" * 500))
+                        + config[to:]
+                    )
             case 5:
                 part = config[place : place + random.choice((20, 100, 400))]
                 config = config[:place] + part * random.choice((2, 3, 30)) + config[place:]
             case 6:
                 depth = random.choice(DEPTHS)
-                begin, close = random.choice((("<View>", "</View>"), ('<Choice value="x">', "</Choice>"), ('<Taxonomy name="t" toName="text">', "</Taxonomy>")))
-                config = config[:place] + begin * depth + close * random.choice((depth, depth, 0)) + config[place:]
+                begin, close = random.choice(
+                    (
+                        ("<View>", "</View>"),
+                        ('<Choice value="x">', "</Choice>"),
+                        ('<Taxonomy name="t" toName="text">', "</Taxonomy>"),
+                    )
+                )
+                config = (
+                    config[:place] + begin * depth + close * random.choice((depth, depth, 0)) + config[place:]
+                )
             case 7:
                 config = config.replace(
-                    *random.choice((("name", "Name"), ("Choice", "choice"), ("toName", "name"), ('"', "'"), ("<", "<a:"), ("Choices", "Taxonomy")))
+                    *random.choice(
+                        (
+                            ("name", "Name"),
+                            ("Choice", "choice"),
+                            ("toName", "name"),
+                            ('"', "'"),
+                            ("<", "<a:"),
+                            ("Choices", "Taxonomy"),
+                        )
+                    )
                 )
             case _:
-                config = random.choice(('<?xml version="1.0"?>', '<?xml version="1.0" encoding="utf-7"?>', "\ufeff", " ", "<!-- -->", *XML_PARTS)) + config
+                config = (
+                    random.choice(
+                        (
+                            '<?xml version="1.0"?>',
+                            '<?xml version="1.0" encoding="utf-7"?>',
+                            "\ufeff",
+                            " ",
+                            "<!-- -->",
+                            *XML_PARTS,
+                        )
+                    )
+                    + config
+                )
     return config

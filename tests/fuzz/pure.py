@@ -44,7 +44,9 @@ EXTRA: tuple[Any, ...] = (
     [1],
 )
 
-CHARACTERS = "'\"<br />BR.,()!?;:\n\t\x00\x1c\x1f\x7f\x85\xa0\u1680\u2028\u3000\ud800\udfffİßΣσςéaz😀\ufeff\u0301"
+CHARACTERS = (
+    "'\"<br />BR.,()!?;:\n\t\x00\x1c\x1f\x7f\x85\xa0\u1680\u2028\u3000\ud800\udfffİßΣσςéaz😀\ufeff\u0301"
+)
 
 
 def as_text(data: bytes) -> str:
@@ -104,7 +106,9 @@ class ExtraParams:
 
 
 class Tensors:
-    """The Open Inference Protocol's request: JSON, a line's end, and bytes behind it. What is taken of it are texts, as many as the shape says."""
+    """The Open Inference Protocol's request: JSON, a line's end, and bytes behind it. What is taken of it are
+    texts, as many as the shape says.
+    """
 
     name, limit, weight = "tensors", 1.0, 0.05
 
@@ -150,7 +154,9 @@ class Texts:
 
     def make(self, random: Random) -> bytes:
         parts = (
-            random.choice(self._words) if random.random() < 0.5 else chr(random.choice((random.randrange(0x250), random.randrange(0x110000))))
+            random.choice(self._words)
+            if random.random() < 0.5
+            else chr(random.choice((random.randrange(0x250), random.randrange(0x110000))))
             for _ in range(random.randrange(60))
         )
         text = "".join(part + random.choice(CHARACTERS) * random.choice((0, 0, 1, 1, 3)) for part in parts)

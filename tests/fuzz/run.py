@@ -3,7 +3,8 @@
     .venv/dev/bin/python -m tests.fuzz.run [--seconds 60] [--seed 1] [--only NAME] [--bombs MB]
     .venv/dev/bin/python -m tests.fuzz.run --replay tests/fuzz/found/NAME
 
-The targets go one after another. What is found is kept in tests/fuzz/found, each with the command that tries it again; the exit status is then 1.
+The targets go one after another. What is found is kept in tests/fuzz/found, each with the command that tries
+it again; the exit status is then 1.
 """
 
 import argparse
@@ -42,16 +43,32 @@ HUGE_MB = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together; the bombs take half a minute more (default: %(default)g)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="for all targets together; the bombs take half a minute more (default: %(default)g)",
+    )
     parser.add_argument("--seed", type=int, help="makes the same inputs again, as far as the time allows")
     parser.add_argument("--only", action="append", metavar="NAME", help="a target; may be repeated")
-    parser.add_argument("--bombs", type=int, default=1024, metavar="MB", help="that a packed file unpacks to, 0 for none (default: %(default)s)")
+    parser.add_argument(
+        "--bombs",
+        type=int,
+        default=1024,
+        metavar="MB",
+        help="that a packed file unpacks to, 0 for none (default: %(default)s)",
+    )
     parser.add_argument("--replay", type=Path, help="an input that was kept")
     options = parser.parse_args()
     faulthandler.enable()
     logging.captureWarnings(capture=True)
-    with tempfile.TemporaryDirectory(prefix="prelabel-fuzz-", dir=fast_folder()) as folder, targets(Path(folder)) as (found, labeler):
+    with (
+        tempfile.TemporaryDirectory(prefix="prelabel-fuzz-", dir=fast_folder()) as folder,
+        targets(Path(folder)) as (found, labeler),
+    ):
         if options.replay:
             raise SystemExit(replay(found, options.replay))
         chosen = [target for target in found if not options.only or target.name in options.only]
@@ -60,7 +77,10 @@ def main() -> None:
         tallies = run(chosen, options.seconds, seed)
         problems = {tally.target: tally.findings for tally in tallies if tally.findings}
         if not options.only:
-            problems |= {name: {problem: 1} for name, problem in large_ones(found, labeler, Path(folder), options.bombs)}
+            problems |= {
+                name: {problem: 1}
+                for name, problem in large_ones(found, labeler, Path(folder), options.bombs)
+            }
         ended = memory_mb()
     show(tallies, problems, seed)
     if not options.only:
@@ -75,13 +95,18 @@ def fast_folder() -> str | None:
 
 @contextmanager
 def targets(folder: Path) -> Iterator[tuple[list[Target], Labeler]]:
-    """Everything that is attacked, around a network that is small enough for thousands of answers a second; and what `predict` does its work with."""
+    """Everything that is attacked, around a network that is small enough for thousands of answers a second;
+    and what `predict` does its work with.
+    """
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # torch's, about formats of its own past
         network = tiny_network()
         bundle, other = (export_bundle(network, folder / name) for name in ("tiny", "other"))
-        yield [*stack.enter_context(in_this_process(bundle, other, folder)), by_socket(bundle, folder, stack)], labeler_of(bundle, stack)
+        yield (
+            [*stack.enter_context(in_this_process(bundle, other, folder)), by_socket(bundle, folder, stack)],
+            labeler_of(bundle, stack),
+        )
 
 
 @contextmanager
@@ -89,7 +114,9 @@ def in_this_process(bundle: Bundle, other: Bundle, folder: Path) -> Iterator[lis
     """All targets but the server in a process of its own. `folder` is for the files that they are given."""
     with ExitStack() as stack:
         open_door = stack.enter_context(InProcess("http", [bundle, other], 0.4))
-        closed = stack.enter_context(InProcess("http, credentials", [bundle], 0.1, basic_auth_user=USER, basic_auth_pass=PASSWORD))
+        closed = stack.enter_context(
+            InProcess("http, credentials", [bundle], 0.1, basic_auth_user=USER, basic_auth_pass=PASSWORD)
+        )
         network = tiny_network()
         files = Tables(labeler_of(bundle, stack), folder)
         yield [
@@ -99,14 +126,24 @@ def in_this_process(bundle: Bundle, other: Bundle, folder: Path) -> Iterator[lis
 
 
 def labeler_of(bundle: Bundle, stack: ExitStack) -> Labeler:
-    classifier = stack.enter_context(open_classifier(load_settings(bundle=(bundle.path,), device="cpu", engine="tables")))
+    classifier = stack.enter_context(
+        open_classifier(load_settings(bundle=(bundle.path,), device="cpu", engine="tables"))
+    )
     return Labeler(classifier, read_plan(TUTORIAL_CONFIG, bundle.labels, {}))
 
 
 def by_socket(bundle: Bundle, folder: Path, stack: ExitStack) -> ThroughSocket:
     log = folder / "server.log"
     client = stack.enter_context(
-        serving(bundle.path, log, settings={"PRELABEL_PATH_PREFIX": "/p", "PRELABEL_ADMIN_TOKEN": TOKEN, "PRELABEL_LOG_FORMAT": "json"})
+        serving(
+            bundle.path,
+            log,
+            settings={
+                "PRELABEL_PATH_PREFIX": "/p",
+                "PRELABEL_ADMIN_TOKEN": TOKEN,
+                "PRELABEL_LOG_FORMAT": "json",
+            },
+        )
     )
     return ThroughSocket((client.base_url.host, client.base_url.port or 0), log)
 
@@ -129,7 +166,13 @@ def run(chosen: list[Target], seconds: float, seed: int, keep: Path = FOUND) -> 
 
             def tell(tally: Tally, before: float = before) -> None:
                 if tally.inputs % 100 == 0:
-                    bar.update(task, description=tally.target, completed=before + tally.seconds, inputs=tally.inputs, findings=len(tally.findings))
+                    bar.update(
+                        task,
+                        description=tally.target,
+                        completed=before + tally.seconds,
+                        inputs=tally.inputs,
+                        findings=len(tally.findings),
+                    )
 
             tallies.append(attack(target, seed, until(share), tell, keep))
             before += share
@@ -140,7 +183,9 @@ def until(seconds: float) -> Callable[[Tally], bool]:
     return lambda tally: tally.seconds < seconds
 
 
-def large_ones(found: list[Target], labeler: Labeler, folder: Path, megabytes: int) -> Iterator[tuple[str, str]]:
+def large_ones(
+    found: list[Target], labeler: Labeler, folder: Path, megabytes: int
+) -> Iterator[tuple[str, str]]:
     """What only is large, each once: names and findings."""
     for target in found:
         if isinstance(target, InProcess | ThroughSocket) and megabytes:
@@ -163,18 +208,39 @@ def show(tallies: list[Tally], problems: dict[str, dict[str, int]], seed: int) -
         table.add_column(column, justify="right")
     for tally in tallies:
         before, after = tally.memory_mb
-        table.add_row(tally.target, f"{tally.inputs:,}", f"{tally.per_s:,.0f}", str(len(tally.findings)), f"{before:,.0f}", f"{after:,.0f}")
+        table.add_row(
+            tally.target,
+            f"{tally.inputs:,}",
+            f"{tally.per_s:,.0f}",
+            str(len(tally.findings)),
+            f"{before:,.0f}",
+            f"{after:,.0f}",
+        )
     Console().print(table)
     for name, found in problems.items():
         for problem, inputs in found.items():
-            Console().print(f"{name}: {problem} ({inputs} inputs)", markup=False, highlight=False, soft_wrap=True)
+            Console().print(
+                f"{name}: {problem} ({inputs} inputs)", markup=False, highlight=False, soft_wrap=True
+            )
     if problems:
-        Console().print(f"Inputs that found something, and how to try them again, are in {FOUND}.", soft_wrap=True)
+        Console().print(
+            f"Inputs that found something, and how to try them again, are in {FOUND}.", soft_wrap=True
+        )
 
 
-def figures(tallies: list[Tally], problems: dict[str, dict[str, int]], begun: float, ended: float) -> dict[str, object]:
+def figures(
+    tallies: list[Tally], problems: dict[str, dict[str, int]], begun: float, ended: float
+) -> dict[str, object]:
     return {
-        "targets": [{"target": tally.target, "inputs": tally.inputs, "per_s": tally.per_s, "findings": len(tally.findings)} for tally in tallies],
+        "targets": [
+            {
+                "target": tally.target,
+                "inputs": tally.inputs,
+                "per_s": tally.per_s,
+                "findings": len(tally.findings),
+            }
+            for tally in tallies
+        ],
         "inputs": sum(tally.inputs for tally in tallies),
         "findings": sum(len(found) for found in problems.values()),
         "memory_mb": {"start": begun, "end": ended},
@@ -186,7 +252,9 @@ def replay(found: list[Target], path: Path) -> int:
     name = path.name.rpartition("-")[0]
     target = next((target for target in found if target.name.replace(" ", "-") == name), None)
     if target is None:
-        console.print(f"{path.name}: no target has that name; they are {', '.join(target.name for target in found)}.")
+        console.print(
+            f"{path.name}: no target has that name; they are {', '.join(target.name for target in found)}."
+        )
         return 2
     target.check(path.read_bytes())
     console.print(f"{target.name}: nothing found")

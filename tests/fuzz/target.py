@@ -1,4 +1,6 @@
-"""What is attacked, and the loop that does it. An input is bytes, so that one that finds something is kept as a file and tried again."""
+"""What is attacked, and the loop that does it. An input is bytes, so that one that finds something is kept as
+a file and tried again.
+"""
 
 import hashlib
 import signal
@@ -19,7 +21,9 @@ import psutil
 FOUND = Path(__file__).with_name("found")
 
 MEMORY_MB = 400.0
-"""By which a process may grow over all inputs of a target: what an allocator keeps of the largest. A leak of any kind passes it soon."""
+"""By which a process may grow over all inputs of a target: what an allocator keeps of the largest. A leak of
+any kind passes it soon.
+"""
 
 KEPT = 5
 """Inputs that are kept of one finding."""
@@ -49,7 +53,9 @@ class Target(Protocol):
 
 @dataclass
 class Tally:
-    """What came of a target. `findings` are told by where they come from, with the number of inputs that showed each."""
+    """What came of a target. `findings` are told by where they come from, with the number of inputs that
+    showed each.
+    """
 
     target: str
     inputs: int = 0
@@ -63,9 +69,16 @@ class Tally:
 
 
 def attack(
-    target: Target, seed: int, go_on: Callable[[Tally], bool], on_input: Callable[[Tally], None] | None = None, keep: Path | None = FOUND, warm_up: int = 100
+    target: Target,
+    seed: int,
+    go_on: Callable[[Tally], bool],
+    on_input: Callable[[Tally], None] | None = None,
+    keep: Path | None = FOUND,
+    warm_up: int = 100,
 ) -> Tally:
-    """Inputs made from `seed` until `go_on` says no. The process may grow in the first `warm_up`, and then no more."""
+    """Inputs made from `seed` until `go_on` says no. The process may grow in the first `warm_up`, and then no
+    more.
+    """
     random, tally = Random(seed), Tally(target.name)
     before = memory_mb()
     begun = time.perf_counter()
@@ -89,7 +102,9 @@ def attack(
 
 
 def problem_with(target: Target, data: bytes) -> str | None:
-    """What `data` shows, in one line: the same for inputs that show the same. One that takes long is tried twice, for the machine may have been elsewhere."""
+    """What `data` shows, in one line: the same for inputs that show the same. One that takes long is tried
+    twice, for the machine may have been elsewhere.
+    """
     for _ in range(2):
         problem, slow = _tried(target, data)
         if not slow:
@@ -107,7 +122,10 @@ def _tried(target: Target, data: bytes) -> tuple[str | None, bool]:
         frames = traceback.extract_tb(error.__traceback__)
         last = frames[-2 if isinstance(error, Hang) else -1]
         words = str(error).splitlines()[0][:200] if isinstance(error, Finding) and str(error) else ""
-        return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno} {words}".rstrip(), isinstance(error, Hang)
+        return (
+            f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno} {words}".rstrip(),
+            isinstance(error, Hang),
+        )
     slow = time.perf_counter() - begun > target.limit
     return f"took more than {target.limit:g} s" if slow else None, slow
 
@@ -139,7 +157,10 @@ def write(folder: Path, target: Target, data: bytes, problem: str) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"{target.name.replace(' ', '-')}-{hashlib.sha256(data).hexdigest()[:12]}"
     path.write_bytes(data)
-    path.with_suffix(".txt").write_text(f"{target.name}: {problem}\nreplay: .venv/dev/bin/python -m tests.fuzz.run --replay tests/fuzz/found/{path.name}\n")
+    path.with_suffix(".txt").write_text(
+        f"{target.name}: {problem}\nreplay: .venv/dev/bin/python -m tests.fuzz.run --replay "
+        f"tests/fuzz/found/{path.name}\n"
+    )
     return path
 
 
@@ -149,7 +170,9 @@ def memory_mb() -> float:
 
 @contextmanager
 def peak_memory_mb() -> Iterator[list[float]]:
-    """By how much the process was larger at its largest in the block than before it; nothing where the system does not tell."""
+    """By how much the process was larger at its largest in the block than before it; nothing where the system
+    does not tell.
+    """
     grown: list[float] = []
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
@@ -158,5 +181,7 @@ def peak_memory_mb() -> Iterator[list[float]]:
     reset.write_text("5")
     before = memory_mb()
     yield grown
-    peak = next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    peak = next(
+        int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM")
+    )
     grown.append(peak - before)

@@ -72,7 +72,9 @@ def test_through_a_socket_nothing_is_found_either(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("name", [*STREAMS, *LINES])
-def test_what_unpacks_to_much_is_read_in_little_memory_or_refused(bundle: Bundle, tmp_path: Path, name: str) -> None:
+def test_what_unpacks_to_much_is_read_in_little_memory_or_refused(
+    bundle: Bundle, tmp_path: Path, name: str
+) -> None:
     with ExitStack() as stack:
         attempts = dict(bombs(labeler_of(bundle, stack), tmp_path, 24 * 2**20))
         attempts[name]()
@@ -138,7 +140,9 @@ def test_what_takes_long_only_once_is_no_finding() -> None:
     assert problem_with(Interrupted(), b"") is None
 
 
-def test_the_targets_share_the_time_and_what_came_of_it_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_targets_share_the_time_and_what_came_of_it_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     tallies = run([Broken(), ExtraParams()], 0.4, 1, tmp_path)
     assert all(tally.inputs for tally in tallies)
     problems = {tally.target: tally.findings for tally in tallies if tally.findings}
@@ -152,12 +156,24 @@ def test_the_targets_share_the_time_and_what_came_of_it_is_told(capsys: pytest.C
 
 def test_the_command_tries_a_kept_input_again(tmp_path: Path) -> None:
     kept = write(tmp_path, ExtraParams(), b"{}", "something")
-    done = subprocess.run([sys.executable, "-m", "tests.fuzz.run", "--replay", kept], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.run", "--replay", kept],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "extra params: nothing found" in done.stderr
 
 
 def test_an_answer_that_breaks_the_rules_is_seen(targets: dict[str, Target]) -> None:
-    for status, body in ((500, b"{}"), (400, b"no json"), (404, b'{"detail": "x"}'), (200, b'{"results": []}'), (200, b"Traceback (most recent call last)")):
+    for status, body in (
+        (500, b"{}"),
+        (400, b"no json"),
+        (404, b'{"detail": "x"}'),
+        (200, b'{"results": []}'),
+        (200, b"Traceback (most recent call last)"),
+    ):
         with pytest.raises(Finding):
             check_answer("POST", "/predict", b'{"tasks": [{}]}', Answer(status, {}, bytearray(body)))
     assert isinstance(targets["http"], InProcess)

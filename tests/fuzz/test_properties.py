@@ -74,8 +74,19 @@ def test_a_page_of_any_text_is_read(page: str) -> None:
     assert isinstance(visible_text(page), str)
 
 
-REGIONS = st.fixed_dictionaries({}, optional={"from_name": st.one_of(st.just("c"), JSON), "value": st.one_of(JSON, st.fixed_dictionaries({"choices": JSON}))})
-ANNOTATIONS = st.one_of(JSON, st.fixed_dictionaries({"result": st.lists(st.one_of(REGIONS, JSON))}, optional={"ground_truth": JSON, "was_cancelled": JSON}))
+REGIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "from_name": st.one_of(st.just("c"), JSON),
+        "value": st.one_of(JSON, st.fixed_dictionaries({"choices": JSON})),
+    },
+)
+ANNOTATIONS = st.one_of(
+    JSON,
+    st.fixed_dictionaries(
+        {"result": st.lists(st.one_of(REGIONS, JSON))}, optional={"ground_truth": JSON, "was_cancelled": JSON}
+    ),
+)
 
 
 @given(st.fixed_dictionaries({"data": JSON, "annotations": st.lists(ANNOTATIONS, max_size=4)}))
@@ -93,7 +104,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.lists(JSON, max_size=5), st.sampled_from([None, 1]))
-def test_a_json_list_of_anything_is_read_as_the_library_reads_it(path: Path, rows: list[Any], indent: int | None) -> None:
+def test_a_json_list_of_anything_is_read_as_the_library_reads_it(
+    path: Path, rows: list[Any], indent: int | None
+) -> None:
     written = json.dumps(rows, indent=indent)
     path.write_text(written, "utf-8")
     with open_records(path) as (records, _):

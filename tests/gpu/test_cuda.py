@@ -1,4 +1,6 @@
-"""The engines on a CUDA device: the same answers as on the CPU, at every shape, from many threads, and through the server."""
+"""The engines on a CUDA device: the same answers as on the CPU, at every shape, from many threads, and
+through the server.
+"""
 
 import time
 from collections.abc import Iterator
@@ -99,7 +101,11 @@ def test_a_killed_caller_leaves_the_gpu_to_others(bundle: Bundle) -> None:
     needs_packages_of("onnx")
     with running(bundle, device="cuda") as client:
         with pytest.raises(httpx.TimeoutException):
-            client.post("/predict", json={"tasks": [{"id": i, "data": {"review": "good film " * 400}} for i in range(2000)]}, timeout=0.01)
+            client.post(
+                "/predict",
+                json={"tasks": [{"id": i, "data": {"review": "good film " * 400}} for i in range(2000)]},
+                timeout=0.01,
+            )
         begun = time.monotonic()
         assert predict(client, ["good"])[0]["result"]
         assert time.monotonic() - begun < 60  # it does not hang; how fast it is benchmarks tell

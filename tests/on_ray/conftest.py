@@ -1,4 +1,6 @@
-"""A cluster of two nodes with one CPU each. The first, the head, has Ray's HTTP proxy and stays; the second may be killed."""
+"""A cluster of two nodes with one CPU each. The first, the head, has Ray's HTTP proxy and stays; the second
+may be killed.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,13 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        # addresses of this machine alone, a node each; 127.0.0.1 would not do, for Ray takes that for the machine's other address
+        # addresses of this machine alone, a node each; 127.0.0.1 would not do, for Ray takes that for the
+        # machine's other address
         node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 2**27, "node_ip_address": "127.0.0.2"}
         self._node = {**node, "node_ip_address": "127.0.0.3"}
-        self._cluster = Cluster(initialize_head=True, shutdown_at_exit=True, head_node_args={**node, "include_dashboard": False})
+        self._cluster = Cluster(
+            initialize_head=True, shutdown_at_exit=True, head_node_args={**node, "include_dashboard": False}
+        )
         self.second: Any = None
         self.add_second()
 

@@ -1,4 +1,6 @@
-"""`prelabel serve --on-ray` with a replica on each of two nodes: the same answers as without Ray, also while a node dies."""
+"""`prelabel serve --on-ray` with a replica on each of two nodes: the same answers as without Ray, also while
+a node dies.
+"""
 
 import json
 import os
@@ -71,10 +73,21 @@ def live(bundle: Bundle, tmp_path: Path) -> Path:
 @contextmanager
 def served(cluster: TwoNodes, live: Path, replicas: str = "2", **settings: str) -> Iterator[Served]:
     port = free_port()
-    command = [sys.executable, "prelabel.py", "serve", "--on-ray", "--ray-address", cluster.address, "--replicas", replicas]
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "serve",
+        "--on-ray",
+        "--ray-address",
+        cluster.address,
+        "--replicas",
+        replicas,
+    ]
     environment = os.environ | {"PRELABEL_API_TOKEN": TOKEN, "PRELABEL_ADMIN_TOKEN": ADMIN} | settings
     options = ["--bundle", str(live), "--port", str(port)]
-    with subprocess.Popen([*command, *options], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *options], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             found = Served(process, f"http://127.0.0.1:{port}", live, cluster)
             until(lambda: len(found.seen()) == int(replicas[0]))
@@ -87,7 +100,9 @@ def served(cluster: TwoNodes, live: Path, replicas: str = "2", **settings: str) 
 
 @dataclass
 class Load:
-    """Single tasks from several clients at once, each answer compared. `refused` counts what else came, by status and text."""
+    """Single tasks from several clients at once, each answer compared. `refused` counts what else came, by
+    status and text.
+    """
 
     served: Served
     expected: dict[str, list[Any]]
@@ -164,7 +179,9 @@ OWN = {"content-length", "date", "server", "server-timing", "x-request-id"}
 """Headers that differ from one request to the next, and that of Ray's proxy; its ids are longer."""
 
 
-def test_the_same_routes_answers_and_refusals_and_nothing_told(two_nodes: TwoNodes, live: Path, bundle: Bundle) -> None:
+def test_the_same_routes_answers_and_refusals_and_nothing_told(
+    two_nodes: TwoNodes, live: Path, bundle: Bundle
+) -> None:
     asked: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", "/predict", {"json": predict_body(TEXTS)}),
         ("POST", "/predict", {"json": predict_body(TEXTS[:1], "<View/>")}),
@@ -176,7 +193,10 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(two_nodes: TwoNod
         ("POST", "/setup", {"json": {"project": "1.2", "schema": TUTORIAL_CONFIG}}),
         ("POST", "/webhook", {"json": {"action": "START_TRAINING"}}),
         ("POST", "/admin/rollback", {}),
-        *[("GET", path, {}) for path in ("/versions", "/live", "/ready", "/predict", "/nothing", "/v2", "/openapi.json")],
+        *[
+            ("GET", path, {})
+            for path in ("/versions", "/live", "/ready", "/predict", "/nothing", "/v2", "/openapi.json")
+        ],
     ]
     limits = {"max_body_bytes": 500_000, "path_prefix": "/prelabel"}
 
@@ -185,7 +205,13 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(two_nodes: TwoNod
         for method, path, options in asked:
             answer = client.request(method, path, **options)
             body = {name: value for name, value in answer.json().items() if name != "request_id"}
-            found.append((answer.status_code, body, sorted((name, value) for name, value in answer.headers.items() if name not in OWN)))
+            found.append(
+                (
+                    answer.status_code,
+                    body,
+                    sorted((name, value) for name, value in answer.headers.items() if name not in OWN),
+                )
+            )
             assert len(answer.headers.get_list("x-request-id")) == 1
         return found
 
@@ -197,7 +223,9 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(two_nodes: TwoNod
     environment = {f"PRELABEL_{name.upper()}": str(value) for name, value in limits.items()}
     with served(two_nodes, live, **environment) as server, server.client() as client:
         assert answered(client) == expected
-        assert client.get("/live", headers={"X-Request-Id": "mine"}).headers.get_list("x-request-id") == ["mine"]
+        assert client.get("/live", headers={"X-Request-Id": "mine"}).headers.get_list("x-request-id") == [
+            "mine"
+        ]
     assert {status for status, *_ in expected} == {200, 400, 401, 404, 405, 413, 422}
     secrets = [TOKEN.encode(), ADMIN.encode()]
     read = [path.read_bytes() for path in two_nodes.logs.rglob("*") if path.is_file()]
@@ -205,15 +233,28 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(two_nodes: TwoNod
     assert not [secret for secret in secrets for content in read if secret in content]
 
 
-def test_a_full_replica_refuses_at_once_and_what_was_begun_is_answered_after_terminate(two_nodes: TwoNodes, live: Path) -> None:
+def test_a_full_replica_refuses_at_once_and_what_was_begun_is_answered_after_terminate(
+    two_nodes: TwoNodes, live: Path
+) -> None:
     body = json.dumps(predict_body(TEXTS[:1])).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: "
+        f"{len(body)}\r\n\r\n"
+    ).encode()
     begun: list[socket.socket] = []
-    with ExitStack() as opened, served(two_nodes, live, PRELABEL_MAX_REQUESTS="1", PRELABEL_BODY_TIMEOUT="90") as server, server.client() as client:
+    with (
+        ExitStack() as opened,
+        served(two_nodes, live, PRELABEL_MAX_REQUESTS="1", PRELABEL_BODY_TIMEOUT="90") as server,
+        server.client() as client,
+    ):
         # bodies that do not come, until a replica that is busy with one is asked again
         refused = None
         while refused is None or refused.status_code != 429:
-            begun.append(opened.enter_context(socket.create_connection((client.base_url.host, client.base_url.port), timeout=PATIENCE)))
+            begun.append(
+                opened.enter_context(
+                    socket.create_connection((client.base_url.host, client.base_url.port), timeout=PATIENCE)
+                )
+            )
             begun[-1].sendall(head + body[:1])
             refused = client.post("/predict", json=predict_body(TEXTS[:1]))
             assert refused.status_code in (200, 429)
@@ -238,7 +279,18 @@ def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, bund
         assert len(server.seen()) == 2
         (live / "manifest.json").write_bytes(manifest)
         # a second command that is refused leaves a server, and the first one mends it
-        command = [sys.executable, "prelabel.py", "serve", "--on-ray", "--ray-address", two_nodes.address, "--replicas", "2", "--engine", "fused"]
+        command = [
+            sys.executable,
+            "prelabel.py",
+            "serve",
+            "--on-ray",
+            "--ray-address",
+            two_nodes.address,
+            "--replicas",
+            "2",
+            "--engine",
+            "fused",
+        ]
         second = subprocess.run(
             [*command, "--bundle", str(live), "--port", server.address.rpartition(":")[2]],
             cwd=ROOT,
@@ -255,22 +307,52 @@ def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, bund
 
 def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path) -> None:
     def started(port: int, *options: str) -> str:
-        command = [sys.executable, "prelabel.py", "serve", "--on-ray", "--ray-address", two_nodes.address, "--bundle", str(live), "--port", str(port)]
-        done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        command = [
+            sys.executable,
+            "prelabel.py",
+            "serve",
+            "--on-ray",
+            "--ray-address",
+            two_nodes.address,
+            "--bundle",
+            str(live),
+            "--port",
+            str(port),
+        ]
+        done = subprocess.run(
+            [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
         assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
         return done.stderr.splitlines()[-1]
 
-    command = [sys.executable, "prelabel.py", "serve", "--on-ray", "--ray-address", two_nodes.address, "--bundle", str(live), "--replicas", "3"]
-    with subprocess.Popen([*command, "--port", str(free_port())], cwd=ROOT, stderr=subprocess.PIPE, text=True) as waits:
+    command = [
+        sys.executable,
+        "prelabel.py",
+        "serve",
+        "--on-ray",
+        "--ray-address",
+        two_nodes.address,
+        "--bundle",
+        str(live),
+        "--replicas",
+        "3",
+    ]
+    with subprocess.Popen(
+        [*command, "--port", str(free_port())], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as waits:
         assert waits.stderr is not None
-        assert any("ask for 3 CPUs and 0 GPUs, the cluster has 2 and 0: waiting" in line for line in waits.stderr)
+        assert any(
+            "ask for 3 CPUs and 0 GPUs, the cluster has 2 and 0: waiting" in line for line in waits.stderr
+        )
         waits.terminate()
         waits.communicate(timeout=PATIENCE)
     assert waits.returncode == 0
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"Error: Ray's HTTP proxy did not start on 127.0.0.1:{port}" in started(port)
-    assert "Error: The replicas did not start: engine=fused runs on CUDA" in started(free_port(), "--engine", "fused")
+    assert "Error: The replicas did not start: engine=fused runs on CUDA" in started(
+        free_port(), "--engine", "fused"
+    )
     assert "no Ray cluster answers" in started(free_port(), "--ray-address", "127.0.0.4:1")
 
 
@@ -284,7 +366,9 @@ def test_a_range_of_replicas_follows_the_load(two_nodes: TwoNodes, live: Path, b
         assert {status for status, _ in load.refused} <= {429}
 
 
-def test_a_new_bundle_is_rolled_out_without_losing_a_request(two_nodes: TwoNodes, live: Path, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_new_bundle_is_rolled_out_without_losing_a_request(
+    two_nodes: TwoNodes, live: Path, bundle: Bundle, tmp_path: Path
+) -> None:
     other = export_bundle(tiny_network(seed=1), tmp_path / "other", torchscript=False)
     with served(two_nodes, live) as server:
         load = Load(server, answers(bundle, other))

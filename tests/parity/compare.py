@@ -2,9 +2,9 @@
 
     python -m tests.parity.compare --python .venv/parity/bin/python
 
-torchtext's last release does not load beside a current torch, so `reference.py` runs in an environment of its own.
-Compared are tokens and ids of every text, and the probabilities of a bundle exported from the same checkpoint.
-Exits 1 on any difference.
+torchtext's last release does not load beside a current torch, so `reference.py` runs in an environment of its
+own. Compared are tokens and ids of every text, and the probabilities of a bundle exported from the same
+checkpoint. Exits 1 on any difference.
 """
 
 import argparse
@@ -40,8 +40,12 @@ SALT, MIN_LENGTH, TOLERANCE = 3, 7, 1e-5
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compare Prelabel with torchtext and the tutorial's network.")
-    parser.add_argument("--python", type=Path, required=True, help="a Python with torch 2.3.1 and torchtext 0.18.0")
+    parser = argparse.ArgumentParser(
+        description="Compare Prelabel with torchtext and the tutorial's network."
+    )
+    parser.add_argument(
+        "--python", type=Path, required=True, help="a Python with torch 2.3.1 and torchtext 0.18.0"
+    )
     python = parser.parse_args().python
     missing = [path.name for path in (VOCAB, GOLDEN, CHECKPOINTS, REVIEWS) if not path.exists()]
     if missing:
@@ -76,7 +80,10 @@ def reference(python: Path, job: dict[str, Any], folder: Path) -> dict[str, Any]
     source, out = folder / "job.json", folder / "answer.json"
     source.write_text(json.dumps(job), "utf-8")
     # as it stands: a resolved link would leave its virtual environment
-    subprocess.run([str(python.absolute()), str(Path(__file__).with_name("reference.py")), str(source), str(out)], check=True)
+    subprocess.run(
+        [str(python.absolute()), str(Path(__file__).with_name("reference.py")), str(source), str(out)],
+        check=True,
+    )
     answer: dict[str, Any] = json.loads(out.read_text("utf-8"))
     return answer
 
@@ -96,10 +103,17 @@ def probabilities(bundle: Bundle, texts: Sequence[str]) -> Floats:
 def compare_tokens(texts: Sequence[str], expected: dict[str, Any], vocab: Vocabulary) -> bool:
     ids_of = {token: i for i, token in enumerate(vocab.tokens)}
     tokenizer = Tokenizer(ids_of, unknown=vocab.unknown_id, pad=vocab.pad_id, min_length=MIN_LENGTH)
-    wrong_tokens = [text for text, tokens in zip(texts, expected["tokens"], strict=True) if basic_english(text) != tokens]
+    wrong_tokens = [
+        text for text, tokens in zip(texts, expected["tokens"], strict=True) if basic_english(text) != tokens
+    ]
     padded = [ids + [vocab.pad_id] * (MIN_LENGTH - len(ids)) for ids in expected["ids"]]
-    wrong_ids = [text for text, ids in zip(texts, padded, strict=True) if tokenizer.encode(text).tolist() != ids]
-    print(f"tokens: {len(texts)} texts, {sum(map(len, expected['tokens']))} tokens; different tokens in {len(wrong_tokens)}, different ids in {len(wrong_ids)}")
+    wrong_ids = [
+        text for text, ids in zip(texts, padded, strict=True) if tokenizer.encode(text).tolist() != ids
+    ]
+    print(
+        f"tokens: {len(texts)} texts, {sum(map(len, expected['tokens']))} tokens; different tokens in "
+        f"{len(wrong_tokens)}, different ids in {len(wrong_ids)}"
+    )
     for text in (wrong_tokens + wrong_ids)[:5]:
         print(f"  differs: {text[:120]!r}")
     return not wrong_tokens and not wrong_ids
@@ -109,7 +123,10 @@ def compare_probabilities(found: Floats, expected: Floats) -> bool:
     difference = float(np.abs(found - expected).max())
     agreement = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
     classes = ", ".join(map(str, np.bincount(expected.argmax(axis=1))))
-    print(f"probabilities: {len(found)} texts ({classes} by class); max |Δp| {difference:.2g} (at most {TOLERANCE:.0e}), same class {agreement:.2%}")
+    print(
+        f"probabilities: {len(found)} texts ({classes} by class); max |Δp| {difference:.2g} (at most "
+        f"{TOLERANCE:.0e}), same class {agreement:.2%}"
+    )
     return difference <= TOLERANCE and agreement == 1.0
 
 

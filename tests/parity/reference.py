@@ -1,9 +1,10 @@
-"""The tutorial's side of the comparison, in the last torchtext and the torch it loads with. Needs nothing of Prelabel.
+"""The tutorial's side of the comparison, in the last torchtext and the torch it loads with. Needs nothing of
+Prelabel.
 
     python reference.py JOB.json ANSWER.json
 
-A job names the texts, the vocabulary and the checkpoint; the answer holds tokens and ids of every text, and the
-probabilities of those texts that the network shall see.
+A job names the texts, the vocabulary and the checkpoint; the answer holds tokens and ids of every text, and
+the probabilities of those texts that the network shall see.
 """
 
 import json

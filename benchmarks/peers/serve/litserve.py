@@ -32,4 +32,6 @@ class Classifier(LitAPI):
 
 if __name__ == "__main__":
     server = LitServer(Classifier(), accelerator="cpu", workers_per_device=WORKERS)
-    server.run(host="127.0.0.1", port=int(os.environ["PEER_PORT"]), log_level="warning", generate_client_file=False)
+    server.run(
+        host="127.0.0.1", port=int(os.environ["PEER_PORT"]), log_level="warning", generate_client_file=False
+    )

@@ -2,7 +2,8 @@
 
     python -m benchmarks.peers.serve.mlserver
 
-In the server's own process: its pool of two processes made no clear difference. Adaptive batches wait for company, which a single client pays for.
+In the server's own process: its pool of two processes made no clear difference. Adaptive batches wait for
+company, which a single client pays for.
 """
 
 import asyncio
@@ -25,13 +26,22 @@ class Classifier(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         answers = self.network.probabilities(StringCodec.decode_input(payload.inputs[0]))
         numbers = [number for answer in answers for number in answer]
-        output = ResponseOutput(name="probabilities", shape=[len(answers), len(answers[0])], datatype="FP32", data=numbers)
+        output = ResponseOutput(
+            name="probabilities", shape=[len(answers), len(answers[0])], datatype="FP32", data=numbers
+        )
         return InferenceResponse(model_name=self.name, outputs=[output])
 
 
 async def main() -> None:
     server = MLServer(
-        Settings(host="127.0.0.1", http_port=int(os.environ["PEER_PORT"]), grpc_port=0, metrics_endpoint=None, parallel_workers=WORKERS, debug=False)
+        Settings(
+            host="127.0.0.1",
+            http_port=int(os.environ["PEER_PORT"]),
+            grpc_port=0,
+            metrics_endpoint=None,
+            parallel_workers=WORKERS,
+            debug=False,
+        )
     )
     model = ModelSettings(name="network", implementation=Classifier)
     await server.start([model])

@@ -13,8 +13,9 @@ from benchmarks.peers.serve.vocabulary import Vocabulary, model_folder, read_fac
 class Network:
     """One session, for as many threads as call.
 
-    Every text is run at its own length: `conv` would answer otherwise when padded, and on a CPU neither model gains by company. The texts of one call
-    are shared out to `at_once` threads, so that a large request has the use of more than one core; each run has `threads` of ONNX Runtime's own.
+    Every text is run at its own length: `conv` would answer otherwise when padded, and on a CPU neither model
+    gains by company. The texts of one call are shared out to `at_once` threads, so that a large request has
+    the use of more than one core; each run has `threads` of ONNX Runtime's own.
     """
 
     def __init__(self, *, at_once: int = 1, threads: int = 1) -> None:
@@ -25,11 +26,15 @@ class Network:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(model_folder() / "model.onnx", options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            model_folder() / "model.onnx", options, providers=["CPUExecutionProvider"]
+        )
 
     def probabilities(self, texts: Sequence[str]) -> list[list[float]]:
         """For each text one number a class."""
-        return list(self._pool.map(self._run, texts) if self._pool and len(texts) > 1 else map(self._run, texts))
+        return list(
+            self._pool.map(self._run, texts) if self._pool and len(texts) > 1 else map(self._run, texts)
+        )
 
     def _run(self, text: str) -> list[float]:
         ids = self._vocabulary.ids(tokens_of(text))
@@ -37,6 +42,10 @@ class Network:
         if self.facts["model"] == "conv":
             feed = {"ids": np.array([ids], dtype=np.int64)}
         else:
-            feed = {"ids": np.array([ids], dtype=np.int32), "lengths": np.array([len(ids)], dtype=np.int32), "carry": self._start}
+            feed = {
+                "ids": np.array([ids], dtype=np.int32),
+                "lengths": np.array([len(ids)], dtype=np.int32),
+                "carry": self._start,
+            }
         answer: list[float] = self._session.run(["probabilities"], feed)[0][0].tolist()
         return answer

@@ -28,6 +28,11 @@ class Classifier:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=str(model_folder() / "ray"))
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(model_folder() / "ray"),
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})
     serve.run(Classifier.bind(), blocking=True)  # type: ignore[attr-defined]  # the decorator has it

@@ -1,4 +1,6 @@
-"""Label Studio's SDK with the network loaded once: the same class that the SDK asks for, around a session that lives as long as the process."""
+"""Label Studio's SDK with the network loaded once: the same class that the SDK asks for, around a session
+that lives as long as the process.
+"""
 
 import os
 from typing import Any
@@ -24,7 +26,12 @@ class Sentiment(LabelStudioMLBase):
 
 def prediction(labels: list[str], probabilities: list[float]) -> dict[str, Any]:
     score = max(probabilities)
-    region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [labels[probabilities.index(score)]]}}
+    region = {
+        "from_name": "sentiment",
+        "to_name": "text",
+        "type": "choices",
+        "value": {"choices": [labels[probabilities.index(score)]]},
+    }
     return {"result": [region], "score": score}
 
 

@@ -1,7 +1,8 @@
-"""Label Studio's SDK with the tutorial's class, in our words: torch, torchtext's tokenizer, one text after another, a model built in `__init__`.
+"""Label Studio's SDK with the tutorial's class, in our words: torch, torchtext's tokenizer, one text after
+another, a model built in `__init__`.
 
-The SDK makes that class anew at each set-up and, in its newest source, at each request; the release on PyPI does the latter when a request says so
-(`force_reload`). As in the tutorial dropout stays on, so answers vary.
+The SDK makes that class anew at each set-up and, in its newest source, at each request; the release on PyPI
+does the latter when a request says so (`force_reload`). As in the tutorial dropout stays on, so answers vary.
 """
 
 import os
@@ -37,7 +38,9 @@ def basic_english(text: str) -> list[str]:
 
 
 class CNN(nn.Module):
-    def __init__(self, words: int, dimensions: int, filters: int, widths: list[int], classes: int, pad: int) -> None:
+    def __init__(
+        self, words: int, dimensions: int, filters: int, widths: list[int], classes: int, pad: int
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, dimensions, padding_idx=pad)
         self.convs = nn.ModuleList([nn.Conv1d(dimensions, filters, width) for width in widths])
@@ -67,7 +70,9 @@ class Sentiment(LabelStudioMLBase):
         self.vocabulary = Vocabulary(facts)
         state = torch.load(model_folder() / "cnn.pt")
         words, dimensions = state["embedding.weight"].shape
-        self.model = CNN(words, dimensions, len(state["convs.0.bias"]), facts["widths"], len(self.labels), facts["pad"])
+        self.model = CNN(
+            words, dimensions, len(state["convs.0.bias"]), facts["widths"], len(self.labels), facts["pad"]
+        )
         self.model.load_state_dict(state)
 
     def predict(self, tasks: list[dict[str, Any]], **kwargs: Any) -> list[dict[str, Any]]:
@@ -76,7 +81,12 @@ class Sentiment(LabelStudioMLBase):
             ids = torch.tensor([self.vocabulary.ids(basic_english(task["data"]["review"]))])
             with torch.no_grad():
                 score, best = torch.softmax(self.model(ids), dim=-1).max(dim=-1)
-            region = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": [self.labels[int(best)]]}}
+            region = {
+                "from_name": "sentiment",
+                "to_name": "text",
+                "type": "choices",
+                "value": {"choices": [self.labels[int(best)]]},
+            }
             predictions.append({"result": [region], "score": float(score)})
         return predictions
 

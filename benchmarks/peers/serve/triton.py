@@ -2,7 +2,8 @@
 
     python -m benchmarks.peers.serve.triton
 
-With dynamic batches of what is there; neither waiting for more nor a second copy of the function made a clear difference.
+With dynamic batches of what is there; neither waiting for more nor a second copy of the function made a clear
+difference.
 """
 
 import os
@@ -27,10 +28,18 @@ def main() -> None:
 
     @batch
     def classify(texts: Any) -> dict[str, Any]:
-        return {"probabilities": np.array(network.probabilities([row[0].decode() for row in texts]), dtype=np.float32)}
+        return {
+            "probabilities": np.array(
+                network.probabilities([row[0].decode() for row in texts]), dtype=np.float32
+            )
+        }
 
     config = TritonConfig(
-        http_address="127.0.0.1", http_port=int(os.environ["PEER_PORT"]), grpc_address="127.0.0.1", grpc_port=free_port(), allow_metrics=False
+        http_address="127.0.0.1",
+        http_port=int(os.environ["PEER_PORT"]),
+        grpc_address="127.0.0.1",
+        grpc_port=free_port(),
+        allow_metrics=False,
     )
     with Triton(config=config) as triton:
         triton.bind(

@@ -1,4 +1,5 @@
-"""A model's folder ($PEER_MODEL, which `benchmarks.peers.models` writes), and texts → ids with the vocabulary in it.
+"""A model's folder ($PEER_MODEL, which `benchmarks.peers.models` writes), and texts → ids with the vocabulary
+in it.
 
 Imported in the peers' environments, which have nothing of Prelabel's.
 """
@@ -41,4 +42,7 @@ class Vocabulary:
         self._unknown, self._pad, self._least = facts["unknown"], facts["pad"], facts["min_length"]
 
     def ids(self, tokens: Sequence[str]) -> list[int]:
-        return [*map(self._ids.get, tokens, repeat(self._unknown)), *repeat(self._pad, self._least - len(tokens))]
+        return [
+            *map(self._ids.get, tokens, repeat(self._unknown)),
+            *repeat(self._pad, self._least - len(tokens)),
+        ]

@@ -1,4 +1,5 @@
-"""Plays Compose's name service, and the network of each container, in every Python process that has this folder on its path.
+"""Plays Compose's name service, and the network of each container, in every Python process that has this
+folder on its path.
 
 NAMES holds as JSON where "name:port" is on this machine: {"prelabel:9090": 40001}.
 """
