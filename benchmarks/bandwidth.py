@@ -24,7 +24,7 @@ from benchmarks.results import write
 from benchmarks.rounds import Way, medians
 from benchmarks.texts import arguments, texts_of
 from server.bundle import read_bundle
-from server.compiled import compiled
+from server.jit import compiled
 from server.tokenizer import Tokenizer
 
 NUMBERS = 300

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from export.cnn import SentimentCNN
 from server.errors import BadInput
-from server.private_files import private
+from server.files import private
 
 
 @dataclass

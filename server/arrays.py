@@ -1,5 +1,6 @@
 """The array types that modules hand to one another."""
 
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -13,3 +14,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 """A yes or no for each row."""
+
+
+Runner = Callable[[Sequence[Ids], int], Floats]
+"""(rows of ids, padded length) → float32[rows, classes]; called in one of the batcher's threads."""

@@ -20,16 +20,13 @@ from typing import Protocol
 
 import numpy as np
 
-from server.arrays import Bools, Floats, Ids
+from server.arrays import Bools, Floats, Ids, Runner
 from server.buckets import Batch, Buckets, Lane
 from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
 from server.inside import Inside, Waiting
 from server.model_thread import ModelThread
 
 log = logging.getLogger(__name__)
-
-Runner = Callable[[Sequence[Ids], int], Floats]
-"""(rows of ids, padded length) → float32[rows, classes]; called in one of the batcher's threads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from pydantic import BaseModel, ValidationError
 
 from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
+from server.files import private, replace_whole
 from server.label_studio.config import Plan
 from server.label_studio.results import Prediction, predictions
-from server.private_files import private
 from server.records import Records, columns_of, open_records
-from server.scores import DEFAULT_SCORING, Scoring, scores_of
+from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 
 CHUNK_BYTES = 2**25
 """Of the file, unpacked, from which on a chunk takes no further row."""
@@ -221,14 +221,6 @@ def _read_note(note: Path, part: Path, key: str) -> Progress:
             "to start afresh."
         )
     return progress if whole else Progress(key=key)
-
-
-def replace_whole(path: Path, data: bytes) -> None:
-    """Whoever reads the file finds all of it, or what was there before."""
-    beside = path.with_name(path.name + ".new")
-    with open(beside, "wb", opener=private) as file:
-        file.write(data)
-    beside.replace(path)
 
 
 def dumps(task: Any) -> bytes:

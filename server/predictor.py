@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from server.arrays import Bools, Floats, Ids
-from server.batcher import Batcher, Outcome, Runner
+from server.arrays import Bools, Floats, Ids, Runner
+from server.batcher import Batcher, Outcome
 from server.buckets import Lane
 from server.errors import DeadlineExceeded, PrelabelError, RequestTooLarge
 from server.journal import name_of
@@ -25,7 +25,7 @@ from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.results import Prediction, predictions
 from server.models import Ensemble
 from server.project_scorings import ProjectScorings
-from server.scores import DEFAULT_SCORING, Scoring, scores_of
+from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 from server.tally import Tally
 from server.tokenizer import Tokenizer
 

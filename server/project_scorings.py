@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from server.journal import MAX_PROJECTS
-from server.scores import Scoring
+from server.scoring import Scoring
 
 
 class ProjectScorings:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.batcher import Runner
+from server.arrays import Runner
 from server.errors import BadBundle, BadRequest, PrelabelError
 from server.model_thread import ModelThread
 from server.models import Ensemble, Model

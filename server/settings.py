@@ -15,9 +15,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.devices import CudaOptions, Grid, cuda_devices
 from server.errors import BadSetting
-from server.logs import LogFormat
-from server.scores import DEFAULT_SCORING, Score, Scoring
-from server.secret_files import secret
+from server.files import secret
+from server.log_setup import LogFormat
+from server.scoring import DEFAULT_SCORING, Score, Scoring
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.arrays import Ids
-from server.compiled import compiled
+from server.jit import compiled
 
 END = b"\xff"
 """Stands behind each text; no UTF-8 has this byte."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from server.arrays import Floats, Ids
-from server.batcher import Batcher, Call, Runner
+from server.arrays import Floats, Ids, Runner
+from server.batcher import Batcher, Call
 from server.buckets import Buckets, Lane
 from server.errors import EngineFailed, Overloaded, Unavailable
 from server.inside import Waiting

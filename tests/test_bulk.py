@@ -21,7 +21,7 @@ from server.classifier import Classifier
 from server.engines import Engine, open_engine
 from server.errors import BadInput
 from server.label_studio.config import TUTORIAL_CONFIG, read_plan
-from server.scores import Scoring
+from server.scoring import Scoring
 from server.tokenizer import Tokenizer
 from tests.conftest import ROOT, random_texts
 

@@ -8,7 +8,7 @@ import pytest
 from server.arrays import Floats
 from server.label_studio.config import Plan, read_plan
 from server.label_studio.results import Prediction, predictions
-from server.scores import DEFAULT_SCORING, Scoring, scores_of
+from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 
 ONE = read_plan(
     '<View><Text name="text" value="$review"/><Choices name="sentiment" toName="text"><Choice value="neg"/><Choice value="pos"/></Choices></View>',

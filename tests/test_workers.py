@@ -21,7 +21,7 @@ from server.engines import open_engine, pad
 from server.engines.fixed_point import read_tables
 from server.engines.mapped import mapped_tables
 from server.project_scorings import ProjectScorings
-from server.scores import Scoring
+from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts, tiny_network
 from tests.serving import predict, set_up
 from tests.test_signals import PATIENCE, free_port, until

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from server.arrays import Floats
 from server.bundle import Bundle
-from server.compiled import compiled
 from server.engines.folded import not_folded, read_folded
+from server.jit import compiled
 
 LARGEST_SUM = 32_000
 """Of the high halves of one window. Below 2¹⁵ by more than one unit for each tap of the widest filter there

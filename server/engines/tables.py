@@ -19,8 +19,8 @@ import numba
 import numpy as np
 
 from server.arrays import Floats, Ids
-from server.compiled import compiled
 from server.engines.fixed_point import HALF, Tables
+from server.jit import compiled
 
 WINDOWS = 1024
 """Windows that are scanned before they are settled; their sums stay in the processor's cache."""

@@ -59,10 +59,9 @@ def _load(path: Path, device: str) -> torch.jit.ScriptModule:
         with known_deprecations():
             # fused kernels are compiled anew for each shape, at its second call: a stall where requests wait
             torch.jit.set_fusion_strategy([])
-            module: torch.jit.ScriptModule = torch.jit.freeze(
-                torch.jit.load(path, map_location=device).eval()
-            )  # type: ignore[no-untyped-call]
-            return module
+            module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
+            frozen: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
+            return frozen
     except RuntimeError as error:
         raise BadBundle(f"{path}: torch cannot load it as TorchScript; export the bundle again.") from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from server.errors import BadSetting
-from server.secret_files import secret
+from server.files import secret
 
 KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
 USER_VARIABLE, PASSWORD_VARIABLE = "PRELABEL_BASIC_AUTH_USER", "PRELABEL_BASIC_AUTH_PASS"

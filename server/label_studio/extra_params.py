@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from server.errors import BadRequest
-from server.scores import SCORES, Scoring
+from server.scoring import SCORES, Scoring
 
 
 def scoring_wanted(extra_params: object, default: Scoring) -> Scoring:

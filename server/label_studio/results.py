@@ -13,7 +13,7 @@ import numpy as np
 
 from server.arrays import Bools, Floats
 from server.label_studio.config import Plan
-from server.scores import Scores
+from server.scoring import Scores
 
 
 class Place(TypedDict):

@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from server.bulk import Progress, TaskWriter, Writer, dumps
 from server.classifier import CHUNK
-from server.private_files import private
+from server.files import private
 
 SCHEMA = pa.schema(
     {

@@ -18,8 +18,9 @@ import pyarrow as pa
 from pyarrow import parquet
 from pydantic import ValidationError
 
-from server.bulk import Progress, key_of, replace_whole
+from server.bulk import Progress, key_of
 from server.errors import BadInput
+from server.files import replace_whole
 from server.records import COMPRESSIONS, FORMATS, format_of
 
 PART_BYTES = 2**26

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.app import build_app
 from server.errors import BadBundle, EngineFailed
-from server.logs import start_logging
+from server.log_setup import start_logging
 from server.settings import Settings
 
 

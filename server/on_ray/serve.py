@@ -16,7 +16,7 @@ from ray.serve.exceptions import RayServeException
 
 from server.bundle import read_bundle
 from server.errors import BadSetting, PrelabelError, one_line
-from server.logs import start_logging
+from server.log_setup import start_logging
 from server.on_ray.application import application
 from server.on_ray.cluster import connected
 from server.on_ray.options import Replicas, Share, within

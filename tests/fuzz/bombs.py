@@ -5,6 +5,7 @@ stay flat while it is read or refused.
 import gzip
 import lzma
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from server.bulk import Labeler, predict_file
@@ -76,10 +77,7 @@ LINES: dict[str, Write] = {
 def bombs(labeler: Labeler, folder: Path, size: int) -> Iterator[tuple[str, Callable[[], None]]]:
     """Each by its name; it raises Finding."""
     for name, write in (STREAMS | LINES).items():
-        yield (
-            name,
-            lambda name=name, write=write: _try(labeler, folder / name, write, size, refused=name in LINES),
-        )  # type: ignore[misc]
+        yield name, partial(_try, labeler, folder / name, write, size, refused=name in LINES)
 
 
 def _try(labeler: Labeler, path: Path, write: Write, size: int, *, refused: bool) -> None:

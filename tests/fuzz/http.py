@@ -25,7 +25,7 @@ from server.app import build_app
 from server.bundle import Bundle
 from server.inference_protocol import HEADER_LENGTH
 from server.label_studio.config import TUTORIAL_CONFIG
-from server.logs import JsonLines, TextLines
+from server.log_setup import JsonLines, TextLines
 from server.refusals import is_protocols
 from server.settings import load_settings
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut

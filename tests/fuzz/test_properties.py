@@ -16,7 +16,7 @@ from server.label_studio.config import read_plan
 from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.sources import Source, as_text, look_up, visible_text
 from server.records import open_records
-from server.scores import SCORES, Scoring
+from server.scoring import SCORES, Scoring
 from tests.fuzz.mutate import XML_PARTS, changed_json, changed_xml, cut
 
 TEXTS = st.text(st.characters(codec=None), max_size=30)

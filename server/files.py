@@ -1,9 +1,20 @@
-"""Secrets out of files, as containers are given them: `NAME_FILE` names a file that holds what `NAME` would."""
+"""Safe file access: files that only their owner reads, secrets from files, whole-file replacement."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from server.errors import BadSetting
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for `open`: whatever the umask, only the owner may read and write the file, also one that was
+    there before.
+    """
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
+
 
 LARGEST = 65_536
 """Bytes: no secret is longer, and a wrong path may lead to anything."""
@@ -31,3 +42,11 @@ def secret(name: str, environ: Mapping[str, str]) -> str:
             f"{name}_FILE = {named!r}: expected a file that holds the secret, one line, and nothing else."
         )
     return text
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Whoever reads the file finds all of it, or what was there before."""
+    beside = path.with_name(path.name + ".new")
+    with open(beside, "wb", opener=private) as file:
+        file.write(data)
+    beside.replace(path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server.arrays import Floats
 from server.errors import BadRequest
 from server.label_studio.extra_params import scoring_wanted
-from server.scores import SCORES, Score, Scoring, scores_of
+from server.scoring import SCORES, Score, Scoring, scores_of
 
 
 def score_of(probabilities: Floats, score: Score) -> float:
