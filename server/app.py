@@ -21,9 +21,9 @@ from starlette.routing import BaseRoute, Mount
 
 from server.admission import Admission
 from server.auth import Callers, check_admin, check_caller, check_health
-from server.batcher import Batcher, WaitingRow
+from server.batching.batcher import Batcher, WaitingRow
+from server.batching.buckets import Buckets
 from server.bodies import BodyBounds, Json
-from server.buckets import Buckets
 from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
 from server.exposition import Exposition

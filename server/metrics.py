@@ -16,9 +16,9 @@ from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from server.batcher import Call
-from server.buckets import Lane
-from server.inside import Waiting
+from server.batching.batcher import Call
+from server.batching.buckets import Lane
+from server.batching.queue_stats import Waiting
 from server.request_log import Record, Traffic
 from server.tally import SCORE_BOUNDS, Tally
 

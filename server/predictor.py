@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from server.arrays import Bools, Floats, Ids, Runner
-from server.batcher import Batcher, Outcome
-from server.buckets import Lane
+from server.batching.batcher import Batcher, Outcome
+from server.batching.buckets import Lane
 from server.errors import DeadlineExceeded, PrelabelError, RequestTooLarge
 from server.journal import name_of
 from server.label_studio.config import Plan, read_plan

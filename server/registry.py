@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.arrays import Runner
+from server.batching.engine_thread import ModelThread
 from server.errors import BadBundle, BadRequest, PrelabelError
-from server.model_thread import ModelThread
 from server.models import Ensemble, Model
 from server.settings import EnsembleSetting
 

@@ -9,10 +9,10 @@ from platform import python_version
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from server.batcher import Call
-from server.buckets import Lane
+from server.batching.batcher import Call
+from server.batching.buckets import Lane
+from server.batching.queue_stats import Waiting
 from server.exposition import info
-from server.inside import Waiting
 from server.metrics import Metrics
 from server.registry import Registry
 

@@ -211,7 +211,7 @@ def test_the_server_ends_though_calls_hang(bundle: Bundle, fault: Fault) -> None
 def test_too_many_calls_that_hang_are_told_and_recovered_from(
     bundle: Bundle, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.batcher.MOST_HANGING", 1)
+    monkeypatch.setattr("server.batching.batcher.MOST_HANGING", 1)
     monkeypatch.setattr(registry, "FAILING", 1000)
     with running(bundle, call_timeout=0.2) as client:
         right = predict(client, ["good film"])

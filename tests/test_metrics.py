@@ -12,17 +12,17 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families as families_of
 
-from server.batcher import Call
-from server.buckets import Lane
+from server.batching.batcher import Call
+from server.batching.buckets import Lane
+from server.batching.queue_stats import Inside, Waiting
 from server.bundle import Bundle
 from server.exposition import Exposition
 from server.gpu_memory import GpuMemory, gpu_metrics, nvml
-from server.inside import Inside, Waiting
 from server.metrics import Metrics
 from server.tally import SCORE_BOUNDS, Tally
+from tests.batching.test_batcher import echo
 from tests.conftest import ROOT
 from tests.serving import predict, running, set_up
-from tests.test_batcher import echo
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from server.model_thread import ModelThread
+from server.batching.engine_thread import ModelThread
 
 pytestmark = pytest.mark.anyio
 

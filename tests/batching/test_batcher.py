@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from server.arrays import Floats, Ids, Runner
-from server.batcher import Batcher, Call
-from server.buckets import Buckets, Lane
+from server.batching.batcher import Batcher, Call
+from server.batching.buckets import Buckets, Lane
+from server.batching.queue_stats import Waiting
 from server.errors import EngineFailed, Overloaded, Unavailable
-from server.inside import Waiting
 
 pytestmark = pytest.mark.anyio
 

@@ -21,10 +21,10 @@ from typing import Protocol
 import numpy as np
 
 from server.arrays import Bools, Floats, Ids, Runner
-from server.buckets import Batch, Buckets, Lane
+from server.batching.buckets import Batch, Buckets, Lane
+from server.batching.engine_thread import ModelThread
+from server.batching.queue_stats import Inside, Waiting
 from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
-from server.inside import Inside, Waiting
-from server.model_thread import ModelThread
 
 log = logging.getLogger(__name__)
 

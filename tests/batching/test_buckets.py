@@ -6,7 +6,7 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.buckets import Batch, Buckets, Lane
+from server.batching.buckets import Batch, Buckets, Lane
 
 LENGTHS = (4, 8, 16)
 BUDGET = 32

@@ -5,7 +5,7 @@ argument.
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from server.buckets import Lane
+from server.batching.buckets import Lane
 
 
 @dataclass(frozen=True, slots=True)

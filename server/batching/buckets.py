@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
-from server.fairness import FairShare
+from server.batching.fair_share import FairShare
 
 
 class Lane(IntEnum):

@@ -1,6 +1,6 @@
 """Whose turn it is."""
 
-from server.fairness import FairShare
+from server.batching.fair_share import FairShare
 
 
 def test_whoever_has_used_least_goes_next() -> None:

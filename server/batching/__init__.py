@@ -1,0 +1,1 @@
+"""Which rows share a model call, and when: the policy, the queue and the engine threads."""
