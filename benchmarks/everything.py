@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.report import SECTIONS
 from benchmarks.texts import arguments
-from server.devices import NVIDIA
+from server.engines.devices import NVIDIA
 from tests.e2e.conftest import ROOT
 
 PEERS, GPU = "peers", "gpu"

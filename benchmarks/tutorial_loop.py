@@ -16,7 +16,7 @@ from benchmarks.tokenizer import published
 from export.cnn import SentimentCNN, Shape
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.folded import tensors_of
+from server.engines.folded_weights import tensors_of
 
 
 class TutorialLoop:

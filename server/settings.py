@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from server.devices import CudaOptions, Grid, cuda_devices
+from server.engines.devices import CudaOptions, Grid, cuda_devices
 from server.errors import BadSetting
 from server.files import secret
 from server.log_setup import LogFormat

@@ -24,7 +24,6 @@ ORDER = [
 """The folders of `server/`, and the modules beside them: each may import from itself and from earlier lines."""
 
 MOVING = {
-    "engines": "devices",
     "models": "models registry token_table tokenizer",
     "transport": "admission auth bodies envelope refusals",
     "observability": "exposition gpu_memory journal metrics process_files request_log tally tracing watch",
@@ -87,7 +86,7 @@ def test_only_the_engines_of_torch_and_export_import_torch() -> None:
         for path in (ROOT / "server").rglob("*.py")
         if "torch" in imported(path)
     }
-    assert users == {f"server/engines/{name}.py" for name in ("torch_script", "torch_device", "fused")}
+    assert users == {f"server/engines/{name}.py" for name in ("torch_script", "torch_device", "triton_fused")}
     assert "torch" not in imported(ROOT / "prelabel.py")
 
 

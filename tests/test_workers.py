@@ -18,8 +18,8 @@ from export.publish import export_bundle
 from server.arrays import Ids
 from server.bundle import Bundle
 from server.engines import open_engine, pad
-from server.engines.fixed_point import read_tables
-from server.engines.mapped import mapped_tables
+from server.engines.fixed_point_tables import read_tables
+from server.engines.shared_tables import mapped_tables
 from server.project_scorings import ProjectScorings
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts, tiny_network

@@ -13,7 +13,7 @@ import numpy as np
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.devices import NVIDIA, CudaOptions, cuda_devices
+from server.engines.devices import NVIDIA, CudaOptions, cuda_devices
 from server.errors import BadSetting
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def open_engine(
     shared: Path | None = None,
     cuda: CudaOptions | None = None,
 ) -> Engine:
-    """`engine`: one of ENGINES; `device`: see `server/devices.py`; `shared`: a folder for tables that several
+    """`engine`: one of ENGINES; `device`: see `server/engines/devices.py`; `shared`: a folder for tables that several
     processes read.
 
     engine=auto is ONNX Runtime on CUDA, tables on the CPU. device=auto is CUDA where it works; where it is
@@ -110,9 +110,9 @@ def _on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
         case "torchscript":
             return _torch_script(bundle, "cpu")
         case _:
-            from server.engines.fixed_point import read_tables
-            from server.engines.mapped import mapped_tables
-            from server.engines.tables import TablesEngine
+            from server.engines.cpu_tables import TablesEngine
+            from server.engines.fixed_point_tables import read_tables
+            from server.engines.shared_tables import mapped_tables
 
             return TablesEngine(mapped_tables(bundle, shared) if shared else read_tables(bundle))
 
@@ -133,7 +133,7 @@ def _on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaO
 
     if len(devices) == 1:
         return on(devices[0])
-    from server.engines.spread import SpreadEngine
+    from server.engines.multi_gpu import SpreadEngine
 
     return SpreadEngine([on(device) for device in devices])
 
@@ -151,7 +151,7 @@ def _torch_script(bundle: Bundle, device: str) -> Engine:
 
 def _fused(bundle: Bundle, device: str) -> Engine:
     try:
-        from server.engines.fused import FusedEngine
+        from server.engines.triton_fused import FusedEngine
     except ModuleNotFoundError as error:
         raise BadSetting(
             f"engine=fused needs {error.name}, which is not installed: install prelabel[export,triton], "

@@ -18,9 +18,8 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.devices import IN_FLIGHT, CudaOptions, Grid, Shape, number_of
 from server.engines import NoCuda
-from server.engines.host import CudaHost, Host
+from server.engines.devices import IN_FLIGHT, CudaOptions, Grid, Shape, number_of
 from server.engines.onnx_runtime import (
     CUDA,
     Network,
@@ -30,6 +29,7 @@ from server.engines.onnx_runtime import (
     memory_error,
     open_session,
 )
+from server.engines.pinned_memory import CudaHost, Host
 from server.errors import PrelabelError
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines import MAX_PIECE, NoCuda, in_pieces
-from server.engines.model_file import read_model
+from server.engines.onnx_file import read_model
 from server.errors import BadBundle
 
 OUT_OF_MEMORY = re.compile(

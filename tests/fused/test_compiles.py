@@ -27,7 +27,7 @@ def compile_for(architecture: int) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from server.engines import fused
+    from server.engines import triton_fused
 
     pointers = dict.fromkeys(("tables", "bias", "features"), "*fp32") | dict.fromkeys(
         ("ids", "lengths"), "*i32"
@@ -37,17 +37,17 @@ def compile_for(architecture: int) -> Any:
         "TAPS": 15,
         "FILTERS": 100,
         "LANES": 128,
-        "WINDOWS": fused.WINDOWS,
-        "CHUNK": fused.CHUNK,
+        "WINDOWS": triton_fused.WINDOWS,
+        "CHUNK": triton_fused.CHUNK,
     }
     kinds = (
         pointers
         | dict.fromkeys(("length", "stride", "first_tap"), "i32")
         | dict.fromkeys(constants, "constexpr")
     )
-    names = fused._bank.arg_names
+    names = triton_fused._bank.arg_names
     source = ASTSource(
-        fn=fused._bank,
+        fn=triton_fused._bank,
         signature={name: kinds[name] for name in names},
         constexprs={(names.index(name),): value for name, value in constants.items()},
         # what Triton finds out of arguments by itself when it is called

@@ -10,8 +10,8 @@ import pytest
 from export.cnn import Network
 from server import engines
 from server.bundle import Bundle
-from server.devices import NVIDIA
 from server.engines import MAX_PIECE, Engine, open_engine, pad
+from server.engines.devices import NVIDIA
 from server.engines.onnx_runtime import has_cuda
 from server.errors import BadBundle, BadSetting
 from server.tokenizer import Tokenizer

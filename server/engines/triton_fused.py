@@ -15,7 +15,7 @@ import triton.language as tl
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.folded import read_folded
+from server.engines.folded_weights import read_folded
 from server.engines.torch_device import TorchDevice
 
 WINDOWS = 16

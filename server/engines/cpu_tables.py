@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from server.arrays import Floats, Ids
-from server.engines.fixed_point import HALF, Tables
+from server.engines.fixed_point_tables import HALF, Tables
 from server.jit import compiled
 
 WINDOWS = 1024

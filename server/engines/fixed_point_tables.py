@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from server.arrays import Floats
 from server.bundle import Bundle
-from server.engines.folded import not_folded, read_folded
+from server.engines.folded_weights import not_folded, read_folded
 from server.jit import compiled
 
 LARGEST_SUM = 32_000

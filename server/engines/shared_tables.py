@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 import numpy as np
 
 from server.bundle import Bundle
-from server.engines.fixed_point import Tables, read_tables
+from server.engines.fixed_point_tables import Tables, read_tables
 
 
 def mapped_tables(bundle: Bundle, folder: Path) -> Tables:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from server.arrays import Floats
 from server.engines import pad
-from server.engines.fixed_point import HALF, LARGEST_SUM, Tables, in_fixed_point
-from server.engines.tables import WINDOWS, TablesEngine
+from server.engines.cpu_tables import WINDOWS, TablesEngine
+from server.engines.fixed_point_tables import HALF, LARGEST_SUM, Tables, in_fixed_point
 
 WORDS = 40
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from server.arrays import Floats
 from server.bundle import Bundle
-from server.engines.model_file import read_model
+from server.engines.onnx_file import read_model
 from server.errors import BadBundle
 
 

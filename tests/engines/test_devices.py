@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.devices import CudaOptions, Grid, Shape, cuda_devices, number_of
+from server.engines.devices import CudaOptions, Grid, Shape, cuda_devices, number_of
 
 
 @pytest.mark.parametrize(

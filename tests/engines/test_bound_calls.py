@@ -9,13 +9,13 @@ import pytest
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.devices import Grid
 from server.engines import Engine, open_engine, pad
-from server.engines.folded import read_folded
-from server.engines.host import PlainHost
+from server.engines.devices import Grid
+from server.engines.folded_weights import read_folded
+from server.engines.multi_gpu import SpreadEngine
 from server.engines.onnx_cuda import BoundCalls, cuda_provider, table_bytes
 from server.engines.onnx_runtime import CPU, memory_error, open_session
-from server.engines.spread import SpreadEngine
+from server.engines.pinned_memory import PlainHost
 from server.tokenizer import Tokenizer
 from tests.conftest import random_texts
 

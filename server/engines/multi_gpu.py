@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 
 from server.arrays import Floats, Ids
-from server.devices import IN_FLIGHT
 from server.engines import Engine
+from server.engines.devices import IN_FLIGHT
 
 
 class SpreadEngine:
