@@ -20,8 +20,8 @@ from benchmarks.conv import conv_onnx
 from benchmarks.tutorial_loop import network_of
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import open_engine
 from server.engines.devices import CudaOptions, Grid, number_of
+from server.engines.factory import open_engine
 from server.engines.onnx_cuda import BoundCalls, Slot, cuda_provider
 from server.engines.onnx_runtime import CPU, CUDA, Network, Provider, open_session
 from server.engines.pinned_memory import CudaHost, Host, PlainHost

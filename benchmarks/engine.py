@@ -30,7 +30,8 @@ from export.tracing import write_models
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
 from server.classifier import batches_of
-from server.engines import Engine, open_engine, pad
+from server.engines.base import Engine, pad
+from server.engines.factory import open_engine
 from server.tokenizer import Tokenizer
 
 ENGINES = ("tables", "onnx", "torchscript")

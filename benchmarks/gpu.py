@@ -39,8 +39,9 @@ from benchmarks.texts import arguments, numbers_of, texts_of
 from server.arrays import Floats, Ids
 from server.bundle import read_bundle
 from server.classifier import batches_of
-from server.engines import open_engine, pad
+from server.engines.base import pad
 from server.engines.devices import CudaOptions, Grid
+from server.engines.factory import open_engine
 from server.settings import load_settings
 from server.tokenizer import Tokenizer
 

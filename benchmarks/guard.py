@@ -25,7 +25,8 @@ from benchmarks.texts import WORDS, arguments, read_texts
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle, read_bundle
 from server.classifier import Classifier, batches_of
-from server.engines import open_engine, pad
+from server.engines.base import pad
+from server.engines.factory import open_engine
 
 KEPT = Path(__file__).with_name("guard.json")
 

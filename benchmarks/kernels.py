@@ -21,7 +21,7 @@ from benchmarks.results import write
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Floats, Ids
 from server.bundle import read_bundle
-from server.engines import pad
+from server.engines.base import pad
 from server.engines.cpu_tables import WINDOWS, TablesEngine, _scan
 from server.engines.fixed_point_tables import HALF, Tables, read_tables
 from server.tokenizer import Tokenizer

@@ -15,7 +15,8 @@ from rich.table import Table
 from export.cnn import Network
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import Engine, open_engine, pad
+from server.engines.base import Engine, pad
+from server.engines.factory import open_engine
 from server.errors import PrelabelError
 from server.tokenizer import Tokenizer
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
-from server.engines import Engine, open_engine, pad
+from server.engines.base import Engine, pad
+from server.engines.factory import open_engine
 from server.settings import Settings
 from server.tokenizer import Tokenizer
 

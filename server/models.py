@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
-from server.engines import Engine, open_engine, pad
+from server.engines.base import Engine, pad
+from server.engines.factory import open_engine
 from server.errors import BadBundle, BadSetting
 from server.settings import Settings
 from server.tokenizer import Tokenizer

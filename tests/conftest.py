@@ -19,7 +19,8 @@ from export.checkpoint import read_network
 from export.cnn import Network, SentimentCNN, Shape
 from export.publish import export_bundle
 from server.bundle import Bundle
-from server.engines import Engine, open_engine
+from server.engines.base import Engine
+from server.engines.factory import open_engine
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,7 +18,8 @@ from export.cnn import Network
 from server.bulk import Labeler, predict_file
 from server.bundle import Bundle
 from server.classifier import Classifier
-from server.engines import Engine, open_engine
+from server.engines.base import Engine
+from server.engines.factory import open_engine
 from server.errors import BadInput
 from server.label_studio.config import TUTORIAL_CONFIG, read_plan
 from server.scoring import Scoring

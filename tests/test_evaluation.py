@@ -14,7 +14,7 @@ from rich.console import Console
 from export.cnn import Network
 from server.bundle import Bundle
 from server.classifier import Classifier
-from server.engines import Engine
+from server.engines.base import Engine
 from server.errors import BadInput
 from server.evaluation import MISTAKES, Evaluation, evaluate_file
 from server.report import draw, show

@@ -17,7 +17,8 @@ from export.fold import FoldedCNN, stored
 from export.publish import export_bundle
 from export.verify import NotProven, check, prove
 from server.bundle import Bundle, read_bundle
-from server.engines import open_engine, pad
+from server.engines.base import pad
+from server.engines.factory import open_engine
 from server.engines.torch_script import known_deprecations
 from server.errors import BadInput
 from tests.conftest import ROOT, tiny_network

@@ -17,7 +17,8 @@ import pytest
 from server import models, registry
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import Engine, open_engine
+from server.engines.base import Engine
+from server.engines.factory import open_engine
 from tests.conftest import random_texts
 from tests.serving import predict, predict_body, running
 from tests.test_signals import until

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from export.cnn import Network
-from server import engines
+from server.engines import factory
 from server.bundle import Bundle
 from server.label_studio.config import TUTORIAL_CONFIG
 from server.tokenizer import Tokenizer
@@ -51,7 +51,7 @@ def test_health_tells_that_a_gpu_was_expected(
     assert f"{line} 0.0" in client.get("/metrics").text
     driver = tmp_path / "nvidiactl"
     driver.touch()
-    monkeypatch.setattr(engines, "NVIDIA", driver)
+    monkeypatch.setattr(factory, "NVIDIA", driver)
     with running(bundle, device="auto") as degraded:
         health = degraded.get("/health").json()
         assert health.items() >= {"status": "UP", "device": "cpu", "degraded": True}.items()

@@ -9,7 +9,7 @@ import pytest
 from export.publish import export_bundle
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import Engine
+from server.engines.base import Engine
 from server.errors import BadBundle, BadSetting
 from server.models import Ensemble, Model, _check, load_model
 from server.settings import load_settings

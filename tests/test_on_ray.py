@@ -17,7 +17,7 @@ from server.app import build_app
 from server.bulk import Labeler, Progress, write_tasks
 from server.bundle import Bundle
 from server.classifier import Classifier
-from server.engines import Engine
+from server.engines.base import Engine
 from server.errors import BadBundle, BadInput, BadSetting, EngineFailed
 from server.label_studio.config import TUTORIAL_CONFIG, read_plan
 from server.on_ray.options import (

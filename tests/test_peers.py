@@ -18,7 +18,7 @@ from benchmarks.peers.catalogue import PEERS, REQUIREMENTS
 from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_ANEW, OPEN_INFERENCE, TEXTS
 from benchmarks.peers.servers import PeerFailed, serving
 from server.bundle import Bundle
-from server.engines import Engine, pad
+from server.engines.base import Engine, pad
 from server.tokenizer import Tokenizer
 from tests.conftest import random_texts
 

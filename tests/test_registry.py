@@ -8,7 +8,7 @@ import pytest
 
 from export.publish import export_bundle
 from server.bundle import Bundle
-from server.engines import Engine
+from server.engines.base import Engine
 from server.errors import BadBundle, BadRequest
 from server.models import Model
 from server.registry import Registry, Slot

@@ -17,7 +17,8 @@ import pytest
 from export.publish import export_bundle
 from server.arrays import Ids
 from server.bundle import Bundle
-from server.engines import open_engine, pad
+from server.engines.base import pad
+from server.engines.factory import open_engine
 from server.engines.fixed_point_tables import read_tables
 from server.engines.shared_tables import mapped_tables
 from server.project_scorings import ProjectScorings

@@ -38,7 +38,8 @@ from benchmarks.peers.servers import PeerFailed, serving
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Floats
 from server.bundle import Bundle, read_bundle
-from server.engines import open_engine, pad
+from server.engines.base import pad
+from server.engines.factory import open_engine
 from server.tokenizer import Tokenizer
 from tests.e2e.conftest import ROOT
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 
 from server.arrays import Floats, Ids
-from server.engines import Engine
+from server.engines.base import Engine
 from server.engines.devices import IN_FLIGHT
 
 

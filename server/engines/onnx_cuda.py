@@ -18,7 +18,7 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import NoCuda
+from server.engines.base import NoCuda
 from server.engines.devices import IN_FLIGHT, CudaOptions, Grid, Shape, number_of
 from server.engines.onnx_runtime import (
     CUDA,

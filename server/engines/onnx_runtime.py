@@ -8,7 +8,7 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import MAX_PIECE, NoCuda, in_pieces
+from server.engines.base import MAX_PIECE, NoCuda, in_pieces
 from server.engines.onnx_file import read_model
 from server.errors import BadBundle
 

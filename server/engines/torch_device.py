@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from server.engines import NoCuda
+from server.engines.base import NoCuda
 
 
 class TorchDevice:

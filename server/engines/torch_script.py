@@ -10,7 +10,7 @@ import torch
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import MAX_PIECE, in_pieces
+from server.engines.base import MAX_PIECE, in_pieces
 from server.engines.torch_device import TorchDevice
 from server.errors import BadBundle
 

@@ -9,8 +9,9 @@ import pytest
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import Engine, open_engine, pad
+from server.engines.base import Engine, pad
 from server.engines.devices import Grid
+from server.engines.factory import open_engine
 from server.engines.folded_weights import read_folded
 from server.engines.multi_gpu import SpreadEngine
 from server.engines.onnx_cuda import BoundCalls, cuda_provider, table_bytes

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.arrays import Floats
-from server.engines import pad
+from server.engines.base import pad
 from server.engines.cpu_tables import WINDOWS, TablesEngine
 from server.engines.fixed_point_tables import HALF, LARGEST_SUM, Tables, in_fixed_point
 

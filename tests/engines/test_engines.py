@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from export.cnn import Network
-from server import engines
+from server.engines import factory
 from server.bundle import Bundle
-from server.engines import MAX_PIECE, Engine, open_engine, pad
+from server.engines.base import MAX_PIECE, Engine, pad
 from server.engines.devices import NVIDIA
+from server.engines.factory import open_engine
 from server.engines.onnx_runtime import has_cuda
 from server.errors import BadBundle, BadSetting
 from server.tokenizer import Tokenizer
@@ -120,7 +121,7 @@ def test_a_gpu_that_is_expected_and_does_not_work_is_said(
         pytest.skip("this host has a GPU, or the packages for one")
     driver = tmp_path / "nvidiactl"
     driver.touch()
-    monkeypatch.setattr(engines, "NVIDIA", driver)
+    monkeypatch.setattr(factory, "NVIDIA", driver)
     engine = open_engine(bundle, engine=name, device="auto")
     assert (engine.name, engine.device) == (instead, "cpu")
     assert engine.degraded

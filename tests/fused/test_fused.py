@@ -13,7 +13,8 @@ import torch
 from export.cnn import Network
 from export.publish import export_bundle
 from server.bundle import Bundle
-from server.engines import Engine, open_engine, pad
+from server.engines.base import Engine, pad
+from server.engines.factory import open_engine
 from server.tokenizer import Tokenizer
 from tests.conftest import random_texts, tiny_network
 

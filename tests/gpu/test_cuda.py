@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from server.bundle import Bundle
-from server.engines import Engine, open_engine, pad
+from server.engines.base import Engine, pad
 from server.engines.devices import CudaOptions, Grid
+from server.engines.factory import open_engine
 from server.engines.onnx_runtime import has_cuda
 from server.errors import BadSetting
 from server.tokenizer import Tokenizer

@@ -24,7 +24,8 @@ from export.publish import export_bundle
 from export.vocabulary import Vocabulary, read_vocab
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines import open_engine, pad
+from server.engines.base import pad
+from server.engines.factory import open_engine
 from server.records import open_records
 from server.tokenizer import Tokenizer, basic_english
 
