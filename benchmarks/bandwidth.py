@@ -25,7 +25,7 @@ from benchmarks.rounds import Way, medians
 from benchmarks.texts import arguments, texts_of
 from server.bundle import read_bundle
 from server.jit import compiled
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 
 NUMBERS = 300
 """In a row: as many as the three banks of 100 filters have for one tap."""

@@ -32,7 +32,7 @@ from server.bundle import Bundle, read_bundle
 from server.classifier import batches_of
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 
 ENGINES = ("tables", "onnx", "torchscript")
 LOOP = "tutorial loop"

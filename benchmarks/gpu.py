@@ -42,8 +42,8 @@ from server.classifier import batches_of
 from server.engines.base import pad
 from server.engines.devices import CudaOptions, Grid
 from server.engines.factory import open_engine
+from server.models.tokenizer import Tokenizer
 from server.settings import load_settings
-from server.tokenizer import Tokenizer
 
 IN_FLIGHT = (1, 2, 3)
 

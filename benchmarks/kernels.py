@@ -24,7 +24,7 @@ from server.bundle import read_bundle
 from server.engines.base import pad
 from server.engines.cpu_tables import WINDOWS, TablesEngine, _scan
 from server.engines.fixed_point_tables import HALF, Tables, read_tables
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 
 Features = Callable[[Ids, Ids, Any], None]
 """Fills features float64[rows, widths, filters]."""

@@ -29,7 +29,7 @@ from benchmarks import client, results
 from benchmarks.label_studio import body_of
 from benchmarks.served import Served, served
 from benchmarks.texts import arguments, numbers_of, texts_of
-from server.tokenizer import basic_english
+from server.models.tokenizer import basic_english
 
 TEXTS = 4000
 """Different texts, of which requests are made."""

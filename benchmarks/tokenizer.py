@@ -23,8 +23,8 @@ from benchmarks.rounds import measured
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Ids
 from server.bundle import read_bundle
-from server.tokenizer import Tokenizer, basic_english
-from tests.test_tokenizer import PUBLISHED_RULES
+from server.models.tokenizer import Tokenizer, basic_english
+from tests.models.test_tokenizer import PUBLISHED_RULES
 
 SLICE = 100
 """Texts in one call of the batch way."""

@@ -14,7 +14,7 @@ from export.vocabulary import PAD, UNKNOWN
 from server.arrays import Ids
 from server.errors import BadInput
 from server.labelled import open_labelled
-from server.tokenizer import Tokenizer, basic_english
+from server.models.tokenizer import Tokenizer, basic_english
 
 HELD_OUT = 0.1
 """Share of the training texts that is not fitted."""

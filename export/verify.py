@@ -18,7 +18,7 @@ from server.bundle import Bundle
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine
 from server.errors import PrelabelError
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 
 TOLERANCE = 1e-5
 """Largest |Δp| between the eager network and an engine."""

@@ -30,13 +30,14 @@ from server.exposition import Exposition
 from server.gpu_memory import gpu_metrics, nvml
 from server.journal import Journal
 from server.metrics import Metrics
-from server.models import Model, load_model
+from server.models.health import any_trouble, trouble_of
+from server.models.model import Model, load_model
+from server.models.registry import Change, Registry, Slot
 from server.openapi import About, openapi_route
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
 from server.protocol import Degraded, Described
 from server.refusals import refusal
-from server.registry import Change, Registry, Slot
 from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
 from server.tracing import Traced, close_traces, open_traces
@@ -137,20 +138,6 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
     app.state.registry = registry
     app.state.trouble = partial(any_trouble, registry, batcher)
     return app
-
-
-def trouble_of(name: str, registry: Registry, batcher: Batcher) -> str | None:
-    """Why the model `name` does not answer, in plain words; None while it does."""
-    return (
-        f"{name}: its model calls fail; its engine is being built anew."
-        if registry.failing(name)
-        else batcher.trouble
-    )
-
-
-def any_trouble(registry: Registry, batcher: Batcher) -> str | None:
-    """Of any model."""
-    return next(filter(None, (trouble_of(name, registry, batcher) for name in registry.names)), None)
 
 
 def all_routes(

@@ -13,8 +13,8 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine
+from server.models.tokenizer import Tokenizer
 from server.settings import Settings
-from server.tokenizer import Tokenizer
 
 CHUNK = 2048
 """Rows that a bulk command holds at a time."""

@@ -23,11 +23,11 @@ from server.journal import name_of
 from server.label_studio.config import Plan, read_plan
 from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.results import Prediction, predictions
-from server.models import Ensemble
+from server.models.ensemble import Ensemble
+from server.models.tokenizer import Tokenizer
 from server.project_scorings import ProjectScorings
 from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 from server.tally import Tally
-from server.tokenizer import Tokenizer
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -12,8 +12,8 @@ from server.exposition import CONTENT_TYPE
 from server.journal import Told
 from server.label_studio.config import TUTORIAL_CONFIG
 from server.label_studio.results import Prediction
+from server.models.registry import Change
 from server.operations import BODY, QUEUE, Operation
-from server.registry import Change
 
 
 class Worker(TypedDict):

@@ -40,6 +40,7 @@ from server.bodies import (
 from server.envelope import record_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
+from server.models.registry import Change
 from server.operations import Access, Handler, Operation, OperationRoute
 from server.predictor import Predictor
 from server.protocol import (
@@ -58,7 +59,6 @@ from server.protocol import (
     Status,
     Up,
 )
-from server.registry import Change
 from server.request_log import Record
 
 log = logging.getLogger(__name__)

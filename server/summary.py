@@ -5,7 +5,7 @@ limits. Nothing secret.
 import socket
 from typing import Any
 
-from server.registry import Registry
+from server.models.registry import Registry
 from server.settings import Settings
 
 LOCAL = ("127.0.0.1", "localhost", "::1")

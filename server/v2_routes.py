@@ -39,7 +39,7 @@ from server.inference_protocol import (
     write_answer,
 )
 from server.journal import Journal
-from server.models import Ensemble
+from server.models.ensemble import Ensemble
 from server.operations import BODY, QUEUE, Handler, Operation
 from server.predictor import Predictor
 from server.request_log import Record

@@ -14,7 +14,7 @@ from server.batching.buckets import Lane
 from server.batching.queue_stats import Waiting
 from server.exposition import info
 from server.metrics import Metrics
-from server.registry import Registry
+from server.models.registry import Registry
 
 
 class Watch:

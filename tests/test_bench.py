@@ -15,7 +15,7 @@ from benchmarks import bandwidth, engine, everything
 from benchmarks.rounds import measured
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.conftest import ROOT, Benchmark
 
 

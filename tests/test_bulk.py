@@ -22,8 +22,8 @@ from server.engines.base import Engine
 from server.engines.factory import open_engine
 from server.errors import BadInput
 from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.models.tokenizer import Tokenizer
 from server.scoring import Scoring
-from server.tokenizer import Tokenizer
 from tests.conftest import ROOT, random_texts
 
 PLAN = read_plan(TUTORIAL_CONFIG, ("Negative", "Positive"), {})

@@ -17,8 +17,8 @@ from server.classifier import Classifier
 from server.engines.base import Engine
 from server.errors import BadInput
 from server.evaluation import MISTAKES, Evaluation, evaluate_file
+from server.models.tokenizer import Tokenizer
 from server.report import draw, show
-from server.tokenizer import Tokenizer
 from tests.conftest import random_texts
 
 TEXTS = random_texts(300, seed=4)

@@ -14,11 +14,11 @@ import httpx
 import numpy as np
 import pytest
 
-from server import models, registry
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.engines.factory import open_engine
+from server.models import model, registry
 from tests.conftest import random_texts
 from tests.serving import predict, predict_body, running
 from tests.test_signals import until
@@ -71,7 +71,7 @@ class FaultyEngine:
 def fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
     found = Fault()
     monkeypatch.setattr(
-        models, "open_engine", lambda *args, **options: FaultyEngine(open_engine(*args, **options), found)
+        model, "open_engine", lambda *args, **options: FaultyEngine(open_engine(*args, **options), found)
     )
     monkeypatch.setattr(registry, "HEAL_EVERY", 0.05)
     yield found

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from export.cnn import Network
-from server.engines import factory
 from server.bundle import Bundle
+from server.engines import factory
 from server.label_studio.config import TUTORIAL_CONFIG
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 from tests.serving import predict, running, set_up
 

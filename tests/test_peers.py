@@ -19,7 +19,7 @@ from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_ANEW, OPEN_INF
 from benchmarks.peers.servers import PeerFailed, serving
 from server.bundle import Bundle
 from server.engines.base import Engine, pad
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 
 PINNED = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+")

@@ -40,7 +40,7 @@ from server.arrays import Floats
 from server.bundle import Bundle, read_bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.e2e.conftest import ROOT
 
 CLIENT_SECONDS = 300

@@ -17,7 +17,7 @@ from server.engines.multi_gpu import SpreadEngine
 from server.engines.onnx_cuda import BoundCalls, cuda_provider, table_bytes
 from server.engines.onnx_runtime import CPU, memory_error, open_session
 from server.engines.pinned_memory import PlainHost
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 
 GRID = Grid((8, 32, 64, 512), 1024)

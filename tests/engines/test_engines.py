@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from export.cnn import Network
-from server.engines import factory
 from server.bundle import Bundle
+from server.engines import factory
 from server.engines.base import MAX_PIECE, Engine, pad
 from server.engines.devices import NVIDIA
 from server.engines.factory import open_engine
 from server.engines.onnx_runtime import has_cuda
 from server.errors import BadBundle, BadSetting
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 
 

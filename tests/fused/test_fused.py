@@ -15,7 +15,7 @@ from export.publish import export_bundle
 from server.bundle import Bundle
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts, tiny_network
 
 pytest.importorskip("triton", reason="triton is not installed (make fused-test brings it)")

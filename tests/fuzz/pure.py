@@ -13,8 +13,8 @@ from server.errors import BadLabelConfig, BadRequest
 from server.inference_protocol import count_texts, read_request, read_texts, write_answer
 from server.label_studio.config import read_plan
 from server.label_studio.extra_params import scoring_wanted
+from server.models.tokenizer import Tokenizer, basic_english
 from server.scoring import DEFAULT_SCORING
-from server.tokenizer import Tokenizer, basic_english
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
 from tests.fuzz.target import Finding
 

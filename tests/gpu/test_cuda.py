@@ -18,7 +18,7 @@ from server.engines.devices import CudaOptions, Grid
 from server.engines.factory import open_engine
 from server.engines.onnx_runtime import has_cuda
 from server.errors import BadSetting
-from server.tokenizer import Tokenizer
+from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 from tests.serving import predict, running
 

@@ -26,8 +26,8 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
+from server.models.tokenizer import Tokenizer, basic_english
 from server.records import open_records
-from server.tokenizer import Tokenizer, basic_english
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 VOCAB, GOLDEN = SHARED / "tutorial" / "vocab_obj.pt", SHARED / "oracle" / "golden.json"

@@ -5,7 +5,7 @@ replacements in this order, then split at white space. They are plain substrings
 same as torchtext's regular expressions; its twelfth, `\\s+` → a space, is what `str.split` does anyway.
 
 `basic_english` is the definition. `Tokenizer` gives the ids of its tokens without making them
-(`server/token_table.py`).
+(`server/models/vocabulary_index.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Self
 
 from server.arrays import Ids
 from server.bundle import Bundle
-from server.token_table import END, TokenTable
+from server.models.vocabulary_index import END, TokenTable
 
 _REPLACEMENTS = (
     ("'", " '  "),

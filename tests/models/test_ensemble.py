@@ -11,9 +11,10 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.errors import BadBundle, BadSetting
-from server.models import Ensemble, Model, _check, load_model
+from server.models.ensemble import Ensemble
+from server.models.model import Model, _check, load_model
+from server.models.tokenizer import Tokenizer
 from server.settings import load_settings
-from server.tokenizer import Tokenizer
 from tests.conftest import tiny_network
 
 

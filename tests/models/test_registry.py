@@ -10,10 +10,10 @@ from export.publish import export_bundle
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.errors import BadBundle, BadRequest
-from server.models import Model
-from server.registry import Registry, Slot
+from server.models.model import Model
+from server.models.registry import Registry, Slot
+from server.models.tokenizer import Tokenizer
 from server.settings import EnsembleSetting
-from server.tokenizer import Tokenizer
 from tests.conftest import tiny_network
 
 pytestmark = pytest.mark.anyio

@@ -1,7 +1,7 @@
 """UTF-8 bytes → token ids: cut at white space and marks and looked up in one compiled pass, the interpreter's
 lock released.
 
-`server/tokenizer.py` has prepared the text so that what is left of `basic_english` concerns one ASCII byte at
+`server/models/tokenizer.py` has prepared the text so that what is left of `basic_english` concerns one ASCII byte at
 a time.
 
 The vocabulary is a hash table with open addressing: a token's hash says where in `slots` int32[places, 4] to

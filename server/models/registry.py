@@ -14,7 +14,8 @@ from pathlib import Path
 from server.arrays import Runner
 from server.batching.engine_thread import ModelThread
 from server.errors import BadBundle, BadRequest, PrelabelError
-from server.models import Ensemble, Model
+from server.models.ensemble import Ensemble
+from server.models.model import Model
 from server.settings import EnsembleSetting
 
 log = logging.getLogger(__name__)

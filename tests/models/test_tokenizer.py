@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.bundle import Bundle
-from server.token_table import END, TokenTable
-from server.tokenizer import Tokenizer, basic_english
+from server.models.tokenizer import Tokenizer, basic_english
+from server.models.vocabulary_index import END, TokenTable
 from tests.conftest import random_texts
 
 PUBLISHED_RULES = [

@@ -1,0 +1,68 @@
+"""Several models that answer as one."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from server.arrays import Floats
+from server.errors import BadSetting
+from server.models.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A model of an ensemble: its share of the mean, and for each of the ensemble's labels the class that it
+    has in this model.
+    """
+
+    model: Model
+    weight: float
+    order: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models that answer as one. `labels` in class order."""
+
+    version: str
+    labels: tuple[str, ...]
+    members: tuple[Member, ...]
+
+    @classmethod
+    def of_one(cls, model: Model) -> "Ensemble":
+        labels = model.bundle.labels
+        return cls(model.bundle.version, labels, (Member(model, 1.0, np.arange(len(labels))),))
+
+    @classmethod
+    def of_several(cls, name: str, models: Sequence[Model], weights: Sequence[float]) -> "Ensemble":
+        """Its version is made of its members' versions and weights. Raises BadSetting for models with other
+        labels.
+        """
+        labels = models[0].bundle.labels
+        for model in models:
+            if set(model.bundle.labels) != set(labels):
+                raise BadSetting(
+                    f"ensemble {name}: its models must have the same labels; {models[0].bundle.version} "
+                    f"has {', '.join(labels)}, "
+                    f"{model.bundle.version} has {', '.join(model.bundle.labels)}."
+                )
+        shares = [weight / sum(weights) for weight in weights]
+        content = " ".join(
+            f"{model.bundle.version}:{share:.9g}" for model, share in zip(models, shares, strict=True)
+        )
+        version = f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+        members = [
+            Member(model, share, np.array([model.bundle.labels.index(label) for label in labels]))
+            for model, share in zip(models, shares, strict=True)
+        ]
+        return cls(version, labels, tuple(members))
+
+    def mean(self, answers: Sequence[Floats]) -> Floats:
+        """The weighted mean of the members' probabilities, float32[rows, classes] each."""
+        total = np.zeros((len(answers[0]), len(self.labels)), dtype=np.float32)
+        for member, answer in zip(self.members, answers, strict=True):
+            total += np.float32(member.weight) * answer[:, member.order]
+        return total
