@@ -227,7 +227,7 @@ def predict(
     """Write the pre-annotated import file for a file of texts."""
     from server.bulk import Labeler, predict_file
     from server.classifier import open_classifier
-    from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+    from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
     from server.on_ray.options import check_installed, check_none_given, read_address, read_suffix, share
     from server.records import read_text
     from server.settings import load_settings
@@ -369,8 +369,8 @@ def annotate(
     from server.annotate.report import progress_bar, show, status, stop_on_ctrl_c
     from server.annotate.run import Options, Run
     from server.annotate.sources import open_bundle
-    from server.label_studio.access import basic_auth, token, web_address
-    from server.label_studio.client import Api
+    from server.label_studio.api_client import Api
+    from server.label_studio.credentials import basic_auth, token, web_address
     from server.settings import load_settings
 
     settings = load_settings(
@@ -521,8 +521,8 @@ def connect(
     """Connect the server to a project of Label Studio, and prove that predictions and scores arrive."""
     from server.connect import checklist, connecting, disconnecting
     from server.connect.options import read_wish
-    from server.label_studio.access import token
-    from server.label_studio.client import Api
+    from server.label_studio.api_client import Api
+    from server.label_studio.credentials import token
 
     wish = read_wish(
         label_studio, project, backend, auth, os.environ, check=check, disconnect=disconnect, replace=replace

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.texts import arguments, texts_of
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.e2e.conftest import ROOT, label_studio, serving
 
 FIGURES = re.compile(r"([\d.]+) s, .*pull ([\d.]+) s, predict ([\d.]+) s, push ([\d.]+) s")

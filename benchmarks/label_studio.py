@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 
 PROJECT = "1.1795474444"
 """A project's number and the second it was made in."""

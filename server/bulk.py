@@ -22,8 +22,8 @@ from pydantic import BaseModel, ValidationError
 from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.files import private, replace_whole
-from server.label_studio.config import Plan
-from server.label_studio.results import Prediction, predictions
+from server.label_studio.labeling_config import Plan
+from server.label_studio.predictions import Prediction, predictions
 from server.records import Records, columns_of, open_records
 from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 

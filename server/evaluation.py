@@ -15,7 +15,7 @@ from server.arrays import Floats
 from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.figures import Figures
-from server.label_studio.sources import text_of
+from server.label_studio.object_tags import text_of
 from server.labelled import Example, open_labelled
 
 MISTAKES = 20

@@ -20,9 +20,9 @@ from server.batching.batcher import Batcher, Outcome
 from server.batching.buckets import Lane
 from server.errors import DeadlineExceeded, PrelabelError, RequestTooLarge
 from server.journal import name_of
-from server.label_studio.config import Plan, read_plan
 from server.label_studio.extra_params import scoring_wanted
-from server.label_studio.results import Prediction, predictions
+from server.label_studio.labeling_config import Plan, read_plan
+from server.label_studio.predictions import Prediction, predictions
 from server.models.ensemble import Ensemble
 from server.models.tokenizer import Tokenizer
 from server.project_scorings import ProjectScorings

@@ -10,8 +10,8 @@ from server.bodies import Usual
 from server.errors import BadLabelConfig
 from server.exposition import CONTENT_TYPE
 from server.journal import Told
-from server.label_studio.config import TUTORIAL_CONFIG
-from server.label_studio.results import Prediction
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
+from server.label_studio.predictions import Prediction
 from server.models.registry import Change
 from server.operations import BODY, QUEUE, Operation
 

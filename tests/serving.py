@@ -13,7 +13,7 @@ import uvicorn
 from server.app import build_app
 from server.bundle import Bundle
 from server.connections import listen
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.settings import load_settings
 from server.workers import server_options
 

@@ -16,7 +16,7 @@ from server.annotate.push import GONE, LEFT_OUT, Item, Store
 from server.annotate.sources import NO_ANSWER, Source
 from server.annotate.tasks import Lacking, chosen_tasks, tab_passes, version_passes
 from server.errors import BackendFailed, BadSetting, LabelStudioRefused, LabelStudioUnreachable
-from server.label_studio.results import Prediction
+from server.label_studio.predictions import Prediction
 
 LETTERS = {"filter": "filter:tasks:data.review", "operator": "contains", "type": "String", "value": "film"}
 EMPTY = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}

@@ -21,7 +21,7 @@ from server.classifier import Classifier
 from server.engines.base import Engine
 from server.engines.factory import open_engine
 from server.errors import BadInput
-from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.models.tokenizer import Tokenizer
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts

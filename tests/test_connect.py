@@ -15,7 +15,7 @@ from server.connect import checklist, note, rules
 from server.connect.note import Before
 from server.connect.options import Wish, read_wish
 from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable
-from server.label_studio.access import BasicAuth, basic_auth, origin, token, web_address
+from server.label_studio.credentials import BasicAuth, basic_auth, origin, token, web_address
 from tests.conftest import ROOT
 
 BACKEND = "http://192.0.2.7:9090/imdb"

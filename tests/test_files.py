@@ -14,8 +14,8 @@ from server.bundle import Bundle
 from server.classifier import open_classifier
 from server.errors import BadSetting
 from server.files import private, secret
-from server.label_studio.access import BasicAuth, basic_auth, token
-from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.label_studio.credentials import BasicAuth, basic_auth, token
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.settings import SECRETS, load_settings
 from tests.conftest import tiny_network
 from tests.e2e.conftest import serving

@@ -14,7 +14,7 @@ import torch
 from export.cnn import Network
 from server.bundle import Bundle
 from server.engines import factory
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 from tests.serving import predict, running, set_up

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.errors import BadInput
-from server.label_studio.annotations import label_of
+from server.label_studio.exported_labels import label_of
 from server.labelled import open_labelled
 
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from server.bundle import Bundle
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.settings import SECRETS, load_settings
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving

@@ -19,7 +19,7 @@ from server.bundle import Bundle
 from server.classifier import Classifier
 from server.engines.base import Engine
 from server.errors import BadBundle, BadInput, BadSetting, EngineFailed
-from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.on_ray.options import (
     Replicas,
     Share,

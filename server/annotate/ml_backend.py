@@ -14,8 +14,8 @@ from server.annotate.halving import BatchRefused
 from server.annotate.sources import OpenSource, Source, usable_score
 from server.annotate.tasks import Task
 from server.errors import BackendFailed
-from server.label_studio.access import BasicAuth
-from server.label_studio.results import Prediction
+from server.label_studio.credentials import BasicAuth
+from server.label_studio.predictions import Prediction
 
 TASKS = 500
 """Tasks in one request to an ML backend: an answer in good time from a slow one too."""

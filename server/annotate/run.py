@@ -17,7 +17,7 @@ from server.annotate.push import Item, Store
 from server.annotate.sources import Source
 from server.annotate.tasks import NOT_FOUND, PAGE, Lacking, Task, chosen_tasks
 from server.errors import BadSetting, LabelStudioRefused
-from server.label_studio.client import Api
+from server.label_studio.api_client import Api
 
 PUSH_SECONDS = 900.0
 """How long a batch may take; Label Studio goes on storing what nobody waits for any more, so better wait."""

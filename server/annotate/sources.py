@@ -15,8 +15,8 @@ from server.annotate.halving import BatchRefused, halve
 from server.annotate.tasks import PAGE, Task
 from server.bulk import Labeler
 from server.classifier import open_classifier
-from server.label_studio.config import read_plan
-from server.label_studio.results import Prediction
+from server.label_studio.labeling_config import read_plan
+from server.label_studio.predictions import Prediction
 from server.settings import Settings
 
 NO_ANSWER = "there is no usable prediction for it in the answer"

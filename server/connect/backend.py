@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from server.label_studio.access import BasicAuth
+from server.label_studio.credentials import BasicAuth
 
 SECONDS = 5.0
 """For one answer."""

@@ -9,7 +9,7 @@ from server.connect.options import Wish
 from server.connect.rules import Row
 from server.connect.visit import Visit
 from server.errors import PrelabelError
-from server.label_studio.client import Api
+from server.label_studio.api_client import Api
 
 CHANGE_IT = "Run this without --check."
 

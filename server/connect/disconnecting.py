@@ -10,7 +10,7 @@ from server.connect.options import Wish
 from server.connect.rules import Row
 from server.connect.visit import Visit
 from server.errors import LabelStudioRefused
-from server.label_studio.client import Api
+from server.label_studio.api_client import Api
 
 
 def disconnect(wish: Wish, api: Api, on_line: Callable[[Line], None]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from server.errors import BadSetting
-from server.label_studio.access import BasicAuth, basic_auth, web_address
+from server.label_studio.credentials import BasicAuth, basic_auth, web_address
 
 
 @dataclass(frozen=True)

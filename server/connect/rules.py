@@ -9,7 +9,7 @@ from typing import Any
 
 from server.connect.checklist import Line, aside, fails, holds
 from server.errors import LabelStudioRefused, PrelabelError
-from server.label_studio.access import BasicAuth, origin
+from server.label_studio.credentials import BasicAuth, origin
 
 Row = dict[str, Any]
 """An ML backend, a webhook or a project as Label Studio's API gives it."""

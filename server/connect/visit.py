@@ -8,7 +8,7 @@ from server.connect.checklist import Line, aside, fails, holds
 from server.connect.options import Wish
 from server.connect.rules import Row
 from server.errors import LabelStudioRefused, PrelabelError
-from server.label_studio.client import Api, Method
+from server.label_studio.api_client import Api, Method
 
 Step = Callable[[], Iterator[Line]]
 

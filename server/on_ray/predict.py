@@ -24,7 +24,7 @@ from server.bulk import Labeler, Progress, write_tasks
 from server.bundle import read_bundle
 from server.classifier import CHUNK, open_classifier
 from server.errors import BadBundle, BadInput, PrelabelError
-from server.label_studio.config import Plan, read_plan
+from server.label_studio.labeling_config import Plan, read_plan
 from server.on_ray.cluster import connected
 from server.on_ray.options import Share, within
 from server.on_ray.outputs import open_output

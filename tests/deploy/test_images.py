@@ -16,7 +16,7 @@ import torch
 
 from export.cnn import Network
 from server.bundle import Bundle, read_bundle
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import WORDS
 from tests.deploy.images import ALONE, CONFINED, Images, missing, store
 from tests.e2e.conftest import free_port, running

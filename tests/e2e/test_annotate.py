@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.e2e.conftest import ROOT
 
 pytestmark = pytest.mark.e2e

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.e2e.conftest import label_studio, serving
 
 pytestmark = pytest.mark.e2e

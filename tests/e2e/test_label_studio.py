@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.labelled import open_labelled
 
 pytestmark = pytest.mark.e2e

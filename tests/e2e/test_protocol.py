@@ -14,7 +14,7 @@ import pytest
 
 from export.publish import export_bundle
 from server.bundle import Bundle
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import tiny_network
 from tests.e2e.conftest import free_port, label_studio, serving
 from tests.e2e.test_label_studio import (

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message
 from server.app import build_app
 from server.bundle import Bundle
 from server.inference_protocol import HEADER_LENGTH
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.log_setup import JsonLines, TextLines
 from server.refusals import is_protocols
 from server.settings import load_settings

@@ -11,8 +11,8 @@ import numpy as np
 from server.bundle import Bundle
 from server.errors import BadLabelConfig, BadRequest
 from server.inference_protocol import count_texts, read_request, read_texts, write_answer
-from server.label_studio.config import read_plan
 from server.label_studio.extra_params import scoring_wanted
+from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer, basic_english
 from server.scoring import DEFAULT_SCORING
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut

@@ -26,7 +26,7 @@ from export.publish import export_bundle
 from server.bulk import Labeler
 from server.bundle import Bundle
 from server.classifier import open_classifier
-from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.settings import load_settings
 from tests.conftest import tiny_network
 from tests.e2e.conftest import serving

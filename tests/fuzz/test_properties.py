@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import LONGEST, BadInput, BadLabelConfig, BadRequest
-from server.label_studio.annotations import controls_of, is_exported, label_of
-from server.label_studio.config import read_plan
+from server.label_studio.exported_labels import controls_of, is_exported, label_of
 from server.label_studio.extra_params import scoring_wanted
-from server.label_studio.sources import Source, as_text, look_up, visible_text
+from server.label_studio.labeling_config import read_plan
+from server.label_studio.object_tags import Source, as_text, look_up, visible_text
 from server.records import open_records
 from server.scoring import SCORES, Scoring
 from tests.fuzz.mutate import XML_PARTS, changed_json, changed_xml, cut

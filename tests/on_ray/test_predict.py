@@ -16,7 +16,7 @@ from pyarrow import parquet
 from server.bulk import Labeler, predict_file
 from server.bundle import Bundle
 from server.classifier import open_classifier
-from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.on_ray.parts import PART_BYTES
 from server.settings import load_settings
 from tests.conftest import ROOT, random_texts

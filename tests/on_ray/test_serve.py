@@ -22,7 +22,7 @@ import pytest
 
 from export.publish import export_bundle
 from server.bundle import Bundle
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import ROOT, random_texts, tiny_network
 from tests.on_ray.conftest import TwoNodes
 from tests.serving import predict, predict_body, running

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.label_studio.sources import Source, text_of
+from server.label_studio.object_tags import Source, text_of
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from label_studio_sdk.label_interface.control_tags import ControlTag
 from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from server.errors import BadLabelConfig, one_line
-from server.label_studio.controls import KINDS, Control, listed, read_control
-from server.label_studio.sources import Source, read_source
+from server.label_studio.control_tags import KINDS, Control, listed, read_control
+from server.label_studio.object_tags import Source, read_source
 
 TUTORIAL_CONFIG = """\
 <View>

@@ -14,7 +14,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from server.errors import LabelStudioRefused, LabelStudioUnreachable
-from server.label_studio.access import stays
+from server.label_studio.credentials import stays
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from server.errors import BadLabelConfig
-from server.label_studio.config import TUTORIAL_CONFIG, Plan, Target, read_plan
-from server.label_studio.controls import Control
-from server.label_studio.sources import Source
+from server.label_studio.control_tags import Control
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, Plan, Target, read_plan
+from server.label_studio.object_tags import Source
 
 LABELS = ("Negative", "Positive")
 

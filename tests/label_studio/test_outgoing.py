@@ -19,9 +19,9 @@ from server.connect.backend import Backend, BackendFails
 from server.connect.connecting import Connecting
 from server.connect.options import Wish
 from server.errors import BackendFailed, LabelStudioRefused
-from server.label_studio.access import BasicAuth, stays
-from server.label_studio.client import Api
-from server.label_studio.config import TUTORIAL_CONFIG
+from server.label_studio.api_client import Api
+from server.label_studio.credentials import BasicAuth, stays
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import ROOT
 from tests.serving import predict, running
 from tests.test_imports import imported

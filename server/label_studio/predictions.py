@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from server.arrays import Bools, Floats
-from server.label_studio.config import Plan
+from server.label_studio.labeling_config import Plan
 from server.scoring import Scores
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from server.arrays import Floats
-from server.label_studio.config import Plan, read_plan
-from server.label_studio.results import Prediction, predictions
+from server.label_studio.labeling_config import Plan, read_plan
+from server.label_studio.predictions import Prediction, predictions
 from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 
 ONE = read_plan(
