@@ -19,12 +19,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
-from server.admission import Admission
-from server.auth import Callers, check_admin, check_caller, check_health
 from server.batching.batcher import Batcher, WaitingRow
 from server.batching.buckets import Buckets
-from server.bodies import BodyBounds, Json
-from server.envelope import Envelope, record_of
 from server.errors import BadRequest, PrelabelError
 from server.exposition import Exposition
 from server.gpu_memory import gpu_metrics, nvml
@@ -37,10 +33,14 @@ from server.openapi import About, openapi_route
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
 from server.protocol import Degraded, Described
-from server.refusals import refusal
 from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
 from server.tracing import Traced, close_traces, open_traces
+from server.transport.admission import Admission
+from server.transport.auth import Callers, check_admin, check_caller, check_health
+from server.transport.middleware import Envelope, record_of
+from server.transport.request_body import BodyBounds
+from server.transport.responses import Json, refusal
 from server.v2_routes import InferenceServer
 from server.watch import Watch, build_metrics
 

@@ -28,7 +28,7 @@ request: under load they waited for seconds to be taken, /health among them, and
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with a time limit for heads. The body has one where it is read (`server/bodies.py`)."""
+    """uvicorn's, with a time limit for heads. The body has one where it is read (`server/transport/request_body.py`)."""
 
     _head_alarm: asyncio.TimerHandle | None = None
 

@@ -18,8 +18,8 @@ from server import errors
 from server.errors import AdminOnly, PrelabelError, Unauthorized
 from server.inference_protocol import HEADER_LENGTH
 from server.operations import Operation, OperationRoute
-from server.refusals import ProtocolRefusal, Refusal, is_protocols
 from server.routes import Door
+from server.transport.responses import ProtocolRefusal, Refusal, is_protocols
 
 OPENAPI = Operation("GET", "/openapi.json", "health", "This description", dict[str, Any])
 

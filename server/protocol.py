@@ -6,7 +6,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from server.bodies import Usual
+from server.api.ml_backend_codec import Usual
 from server.errors import BadLabelConfig
 from server.exposition import CONTENT_TYPE
 from server.journal import Told

@@ -24,20 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.admission import Admission
-from server.bodies import (
-    BodyBounds,
-    Json,
-    kind_of,
-    label_config_of,
-    parse_tasks,
-    read_body,
-    read_object,
-    server_timing,
-    tasks_of,
-    while_connected,
-)
-from server.envelope import record_of
+from server.api.ml_backend_codec import label_config_of, parse_tasks, tasks_of
 from server.errors import BadRequest
 from server.journal import Journal, name_of
 from server.models.registry import Change
@@ -60,6 +47,11 @@ from server.protocol import (
     Up,
 )
 from server.request_log import Record
+from server.transport.admission import Admission
+from server.transport.json_codec import kind_of
+from server.transport.middleware import record_of
+from server.transport.request_body import BodyBounds, read_body, read_object, while_connected
+from server.transport.responses import Json, server_timing
 
 log = logging.getLogger(__name__)
 

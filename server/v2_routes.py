@@ -23,8 +23,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.bodies import Json, parsed, read_body, server_timing, while_connected
-from server.envelope import record_of
 from server.errors import BodyEncoded, NotServed
 from server.inference_protocol import (
     EXTENSIONS,
@@ -44,6 +42,10 @@ from server.operations import BODY, QUEUE, Handler, Operation
 from server.predictor import Predictor
 from server.request_log import Record
 from server.routes import Door
+from server.transport.json_codec import parsed
+from server.transport.middleware import record_of
+from server.transport.request_body import read_body, while_connected
+from server.transport.responses import Json, server_timing
 
 PLATFORMS = {
     "onnx": "onnxruntime_onnx",

@@ -24,7 +24,6 @@ ORDER = [
 """The folders of `server/`, and the modules beside them: each may import from itself and from earlier lines."""
 
 MOVING = {
-    "transport": "admission auth bodies envelope refusals",
     "observability": "exposition gpu_memory journal metrics process_files request_log tally tracing watch",
     "prediction": "predictor project_scorings",
     "api": "inference_protocol openapi operations protocol routes v2_routes",

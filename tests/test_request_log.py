@@ -16,12 +16,12 @@ from starlette.responses import Response
 
 from server.app import build_app
 from server.bundle import Bundle
-from server.envelope import HEADERS, with_headers
 from server.errors import BadRequest
 from server.log_setup import JsonLines, TextLines
 from server.request_log import Record, Traffic, fields_of, level_of, request_id
 from server.settings import load_settings
 from server.summary import address, as_lines, asks_for
+from server.transport.middleware import HEADERS, with_headers
 from tests.e2e.conftest import serving
 from tests.serving import predict, predict_body, running, set_up
 

@@ -26,8 +26,8 @@ from server.bundle import Bundle
 from server.inference_protocol import HEADER_LENGTH
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.log_setup import JsonLines, TextLines
-from server.refusals import is_protocols
 from server.settings import load_settings
+from server.transport.responses import is_protocols
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
 from tests.fuzz.target import Finding
 from tests.serving import predict_body

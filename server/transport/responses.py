@@ -1,9 +1,21 @@
 """What a refusal is answered with: in Prelabel's own words, or as the Open Inference Protocol has it."""
 
+import json
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from server.bodies import Json
+import msgspec
+from starlette.responses import Response
+
+
+class Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        try:
+            return msgspec.json.encode(content)
+        except UnicodeEncodeError:
+            return json.dumps(content).encode()  # a lone surrogate, which goes out as it came in
 
 
 class Refusal(TypedDict):
@@ -36,3 +48,8 @@ def refusal(
 def is_protocols(path: str) -> bool:
     """Whether `path` is one of the Open Inference Protocol's, under whatever prefix."""
     return "/v2/" in f"{path}/"
+
+
+def server_timing(seconds: Mapping[str, float]) -> str:
+    """The value of a Server-Timing header (W3C, "Server Timing"): milliseconds a stage."""
+    return ", ".join(f"{stage};dur={spent * 1000:.3f}" for stage, spent in seconds.items())

@@ -13,9 +13,9 @@ import uvicorn
 import uvloop
 
 from server import connections
-from server.admission import LARGE, LARGE_SHARE, Admission
 from server.bundle import Bundle
 from server.errors import Overloaded
+from server.transport.admission import LARGE, LARGE_SHARE, Admission
 from tests.serving import predict, predict_body, running
 from tests.test_signals import until
 

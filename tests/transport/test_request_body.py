@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from server.bodies import MOST_CONTAINERS, MOST_VALUES, parse_object, parse_tasks
+from server.api.ml_backend_codec import parse_tasks
 from server.errors import RequestTooLarge
+from server.transport.json_codec import MOST_CONTAINERS, MOST_VALUES, parse_object
 
 
 @pytest.mark.parametrize("part", [b"[],", b'{"a":{}},', b"[[[[[[[["])

@@ -5,9 +5,9 @@ import base64
 import httpx
 import pytest
 
-from server.auth import Callers, check_admin, check_caller, check_health
 from server.bundle import Bundle
 from server.errors import AdminOnly, Unauthorized
+from server.transport.auth import Callers, check_admin, check_caller, check_health
 from tests.serving import running
 
 TEAM = Callers("team", "schlüssel:1")
