@@ -22,27 +22,28 @@ from starlette.routing import BaseRoute, Mount
 from server.batching.batcher import Batcher, WaitingRow
 from server.batching.buckets import Buckets
 from server.errors import BadRequest, PrelabelError
-from server.exposition import Exposition
-from server.gpu_memory import gpu_metrics, nvml
-from server.journal import Journal
-from server.metrics import Metrics
 from server.models.health import any_trouble, trouble_of
 from server.models.model import Model, load_model
 from server.models.registry import Change, Registry, Slot
+from server.observability.batch_observer import Watch
+from server.observability.build_info import build_metrics
+from server.observability.gpu_memory import gpu_metrics, nvml
+from server.observability.metrics import Metrics
+from server.observability.metrics_page import Exposition
+from server.observability.project_activity import Journal
+from server.observability.tracing import Traced, close_traces, open_traces
 from server.openapi import About, openapi_route
 from server.predictor import Predictor
 from server.project_scorings import ProjectScorings
 from server.protocol import Degraded, Described
 from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
-from server.tracing import Traced, close_traces, open_traces
 from server.transport.admission import Admission
 from server.transport.auth import Callers, check_admin, check_caller, check_health
 from server.transport.middleware import Envelope, record_of
 from server.transport.request_body import BodyBounds
 from server.transport.responses import Json, refusal
 from server.v2_routes import InferenceServer
-from server.watch import Watch, build_metrics
 
 log = logging.getLogger(__name__)
 

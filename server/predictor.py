@@ -19,15 +19,15 @@ from server.arrays import Bools, Floats, Ids, Runner
 from server.batching.batcher import Batcher, Outcome
 from server.batching.buckets import Lane
 from server.errors import DeadlineExceeded, PrelabelError, RequestTooLarge
-from server.journal import name_of
 from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.labeling_config import Plan, read_plan
 from server.label_studio.predictions import Prediction, predictions
 from server.models.ensemble import Ensemble
 from server.models.tokenizer import Tokenizer
+from server.observability.prediction_stats import Tally
+from server.observability.project_activity import name_of
 from server.project_scorings import ProjectScorings
 from server.scoring import DEFAULT_SCORING, Scoring, scores_of
-from server.tally import Tally
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -7,7 +7,7 @@ Kept in SQLite, in memory or, where several worker processes answer the same pro
 import sqlite3
 from pathlib import Path
 
-from server.journal import MAX_PROJECTS
+from server.observability.project_activity import MAX_PROJECTS
 from server.scoring import Scoring
 
 

@@ -8,11 +8,11 @@ from msgspec import Meta
 
 from server.api.ml_backend_codec import Usual
 from server.errors import BadLabelConfig
-from server.exposition import CONTENT_TYPE
-from server.journal import Told
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.label_studio.predictions import Prediction
 from server.models.registry import Change
+from server.observability.metrics_page import CONTENT_TYPE
+from server.observability.project_activity import Told
 from server.operations import BODY, QUEUE, Operation
 
 

@@ -26,8 +26,9 @@ from starlette.routing import BaseRoute
 
 from server.api.ml_backend_codec import label_config_of, parse_tasks, tasks_of
 from server.errors import BadRequest
-from server.journal import Journal, name_of
 from server.models.registry import Change
+from server.observability.access_log import Record
+from server.observability.project_activity import Journal, name_of
 from server.operations import Access, Handler, Operation, OperationRoute
 from server.predictor import Predictor
 from server.protocol import (
@@ -46,7 +47,6 @@ from server.protocol import (
     Status,
     Up,
 )
-from server.request_log import Record
 from server.transport.admission import Admission
 from server.transport.json_codec import kind_of
 from server.transport.middleware import record_of

@@ -36,11 +36,11 @@ from server.inference_protocol import (
     read_texts,
     write_answer,
 )
-from server.journal import Journal
 from server.models.ensemble import Ensemble
+from server.observability.access_log import Record
+from server.observability.project_activity import Journal
 from server.operations import BODY, QUEUE, Handler, Operation
 from server.predictor import Predictor
-from server.request_log import Record
 from server.routes import Door
 from server.transport.json_codec import parsed
 from server.transport.middleware import record_of

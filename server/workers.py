@@ -21,7 +21,7 @@ from uvicorn.supervisors import Multiprocess
 from server.app import METRICS, build_app
 from server.connections import Connection, listen
 from server.log_setup import start_logging
-from server.process_files import live_in
+from server.observability.worker_files import live_in
 from server.settings import Settings
 from server.tls import tls_options
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.request_log import Record, Traffic, fields_of, level_of, request_id
+from server.observability.access_log import Record, Traffic, fields_of, level_of, request_id
 from server.transport.responses import Json, refusal
 
 log = logging.getLogger("prelabel.request")

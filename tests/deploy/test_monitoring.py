@@ -22,7 +22,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Type and labels of each metric; tests/test_metrics.py holds the table to what the server tells."""
+    """Type and labels of each metric; tests/observability/test_metrics.py holds the table to what the server tells."""
     rows = re.findall(
         r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|",
         (ROOT / "docs/metrics.md").read_text("utf-8"),

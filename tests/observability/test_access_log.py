@@ -18,7 +18,7 @@ from server.app import build_app
 from server.bundle import Bundle
 from server.errors import BadRequest
 from server.log_setup import JsonLines, TextLines
-from server.request_log import Record, Traffic, fields_of, level_of, request_id
+from server.observability.access_log import Record, Traffic, fields_of, level_of, request_id
 from server.settings import load_settings
 from server.summary import address, as_lines, asks_for
 from server.transport.middleware import HEADERS, with_headers

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.errors import PrelabelError
-from server.journal import name_of
-from server.tally import Tally
+from server.observability.prediction_stats import Tally
+from server.observability.project_activity import name_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Ids of a caller's own that are taken over; for others one is made."""

@@ -16,10 +16,10 @@ from server.batching.batcher import Call
 from server.batching.buckets import Lane
 from server.batching.queue_stats import Inside, Waiting
 from server.bundle import Bundle
-from server.exposition import Exposition
-from server.gpu_memory import GpuMemory, gpu_metrics, nvml
-from server.metrics import Metrics
-from server.tally import SCORE_BOUNDS, Tally
+from server.observability.gpu_memory import GpuMemory, gpu_metrics, nvml
+from server.observability.metrics import Metrics
+from server.observability.metrics_page import Exposition
+from server.observability.prediction_stats import SCORE_BOUNDS, Tally
 from tests.batching.test_batcher import echo
 from tests.conftest import ROOT
 from tests.serving import predict, running, set_up

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from server.bundle import Bundle
 from server.errors import BadSetting
-from server.tracing import laid_out, open_traces, wanted
+from server.observability.tracing import laid_out, open_traces, wanted
 from tests.conftest import ROOT
 from tests.serving import predict, running
 

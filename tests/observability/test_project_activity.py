@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from server.errors import BadLabelConfig, EngineFailed, Unauthorized
-from server.journal import MAX_PROJECTS, Journal, ToldProject, name_of
+from server.observability.project_activity import MAX_PROJECTS, Journal, ToldProject, name_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STAMP = "2026-01-02T12:00:00+00:00"

@@ -5,7 +5,7 @@
 
 Labels take few values: routes as the server names them, names of models, bundles and labels, and never what a
 client wrote. With several worker processes the library keeps all values in files of a folder that they share
-(PROMETHEUS_MULTIPROC_DIR, read when it is imported); `server/exposition.py` puts them together.
+(PROMETHEUS_MULTIPROC_DIR, read when it is imported); `server/observability/metrics_page.py` puts them together.
 """
 
 import math
@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from server.batching.batcher import Call
 from server.batching.buckets import Lane
 from server.batching.queue_stats import Waiting
-from server.request_log import Record, Traffic
-from server.tally import SCORE_BOUNDS, Tally
+from server.observability.access_log import Record, Traffic
+from server.observability.prediction_stats import SCORE_BOUNDS, Tally
 
 M = TypeVar("M", "QuickCounter", "QuickGauge", "TalliedHistogram")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import BadSetting
-from server.request_log import PROBES, Record, Traffic
+from server.observability.access_log import PROBES, Record, Traffic
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from server.exposition import Exposition
+from server.observability.metrics_page import Exposition
 from tests.conftest import ROOT
-from tests.test_metrics import Samples, samples, value
+from tests.observability.test_metrics import Samples, samples, value
 
 PROCESS = """
 import os, sys, time

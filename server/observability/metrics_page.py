@@ -1,6 +1,6 @@
 """`/metrics`: what all worker processes counted, and what is only looked at when it is asked for.
 
-Several processes count into files of one folder (`server/process_files.py`).
+Several processes count into files of one folder (`server/observability/worker_files.py`).
 """
 
 import math
@@ -13,8 +13,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from server.metrics import ARRIVAL, PREFIX
-from server.process_files import forget_dead, one_at_a_time
+from server.observability.metrics import ARRIVAL, PREFIX
+from server.observability.worker_files import forget_dead, one_at_a_time
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
