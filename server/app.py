@@ -33,8 +33,8 @@ from server.observability.metrics_page import Exposition
 from server.observability.project_activity import Journal
 from server.observability.tracing import Traced, close_traces, open_traces
 from server.openapi import About, openapi_route
-from server.predictor import Predictor
-from server.project_scorings import ProjectScorings
+from server.prediction.predictor import Predictor
+from server.prediction.scoring_store import ProjectScorings
 from server.protocol import Degraded, Described
 from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free

@@ -30,7 +30,7 @@ from server.models.registry import Change
 from server.observability.access_log import Record
 from server.observability.project_activity import Journal, name_of
 from server.operations import Access, Handler, Operation, OperationRoute
-from server.predictor import Predictor
+from server.prediction.predictor import Predictor
 from server.protocol import (
     HEALTH,
     LIVE,

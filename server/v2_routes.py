@@ -40,7 +40,7 @@ from server.models.ensemble import Ensemble
 from server.observability.access_log import Record
 from server.observability.project_activity import Journal
 from server.operations import BODY, QUEUE, Handler, Operation
-from server.predictor import Predictor
+from server.prediction.predictor import Predictor
 from server.routes import Door
 from server.transport.json_codec import parsed
 from server.transport.middleware import record_of

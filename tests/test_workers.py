@@ -21,7 +21,7 @@ from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.engines.fixed_point_tables import read_tables
 from server.engines.shared_tables import mapped_tables
-from server.project_scorings import ProjectScorings
+from server.prediction.scoring_store import ProjectScorings
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts, tiny_network
 from tests.serving import predict, set_up
@@ -143,7 +143,7 @@ def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) 
 def test_the_memory_of_projects_is_shared_and_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.project_scorings.MAX_PROJECTS", 3)
+    monkeypatch.setattr("server.prediction.scoring_store.MAX_PROJECTS", 3)
     one, other = ProjectScorings(tmp_path / "file"), ProjectScorings(tmp_path / "file")
     assert other.of("m", "1.1") is None
     one.remember("m", "1.1", Scoring("margin", 0.25))

@@ -15,11 +15,11 @@ from tests.observability.test_metrics import Samples, samples, value
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-from server.buckets import Lane
-from server.inside import Waiting
-from server.metrics import Metrics
-from server.process_files import live_in
-from server.request_log import Record, Traffic
+from server.batching.buckets import Lane
+from server.batching.queue_stats import Waiting
+from server.observability.metrics import Metrics
+from server.observability.worker_files import live_in
+from server.observability.access_log import Record, Traffic
 
 life = live_in(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 metrics = Metrics()

@@ -17,7 +17,7 @@ from export.publish import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.errors import BadBundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
-from server.predictor import LOOP_SLICE
+from server.prediction.concurrency import LOOP_SLICE
 from tests.conftest import random_texts, tiny_network
 from tests.serving import predict, predict_body, running, set_up
 

@@ -1,16 +1,11 @@
-"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the
-tasks. Of plain texts only the middle of it.
-
-A large request goes piece by piece, a few pieces at a time, so that one is tokenized and another made into
-results while the model runs a third, and so that no piece holds the event loop for long.
-"""
+"""The texts of one request on their way through a model."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,36 +13,36 @@ import numpy as np
 from server.arrays import Bools, Floats, Ids, Runner
 from server.batching.batcher import Batcher, Outcome
 from server.batching.buckets import Lane
-from server.errors import DeadlineExceeded, PrelabelError, RequestTooLarge
-from server.label_studio.extra_params import scoring_wanted
-from server.label_studio.labeling_config import Plan, read_plan
+from server.errors import PrelabelError, RequestTooLarge
+from server.label_studio.labeling_config import Plan
 from server.label_studio.predictions import Prediction, predictions
 from server.models.ensemble import Ensemble
 from server.models.tokenizer import Tokenizer
 from server.observability.prediction_stats import Tally
-from server.observability.project_activity import name_of
-from server.project_scorings import ProjectScorings
-from server.scoring import DEFAULT_SCORING, Scoring, scores_of
+from server.prediction.concurrency import map_cooperatively, map_concurrently
+from server.scoring import Scoring, scores_of
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-LOOP_SLICE = 0.001
-"""Seconds that one request may hold the event loop before others get their turn."""
-
 PIECE = 128
 """Tasks of a large request that go through together: about half a millisecond of work on the event loop."""
+
 
 PIECES_AT_ONCE = 3
 """Enough for the model never to wait for the pieces around it."""
 
+
 LONG_TEXT = 100_000
 """Characters from which a text is tokenized in a thread, for it alone would take longer than a slice."""
 
+
 STAGES = ("tokenize", "queue", "engine", "results")
+
 
 Texts = tuple[str | None, ...]
 """A task's text for each source of the plan."""
+
 
 TOO_LONG: Texts = ("",)
 """In place of the texts of a task that has one that is longer than the settings allow; a mark, known by its
@@ -90,98 +85,7 @@ class Classified:
     tally: Tally
 
 
-class Predictor:
-    """Answers Label Studio's requests, and those for plain texts, with the model that `current` gives. Knows
-    HTTP as little as the batcher knows engines.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        current: Callable[[], Ensemble],
-        batcher: Batcher,
-        project_scorings: ProjectScorings,
-        *,
-        label_map: Mapping[str, str],
-        scoring: Scoring,
-        timeout: float,
-        max_text: int,
-    ) -> None:
-        self._name = name
-        self._current = current
-        self._scoring = scoring
-        self._project_scorings = project_scorings
-        self._batcher = batcher
-        self._timeout = timeout
-        self._max_text = max_text
-
-        @lru_cache(maxsize=256)
-        def cached_plan(config: str, labels: tuple[str, ...]) -> Plan:
-            return read_plan(config, labels, label_map)
-
-        self._plan = cached_plan
-
-    @property
-    def version(self) -> str:
-        """The model version of projects that ask for no scoring of their own."""
-        return self._scoring.version(self._current().version)
-
-    def set_up(self, config: str, project: object, extra_params: object) -> tuple[str, Plan]:
-        """The model version for this project and what is served to it; its scoring holds until it is set up
-        again, as Label Studio does before it asks.
-
-        Raises BadLabelConfig, BadRequest.
-        """
-        model = self._current()
-        plan = self._plan(config, model.labels)
-        scoring = scoring_wanted(extra_params, self._scoring)
-        name = name_of(project)
-        if name == project:
-            self._project_scorings.remember(self._name, name, scoring if scoring != self._scoring else None)
-        return scoring.version(model.version), plan
-
-    async def predict(self, tasks: list[Any], config: str, project: object = None) -> Answer:
-        """One prediction a task, in order; `project` as Label Studio named it at set-up.
-
-        Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed when every model call failed,
-        Unavailable.
-        """
-        model = self._current()
-        plan = self._plan(config, model.labels)
-        scoring = self._project_scorings.of(self._name, name_of(project)) or self._scoring
-        return await self._in_time(
-            _TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks),
-            f"{len(tasks)} tasks",
-        )
-
-    async def classify(self, texts: list[str]) -> Classified:
-        """Probabilities for each text, in order, or none at all.
-
-        Raises RequestTooLarge for a text that is too long, Overloaded, DeadlineExceeded, EngineFailed when a
-        model call failed, Unavailable.
-        """
-        longest = max(map(len, texts), default=0)
-        if longest > self._max_text:
-            raise RequestTooLarge(
-                f"A text has {longest} characters; the limit is {self._max_text} (PRELABEL_MAX_TEXT). "
-                "Send it in parts."
-            )
-        return await self._in_time(
-            _Request(self._current(), self._batcher, DEFAULT_SCORING).classify(texts), f"{len(texts)} texts"
-        )
-
-    async def _in_time(self, answer: Awaitable[T], of_what: str) -> T:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await answer
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"The {of_what} were not predicted within {self._timeout:g} s "
-                "(PRELABEL_REQUEST_TIMEOUT); send fewer at once."
-            ) from None
-
-
-class _Request:
+class TextRequest:
     """The texts of one request on their way through a model, and the seconds that their stages took so far."""
 
     def __init__(self, model: Ensemble, batcher: Batcher, scoring: Scoring) -> None:
@@ -216,7 +120,7 @@ class _Request:
             for member in self._model.members:
                 room.enter_context(self._batcher.room(rows, lane, member.model.run))
             pieces = [items[begin : begin + PIECE] for begin in range(0, len(items), PIECE)]
-            answers = await _side_by_side(partial(function, lane), pieces, PIECES_AT_ONCE)
+            answers = await map_concurrently(partial(function, lane), pieces, PIECES_AT_ONCE)
         self._seconds["queue"] /= max(1, rows * len(self._model.members))
         return answers
 
@@ -227,7 +131,7 @@ class _Request:
         why the others were not.
         """
         members = self._model.members
-        outcomes = await _side_by_side(
+        outcomes = await map_concurrently(
             lambda member: self._run(member.model.tokenizer, texts, lane, member.model.run),
             members,
             len(members),
@@ -256,7 +160,7 @@ class _Request:
         self._seconds[stage] += time.perf_counter() - begun
 
 
-class _TaskRequest(_Request):
+class TaskRequest(TextRequest):
     """One of Label Studio's: its tasks become texts by a plan, and probabilities predictions."""
 
     def __init__(
@@ -268,7 +172,7 @@ class _TaskRequest(_Request):
 
     async def answer(self, tasks: list[Any]) -> Answer:
         with self._timed("tokenize"):
-            texts = await _gently(self._texts, tasks)
+            texts = await map_cooperatively(self._texts, tasks)
         too_long = [place for place, each in enumerate(texts) if each is TOO_LONG]
         for place in too_long:
             texts[place] = self._plan.texts(None)
@@ -326,35 +230,3 @@ async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
     if len(texts) == 1 and len(texts[0]) < LONG_TEXT:
         return [tokenizer.encode(texts[0])]
     return await asyncio.to_thread(tokenizer.encode_all, texts)
-
-
-async def _side_by_side(function: Callable[[T], Awaitable[U]], items: Sequence[T], most: int) -> list[U]:
-    """`function` over `items`, `most` of them at a time, in order. A failure ends the others and is raised."""
-    if len(items) == 1:
-        return [await function(items[0])]
-    results: dict[int, U] = {}
-    coming = iter(enumerate(items))
-
-    async def work() -> None:
-        for place, item in coming:
-            results[place] = await function(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(most, len(items))):
-                group.create_task(work())
-    except* PrelabelError as failures:
-        raise failures.exceptions[0] from None
-    return [results[place] for place in range(len(items))]
-
-
-async def _gently(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-    """`function` over `items`, letting others use the event loop after every slice of it."""
-    results = []
-    end = time.perf_counter() + LOOP_SLICE
-    for item in items:
-        results.append(function(item))
-        if time.perf_counter() > end:
-            await asyncio.sleep(0)
-            end = time.perf_counter() + LOOP_SLICE
-    return results

@@ -1,0 +1,1 @@
+"""One request, from tasks or texts to predictions."""
