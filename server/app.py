@@ -19,6 +19,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
+from server.api.admin import admin_routes
+from server.api.guards import Door
+from server.api.ml_backend import Backend
+from server.api.open_inference import InferenceServer
+from server.api.openapi import About, openapi_route
+from server.api.probes import live_route, metrics_route, ready_route
+from server.api.schemas import Degraded, Described
 from server.batching.batcher import Batcher, WaitingRow
 from server.batching.buckets import Buckets
 from server.errors import BadRequest, PrelabelError
@@ -32,18 +39,14 @@ from server.observability.metrics import Metrics
 from server.observability.metrics_page import Exposition
 from server.observability.project_activity import Journal
 from server.observability.tracing import Traced, close_traces, open_traces
-from server.openapi import About, openapi_route
 from server.prediction.predictor import Predictor
 from server.prediction.scoring_store import ProjectScorings
-from server.protocol import Degraded, Described
-from server.routes import Backend, Door, admin_routes, live_route, metrics_route, ready_route
 from server.settings import Settings, is_free
 from server.transport.admission import Admission
 from server.transport.auth import Callers, check_admin, check_caller, check_health
 from server.transport.middleware import Envelope, record_of
 from server.transport.request_body import BodyBounds
 from server.transport.responses import Json, refusal
-from server.v2_routes import InferenceServer
 
 log = logging.getLogger(__name__)
 

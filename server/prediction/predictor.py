@@ -16,7 +16,7 @@ from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.labeling_config import Plan, read_plan
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
-from server.prediction.request import Answer, Classified, TextRequest, TaskRequest
+from server.prediction.request import Answer, Classified, TaskRequest, TextRequest
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import DEFAULT_SCORING, Scoring
 
@@ -101,7 +101,8 @@ class Predictor:
                 "Send it in parts."
             )
         return await self._in_time(
-            TextRequest(self._current(), self._batcher, DEFAULT_SCORING).classify(texts), f"{len(texts)} texts"
+            TextRequest(self._current(), self._batcher, DEFAULT_SCORING).classify(texts),
+            f"{len(texts)} texts",
         )
 
     async def _in_time(self, answer: Awaitable[T], of_what: str) -> T:

@@ -19,7 +19,7 @@ from server.label_studio.predictions import Prediction, predictions
 from server.models.ensemble import Ensemble
 from server.models.tokenizer import Tokenizer
 from server.observability.prediction_stats import Tally
-from server.prediction.concurrency import map_cooperatively, map_concurrently
+from server.prediction.concurrency import map_concurrently, map_cooperatively
 from server.scoring import Scoring, scores_of
 
 T = TypeVar("T")

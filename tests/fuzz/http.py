@@ -21,9 +21,9 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp, Message
 
+from server.api.open_inference_codec import HEADER_LENGTH
 from server.app import build_app
 from server.bundle import Bundle
-from server.inference_protocol import HEADER_LENGTH
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.log_setup import JsonLines, TextLines
 from server.settings import load_settings

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from server.api.open_inference_codec import count_texts, read_request, read_texts, write_answer
 from server.bundle import Bundle
 from server.errors import BadLabelConfig, BadRequest
-from server.inference_protocol import count_texts, read_request, read_texts, write_answer
 from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer, basic_english

@@ -14,31 +14,20 @@ POST /webhook     answered at once; this server does not train
 POST /admin/reload, /admin/rollback     a bundle's folder taken anew, or taken back; with the administrator's token
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from server.api.endpoints import Handler, Operation
+from server.api.guards import Door
 from server.api.ml_backend_codec import label_config_of, parse_tasks, tasks_of
-from server.errors import BadRequest
-from server.models.registry import Change
-from server.observability.access_log import Record
-from server.observability.project_activity import Journal, name_of
-from server.operations import Access, Handler, Operation, OperationRoute
-from server.prediction.predictor import Predictor
-from server.protocol import (
+from server.api.schemas import (
     HEALTH,
-    LIVE,
-    METRICS,
     PREDICT,
-    READY,
-    RELOAD,
-    ROLLBACK,
     SET_UP,
     STATUS,
     VERSIONS,
@@ -47,48 +36,19 @@ from server.protocol import (
     Status,
     Up,
 )
-from server.transport.admission import Admission
-from server.transport.json_codec import kind_of
+from server.observability.access_log import Record
+from server.observability.project_activity import Journal, name_of
+from server.prediction.predictor import Predictor
 from server.transport.middleware import record_of
-from server.transport.request_body import BodyBounds, read_body, read_object, while_connected
+from server.transport.request_body import read_body, read_object, while_connected
 from server.transport.responses import Json, server_timing
 
 log = logging.getLogger(__name__)
 
-Check = Callable[[Mapping[str, str]], None]
-"""A request's headers → nothing. Raises Unauthorized."""
 
 NO_TRAINING = (
     "Training is not available on this server; train with `prelabel train` and serve the new bundle."
 )
-
-Alter = Callable[[str | None], Awaitable[list[Change]]]
-"""The name of a bundle, None for all → what was changed. Raises BadRequest."""
-
-
-@dataclass(frozen=True)
-class Door:
-    """Who may come in, by route, and with how much."""
-
-    caller: Check
-    health: Check
-    admin: Check
-    max_tasks: int
-    body: BodyBounds
-    admission: Admission
-
-    def route(self, operation: Operation, handler: Handler, model: str | None = None) -> BaseRoute:
-        """`handler` behind the operation's door, for `model` where it is of one alone."""
-        checks: Mapping[Access, Check] = {"caller": self.caller, "health": self.health, "admin": self.admin}
-        check = checks[operation.access]
-
-        async def guarded(request: Request) -> Response:
-            if model is not None:
-                request.state.model = model
-            check(request.headers)
-            return await handler(request)
-
-        return OperationRoute(operation, guarded)
 
 
 @dataclass(frozen=True)
@@ -185,53 +145,3 @@ class Backend:
 
     def _up(self) -> Up:
         return {"status": "UP", "model_version": self.predictor.version, **self.describe()}
-
-
-def live_route(door: Door) -> BaseRoute:
-    """Asks nothing of any model: a failing engine is built anew in place, and nothing is won by killing the
-    process for it.
-    """
-
-    async def live(request: Request) -> Json:
-        return Json({"status": "live"})
-
-    return door.route(LIVE, live)
-
-
-def ready_route(trouble: Callable[[], str | None], door: Door) -> BaseRoute:
-    async def ready(request: Request) -> Json:
-        found = trouble()
-        return (
-            Json({"status": "ready"})
-            if found is None
-            else Json({"status": "not ready", "detail": found}, 503)
-        )
-
-    return door.route(READY, ready)
-
-
-def metrics_route(text: Callable[[], bytes], door: Door) -> BaseRoute:
-    """`text` reads files."""
-
-    async def metrics(request: Request) -> Response:
-        return Response(await asyncio.to_thread(text), media_type=METRICS.media)
-
-    return door.route(METRICS, metrics)
-
-
-def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:
-    """The body, `{"bundle": name}`, may be missing: then all are meant."""
-
-    def route(operation: Operation, change: Alter) -> BaseRoute:
-        async def handler(request: Request) -> Json:
-            body = await read_object(request, door.body, empty=b"{}")
-            name = body.get("bundle")
-            if name is not None and not isinstance(name, str):
-                raise BadRequest(f"bundle: expected the name of a bundle, found {kind_of(name)}.")
-            changes = await change(name)
-            failed = any(each.error for each in changes)
-            return Json({"changes": [vars(each) for each in changes]}, 409 if failed else 200)
-
-        return door.route(operation, handler)
-
-    return [route(RELOAD, reload), route(ROLLBACK, rollback)]

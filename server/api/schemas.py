@@ -6,6 +6,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
+from server.api.endpoints import BODY, QUEUE, Operation
 from server.api.ml_backend_codec import Usual
 from server.errors import BadLabelConfig
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
@@ -13,7 +14,6 @@ from server.label_studio.predictions import Prediction
 from server.models.registry import Change
 from server.observability.metrics_page import CONTENT_TYPE
 from server.observability.project_activity import Told
-from server.operations import BODY, QUEUE, Operation
 
 
 class Worker(TypedDict):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from server.api.open_inference_codec import count_texts, header_length, read_request, read_texts, write_answer
 from server.errors import BadRequest, RequestTooLarge
-from server.inference_protocol import count_texts, header_length, read_request, read_texts, write_answer
 
 TENSOR: dict[str, Any] = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["good"]}
 

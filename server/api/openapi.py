@@ -15,10 +15,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
 from server import errors
+from server.api.endpoints import Operation, OperationRoute
+from server.api.guards import Door
+from server.api.open_inference_codec import HEADER_LENGTH
 from server.errors import AdminOnly, PrelabelError, Unauthorized
-from server.inference_protocol import HEADER_LENGTH
-from server.operations import Operation, OperationRoute
-from server.routes import Door
 from server.transport.responses import ProtocolRefusal, Refusal, is_protocols
 
 OPENAPI = Operation("GET", "/openapi.json", "health", "This description", dict[str, Any])

@@ -23,8 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.errors import BodyEncoded, NotServed
-from server.inference_protocol import (
+from server.api.endpoints import BODY, QUEUE, Handler, Operation
+from server.api.guards import Door
+from server.api.open_inference_codec import (
     EXTENSIONS,
     HEADER_LENGTH,
     INPUT,
@@ -36,12 +37,11 @@ from server.inference_protocol import (
     read_texts,
     write_answer,
 )
+from server.errors import BodyEncoded, NotServed
 from server.models.ensemble import Ensemble
 from server.observability.access_log import Record
 from server.observability.project_activity import Journal
-from server.operations import BODY, QUEUE, Handler, Operation
 from server.prediction.predictor import Predictor
-from server.routes import Door
 from server.transport.json_codec import parsed
 from server.transport.middleware import record_of
 from server.transport.request_body import read_body, while_connected

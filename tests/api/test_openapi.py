@@ -13,10 +13,10 @@ from openapi_spec_validator import validate
 from starlette.routing import BaseRoute, Mount, Route
 
 from server import errors
+from server.api.openapi import MEANINGS
 from server.app import build_app
 from server.bundle import Bundle
 from server.errors import PrelabelError
-from server.openapi import MEANINGS
 from server.settings import load_settings
 from tests.serving import running
 
