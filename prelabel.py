@@ -225,11 +225,12 @@ def predict(
     ] = None,
 ) -> None:
     """Write the pre-annotated import file for a file of texts."""
-    from server.bulk import Labeler, predict_file
-    from server.classifier import open_classifier
     from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
+    from server.offline.classifier import open_classifier
+    from server.offline.labeler import Labeler
+    from server.offline.predict_file import predict_file
+    from server.offline.records import read_text
     from server.on_ray.options import check_installed, check_none_given, read_address, read_suffix, share
-    from server.records import read_text
     from server.settings import load_settings
 
     settings = load_settings(
@@ -299,8 +300,8 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Measure a bundle on your own labelled texts, before you trust its predictions."""
-    from server.classifier import open_classifier
     from server.evaluation import evaluate_file
+    from server.offline.classifier import open_classifier
     from server.plots import check_available
     from server.report import draw, show
     from server.settings import load_settings
@@ -497,7 +498,7 @@ def bundles(
     """List the bundles in a folder: name, version, labels, accuracy, size, and what is wrong with those that
     are not whole.
     """
-    from server.catalogue import find_bundles, serving, show
+    from server.offline.list_bundles import find_bundles, serving, show
 
     show(find_bundles(folder), serving(backend) if backend else None, Console())
 

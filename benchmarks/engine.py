@@ -29,10 +29,10 @@ from export.fold import FoldedCNN
 from export.tracing import write_models
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
-from server.classifier import batches_of
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
+from server.offline.classifier import batches_of
 
 ENGINES = ("tables", "onnx", "torchscript")
 LOOP = "tutorial loop"

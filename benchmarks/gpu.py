@@ -38,11 +38,11 @@ from benchmarks.served import served
 from benchmarks.texts import arguments, numbers_of, texts_of
 from server.arrays import Floats, Ids
 from server.bundle import read_bundle
-from server.classifier import batches_of
 from server.engines.base import pad
 from server.engines.devices import CudaOptions, Grid
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
+from server.offline.classifier import batches_of
 from server.settings import load_settings
 
 IN_FLIGHT = (1, 2, 3)

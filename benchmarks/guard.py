@@ -24,9 +24,9 @@ from benchmarks.rounds import Way, measured, repeated
 from benchmarks.texts import WORDS, arguments, read_texts
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle, read_bundle
-from server.classifier import Classifier, batches_of
 from server.engines.base import pad
 from server.engines.factory import open_engine
+from server.offline.classifier import Classifier, batches_of
 
 KEPT = Path(__file__).with_name("guard.json")
 

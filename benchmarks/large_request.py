@@ -24,7 +24,7 @@ from benchmarks.client import Outcome
 from benchmarks.label_studio import body_of
 from benchmarks.served import Served, served
 from benchmarks.texts import arguments, texts_of
-from server.classifier import open_classifier
+from server.offline.classifier import open_classifier
 from server.settings import load_settings
 
 SINGLES = 200

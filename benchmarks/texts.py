@@ -6,7 +6,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from server.records import columns_of, open_records
+from server.offline.records import columns_of, open_records
 from tests.e2e.conftest import ROOT
 
 WORDS = 230

@@ -13,8 +13,8 @@ from torch import Tensor
 from export.vocabulary import PAD, UNKNOWN
 from server.arrays import Ids
 from server.errors import BadInput
-from server.labelled import open_labelled
 from server.models.tokenizer import Tokenizer, basic_english
+from server.offline.labelled import open_labelled
 
 HELD_OUT = 0.1
 """Share of the training texts that is not fitted."""

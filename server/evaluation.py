@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from server.arrays import Floats
-from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.figures import Figures
 from server.label_studio.object_tags import text_of
-from server.labelled import Example, open_labelled
+from server.offline.classifier import CHUNK, Classifier
+from server.offline.labelled import Example, open_labelled
 
 MISTAKES = 20
 

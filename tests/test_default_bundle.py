@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from server.bundle import Bundle, read_bundle
-from server.classifier import Classifier
 from server.engines.factory import open_engine
 from server.evaluation import evaluate_file
-from server.labelled import open_labelled
+from server.offline.classifier import Classifier
+from server.offline.labelled import open_labelled
 from tests.conftest import ROOT
 
 

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from export.cnn import Network
 from server.bundle import Bundle
-from server.classifier import Classifier
 from server.engines.base import Engine
 from server.errors import BadInput
 from server.evaluation import MISTAKES, Evaluation, evaluate_file
 from server.models.tokenizer import Tokenizer
+from server.offline.classifier import Classifier
 from server.report import draw, show
 from tests.conftest import random_texts
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from export.run import Run
-from server.bulk import Labeler, predict_file
 from server.bundle import Bundle
-from server.classifier import open_classifier
 from server.errors import BadSetting
 from server.files import private, secret
 from server.label_studio.credentials import BasicAuth, basic_auth, token
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
+from server.offline.classifier import open_classifier
+from server.offline.labeler import Labeler
+from server.offline.predict_file import predict_file
 from server.settings import SECRETS, load_settings
 from tests.conftest import tiny_network
 from tests.e2e.conftest import serving

@@ -14,12 +14,14 @@ import pytest
 from pyarrow import parquet
 
 from server.app import build_app
-from server.bulk import Labeler, Progress, write_tasks
 from server.bundle import Bundle
-from server.classifier import Classifier
 from server.engines.base import Engine
 from server.errors import BadBundle, BadInput, BadSetting, EngineFailed
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
+from server.offline.classifier import Classifier
+from server.offline.labeler import Labeler
+from server.offline.predict_file import Progress, write_tasks
+from server.offline.records import open_records
 from server.on_ray.options import (
     Replicas,
     Share,
@@ -35,7 +37,6 @@ from server.on_ray.outputs import open_output
 from server.on_ray.parts import Part, Target, find_parts
 from server.on_ray.replica import Replica, check_versions, without_a_second_id
 from server.on_ray.signals import Signals
-from server.records import open_records
 from server.settings import load_settings
 from tests.conftest import random_texts
 from tests.test_cli import prelabel

@@ -13,10 +13,10 @@ from typing import Any
 
 from server.annotate.halving import BatchRefused, halve
 from server.annotate.tasks import PAGE, Task
-from server.bulk import Labeler
-from server.classifier import open_classifier
 from server.label_studio.labeling_config import read_plan
 from server.label_studio.predictions import Prediction
+from server.offline.classifier import open_classifier
+from server.offline.labeler import Labeler
 from server.settings import Settings
 
 NO_ANSWER = "there is no usable prediction for it in the answer"

@@ -19,9 +19,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from server.bulk import Progress, TaskWriter, Writer, dumps
-from server.classifier import CHUNK
 from server.files import private
+from server.offline.classifier import CHUNK
+from server.offline.predict_file import Progress, TaskWriter, Writer, dumps
 
 SCHEMA = pa.schema(
     {

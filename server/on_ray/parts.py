@@ -18,10 +18,10 @@ import pyarrow as pa
 from pyarrow import parquet
 from pydantic import ValidationError
 
-from server.bulk import Progress, key_of
 from server.errors import BadInput
 from server.files import replace_whole
-from server.records import COMPRESSIONS, FORMATS, format_of
+from server.offline.predict_file import Progress, key_of
+from server.offline.records import COMPRESSIONS, FORMATS, format_of
 
 PART_BYTES = 2**26
 """Of a file, as it lies on the disk, from which on it is cut into several parts, where its format can be cut.

@@ -20,16 +20,17 @@ import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from server.bulk import Labeler, Progress, write_tasks
 from server.bundle import read_bundle
-from server.classifier import CHUNK, open_classifier
 from server.errors import BadBundle, BadInput, PrelabelError
 from server.label_studio.labeling_config import Plan, read_plan
+from server.offline.classifier import CHUNK, open_classifier
+from server.offline.labeler import Labeler
+from server.offline.predict_file import Progress, write_tasks
+from server.offline.records import open_records
 from server.on_ray.cluster import connected
 from server.on_ray.options import Share, within
 from server.on_ray.outputs import open_output
 from server.on_ray.parts import Part, Target, find_parts
-from server.records import open_records
 from server.settings import Settings
 
 MOST_NAMED = 5

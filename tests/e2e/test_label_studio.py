@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
-from server.labelled import open_labelled
+from server.offline.labelled import open_labelled
 
 pytestmark = pytest.mark.e2e
 

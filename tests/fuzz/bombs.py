@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from server.bulk import Labeler, predict_file
 from server.errors import BadInput
+from server.offline.labeler import Labeler
+from server.offline.predict_file import predict_file
 from tests.fuzz.target import Finding, peak_memory_mb
 
 MOST_MB = 700.0

@@ -19,10 +19,11 @@ import torch
 from export.checkpoint import read_state, shape_of
 from export.cnn import SentimentCNN
 from export.vocabulary import read_vocab
-from server.bulk import Labeler, predict_file
 from server.bundle import Bundle, Manifest, read_bundle, sha256_of
 from server.errors import BadBundle, BadInput
-from server.labelled import open_labelled
+from server.offline.labeler import Labeler
+from server.offline.labelled import open_labelled
+from server.offline.predict_file import predict_file
 from tests.fuzz.mutate import changed_json, cut
 from tests.fuzz.pure import check_words
 from tests.fuzz.target import Finding

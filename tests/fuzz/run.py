@@ -23,10 +23,10 @@ from rich.table import Table
 
 from benchmarks import results
 from export.publish import export_bundle
-from server.bulk import Labeler
 from server.bundle import Bundle
-from server.classifier import open_classifier
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
+from server.offline.classifier import open_classifier
+from server.offline.labeler import Labeler
 from server.settings import load_settings
 from tests.conftest import tiny_network
 from tests.e2e.conftest import serving

@@ -15,7 +15,7 @@ from server.label_studio.exported_labels import controls_of, is_exported, label_
 from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.labeling_config import read_plan
 from server.label_studio.object_tags import Source, as_text, look_up, visible_text
-from server.records import open_records
+from server.offline.records import open_records
 from server.scoring import SCORES, Scoring
 from tests.fuzz.mutate import XML_PARTS, changed_json, changed_xml, cut
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from server.bulk import Labeler, predict_file
 from server.bundle import Bundle
-from server.classifier import open_classifier
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
+from server.offline.classifier import open_classifier
+from server.offline.labeler import Labeler
+from server.offline.predict_file import predict_file
 from server.on_ray.parts import PART_BYTES
 from server.settings import load_settings
 from tests.conftest import ROOT, random_texts

@@ -27,7 +27,7 @@ from server.bundle import Bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer, basic_english
-from server.records import open_records
+from server.offline.records import open_records
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 VOCAB, GOLDEN = SHARED / "tutorial" / "vocab_obj.pt", SHARED / "oracle" / "golden.json"

@@ -10,7 +10,7 @@ import pytest
 
 from server.errors import BadInput
 from server.label_studio.exported_labels import label_of
-from server.labelled import open_labelled
+from server.offline.labelled import open_labelled
 
 
 def annotation(*labels: str, control: str = "sentiment", **more: Any) -> dict[str, Any]:

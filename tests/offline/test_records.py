@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from server.errors import BadInput
-from server.records import columns_of, open_records
+from server.offline.records import columns_of, open_records
 
 ROWS = [
     {"id": "1", "review": 'two\nlines, "quoted"'},

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from export.cnn import Network
-from server.bulk import Labeler, predict_file
 from server.bundle import Bundle
-from server.classifier import Classifier
 from server.engines.base import Engine
 from server.engines.factory import open_engine
 from server.errors import BadInput
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.models.tokenizer import Tokenizer
+from server.offline.classifier import Classifier
+from server.offline.labeler import Labeler
+from server.offline.predict_file import predict_file
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts
 

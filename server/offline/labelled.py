@@ -13,7 +13,7 @@ from typing import Any
 from server.errors import BadInput
 from server.label_studio.exported_labels import controls_of, is_exported, label_of
 from server.label_studio.object_tags import text_of
-from server.records import Position, columns_of, open_records
+from server.offline.records import Position, columns_of, open_records
 
 
 @dataclass(frozen=True)

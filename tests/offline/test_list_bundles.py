@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from server.bundle import Bundle
-from server.catalogue import find_bundles, serving, show
 from server.errors import BadInput
+from server.offline.list_bundles import find_bundles, serving, show
 from tests.serving import running
 
 

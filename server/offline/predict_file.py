@@ -19,13 +19,11 @@ from typing import IO, Any, Protocol
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from server.classifier import CHUNK, Classifier
 from server.errors import BadInput
 from server.files import private, replace_whole
-from server.label_studio.labeling_config import Plan
-from server.label_studio.predictions import Prediction, predictions
-from server.records import Records, columns_of, open_records
-from server.scoring import DEFAULT_SCORING, Scoring, scores_of
+from server.offline.classifier import CHUNK
+from server.offline.labeler import Labeler
+from server.offline.records import Records, columns_of, open_records
 
 CHUNK_BYTES = 2**25
 """Of the file, unpacked, from which on a chunk takes no further row."""
@@ -38,34 +36,6 @@ class Progress(BaseModel):
     rows: int = 0
     without_text: int = 0
     written: int = 0
-
-
-@dataclass(frozen=True)
-class Labeler:
-    """Tasks' texts → predictions. Its classifier must be in use (`with classifier:`)."""
-
-    classifier: Classifier
-    plan: Plan
-    scoring: Scoring = DEFAULT_SCORING
-
-    @property
-    def version(self) -> str:
-        return self.scoring.version(self.classifier.bundle.version)
-
-    def predictions(self, texts: list[tuple[str | None, ...]]) -> list[Prediction]:
-        """One prediction for each task's texts as the plan takes them, in order; an empty one where none is
-        usable.
-        """
-        present = [text for each in texts for text in each if text is not None]
-        probabilities = self.classifier.probabilities(self.classifier.encode(present))
-        return predictions(
-            self.plan,
-            self.version,
-            texts,
-            probabilities,
-            scores_of(probabilities, self.scoring.score),
-            self.scoring.threshold,
-        )
 
 
 def predict_file(
