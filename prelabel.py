@@ -300,10 +300,10 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Measure a bundle on your own labelled texts, before you trust its predictions."""
-    from server.evaluation import evaluate_file
+    from server.evaluate.evaluate import evaluate_file
+    from server.evaluate.plots import check_available
+    from server.evaluate.report import draw, show
     from server.offline.classifier import open_classifier
-    from server.plots import check_available
-    from server.report import draw, show
     from server.settings import load_settings
 
     if plots is not None:

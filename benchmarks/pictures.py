@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from server.plots import BLUE, GREY, ORANGE, _canvas, _save
+from server.evaluate.plots import BLUE, GREY, ORANGE, _canvas, _save
 
 Figures = Mapping[str, Any]
 """A benchmark's name → its figures."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from export.cnn import SentimentCNN
 from export.dataset import Data, Examples
 from export.fitting import logits_of
-from server.figures import Figures, wilson
+from server.evaluate.classification_metrics import Figures, wilson
 
 LIMITS = 0.05, 20.0
 """Where a handful of held-out texts, all of them right, would drive the temperature without bound."""

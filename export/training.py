@@ -25,9 +25,9 @@ from export.run import Run
 from export.teacher import opinions
 from export.vocabulary import PAD, UNKNOWN
 from export.word_vectors import PASSES, word_vectors
-from server import plots
 from server.bundle import Bundle
 from server.errors import BadInput
+from server.evaluate import plots
 
 DIMENSIONS, FILTERS, WIDTHS = 300, 100, (3, 5, 7)
 """The tutorial's network."""

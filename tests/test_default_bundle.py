@@ -9,7 +9,7 @@ import pytest
 
 from server.bundle import Bundle, read_bundle
 from server.engines.factory import open_engine
-from server.evaluation import evaluate_file
+from server.evaluate.evaluate import evaluate_file
 from server.offline.classifier import Classifier
 from server.offline.labelled import open_labelled
 from tests.conftest import ROOT

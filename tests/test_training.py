@@ -22,7 +22,7 @@ from export.dataset import Source, Texts, build_vocabulary, hold_out
 from export.training import Options, train_bundle, train_network
 from server.bundle import Bundle, read_bundle
 from server.errors import BadInput
-from server.figures import Figures
+from server.evaluate.classification_metrics import Figures
 from tests.conftest import ROOT
 
 QUIET = Console(quiet=True)

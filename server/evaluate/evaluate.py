@@ -13,7 +13,7 @@ import numpy as np
 
 from server.arrays import Floats
 from server.errors import BadInput
-from server.figures import Figures
+from server.evaluate.classification_metrics import Figures
 from server.label_studio.object_tags import text_of
 from server.offline.classifier import CHUNK, Classifier
 from server.offline.labelled import Example, open_labelled

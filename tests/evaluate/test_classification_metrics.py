@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from server.figures import Figures, wilson
+from server.evaluate.classification_metrics import Figures, wilson
 
 P = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)
 TRUTH = np.array([0, 1, 1, 0])

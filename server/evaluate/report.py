@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from server import plots
-from server.evaluation import Evaluation
-from server.figures import wilson
+from server.evaluate import plots
+from server.evaluate.classification_metrics import wilson
+from server.evaluate.evaluate import Evaluation
 
 EXCERPT = 100
 """Characters shown of a text at each of its ends."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from server.errors import BadInput, BadSetting
-from server.figures import BINS, Figures, wilson
+from server.evaluate.classification_metrics import BINS, Figures, wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,10 +15,10 @@ from export.cnn import Network
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.errors import BadInput
-from server.evaluation import MISTAKES, Evaluation, evaluate_file
+from server.evaluate.evaluate import MISTAKES, Evaluation, evaluate_file
+from server.evaluate.report import draw, show
 from server.models.tokenizer import Tokenizer
 from server.offline.classifier import Classifier
-from server.report import draw, show
 from tests.conftest import random_texts
 
 TEXTS = random_texts(300, seed=4)
