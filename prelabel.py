@@ -366,10 +366,10 @@ def annotate(
     """Store predictions for the tasks of a Label Studio project that lack them. Run it again to go on after a
     stop.
     """
-    from server.annotate.ml_backend import open_backend
-    from server.annotate.report import progress_bar, show, status, stop_on_ctrl_c
+    from server.annotate.backend_source import open_backend
+    from server.annotate.console import progress_bar, show, status, stop_on_ctrl_c
+    from server.annotate.prediction_source import open_bundle
     from server.annotate.run import Options, Run
-    from server.annotate.sources import open_bundle
     from server.label_studio.api_client import Api
     from server.label_studio.credentials import basic_auth, token, web_address
     from server.settings import load_settings

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from server.annotate.push import Item, Store
-from server.annotate.sources import Source
-from server.annotate.tasks import NOT_FOUND, PAGE, Lacking, Task, chosen_tasks
+from server.annotate.prediction_source import Source
+from server.annotate.task_query import NOT_FOUND, PAGE, Lacking, Task, chosen_tasks
+from server.annotate.upload import Item, Store
 from server.errors import BadSetting, LabelStudioRefused
 from server.label_studio.api_client import Api
 

@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 import pytest
 
-from server.annotate.ml_backend import open_backend
+from server.annotate.backend_source import open_backend
 from server.bundle import Bundle
 from server.connect.backend import Backend, BackendFails
 from server.connect.connecting import Connecting

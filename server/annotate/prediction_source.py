@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from server.annotate.halving import BatchRefused, halve
-from server.annotate.tasks import PAGE, Task
+from server.annotate.bisect_batch import BatchRefused, halve
+from server.annotate.task_query import PAGE, Task
 from server.label_studio.labeling_config import read_plan
 from server.label_studio.predictions import Prediction
 from server.offline.classifier import open_classifier

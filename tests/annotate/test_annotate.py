@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from server.annotate.halving import REFUSALS, BatchRefused, halve
-from server.annotate.ml_backend import Backend
-from server.annotate.push import GONE, LEFT_OUT, Item, Store
-from server.annotate.sources import NO_ANSWER, Source
-from server.annotate.tasks import Lacking, chosen_tasks, tab_passes, version_passes
+from server.annotate.backend_source import Backend
+from server.annotate.bisect_batch import REFUSALS, BatchRefused, halve
+from server.annotate.prediction_source import NO_ANSWER, Source
+from server.annotate.task_query import Lacking, chosen_tasks, tab_passes, version_passes
+from server.annotate.upload import GONE, LEFT_OUT, Item, Store
 from server.errors import BackendFailed, BadSetting, LabelStudioRefused, LabelStudioUnreachable
 from server.label_studio.predictions import Prediction
 

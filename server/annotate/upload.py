@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from server.annotate.halving import BatchRefused, halve
+from server.annotate.bisect_batch import BatchRefused, halve
 from server.errors import LabelStudioRefused, LabelStudioUnreachable
 
 Item = dict[str, Any]

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from server.annotate.halving import BatchRefused
-from server.annotate.sources import OpenSource, Source, usable_score
-from server.annotate.tasks import Task
+from server.annotate.bisect_batch import BatchRefused
+from server.annotate.prediction_source import OpenSource, Source, usable_score
+from server.annotate.task_query import Task
 from server.errors import BackendFailed
 from server.label_studio.credentials import BasicAuth
 from server.label_studio.predictions import Prediction
