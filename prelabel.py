@@ -520,7 +520,7 @@ def connect(
     ] = False,
 ) -> None:
     """Connect the server to a project of Label Studio, and prove that predictions and scores arrive."""
-    from server.connect import checklist, connecting, disconnecting
+    from server.connect import checklist, connect_steps, disconnect_steps
     from server.connect.options import read_wish
     from server.label_studio.api_client import Api
     from server.label_studio.credentials import token
@@ -528,7 +528,7 @@ def connect(
     wish = read_wish(
         label_studio, project, backend, auth, os.environ, check=check, disconnect=disconnect, replace=replace
     )
-    run = disconnecting.disconnect if disconnect else connecting.connect
+    run = disconnect_steps.disconnect if disconnect else connect_steps.connect
     stdout = Console()
     if not run(wish, Api(wish.label_studio, token(os.environ)), lambda line: checklist.show(line, stdout)):
         raise typer.Exit(1)

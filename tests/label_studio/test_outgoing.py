@@ -15,8 +15,8 @@ import pytest
 
 from server.annotate.backend_source import open_backend
 from server.bundle import Bundle
-from server.connect.backend import Backend, BackendFails
-from server.connect.connecting import Connecting
+from server.connect.backend_probe import Backend, BackendFails
+from server.connect.connect_steps import Connecting
 from server.connect.options import Wish
 from server.errors import BackendFailed, LabelStudioRefused
 from server.label_studio.api_client import Api

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from server.connect import checklist, note, rules
-from server.connect.note import Before
+from server.connect import checklist, desired_state, restore_point
 from server.connect.options import Wish, read_wish
+from server.connect.restore_point import Before
 from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable
 from server.label_studio.credentials import BasicAuth, basic_auth, origin, token, web_address
 from tests.conftest import ROOT
@@ -23,7 +23,7 @@ AUTH = BasicAuth("label-studio", "s3cret:u")
 HEADER = "Basic bGFiZWwtc3R1ZGlvOnMzY3JldDp1"
 
 
-def ml_backend(**fields: Any) -> rules.Row:
+def ml_backend(**fields: Any) -> desired_state.Row:
     usual = {
         "id": 1,
         "url": BACKEND,
@@ -36,7 +36,7 @@ def ml_backend(**fields: Any) -> rules.Row:
     return usual | {"description": ""} | fields
 
 
-def webhook(number: int, url: str = f"{BACKEND}/webhook", **fields: Any) -> rules.Row:
+def webhook(number: int, url: str = f"{BACKEND}/webhook", **fields: Any) -> desired_state.Row:
     usual = {
         "id": number,
         "project": 7,
@@ -50,44 +50,47 @@ def webhook(number: int, url: str = f"{BACKEND}/webhook", **fields: Any) -> rule
     return usual | fields
 
 
-def numbers(hooks: list[rules.Row]) -> list[int]:
+def numbers(hooks: list[desired_state.Row]) -> list[int]:
     return [hook["id"] for hook in hooks]
 
 
 def test_an_ml_backend_is_given_the_version_as_its_title_and_the_password_it_lacks() -> None:
-    assert rules.row_changes(ml_backend(), "v1", None) == {}
-    assert rules.row_changes(ml_backend(title="default", auto_update=False), "v1", None) == {
+    assert desired_state.row_changes(ml_backend(), "v1", None) == {}
+    assert desired_state.row_changes(ml_backend(title="default", auto_update=False), "v1", None) == {
         "title": "v1",
         "auto_update": True,
     }
-    assert rules.row_changes(ml_backend(title="default"), None, None) == {}
+    assert desired_state.row_changes(ml_backend(title="default"), None, None) == {}
     secret = {
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": "label-studio",
         "basic_auth_pass": AUTH.password,
     }
-    assert rules.row_changes(ml_backend(), "v1", AUTH) == secret
+    assert desired_state.row_changes(ml_backend(), "v1", AUTH) == secret
     has = {"auth_method": "BASIC_AUTH", "basic_auth_user": "label-studio", "basic_auth_pass_is_set": True}
-    assert rules.row_changes(ml_backend(**has), "v1", AUTH) == {}
-    assert rules.row_changes(ml_backend(**has | {"basic_auth_user": "other"}), "v1", AUTH) == secret
+    assert desired_state.row_changes(ml_backend(**has), "v1", AUTH) == {}
+    assert desired_state.row_changes(ml_backend(**has | {"basic_auth_user": "other"}), "v1", AUTH) == secret
 
 
 def test_live_predictions_need_the_title_as_the_projects_version() -> None:
     project = {"show_collab_predictions": False, "model_version": "", "title": "other things stay"}
-    assert rules.live_changes(project, "v1") == {"show_collab_predictions": True, "model_version": "v1"}
-    assert rules.live_changes({"show_collab_predictions": True, "model_version": "v1"}, "v1") == {}
+    assert desired_state.live_changes(project, "v1") == {
+        "show_collab_predictions": True,
+        "model_version": "v1",
+    }
+    assert desired_state.live_changes({"show_collab_predictions": True, "model_version": "v1"}, "v1") == {}
 
 
 def test_a_webhook_carries_the_password_exactly_where_the_backend_has_one() -> None:
     none, has = ml_backend(), ml_backend(auth_method="BASIC_AUTH")
-    assert rules.headers_wanted({}, AUTH, none) == {"Authorization": HEADER}
-    assert rules.headers_wanted({"authorization": "Basic old", "X-Own": "1"}, AUTH, has) == {
+    assert desired_state.headers_wanted({}, AUTH, none) == {"Authorization": HEADER}
+    assert desired_state.headers_wanted({"authorization": "Basic old", "X-Own": "1"}, AUTH, has) == {
         "Authorization": HEADER,
         "X-Own": "1",
     }
-    assert rules.headers_wanted({"Authorization": HEADER, "X-Own": "1"}, None, none) == {"X-Own": "1"}
+    assert desired_state.headers_wanted({"Authorization": HEADER, "X-Own": "1"}, None, none) == {"X-Own": "1"}
     # a password that this run was not given is no reason to take it away
-    assert rules.headers_wanted({"Authorization": HEADER}, None, has) == {"Authorization": HEADER}
+    assert desired_state.headers_wanted({"Authorization": HEADER}, None, has) == {"Authorization": HEADER}
 
 
 def test_one_webhook_is_kept_and_only_label_studios_own_are_repetitions() -> None:
@@ -99,10 +102,10 @@ def test_one_webhook_is_kept_and_only_label_studios_own_are_repetitions() -> Non
         webhook(5, url="http://192.0.2.7:9090/webhook"),
         webhook(6, headers={"X-Own": "1"}),
     ]
-    kept, extra = rules.split_webhooks(hooks, f"{BACKEND}/")
+    kept, extra = desired_state.split_webhooks(hooks, f"{BACKEND}/")
     assert (numbers(kept), numbers(extra)) == ([2, 4, 6], [1, 3])
-    assert rules.split_webhooks(hooks[:1], BACKEND) == (hooks[:1], [])
-    assert rules.split_webhooks([hooks[4]], BACKEND) == ([], [])
+    assert desired_state.split_webhooks(hooks[:1], BACKEND) == (hooks[:1], [])
+    assert desired_state.split_webhooks([hooks[4]], BACKEND) == ([], [])
 
 
 def test_left_over_webhooks() -> None:
@@ -117,7 +120,7 @@ def test_left_over_webhooks() -> None:
         webhook(8, url="http://192.0.2.7:9090/mine/webhook", headers={"X-Own": "1"}),
         webhook(9, url="http://192.0.2.7:9090/older/webhook", project=None),
     ]
-    sure, perhaps = rules.left_over(
+    sure, perhaps = desired_state.left_over(
         hooks, [BACKEND, "http://192.0.2.7:9090/used/"], BACKEND, ["http://192.0.2.8:9090/replaced/"]
     )
     assert (numbers(sure), numbers(perhaps)) == ([2, 4], [3])
@@ -154,13 +157,13 @@ def test_origins_know_the_usual_ports() -> None:
     ],
 )
 def test_remedies(words: str, status: int, named: str) -> None:
-    assert named in rules.remedy(LabelStudioRefused(words, status))
+    assert named in desired_state.remedy(LabelStudioRefused(words, status))
 
 
 def test_the_remedy_for_no_answer_and_words_without_markup() -> None:
-    assert "--label-studio" in rules.remedy(LabelStudioUnreachable("no answer"))
+    assert "--label-studio" in desired_state.remedy(LabelStudioUnreachable("no answer"))
     assert (
-        rules.in_words(LabelStudioRefused('No. <a href="https://x.example">Learn\n more</a>', 400))
+        desired_state.in_words(LabelStudioRefused('No. <a href="https://x.example">Learn\n more</a>', 400))
         == "No. Learn more"
     )
 
@@ -168,17 +171,19 @@ def test_the_remedy_for_no_answer_and_words_without_markup() -> None:
 def test_the_verdict_on_a_test_prediction() -> None:
     region = {"value": {"choices": ["Positive"]}}
     answer = {"task": {"id": 3}, "response": [{"model_version": "v1", "score": 0.75, "result": [region]}]}
-    assert rules.test_verdict(answer, "v1").text == "Test prediction for task 3: Positive, score 0.750."
-    assert rules.test_verdict(answer, "v2").mark == "✗"
     assert (
-        rules.test_verdict(
+        desired_state.test_verdict(answer, "v1").text == "Test prediction for task 3: Positive, score 0.750."
+    )
+    assert desired_state.test_verdict(answer, "v2").mark == "✗"
+    assert (
+        desired_state.test_verdict(
             {"task": {"id": 3}, "response": [{"model_version": "v1", "result": []}]}, "v1"
         ).mark
         == "–"
     )
     nothings: list[Any] = [None, {}, {"response": None}, {"response": []}, {"response": [[]]}]
     for nothing in nothings:
-        assert rules.test_verdict(nothing, "v1").mark == "✗"
+        assert desired_state.test_verdict(nothing, "v1").mark == "✗"
 
 
 @pytest.mark.parametrize(
@@ -186,9 +191,9 @@ def test_the_verdict_on_a_test_prediction() -> None:
 )
 @pytest.mark.parametrize("own", ["", "Ours.\nPlease keep."])
 def test_a_note_comes_back_out_of_a_description(before: Before, own: str) -> None:
-    description = note.write(before, own)
-    assert note.read(description) == note.read(f"{description} and more words") == before
-    assert note.own_words(description) == own
+    description = restore_point.write(before, own)
+    assert restore_point.read(description) == restore_point.read(f"{description} and more words") == before
+    assert restore_point.own_words(description) == own
 
 
 @pytest.mark.parametrize(
@@ -197,43 +202,53 @@ def test_a_note_comes_back_out_of_a_description(before: Before, own: str) -> Non
         None,
         "",
         "Ours.",
-        note.SENTENCE,
-        note.SENTENCE + "{",
-        note.SENTENCE + '{"made":1}',
-        note.SENTENCE + "[]",
+        restore_point.SENTENCE,
+        restore_point.SENTENCE + "{",
+        restore_point.SENTENCE + '{"made":1}',
+        restore_point.SENTENCE + "[]",
     ],
 )
 def test_what_is_no_note(description: str | None) -> None:
-    assert note.read(description) is None
+    assert restore_point.read(description) is None
     assert (
-        note.read(note.SENTENCE + '{"made":"yes","show_collab_predictions":true,"model_version":""}') is None
+        restore_point.read(
+            restore_point.SENTENCE + '{"made":"yes","show_collab_predictions":true,"model_version":""}'
+        )
+        is None
     )
 
 
 def test_a_note_is_about_what_was_before_the_first_connect() -> None:
     project = {"show_collab_predictions": True, "model_version": "a"}
-    first = ml_backend(title="a", description=note.write(Before(True, False, "")))
-    assert note.before_of(project, [], None) == Before(True, True, "a")
-    assert note.before_of(project, [first], None) == Before(True, False, "")
-    assert note.before_of(project, [ml_backend(title="a")], {"title": "default"}) == Before(
+    first = ml_backend(title="a", description=restore_point.write(Before(True, False, "")))
+    assert restore_point.before_of(project, [], None) == Before(True, True, "a")
+    assert restore_point.before_of(project, [first], None) == Before(True, False, "")
+    assert restore_point.before_of(project, [ml_backend(title="a")], {"title": "default"}) == Before(
         False, True, "a", {"title": "default"}
     )
-    assert note.before_of(project | {"model_version": None}, [first], None) == Before(True, True, "")
+    assert restore_point.before_of(project | {"model_version": None}, [first], None) == Before(True, True, "")
 
 
 def test_only_what_connect_set_is_restored() -> None:
     on: dict[str, Any] = {"show_collab_predictions": True, "model_version": "v1"}
-    assert note.restored(on, "v1", Before(True, True, "old")) == {"model_version": "old"}
-    assert note.restored(on, "v1", Before(True, False, "")) == {
+    assert restore_point.restored(on, "v1", Before(True, True, "old")) == {"model_version": "old"}
+    assert restore_point.restored(on, "v1", Before(True, False, "")) == {
         "show_collab_predictions": False,
         "model_version": "",
     }
-    assert note.restored(on, "v1", Before(True, True, "v1")) == {}
-    assert note.restored(on | {"model_version": "chosen since"}, "v1", Before(True, True, "old")) == {}
-    kept = {"show_collab_predictions": False, "model_version": "chosen since"}
-    assert note.restored(on | {"model_version": "chosen since"}, "v1", Before(True, False, "old")) == kept
+    assert restore_point.restored(on, "v1", Before(True, True, "v1")) == {}
     assert (
-        note.restored({"show_collab_predictions": False, "model_version": ""}, "v1", Before(True, False, ""))
+        restore_point.restored(on | {"model_version": "chosen since"}, "v1", Before(True, True, "old")) == {}
+    )
+    kept = {"show_collab_predictions": False, "model_version": "chosen since"}
+    assert (
+        restore_point.restored(on | {"model_version": "chosen since"}, "v1", Before(True, False, "old"))
+        == kept
+    )
+    assert (
+        restore_point.restored(
+            {"show_collab_predictions": False, "model_version": ""}, "v1", Before(True, False, "")
+        )
         == {}
     )
 
@@ -318,4 +333,4 @@ def test_refusals_before_anything_is_sent(environ: dict[str, str], options: list
 
 
 def test_a_projects_name_is_the_one_that_label_studio_gives_its_backends() -> None:
-    assert rules.name_of({"id": 7, "created_at": "2026-01-02T03:04:05.678901Z"}) == "7.1767323045"
+    assert desired_state.name_of({"id": 7, "created_at": "2026-01-02T03:04:05.678901Z"}) == "7.1767323045"

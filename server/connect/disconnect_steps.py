@@ -4,11 +4,11 @@ stay.
 
 from collections.abc import Callable, Generator, Iterator
 
-from server.connect import note, rules
+from server.connect import desired_state, restore_point
 from server.connect.checklist import Line, aside, holds
+from server.connect.desired_state import Row
 from server.connect.options import Wish
-from server.connect.rules import Row
-from server.connect.visit import Visit
+from server.connect.step_runner import Visit
 from server.errors import LabelStudioRefused
 from server.label_studio.api_client import Api
 
@@ -21,7 +21,7 @@ def disconnect(wish: Wish, api: Api, on_line: Callable[[Line], None]) -> bool:
 
 class Disconnecting(Visit):
     def take_back(self) -> Iterator[Line]:
-        before = note.read(self.row["description"]) if self.row else None
+        before = restore_point.read(self.row["description"]) if self.row else None
         if self.row is None:
             removed = yield from self._remove_webhooks()
             if not removed:
@@ -36,27 +36,27 @@ class Disconnecting(Visit):
         else:
             yield from self._hand_back(self.row, before)
 
-    def _remove(self, row: Row, before: note.Before) -> Iterator[Line]:
+    def _remove(self, row: Row, before: restore_point.Before) -> Iterator[Line]:
         """The ML backend last: it holds the note, which a second try needs."""
         yield from self._restore(row, before)
         yield from self._remove_webhooks()
         self.change("DELETE", f"ml/{row['id']}")
         yield holds(f"ML backend {row['id']}, {row['url']}: removed. Predictions stay.")
 
-    def _hand_back(self, row: Row, before: note.Before) -> Iterator[Line]:
+    def _hand_back(self, row: Row, before: restore_point.Before) -> Iterator[Line]:
         """An ML backend that was there before connect: as it was. Its title first, for the project's model
         version may have been that.
         """
-        earlier = {name: value for name, value in before.row.items() if name in note.FIELDS}
-        self.patch_row(row, earlier | {"description": note.own_words(row["description"])})
+        earlier = {name: value for name, value in before.row.items() if name in restore_point.FIELDS}
+        self.patch_row(row, earlier | {"description": restore_point.own_words(row["description"])})
         yield holds(
             f"ML backend {row['id']}, {row['url']}: as it was before; it was not added by connect, so "
             "it stays."
         )
         yield from self._restore(row, before)
 
-    def _restore(self, row: Row, before: note.Before) -> Iterator[Line]:
-        changes = note.restored(self.project, row["title"], before)
+    def _restore(self, row: Row, before: restore_point.Before) -> Iterator[Line]:
+        changes = restore_point.restored(self.project, row["title"], before)
         path = f"projects/{self.wish.project}"
         if not changes:
             yield holds("The project's settings: nothing to restore.")
@@ -78,8 +78,8 @@ class Disconnecting(Visit):
         hooks = [
             hook
             for hook in self.webhooks()
-            if rules.same_url(hook["url"], rules.webhook_url(self.wish.backend))
-            and rules.as_label_studio_makes(hook)
+            if desired_state.same_url(hook["url"], desired_state.webhook_url(self.wish.backend))
+            and desired_state.as_label_studio_makes(hook)
         ]
         for hook in hooks:
             self.remove_webhook(hook)

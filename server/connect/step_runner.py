@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from server.connect import rules
+from server.connect import desired_state
 from server.connect.checklist import Line, aside, fails, holds
+from server.connect.desired_state import Row
 from server.connect.options import Wish
-from server.connect.rules import Row
 from server.errors import LabelStudioRefused, PrelabelError
 from server.label_studio.api_client import Api, Method
 
@@ -52,7 +52,7 @@ class Visit:
         try:
             yield from step()
         except PrelabelError as error:
-            yield fails(rules.in_words(error), rules.remedy(error))
+            yield fails(desired_state.in_words(error), desired_state.remedy(error))
 
     def label_studio(self) -> Iterator[Line]:
         """Does it answer, and take the token?"""
@@ -86,7 +86,9 @@ class Visit:
         """Read the project and its ML backends; Label Studio asks each backend for its state at that."""
         self.project = self.look(f"projects/{self.wish.project}")
         self.rows = self.look("ml", project=self.wish.project)
-        self.row = next((row for row in self.rows if rules.same_url(row["url"], self.wish.backend)), None)
+        self.row = next(
+            (row for row in self.rows if desired_state.same_url(row["url"], self.wish.backend)), None
+        )
 
     def webhooks(self) -> list[Row]:
         """The project's own."""
@@ -121,6 +123,6 @@ class Visit:
             name: row[name] for name in ("url", "project", "title", "extra_params") if row[name] is not None
         }
         changed: Row = self.change(
-            "PATCH", f"ml/{row['id']}", kept | rules.auth_fields(self.wish.auth) | changes
+            "PATCH", f"ml/{row['id']}", kept | desired_state.auth_fields(self.wish.auth) | changes
         )
         return changed

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
-from server.connect import note, rules
-from server.connect.backend import Backend, BackendFails, answers_like_one
+from server.connect import desired_state, restore_point
+from server.connect.backend_probe import Backend, BackendFails, answers_like_one
 from server.connect.checklist import Line, aside, fails, holds
+from server.connect.desired_state import Row
 from server.connect.options import Wish
-from server.connect.rules import Row
-from server.connect.visit import Visit
+from server.connect.step_runner import Visit
 from server.errors import PrelabelError
 from server.label_studio.api_client import Api
 
@@ -52,7 +52,7 @@ class Connecting(Visit):
         with Backend(self.wish.backend, self.wish.auth) as backend:
             try:
                 self.version = backend.set_up(
-                    rules.name_of(self.project),
+                    desired_state.name_of(self.project),
                     self.project["label_config"],
                     self.row and self.row["extra_params"],
                 )
@@ -86,12 +86,12 @@ class Connecting(Visit):
             "url": self.wish.backend,
             "project": self.wish.project,
             "title": self.version,
-        } | rules.auth_fields(self.wish.auth)
-        fields["description"] = note.write(note.before_of(self.project, others, None))
+        } | desired_state.auth_fields(self.wish.auth)
+        fields["description"] = restore_point.write(restore_point.before_of(self.project, others, None))
         try:
             self.change("POST", "ml", fields)
         except PrelabelError as error:
-            if not rules.is_blocked(error):
+            if not desired_state.is_blocked(error):
                 raise
             # with ML_BLOCK_LOCAL_IP=False alone Label Studio refuses the address, yet has saved the ML
             # backend and uses it
@@ -113,7 +113,7 @@ class Connecting(Visit):
             yield holds(f"ML backend {self.row['id']}: added.")
 
     def _update(self, row: Row, others: list[Row]) -> Iterator[Line]:
-        changes = rules.row_changes(row, self.version, self.wish.auth)
+        changes = desired_state.row_changes(row, self.version, self.wish.auth)
         if self.wish.check:
             wrong = f"ML backend {row['id']} is not as it should be: {_listed(changes)}."
             yield (
@@ -122,12 +122,14 @@ class Connecting(Visit):
                 else holds(f"ML backend {row['id']} has the model version as its title.")
             )
             return
-        if note.read(row["description"]) is None and (
-            changes or rules.live_changes(self.project, self.version)
+        if restore_point.read(row["description"]) is None and (
+            changes or desired_state.live_changes(self.project, self.version)
         ):
-            earlier = {name: value for name, value in row.items() if name in note.FIELDS and name in changes}
-            changes["description"] = note.write(
-                note.before_of(self.project, others, earlier), row["description"]
+            earlier = {
+                name: value for name, value in row.items() if name in restore_point.FIELDS and name in changes
+            }
+            changes["description"] = restore_point.write(
+                restore_point.before_of(self.project, others, earlier), row["description"]
             )
         # a backend that is not connected is saved again as it is, for then Label Studio tells its reason
         if changes or row["state"] != "CO":
@@ -165,7 +167,7 @@ class Connecting(Visit):
 
     def live(self) -> Iterator[Line]:
         """Are predictions made when a task is opened?"""
-        changes = rules.live_changes(self.project, self.found()["title"])
+        changes = desired_state.live_changes(self.project, self.found()["title"])
         if changes and self.wish.check:
             yield fails(
                 f"Live predictions of this model are off: {_listed(changes)} in the project.", CHANGE_IT
@@ -177,9 +179,9 @@ class Connecting(Visit):
 
     def webhook(self) -> Iterator[Line]:
         """One, with the header for the backend's password, which Label Studio does not send to webhooks."""
-        kept, extra = rules.split_webhooks(self.webhooks(), self.wish.backend)
+        kept, extra = desired_state.split_webhooks(self.webhooks(), self.wish.backend)
         headers = {
-            hook["id"]: rules.headers_wanted(hook["headers"] or {}, self.wish.auth, self.found())
+            hook["id"]: desired_state.headers_wanted(hook["headers"] or {}, self.wish.auth, self.found())
             for hook in kept
         }
         stale = [hook for hook in kept if headers[hook["id"]] != (hook["headers"] or {})]
@@ -205,7 +207,7 @@ class Connecting(Visit):
             try:
                 self._add_webhook()
             except PrelabelError as error:
-                if not rules.not_a_web_address(error):
+                if not desired_state.not_a_web_address(error):
                     raise
                 yield aside(
                     "No webhook: Label Studio takes none to a host name without a dot. Predictions do "
@@ -221,16 +223,16 @@ class Connecting(Visit):
         self.change(
             "POST",
             "webhooks/",
-            {"project": self.wish.project, "url": rules.webhook_url(self.wish.backend)} | shape,
+            {"project": self.wish.project, "url": desired_state.webhook_url(self.wish.backend)} | shape,
         )
 
     def left_overs(self) -> Iterator[Line]:
         """Label Studio keeps the webhook of an ML backend that was removed, and goes on calling it."""
-        gone, perhaps = rules.left_over(
+        gone, perhaps = desired_state.left_over(
             self.webhooks(), [row["url"] for row in self.rows], self.wish.backend, self.replaced
         )
         # nothing is asked on a host that only Label Studio's data names
-        asked = [hook for hook in perhaps if rules.same_host(hook["url"], self.wish.backend)]
+        asked = [hook for hook in perhaps if desired_state.same_host(hook["url"], self.wish.backend)]
         gone += [hook for hook in asked if answers_like_one(hook["url"].removesuffix("/webhook"))]
         for hook in perhaps:
             if hook not in gone:
@@ -250,8 +252,10 @@ class Connecting(Visit):
         """What does Label Studio see?"""
         self.row = row = self.look(f"ml/{self.found()['id']}")
         if row["state"] != "CO":
-            said = rules.in_words(PrelabelError(row["error_message"] or "it does not say why"))
-            remedy = f"{CHANGE_IT} Then Label Studio tells its reason." if self.wish.check else rules.REACH
+            said = desired_state.in_words(PrelabelError(row["error_message"] or "it does not say why"))
+            remedy = (
+                f"{CHANGE_IT} Then Label Studio tells its reason." if self.wish.check else desired_state.REACH
+            )
             yield fails(f"Label Studio's state of the backend is {row['readable_state']}: {said}", remedy)
         elif self.version and row["model_version"] != self.version:
             found = (
@@ -281,10 +285,10 @@ class Connecting(Visit):
             )
         except PrelabelError as error:
             yield fails(
-                f"The test prediction failed: {rules.in_words(error)}", "The backend's log says more."
+                f"The test prediction failed: {desired_state.in_words(error)}", "The backend's log says more."
             )
             return
-        yield rules.test_verdict(answer, self.version or self.found()["model_version"])
+        yield desired_state.test_verdict(answer, self.version or self.found()["model_version"])
 
     def scores(self) -> Iterator[Line]:
         """The Data Manager's score column shows predictions of the project's model version only."""
