@@ -440,11 +440,11 @@ def serve_command(
     """Serve bundles as Label Studio ML backends. Every setting is also an environment variable: see the
     README.
     """
+    from server.launch.launcher import serve
+    from server.launch.startup_banner import as_lines, summary
     from server.log_setup import is_json
     from server.on_ray.options import check_installed, check_none_given, read_address, read_replicas, share
     from server.settings import load_settings
-    from server.summary import as_lines, summary
-    from server.workers import serve
 
     settings = load_settings(
         bundle=tuple(bundle) if bundle else None,

@@ -12,10 +12,10 @@ import uvicorn
 
 from server.app import build_app
 from server.bundle import Bundle
-from server.connections import listen
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
+from server.launch.launcher import server_options
+from server.launch.uvicorn_protocol import listen
 from server.settings import load_settings
-from server.workers import server_options
 
 
 @contextmanager

@@ -24,7 +24,6 @@ ORDER = [
 """The folders of `server/`, and the modules beside them: each may import from itself and from earlier lines."""
 
 MOVING = {
-    "launch": "connections summary tls workers",
 }
 """Modules that are still on their way into a folder."""
 

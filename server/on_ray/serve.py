@@ -16,13 +16,13 @@ from ray.serve.exceptions import RayServeException
 
 from server.bundle import read_bundle
 from server.errors import BadSetting, PrelabelError, one_line
+from server.launch.startup_banner import LOCAL, address, asks_for
 from server.log_setup import start_logging
 from server.on_ray.application import application
 from server.on_ray.cluster import connected
 from server.on_ray.options import Replicas, Share, within
 from server.on_ray.signals import Signals
 from server.settings import Settings
-from server.summary import LOCAL, address, asks_for
 
 log = logging.getLogger(__name__)
 

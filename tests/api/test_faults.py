@@ -20,8 +20,8 @@ from server.engines.base import Engine
 from server.engines.factory import open_engine
 from server.models import model, registry
 from tests.conftest import random_texts
+from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
-from tests.test_signals import until
 
 
 @dataclass

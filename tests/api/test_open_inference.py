@@ -19,8 +19,8 @@ from tritonclient.utils import InferenceServerException
 from export.publish import export_bundle
 from server.bundle import Bundle, read_bundle
 from tests.conftest import ROOT, random_texts, tiny_network
+from tests.launch.test_signals import until
 from tests.serving import predict, running
-from tests.test_signals import until
 from tests.transport.test_admission import connected, head
 
 TEXTS = [*random_texts(300), "", "é 😀"]

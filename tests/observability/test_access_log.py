@@ -17,10 +17,10 @@ from starlette.responses import Response
 from server.app import build_app
 from server.bundle import Bundle
 from server.errors import BadRequest
+from server.launch.startup_banner import address, as_lines, asks_for
 from server.log_setup import JsonLines, TextLines
 from server.observability.access_log import Record, Traffic, fields_of, level_of, request_id
 from server.settings import load_settings
-from server.summary import address, as_lines, asks_for
 from server.transport.middleware import HEADERS, with_headers
 from tests.e2e.conftest import serving
 from tests.serving import predict, predict_body, running, set_up

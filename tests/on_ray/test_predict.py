@@ -21,8 +21,8 @@ from server.offline.predict_file import predict_file
 from server.on_ray.parts import PART_BYTES
 from server.settings import load_settings
 from tests.conftest import ROOT, random_texts
+from tests.launch.test_signals import until
 from tests.on_ray.conftest import TwoNodes
-from tests.test_signals import until
 
 pytestmark = pytest.mark.ray
 

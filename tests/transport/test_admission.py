@@ -12,12 +12,12 @@ import pytest
 import uvicorn
 import uvloop
 
-from server import connections
 from server.bundle import Bundle
 from server.errors import Overloaded
+from server.launch import uvicorn_protocol
 from server.transport.admission import LARGE, LARGE_SHARE, Admission
+from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
-from tests.test_signals import until
 
 
 def test_requests_and_bytes_are_counted_while_they_are_inside() -> None:
@@ -160,15 +160,15 @@ def test_many_connections_are_taken_in_one_turn_of_the_event_loop() -> None:
             taken.append(transport)
 
     async def turns(clients: ExitStack) -> int:
-        listening = connections.listen(uvicorn.Config("", host="127.0.0.1", port=0))
+        listening = uvicorn_protocol.listen(uvicorn.Config("", host="127.0.0.1", port=0))
         servers = [
             await asyncio.get_running_loop().create_server(Taken, sock=each, backlog=1000)
             for each in listening
         ]
-        for _ in range(10 * connections.ACCEPTS):
+        for _ in range(10 * uvicorn_protocol.ACCEPTS):
             clients.enter_context(socket.create_connection(listening[0].getsockname()))
         count = 0
-        while len(taken) < 10 * connections.ACCEPTS:
+        while len(taken) < 10 * uvicorn_protocol.ACCEPTS:
             await asyncio.sleep(0)
             count += 1
         for transport in taken:
@@ -179,4 +179,4 @@ def test_many_connections_are_taken_in_one_turn_of_the_event_loop() -> None:
         return count
 
     with ExitStack() as clients:
-        assert uvloop.run(turns(clients)) < 5 * connections.ACCEPTS
+        assert uvloop.run(turns(clients)) < 5 * uvicorn_protocol.ACCEPTS

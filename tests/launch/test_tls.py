@@ -13,12 +13,12 @@ import pytest
 
 from server.bundle import Bundle
 from server.errors import BadSetting
+from server.launch.startup_banner import address
+from server.launch.tls import tls_options
 from server.settings import Settings, load_settings
-from server.summary import address
-from server.tls import tls_options
 from tests.conftest import ROOT
+from tests.launch.test_signals import PATIENCE, free_port, until
 from tests.serving import predict
-from tests.test_signals import PATIENCE, free_port, until
 
 PASSWORD = "correct horse"
 

@@ -19,11 +19,11 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from server.app import METRICS, build_app
-from server.connections import Connection, listen
+from server.launch.tls import tls_options
+from server.launch.uvicorn_protocol import Connection, listen
 from server.log_setup import start_logging
 from server.observability.worker_files import live_in
 from server.settings import Settings
-from server.tls import tls_options
 
 WORKER_TIMEOUT = 15
 """Seconds within which a worker answers its parent's question whether it is alive, and is ready in place of

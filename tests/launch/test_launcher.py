@@ -24,8 +24,8 @@ from server.engines.shared_tables import mapped_tables
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts, tiny_network
+from tests.launch.test_signals import PATIENCE, free_port, until
 from tests.serving import predict, set_up
-from tests.test_signals import PATIENCE, free_port, until
 
 TEXTS = random_texts(3)
 

@@ -1,0 +1,1 @@
+"""The server's processes: launcher, banner, TLS, uvicorn's protocol."""
