@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -23,10 +24,6 @@ ORDER = [
 ]
 """The folders of `server/`, and the modules beside them: each may import from itself and from earlier lines."""
 
-MOVING = {
-}
-"""Modules that are still on their way into a folder."""
-
 
 def imported(path: Path) -> set[str]:
     """Names of the modules that a file imports, anywhere in it."""
@@ -37,34 +34,38 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             names.add(node.module or "")
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-def layer(room: str) -> int:
-    return next(i for i, rooms in enumerate(ORDER) if room in rooms)
+def layer(folder: str) -> int:
+    return next(i for i, folders in enumerate(ORDER) if folder in folders)
 
 
-def room_of(part: str) -> str:
-    return next((room for room, parts in MOVING.items() if part in parts.split()), part)
-
-
-def part_of(path: Path) -> str:
+def folder_of(path: Path) -> str:
+    """The folder of `server/` that a file lies in, or the module beside the folders that it is."""
     return path.relative_to(ROOT / "server").parts[0].removesuffix(".py")
 
 
 def test_server_imports_run_one_way() -> None:
     wrong = []
     for path in (ROOT / "server").rglob("*.py"):
-        room = room_of(part_of(path))
-        if room == "__init__":
+        folder = folder_of(path)
+        if folder == "__init__":
             continue
         for name in imported(path):
             assert not name.startswith("export"), f"{path} imports {name}: the server never imports export"
             if name.startswith("server."):
-                other = room_of(name.split(".")[1])
-                if other != room and layer(other) >= layer(room):
+                other = name.split(".")[1]
+                if other != folder and layer(other) >= layer(folder):
                     wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    files = [path for top in ("server", "export") for path in (ROOT / top).rglob("*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+    TopologicalSorter({name: imported(path) & modules.keys() for name, path in modules.items()}).prepare()
 
 
 def test_batching_does_not_know_engines() -> None:

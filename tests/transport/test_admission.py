@@ -124,7 +124,7 @@ def test_a_text_that_is_too_long_costs_its_task_alone(bundle: Bundle) -> None:
 def test_a_head_that_does_not_end_is_given_up(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...]
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(uvicorn_protocol, "HEAD_TIMEOUT", 0.2)
     with running(bundle) as client, connected(client) as slow:
         for part in sent[:-1]:
             slow.sendall(part)
@@ -134,7 +134,7 @@ def test_a_head_that_does_not_end_is_given_up(
 
 
 def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(uvicorn_protocol, "READ_TIMEOUT", 1.0)
     body = json.dumps(predict_body(["good film"] * 40_000)).encode()
     with running(bundle) as client, socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
