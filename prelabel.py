@@ -166,8 +166,8 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
 ) -> None:
     """Train the network on your own labelled texts, and export it. Ctrl-C keeps the best weights so far."""
-    from export.dataset import Source
-    from export.training import Options, train_bundle
+    from export.training.dataset import Source
+    from export.training.pipeline import Options, train_bundle
 
     options = Options(seed=seed, epochs=epochs, vocabulary=vocabulary, ignore=ignore)
     bundle = train_bundle(

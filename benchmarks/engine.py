@@ -25,8 +25,8 @@ from benchmarks.results import write
 from benchmarks.rounds import Way, medians, repeated
 from benchmarks.texts import arguments, texts_of
 from benchmarks.tutorial_loop import TutorialLoop, network_of
-from export.fold import FoldedCNN
-from export.tracing import write_models
+from export.folded_cnn import FoldedCNN
+from export.model_files import write_models
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine, pad

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from export.cnn import Network
-from export.fold import FoldedCNN
-from export.tracing import OPSET, write_models
-from export.verify import as_manifest, as_table, check, prove
+from export.folded_cnn import FoldedCNN
+from export.model_files import OPSET, write_models
+from export.parity import as_manifest, as_table, check, prove
 from server.bundle import NAME, Bundle, Manifest, read_bundle, sha256_of
 from server.errors import BadInput
 

@@ -1,18 +1,14 @@
-"""Vocabularies: a text file with one token a line, or torchtext's pickled `vocab_obj.pt`, read as data.
+"""Vocabularies: a text file with one token per line, or torchtext's pickled `vocab_obj.pt`.
 
-`torch.save` of a `torchtext.vocab.Vocab` is a zip with one pickle. Unpickling would import and call whatever
-the file names, so its opcodes (Python's `pickletools` documents each) are read by a small machine that builds
-lists, tuples and dicts, and stands a `Symbol` in for every class. Nothing is imported, nothing is called, and
-any name that a Vocab does not need is refused.
+`torch.save` of a `torchtext.vocab.Vocab` is a zip with one pickle; `export/safe_pickle.py` reads it as data.
 """
 
-import pickletools
 import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from export.safe_pickle import NATIVE_VOCAB, PickleReader
 from server.bundle import read_vocabulary
 from server.errors import BadBundle, BadInput
 
@@ -20,13 +16,6 @@ UNKNOWN, PAD = "<unk>", "<pad>"
 
 MAX_PICKLE = 64 * 2**20
 """Bytes of a pickled vocabulary."""
-
-MAX_STEPS = 4_000_000
-"""Opcodes of a pickled vocabulary: each token takes two or three, and each may make an object."""
-
-VOCAB, NATIVE_VOCAB = "torchtext.vocab.vocab Vocab", "torchtext._torchtext Vocab"
-CONTAINERS = frozenset({"collections OrderedDict", "__builtin__ set", "builtins set"})
-"""What a torch module's own bookkeeping is made of; its content is of no interest."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +25,6 @@ class Vocabulary:
     tokens: tuple[str, ...]
     unknown_id: int
     pad_id: int
-
-
-@dataclass(eq=False)
-class Symbol:
-    """Stands for a class or an instance of it; `state` is what BUILD gave it."""
-
-    name: str
-    state: Any = None
 
 
 def read_vocab(path: Path) -> Vocabulary:
@@ -113,7 +94,7 @@ def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
             warnings.simplefilter("ignore")  # pickletools warns of what it finds strange
             native = [
                 symbol
-                for symbol in _Machine().run(data)
+                for symbol in PickleReader().run(data)
                 if symbol.name == NATIVE_VOCAB and symbol.state is not None
             ]
     except BadInput as error:
@@ -134,98 +115,3 @@ def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
     ):
         raise BadInput(f"{expected} of text tokens, found tokens of other types.")
     return tokens, indices[0] if indices else None
-
-
-class _Machine:
-    """Reads pickle opcodes as data. Raises BadInput for an opcode or a name that a Vocab does not need."""
-
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.marked: list[list[Any]] = []
-        """What was on the stack before each mark."""
-        self.memo: dict[int, Any] = {}
-        self.symbols: list[Symbol] = []
-
-    def run(self, data: bytes) -> list[Symbol]:
-        """Every instance that the pickle would have made."""
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if number == MAX_STEPS:
-                raise BadInput(f"more than {MAX_STEPS} opcodes")
-            self.step(opcode.name, argument)
-        return self.symbols
-
-    def step(self, name: str, argument: Any) -> None:  # noqa: C901  one case an opcode
-        stack = self.stack
-        match name:
-            case "PROTO" | "FRAME" | "STOP":
-                pass
-            case "GLOBAL":
-                stack.append(self.known(argument))
-            case "STACK_GLOBAL":
-                attribute, module = stack.pop(), stack.pop()
-                # only text has a form that cannot be endless
-                stack.append(
-                    self.known(
-                        f"{module} {attribute}"
-                        if isinstance(attribute, str) and isinstance(module, str)
-                        else "? ?"
-                    )
-                )
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(name == "NEWTRUE")
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_DICT":
-                stack.append({})
-            case (
-                "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8" | "BININT" | "BININT1" | "BININT2" | "LONG1"
-            ):
-                stack.append(argument)
-            case "MARK":
-                self.marked.append(stack)
-                self.stack = []
-            case "TUPLE":
-                items = self.since_mark()
-                self.stack.append(tuple(items))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                size = int(name[-1])
-                stack[-size:] = [tuple(stack[-size:])]
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "APPENDS":
-                items = self.since_mark()
-                self.stack[-1].extend(items)
-            case "SETITEM" | "SETITEMS":
-                if name == "SETITEMS":
-                    self.since_mark()  # a module's bookkeeping: its instances are kept in `symbols` anyway
-                else:
-                    del stack[-2:]
-            case "NEWOBJ" | "REDUCE":
-                stack.pop()
-                stack[-1] = Symbol(stack[-1].name)
-                self.symbols.append(stack[-1])
-            case "BUILD":
-                state = stack.pop()
-                stack[-1].state = state
-            case "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = stack[-1]
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[argument])
-            case _:
-                raise BadInput(f"the opcode {name}")
-
-    def known(self, name: str) -> Symbol:
-        if name not in CONTAINERS and name not in (VOCAB, NATIVE_VOCAB):
-            raise BadInput(f'the name "{name.replace(" ", ".")}"')
-        return Symbol(name)
-
-    def since_mark(self) -> list[Any]:
-        items, self.stack = self.stack, self.marked.pop()
-        return items

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.run import Run
+from export.training.state import Run
 from server.bundle import Bundle
 from server.errors import BadSetting
 from server.files import private, secret

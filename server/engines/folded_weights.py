@@ -2,7 +2,7 @@
 tables of.
 
 Tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`, and a window's value the sum of its words'
-rows (the module text of `export/fold.py` has the derivation). E, W, biases and head are the named tensors of
+rows (the module text of `export/folded_cnn.py` has the derivation). E, W, biases and head are the named tensors of
 model.onnx, which every bundle has.
 """
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from export.cnn import SentimentCNN
-from export.dataset import Examples
-from export.pooling import FrozenFeatures, features
-from export.run import Run, weights_of
+from export.training.dataset import Examples
+from export.training.state import Run, weights_of
+from export.training.winner_pooling import FrozenFeatures, features
 
 EVALUATION_ROWS = 32
 """Rows of one batch without gradient."""

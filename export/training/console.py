@@ -14,8 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from export.calibration import LEAST_CALIBRATED
-from export.dataset import Examples
+from export.training.calibration import LEAST_CALIBRATED
+from export.training.dataset import Examples
 
 
 @contextmanager

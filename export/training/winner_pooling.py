@@ -1,7 +1,7 @@
 """The network's features at the price of the windows that win.
 
 A convolution is linear in the embedding row, so the scores of a filter bank are sums of rows looked up in
-tables (see `export.fold`), computed once for the different words of a batch instead of once for every window
+tables (see `export.folded_cnn`), computed once for the different words of a batch instead of once for every window
 of it. And only the window that wins the maximum over time has a gradient, so every window is scored without
 one, and the winners alone are summed again with one. The result is `SentimentCNN`'s own, up to rounding, at a
 fraction of its time on a CPU.

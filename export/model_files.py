@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from export.fold import FoldedCNN
+from export.folded_cnn import FoldedCNN
 from server.engines.torch_script import known_deprecations
 
 OPSET = 18

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from export.cnn import Network
-from export.fold import FoldedCNN, stored
+from export.folded_cnn import FoldedCNN, stored
+from export.parity import NotProven, check, prove
 from export.publish import export_bundle
-from export.verify import NotProven, check, prove
 from server.bundle import Bundle, read_bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine

@@ -16,10 +16,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from export.calibration import fit_temperature
 from export.cnn import Network
-from export.dataset import Source, Texts, build_vocabulary, hold_out
-from export.training import Options, train_bundle, train_network
+from export.training.calibration import fit_temperature
+from export.training.dataset import Source, Texts, build_vocabulary, hold_out
+from export.training.pipeline import Options, train_bundle, train_network
 from server.bundle import Bundle, read_bundle
 from server.errors import BadInput
 from server.evaluate.classification_metrics import Figures

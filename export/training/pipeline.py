@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from export.calibration import finish
 from export.cnn import Network, SentimentCNN, Shape
-from export.dataset import Examples, Source, read_data
-from export.fitting import Recipe, fit
-from export.progress import FitBar, stage_bar, tell, warn
 from export.publish import check_name, export_bundle
-from export.run import Run
-from export.teacher import opinions
+from export.training.calibration import finish
+from export.training.console import FitBar, stage_bar, tell, warn
+from export.training.dataset import Examples, Source, read_data
+from export.training.loop import Recipe, fit
+from export.training.state import Run
+from export.training.teacher import opinions
+from export.training.word_vectors import PASSES, word_vectors
 from export.vocabulary import PAD, UNKNOWN
-from export.word_vectors import PASSES, word_vectors
 from server.bundle import Bundle
 from server.errors import BadInput
 from server.evaluate import plots

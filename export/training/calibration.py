@@ -14,8 +14,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from export.cnn import SentimentCNN
-from export.dataset import Data, Examples
-from export.fitting import logits_of
+from export.training.dataset import Data, Examples
+from export.training.loop import logits_of
 from server.evaluate.classification_metrics import Figures, wilson
 
 LIMITS = 0.05, 20.0

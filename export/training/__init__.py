@@ -1,0 +1,1 @@
+"""Training: data, teacher, loop, calibration, and the state of a run."""
