@@ -166,12 +166,12 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
 ) -> None:
     """Train the network on your own labelled texts, and export it. Ctrl-C keeps the best weights so far."""
-    from export.training.dataset import Source
-    from export.training.pipeline import Options, train_bundle
+    from export.training.dataset import TrainingSource
+    from export.training.pipeline import TrainingOptions, train_bundle
 
-    options = Options(seed=seed, epochs=epochs, vocabulary=vocabulary, ignore=ignore)
+    options = TrainingOptions(seed=seed, epochs=epochs, vocabulary=vocabulary, ignore=ignore)
     bundle = train_bundle(
-        Source(train_file, test_file, text, label),
+        TrainingSource(train_file, test_file, text, label),
         out,
         options,
         console,
@@ -244,11 +244,11 @@ def predict(
     config = read_text(label_config) if label_config else TUTORIAL_CONFIG
     if on_ray:
         check_installed()
-        from server.on_ray.parts import Target
+        from server.on_ray.parts import OutputTarget
         from server.on_ray.predict import check_whole, plan_job, predict_on_ray
 
         of = share(settings, process_cpus or 1)
-        job = plan_job(source, Target(out, read_suffix(form)), settings, of, config)
+        job = plan_job(source, OutputTarget(out, read_suffix(form)), settings, of, config)
         with _progress(source, sum(part.size for part in job.parts)) as show:
             outcome = predict_on_ray(job, of, read_address(ray_address, os.environ), show)
         check_whole(outcome)
@@ -369,7 +369,7 @@ def annotate(
     from server.annotate.backend_source import open_backend
     from server.annotate.console import progress_bar, show, status, stop_on_ctrl_c
     from server.annotate.prediction_source import open_bundle
-    from server.annotate.run import Options, Run
+    from server.annotate.run import AnnotateOptions, AnnotateRun
     from server.label_studio.api_client import Api
     from server.label_studio.credentials import basic_auth, token, web_address
     from server.settings import load_settings
@@ -382,7 +382,7 @@ def annotate(
         score=score,
         threshold=threshold,
     )
-    options = Options(project, batch, view, only_unlabeled, dry_run)
+    options = AnnotateOptions(project, batch, view, only_unlabeled, dry_run)
     api = Api(web_address("--label-studio", label_studio), token(os.environ))
     asked = {
         name: value for name, value in {"score": score, "threshold": threshold}.items() if value is not None
@@ -395,7 +395,7 @@ def annotate(
         else:
             opened = open_bundle(settings)
         with opened as open_source:
-            run = Run(api, options, open_source)
+            run = AnnotateRun(api, options, open_source)
             try:
                 with progress_bar(console) as on_progress:
                     run.go(stop=stop.is_set, wait=stop.wait, on_progress=on_progress)
@@ -441,7 +441,7 @@ def serve_command(
     README.
     """
     from server.launch.launcher import serve
-    from server.launch.startup_banner import as_lines, summary
+    from server.launch.startup_banner import as_lines, startup_banner
     from server.log_setup import is_json
     from server.on_ray.options import check_installed, check_none_given, read_address, read_replicas, share
     from server.settings import load_settings
@@ -475,7 +475,7 @@ def serve_command(
     check_none_given(ray_address=ray_address, replicas=replicas, replica_cpus=replica_cpus)
 
     def tell(application: "Starlette") -> None:
-        told = summary(settings, application.state.registry)
+        told = startup_banner(settings, application.state.registry)
         if is_json(settings.log_format):
             logging.getLogger("prelabel").info("serving", extra={"fields": told})
             return
@@ -521,11 +521,11 @@ def connect(
 ) -> None:
     """Connect the server to a project of Label Studio, and prove that predictions and scores arrive."""
     from server.connect import checklist, connect_steps, disconnect_steps
-    from server.connect.options import read_wish
+    from server.connect.options import read_options
     from server.label_studio.api_client import Api
     from server.label_studio.credentials import token
 
-    wish = read_wish(
+    wish = read_options(
         label_studio, project, backend, auth, os.environ, check=check, disconnect=disconnect, replace=replace
     )
     run = disconnect_steps.disconnect if disconnect else connect_steps.connect

@@ -24,7 +24,7 @@ from server.engines.devices import CudaOptions, Grid, number_of
 from server.engines.factory import open_engine
 from server.engines.onnx_cuda import BoundCalls, Slot, cuda_provider
 from server.engines.onnx_runtime import CPU, CUDA, Network, Provider, open_session
-from server.engines.pinned_memory import CudaHost, Host, PlainHost
+from server.engines.pinned_memory import HostBuffers, PinnedHostBuffers, PlainHostBuffers
 from server.engines.torch_device import TorchDevice
 
 Run = Callable[[Ids, Ids], Floats]
@@ -103,8 +103,8 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
     return lambda ids, lengths: one.submit(run, ids, lengths).result()
 
 
-def host_of(device: str) -> Host:
-    return PlainHost() if device == "cpu" else CudaHost(number_of(device))
+def host_of(device: str) -> HostBuffers:
+    return PlainHostBuffers() if device == "cpu" else PinnedHostBuffers(number_of(device))
 
 
 class Replaying:

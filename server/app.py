@@ -20,33 +20,33 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
 from server.api.admin import admin_routes
-from server.api.guards import Door
-from server.api.ml_backend import Backend
+from server.api.guards import RouteGuard
+from server.api.ml_backend import MlBackend
 from server.api.open_inference import InferenceServer
 from server.api.openapi import About, openapi_route
 from server.api.probes import live_route, metrics_route, ready_route
-from server.api.schemas import Degraded, Described
-from server.batching.batcher import Batcher, WaitingRow
+from server.api.schemas import Degraded, ModelDescription
+from server.batching.batcher import Batcher, QueueEntry
 from server.batching.buckets import Buckets
 from server.errors import BadRequest, PrelabelError
-from server.models.health import any_trouble, trouble_of
+from server.models.health import any_unhealthy_reason, unhealthy_reason
 from server.models.model import Model, load_model
 from server.models.registry import Change, Registry, Slot
-from server.observability.batch_observer import Watch
+from server.observability.batch_observer import ServerBatchObserver
 from server.observability.build_info import build_metrics
 from server.observability.gpu_memory import gpu_metrics, nvml
 from server.observability.metrics import Metrics
-from server.observability.metrics_page import Exposition
-from server.observability.project_activity import Journal
+from server.observability.metrics_page import MetricsPage
+from server.observability.project_activity import ProjectActivity
 from server.observability.tracing import Traced, close_traces, open_traces
 from server.prediction.predictor import Predictor
 from server.prediction.scoring_store import ProjectScorings
 from server.settings import Settings, is_free
-from server.transport.admission import Admission
+from server.transport.admission import AdmissionController
 from server.transport.auth import Callers, check_admin, check_caller, check_health
-from server.transport.middleware import Envelope, record_of
+from server.transport.middleware import RequestMiddleware, context_of
 from server.transport.request_body import BodyBounds
-from server.transport.responses import Json, refusal
+from server.transport.responses import Json, error_response
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
 
     def tell_health() -> None:
         for name in registry.names:
-            metrics.ready(name, trouble_of(name, registry, batcher) is None)
+            metrics.ready(name, unhealthy_reason(name, registry, batcher) is None)
 
     metrics = Metrics()
     traces = open_traces(os.environ)
@@ -86,7 +86,7 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
     device = next(iter(registry.slots.values())).current.engine.device
     threads = settings.threads(device)
     batcher = Batcher(
-        Buckets[WaitingRow](
+        Buckets[QueueEntry](
             settings.bucket_lengths,
             budget=settings.budget(device),
             max_wait=settings.max_wait,
@@ -95,9 +95,9 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
         threads,
         max_waiting_rows=settings.max_waiting_rows,
         call_timeout=settings.call_timeout,
-        watcher=Watch(registry, metrics),
+        observer=ServerBatchObserver(registry, metrics),
     )
-    journal = Journal()
+    activity = ProjectActivity()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
 
     @asynccontextmanager
@@ -124,23 +124,23 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
         tell_health()  # ours to the moment; other workers tell theirs when it changes
         return exposition.text()
 
-    exposition = Exposition(
+    exposition = MetricsPage(
         metrics.registry,
         shared / METRICS if shared else None,
         [partial(build_metrics, registry), partial(gpu_metrics, nvml())],
     )
-    paths = all_routes(settings, registry, batcher, journal, project_scorings, told, sighup_to)
+    paths = all_routes(settings, registry, batcher, activity, project_scorings, told, sighup_to)
     app = Starlette(
         routes=[Mount(settings.path_prefix, routes=paths), *paths] if settings.path_prefix else paths,
-        exception_handlers={PrelabelError: partial(_refused, journal), HTTPException: _no_route},
+        exception_handlers={PrelabelError: partial(_refused, activity), HTTPException: _no_route},
         middleware=[
             *([Middleware(Traced, provider=traces)] if traces else []),
-            Middleware(Envelope, count=metrics.request),
+            Middleware(RequestMiddleware, count=metrics.request),
         ],
         lifespan=lifespan,
     )
     app.state.registry = registry
-    app.state.trouble = partial(any_trouble, registry, batcher)
+    app.state.unhealthy_reason = partial(any_unhealthy_reason, registry, batcher)
     return app
 
 
@@ -148,7 +148,7 @@ def all_routes(
     settings: Settings,
     registry: Registry,
     batcher: Batcher,
-    journal: Journal,
+    activity: ProjectActivity,
     project_scorings: ProjectScorings,
     metrics: Callable[[], bytes],
     sighup_to: str,
@@ -157,7 +157,7 @@ def all_routes(
     callers = Callers(
         settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens
     )
-    door = Door(
+    guard = RouteGuard(
         caller=partial(check_caller, callers=callers),
         health=partial(check_health, callers=callers),
         admin=partial(check_admin, token=settings.admin_token.get_secret_value()),
@@ -167,10 +167,10 @@ def all_routes(
             settings.body_timeout,
             max(settings.body_timeout, settings.request_timeout),
         ),
-        admission=Admission(settings.max_requests, settings.max_waiting_bytes),
+        admission=AdmissionController(settings.max_requests, settings.max_waiting_bytes),
     )
 
-    def describe(name: str) -> Described:
+    def describe(name: str) -> ModelDescription:
         models = [member.model for member in registry.current(name).members]
         return {
             "model": name,
@@ -196,32 +196,32 @@ def all_routes(
         )
 
     def routes_of(name: str) -> list[BaseRoute]:
-        return Backend(
-            name, predictors[name], journal, door, partial(describe, name), partial(trouble, name)
+        return MlBackend(
+            name, predictors[name], activity, guard, partial(describe, name), partial(reason, name)
         ).routes()
 
-    def trouble(name: str) -> str | None:
-        return trouble_of(name, registry, batcher)
+    def reason(name: str) -> str | None:
+        return unhealthy_reason(name, registry, batcher)
 
-    troubled = partial(any_trouble, registry, batcher)
+    any_reason = partial(any_unhealthy_reason, registry, batcher)
     by_signal = partial(_by_signal_only, sighup_to)
     predictors = {name: predictor_of(name) for name in registry.names}
     by_name = {name: routes_of(name) for name in registry.names}
     routes: list[BaseRoute] = [
         *by_name[registry.names[0]],
-        live_route(door),
-        ready_route(troubled, door),
-        metrics_route(metrics, door),
-        *InferenceServer(predictors, registry.current, trouble, troubled, journal, door).routes(),
+        live_route(guard),
+        ready_route(any_reason, guard),
+        metrics_route(metrics, guard),
+        *InferenceServer(predictors, registry.current, reason, any_reason, activity, guard).routes(),
         *(
-            admin_routes(by_signal, by_signal, door)
+            admin_routes(by_signal, by_signal, guard)
             if sighup_to
-            else admin_routes(registry.reload, registry.rollback, door)
+            else admin_routes(registry.reload, registry.rollback, guard)
         ),
         *(Mount(f"/{name}", routes=own) for name, own in by_name.items() if is_free(name)),
     ]
     prefixes = ["", *([settings.path_prefix] if settings.path_prefix else [])]
-    return [*routes, openapi_route(routes, door, About(prefixes, callers.schemes, registry.names))]
+    return [*routes, openapi_route(routes, guard, About(prefixes, callers.schemes, registry.names))]
 
 
 def degraded(models: Sequence[Model]) -> Degraded:
@@ -257,19 +257,21 @@ def reloading_on_hangup(registry: Registry) -> Iterator[None]:
     loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _refused(journal: Journal, request: Request, error: Exception) -> Json:
+async def _refused(activity: ProjectActivity, request: Request, error: Exception) -> Json:
     assert isinstance(error, PrelabelError)
-    record = record_of(request)
-    record.error = error
+    context = context_of(request)
+    context.error = error
     model = getattr(request.state, "model", None)
     if model is not None:
-        journal.refused(model, record.project, error)
-    return refusal(request.url.path, error.status, type(error).__name__, str(error), record.id, error.headers)
+        activity.refused(model, context.project, error)
+    return error_response(
+        request.url.path, error.status, type(error).__name__, str(error), context.id, error.headers
+    )
 
 
 async def _no_route(request: Request, error: Exception) -> Json:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return refusal(
-        request.url.path, error.status_code, "HTTPException", detail, record_of(request).id, error.headers
+    return error_response(
+        request.url.path, error.status_code, "HTTPException", detail, context_of(request).id, error.headers
     )

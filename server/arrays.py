@@ -16,5 +16,5 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 """A yes or no for each row."""
 
 
-Runner = Callable[[Sequence[Ids], int], Floats]
+RunBatch = Callable[[Sequence[Ids], int], Floats]
 """(rows of ids, padded length) → float32[rows, classes]; called in one of the batcher's threads."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from export.cnn import SentimentCNN
 from export.training.dataset import Data, Examples
 from export.training.loop import logits_of
-from server.evaluate.classification_metrics import Figures, wilson
+from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
 LIMITS = 0.05, 20.0
 """Where a handful of held-out texts, all of them right, would drive the temperature without bound."""
@@ -57,7 +57,7 @@ def finish(cnn: SentimentCNN, data: Data) -> tuple[float, dict[str, Any]]:
 
 
 def _figures(logits: Tensor, examples: Examples, temperature: float) -> dict[str, Any]:
-    figures = Figures(logits.shape[1])
+    figures = ClassificationMetrics(logits.shape[1])
     figures.add(torch.softmax(logits / temperature, dim=1).numpy(), examples.classes.numpy())
     return {
         "texts": figures.rows,

@@ -59,7 +59,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingSource:
     """Where the labelled texts are: `text` and `label` name columns, or in Label Studio's export a column and
     a control.
     """
@@ -82,7 +82,7 @@ class Data:
     left_out: int
 
 
-def read_data(source: Source, *, seed: int, vocabulary: int, ignored: str, min_length: int) -> Data:
+def read_data(source: TrainingSource, *, seed: int, vocabulary: int, ignored: str, min_length: int) -> Data:
     """Read, hold out, build the vocabulary of what is fitted, encode. Raises BadInput."""
     texts = read_texts(source.train, source.text, source.label)
     labels = tuple(sorted(set(texts.labels)))

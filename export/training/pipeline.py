@@ -19,7 +19,7 @@ from export.cnn import Network, SentimentCNN, Shape
 from export.publish import check_name, export_bundle
 from export.training.calibration import finish
 from export.training.console import FitBar, stage_bar, tell, warn
-from export.training.dataset import Examples, Source, read_data
+from export.training.dataset import Examples, TrainingSource, read_data
 from export.training.loop import Recipe, fit
 from export.training.state import Run
 from export.training.teacher import opinions
@@ -40,7 +40,7 @@ LEAST_STEPS = 600
 
 
 @dataclass(frozen=True)
-class Options:
+class TrainingOptions:
     """`epochs` None: as many as the recipe has, or more where there are few texts. `ignore`: tokens that the
     network must not see.
     """
@@ -52,9 +52,9 @@ class Options:
 
 
 def train_bundle(
-    source: Source,
+    source: TrainingSource,
     out: Path,
-    options: Options,
+    options: TrainingOptions,
     console: Console,
     *,
     torchscript: bool = True,
@@ -91,7 +91,7 @@ def train_bundle(
 
 
 def train_network(
-    source: Source, options: Options, console: Console, *, note: Path, resume: bool = False
+    source: TrainingSource, options: TrainingOptions, console: Console, *, note: Path, resume: bool = False
 ) -> tuple[Network, bool]:
     """The network of `source`, and whether it is done or was stopped by Ctrl-C; `note` is kept from epoch to
     epoch. Raises BadInput.
@@ -144,7 +144,7 @@ def train_network(
     return network, done
 
 
-def _recipe(options: Options, rows: int) -> Recipe:
+def _recipe(options: TrainingOptions, rows: int) -> Recipe:
     usual = Recipe()
     epochs = options.epochs or max(usual.epochs, -(-LEAST_STEPS // usual.steps(rows)))
     return replace(usual, seed=options.seed, epochs=epochs, patience=max(usual.patience, epochs // 5))
@@ -176,7 +176,7 @@ def _save(run: Run, note: Path, key: str) -> None:
         raise BadInput(f"{note}: cannot be written ({error.strerror}).") from None
 
 
-def _key(source: Source, options: Options) -> str:
+def _key(source: TrainingSource, options: TrainingOptions) -> str:
     """A digest of what decides the run: the training file as it is now, its columns, the options, the recipe."""
     state = source.train.stat()
     parts = [

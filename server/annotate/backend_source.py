@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from server.annotate.bisect_batch import BatchRefused
-from server.annotate.prediction_source import OpenSource, Source, usable_score
+from server.annotate.prediction_source import OpenSource, PredictionSource, usable_score
 from server.annotate.task_query import Task
 from server.errors import BackendFailed
 from server.label_studio.credentials import BasicAuth
@@ -39,11 +39,11 @@ def open_backend(
 ) -> Iterator[OpenSource]:
     """An ML backend; `wait` takes the seconds before a repeat. What it yields raises BackendFailed."""
     with httpx.Client(auth=(auth.user, auth.password) if auth else None, timeout=SECONDS) as client:
-        yield Backend(url, client, extra_params, wait).source
+        yield BackendSource(url, client, extra_params, wait).source
 
 
 @dataclass(frozen=True)
-class Backend:
+class BackendSource:
     """An ML backend at `url`, without a slash at its end, and what it is asked for. `wait` takes the seconds
     before a repeat.
     """
@@ -53,7 +53,7 @@ class Backend:
     extra_params: dict[str, Any]
     wait: Callable[[float], Any]
 
-    def source(self, project: int, label_config: str) -> Source:
+    def source(self, project: int, label_config: str) -> PredictionSource:
         """Set the backend up for a labeling config. Raises BackendFailed."""
         # a name of its own: what Label Studio has set up for the project stays as it is
         name = f"{project}.annotate"
@@ -82,7 +82,7 @@ class Backend:
                 )
             return [_prediction(answer, version) for answer in answers]
 
-        return Source(version, predict, TASKS)
+        return PredictionSource(version, predict, TASKS)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Raises BackendFailed, BatchRefused."""

@@ -13,7 +13,7 @@ class BatchRefused(Exception):
     """A list was refused for something in it. The message says why."""
 
 
-def halve(items: list[T], attempt: Callable[[list[T]], None]) -> Iterator[tuple[T, str]]:
+def bisect(items: list[T], attempt: Callable[[list[T]], None]) -> Iterator[tuple[T, str]]:
     """Do `attempt` with all items, and with halves of what it refuses (BatchRefused): the bad ones come out,
     each with the reason.
     """

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from server.annotate.run import Options, Outcome
+from server.annotate.run import AnnotateOptions, AnnotateResult
 
 SHOWN_FAILURES = 20
 STOPPED = 130
@@ -38,7 +38,7 @@ def stop_on_ctrl_c(console: Console) -> Iterator[Event]:
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[Callable[[Outcome], None]]:
+def progress_bar(console: Console) -> Iterator[Callable[[AnnotateResult], None]]:
     """A bar over both halves of the work: predicting and storing."""
     columns = (
         TextColumn("{task.fields[predicted]} predicted, {task.fields[stored]} stored, {task.fields[rate]}/s"),
@@ -49,7 +49,7 @@ def progress_bar(console: Console) -> Iterator[Callable[[Outcome], None]]:
     ) as bar:
         task = bar.add_task("tasks", total=None, predicted=0, stored=0, rate=0)
 
-        def update(outcome: Outcome) -> None:
+        def update(outcome: AnnotateResult) -> None:
             failed, elapsed = len(outcome.failed), bar.tasks[task].elapsed or 0
             bar.update(
                 task,
@@ -63,7 +63,7 @@ def progress_bar(console: Console) -> Iterator[Callable[[Outcome], None]]:
         yield update
 
 
-def show(outcome: Outcome, options: Options, console: Console) -> None:
+def show(outcome: AnnotateResult, options: AnnotateOptions, console: Console) -> None:
     """Print what was done, what failed and why, and how to go on."""
     where = f"tab {options.view}" if options.view is not None else f"project {options.project}"
     done = (
@@ -100,7 +100,7 @@ def show(outcome: Outcome, options: Options, console: Console) -> None:
     console.print(_score_column(outcome), highlight=False, soft_wrap=True)
 
 
-def _show_failures(outcome: Outcome, console: Console) -> None:
+def _show_failures(outcome: AnnotateResult, console: Console) -> None:
     if not outcome.failed:
         return
     table = Table("task", "reason", title="Failed")
@@ -111,7 +111,7 @@ def _show_failures(outcome: Outcome, console: Console) -> None:
         console.print(f"… and {len(outcome.failed) - SHOWN_FAILURES:,} more.", highlight=False)
 
 
-def _score_column(outcome: Outcome) -> str:
+def _score_column(outcome: AnnotateResult) -> str:
     shown, version = escape(outcome.shown_version), escape(outcome.version)
     if not outcome.shown_version:
         return 'Label Studio\'s "Prediction score" column follows the version that the project is set to: none yet.'
@@ -123,7 +123,7 @@ def _score_column(outcome: Outcome) -> str:
     )
 
 
-def status(outcome: Outcome | None) -> int:
+def status(outcome: AnnotateResult | None) -> int:
     if outcome is not None and outcome.stopped:
         return STOPPED
     return 1 if outcome is None or outcome.failed else 0

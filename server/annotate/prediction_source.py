@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from server.annotate.bisect_batch import BatchRefused, halve
+from server.annotate.bisect_batch import BatchRefused, bisect
 from server.annotate.task_query import PAGE, Task
 from server.label_studio.labeling_config import read_plan
 from server.label_studio.predictions import Prediction
@@ -23,7 +23,7 @@ NO_ANSWER = "there is no usable prediction for it in the answer"
 
 
 @dataclass(frozen=True)
-class Source:
+class PredictionSource:
     """`predict` takes up to `batch` tasks; it raises BatchRefused where one of them may be at fault."""
 
     version: str
@@ -43,12 +43,12 @@ class Source:
                     found[task["id"]] = prediction
 
         for first in range(0, len(tasks), self.batch):
-            for task, reason in halve(tasks[first : first + self.batch], attempt):
+            for task, reason in bisect(tasks[first : first + self.batch], attempt):
                 failed[task["id"]] = reason
         return found, failed
 
 
-OpenSource = Callable[[int, str], Source]
+OpenSource = Callable[[int, str], PredictionSource]
 """Project id and labeling config → its source."""
 
 
@@ -64,7 +64,7 @@ def open_bundle(settings: Settings) -> Iterator[OpenSource]:
         )
 
 
-def in_process(labeler: Labeler) -> Source:
+def in_process(labeler: Labeler) -> PredictionSource:
     """The model in this process; its classifier must be in use."""
 
     def predict(tasks: list[Task]) -> list[Prediction | None]:
@@ -74,7 +74,7 @@ def in_process(labeler: Labeler) -> Source:
             raise BatchRefused(f"the model call failed ({type(error).__name__})") from error
         return [prediction if usable_score(prediction["score"]) else None for prediction in predictions]
 
-    return Source(labeler.version, predict, PAGE)
+    return PredictionSource(labeler.version, predict, PAGE)
 
 
 def usable_score(score: Any) -> bool:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from server.annotate.prediction_source import Source
-from server.annotate.task_query import NOT_FOUND, PAGE, Lacking, Task, chosen_tasks
-from server.annotate.upload import Item, Store
+from server.annotate.prediction_source import PredictionSource
+from server.annotate.task_query import NOT_FOUND, PAGE, MissingPredictions, Task, chosen_tasks
+from server.annotate.upload import Item, Uploader
 from server.errors import BadSetting, LabelStudioRefused
 from server.label_studio.api_client import Api
 
@@ -24,7 +24,7 @@ PUSH_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
-class Options:
+class AnnotateOptions:
     """`batch`: predictions in one request. Label Studio counts all of the project's tasks anew after each, so
     a few large ones are fastest.
     """
@@ -37,7 +37,7 @@ class Options:
 
 
 @dataclass
-class Outcome:
+class AnnotateResult:
     """What a run did so far.
 
     `total`: the tasks it was to look at, None where that was not counted; `found`: those without the version,
@@ -60,24 +60,26 @@ class Outcome:
     """The version whose scores Label Studio shows."""
 
 
-class Run:
+class AnnotateRun:
     """One run over one project. `open_source(project, labeling config)` gives the source. `outcome` is None
     until it has begun.
     """
 
-    def __init__(self, api: Api, options: Options, open_source: Callable[[int, str], Source]) -> None:
+    def __init__(
+        self, api: Api, options: AnnotateOptions, open_source: Callable[[int, str], PredictionSource]
+    ) -> None:
         self._api = api
         self._options = options
         self._open_source = open_source
-        self.outcome: Outcome | None = None
+        self.outcome: AnnotateResult | None = None
 
     def go(
         self,
         *,
         stop: Callable[[], bool],
         wait: Callable[[float], Any],
-        on_progress: Callable[[Outcome], None],
-    ) -> Outcome:
+        on_progress: Callable[[AnnotateResult], None],
+    ) -> AnnotateResult:
         """`stop` is asked between requests; `wait` takes the seconds before a repeat; `on_progress` is told
         after each page and batch.
         """
@@ -86,7 +88,7 @@ class Run:
         source = self._open_source(self._options.project, project["label_config"])
         tasks, versions = self._tasks(project, source.version)
         everything = self._options.view is None and not self._options.only_unlabeled
-        outcome = Outcome(
+        outcome = AnnotateResult(
             source.version,
             project["task_number"] if everything else tasks.total(),
             shown_version=project["model_version"] or "",
@@ -120,7 +122,7 @@ class Run:
             ) from None
         return project
 
-    def _tasks(self, project: dict[str, Any], version: str) -> tuple[Lacking, list[str]]:
+    def _tasks(self, project: dict[str, Any], version: str) -> tuple[MissingPredictions, list[str]]:
         options = self._options
         versions = (
             list(self._api.get(f"projects/{options.project}/model-versions/"))
@@ -133,23 +135,23 @@ class Run:
         # without `review` such a project's ML backend is called for every page that is listed
         review = bool(project["evaluate_predictions_automatically"])
         page = min(PAGE, options.batch)
-        return Lacking(
+        return MissingPredictions(
             self._api.get, options.project, version, chosen, versions, page, review=review
         ), versions
 
     def _loop(
         self,
-        tasks: Lacking,
-        source: Source,
-        outcome: Outcome,
+        tasks: MissingPredictions,
+        source: PredictionSource,
+        outcome: AnnotateResult,
         stop: Callable[[], bool],
         wait: Callable[[float], Any],
-        on_progress: Callable[[Outcome], None],
+        on_progress: Callable[[AnnotateResult], None],
     ) -> None:
         pages = tasks.pages()
         held: list[Item] = []
         listed = 0
-        store = Store(self._post, tasks.among, wait)
+        store = Uploader(self._post, tasks.among, wait)
 
         def pull() -> list[Task] | None:
             begun = perf_counter()
@@ -176,7 +178,7 @@ class Run:
             self._push(held, store, outcome)
             on_progress(outcome)
 
-    def _push(self, items: list[Item], store: Store, outcome: Outcome) -> None:
+    def _push(self, items: list[Item], store: Uploader, outcome: AnnotateResult) -> None:
         if self._options.dry_run or not items:
             return
         begun = perf_counter()
@@ -192,7 +194,7 @@ class Run:
         return created
 
 
-def _predict(source: Source, page: list[Task], outcome: Outcome) -> list[Item]:
+def _predict(source: PredictionSource, page: list[Task], outcome: AnnotateResult) -> list[Item]:
     begun = perf_counter()
     found, failed = source.answers(page)
     outcome.seconds["predict"] += perf_counter() - begun

@@ -36,7 +36,7 @@ UNLABELED: Filter = {
 
 
 @dataclass(frozen=True)
-class Pass:
+class TaskFilter:
     """One run through the tasks that all `filters` let through. `look`: the version filter cannot tell, so
     look at each task's predictions.
     """
@@ -55,15 +55,17 @@ def tab_passes(filters: dict[str, Any] | None) -> list[tuple[Filter, ...]]:
     return [tuple(items)]
 
 
-def version_passes(chosen: Sequence[tuple[Filter, ...]], version: str, others: Collection[str]) -> list[Pass]:
+def version_passes(
+    chosen: Sequence[tuple[Filter, ...]], version: str, others: Collection[str]
+) -> list[TaskFilter]:
     """The passes that find what lacks `version`, in a project with the versions `others`.
 
     Label Studio's filter finds a version inside longer ones, on SQLite in any case of letters. Where such a
     longer one exists, the tasks that have it take a pass of their own, and are looked at.
     """
-    passes = [Pass((*filters, _versions("not_contains", version))) for filters in chosen]
+    passes = [TaskFilter((*filters, _versions("not_contains", version))) for filters in chosen]
     if any(version.casefold() in other.casefold() for other in others if other != version):
-        passes += [Pass((*filters, _versions("contains", version)), look=True) for filters in chosen]
+        passes += [TaskFilter((*filters, _versions("contains", version)), look=True) for filters in chosen]
     return passes
 
 
@@ -92,7 +94,7 @@ def query(filters: Sequence[Filter], after: int | None = None) -> str:
 
 
 @dataclass
-class Lacking:
+class MissingPredictions:
     """The tasks of a project, or of one tab, that lack `version`."""
 
     get: Get
@@ -138,7 +140,7 @@ class Lacking:
         counted: int = self._ask(self.chosen[0], page_size=1, include="id")["total"]
         return counted
 
-    def _pages(self, one: Pass, fields: str, size: int) -> Iterator[tuple[int, list[Task]]]:
+    def _pages(self, one: TaskFilter, fields: str, size: int) -> Iterator[tuple[int, list[Task]]]:
         """(what the filters find from here to the end, the next page's tasks that lack the version)."""
         after: int | None = None
         parameters = (

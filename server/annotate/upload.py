@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from server.annotate.bisect_batch import BatchRefused, halve
+from server.annotate.bisect_batch import BatchRefused, bisect
 from server.errors import LabelStudioRefused, LabelStudioUnreachable
 
 Item = dict[str, Any]
@@ -29,7 +29,7 @@ GONE = "the task is no longer in the project, or has this version meanwhile"
 
 
 @dataclass(frozen=True)
-class Store:
+class Uploader:
     """`post` sends a list and gives how many were stored; `lacking` tells which of these task ids exist and
     lack the version; `wait` takes seconds.
     """
@@ -43,7 +43,7 @@ class Store:
         LabelStudioUnreachable.
         """
         failed: dict[int, str] = {}
-        for item, reason in halve(items, lambda part: self._attempt(part, failed)):
+        for item, reason in bisect(items, lambda part: self._attempt(part, failed)):
             failed[item["task"]] = reason
         return failed
 

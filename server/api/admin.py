@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from server.api.endpoints import Operation
-from server.api.guards import Door
+from server.api.guards import RouteGuard
 from server.api.schemas import (
     RELOAD,
     ROLLBACK,
@@ -21,12 +21,12 @@ Alter = Callable[[str | None], Awaitable[list[Change]]]
 """The name of a bundle, None for all → what was changed. Raises BadRequest."""
 
 
-def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:
+def admin_routes(reload: Alter, rollback: Alter, guard: RouteGuard) -> list[BaseRoute]:
     """The body, `{"bundle": name}`, may be missing: then all are meant."""
 
     def route(operation: Operation, change: Alter) -> BaseRoute:
         async def handler(request: Request) -> Json:
-            body = await read_object(request, door.body, empty=b"{}")
+            body = await read_object(request, guard.body, empty=b"{}")
             name = body.get("bundle")
             if name is not None and not isinstance(name, str):
                 raise BadRequest(f"bundle: expected the name of a bundle, found {kind_of(name)}.")
@@ -34,6 +34,6 @@ def admin_routes(reload: Alter, rollback: Alter, door: Door) -> list[BaseRoute]:
             failed = any(each.error for each in changes)
             return Json({"changes": [vars(each) for each in changes]}, 409 if failed else 200)
 
-        return door.route(operation, handler)
+        return guard.route(operation, handler)
 
     return [route(RELOAD, reload), route(ROLLBACK, rollback)]

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from server.api.endpoints import Access, Handler, Operation, OperationRoute
-from server.transport.admission import Admission
+from server.transport.admission import AdmissionController
 from server.transport.request_body import BodyBounds
 
 Check = Callable[[Mapping[str, str]], None]
@@ -16,7 +16,7 @@ Check = Callable[[Mapping[str, str]], None]
 
 
 @dataclass(frozen=True)
-class Door:
+class RouteGuard:
     """Who may come in, by route, and with how much."""
 
     caller: Check
@@ -24,7 +24,7 @@ class Door:
     admin: Check
     max_tasks: int
     body: BodyBounds
-    admission: Admission
+    admission: AdmissionController
 
     def route(self, operation: Operation, handler: Handler, model: str | None = None) -> BaseRoute:
         """`handler` behind the operation's door, for `model` where it is of one alone."""

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from server.api.endpoints import Handler, Operation
-from server.api.guards import Door
+from server.api.guards import RouteGuard
 from server.api.ml_backend_codec import label_config_of, parse_tasks, tasks_of
 from server.api.schemas import (
     HEALTH,
@@ -32,14 +32,14 @@ from server.api.schemas import (
     STATUS,
     VERSIONS,
     WEBHOOK,
-    Described,
+    ModelDescription,
     Status,
     Up,
 )
-from server.observability.access_log import Record
-from server.observability.project_activity import Journal, name_of
+from server.observability.access_log import RequestContext
+from server.observability.project_activity import ProjectActivity, name_of
 from server.prediction.predictor import Predictor
-from server.transport.middleware import record_of
+from server.transport.middleware import context_of
 from server.transport.request_body import read_body, read_object, while_connected
 from server.transport.responses import Json, server_timing
 
@@ -52,17 +52,17 @@ NO_TRAINING = (
 
 
 @dataclass(frozen=True)
-class Backend:
+class MlBackend:
     """The protocol for one model. `describe` gives what / and /health say of it besides its version,
-    `trouble` why it does not answer, if so.
+    `unhealthy_reason` why it does not answer, if so.
     """
 
     name: str
     predictor: Predictor
-    journal: Journal
-    door: Door
-    describe: Callable[[], Described]
-    trouble: Callable[[], str | None]
+    activity: ProjectActivity
+    guard: RouteGuard
+    describe: Callable[[], ModelDescription]
+    unhealthy_reason: Callable[[], str | None]
 
     def routes(self) -> list[BaseRoute]:
         of_this: Sequence[tuple[Operation, Handler]] = (
@@ -73,53 +73,53 @@ class Backend:
             (VERSIONS, self.versions),
             (WEBHOOK, self.webhook),
         )
-        return [self.door.route(operation, handler, self.name) for operation, handler in of_this]
+        return [self.guard.route(operation, handler, self.name) for operation, handler in of_this]
 
     async def status(self, request: Request) -> Json:
-        status: Status = {**self._up(), **self.journal.told(self.name)}
+        status: Status = {**self._up(), **self.activity.told(self.name)}
         return Json(status)
 
     async def health(self, request: Request) -> Json:
-        trouble = self.trouble()
+        unhealthy_reason = self.unhealthy_reason()
         return (
             Json(self._up())
-            if trouble is None
-            else Json({**self._up(), "status": "DOWN", "detail": trouble}, 503)
+            if unhealthy_reason is None
+            else Json({**self._up(), "status": "DOWN", "detail": unhealthy_reason}, 503)
         )
 
     async def setup(self, request: Request) -> Json:
-        body = await read_object(request, self.door.body)
-        project = record_of(request).project = body.get("project")
+        body = await read_object(request, self.guard.body)
+        project = context_of(request).project = body.get("project")
         version, plan = self.predictor.set_up(
             label_config_of(body, "schema"), project, body.get("extra_params")
         )
-        if self.journal.set_up(self.name, project, version, plan.summary):
+        if self.activity.set_up(self.name, project, version, plan.summary):
             log.info(
                 "project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary
             )
         return Json({"model_version": version})
 
     async def predict(self, request: Request) -> Json:
-        with self.door.admission.request() as held:
-            raw = await read_body(request, self.door.body, held)
+        with self.guard.admission.request() as ticket:
+            raw = await read_body(request, self.guard.body, ticket)
             async with while_connected(request):
-                return await self._predicted(raw, record_of(request))
+                return await self._predicted(raw, context_of(request))
 
-    async def _predicted(self, raw: bytearray, record: Record) -> Json:
+    async def _predicted(self, raw: bytearray, context: RequestContext) -> Json:
         received = time.perf_counter()
         body = await parse_tasks(raw)
         raw.clear()
         parsed = time.perf_counter()
-        project = record.project = body.get("project")
-        tasks = tasks_of(body, self.door.max_tasks)
-        record.tasks = len(tasks)
+        project = context.project = body.get("project")
+        tasks = tasks_of(body, self.guard.max_tasks)
+        context.tasks = len(tasks)
         answer = await self.predictor.predict(tasks, label_config_of(body, "label_config"), project)
         counts = answer.count()
-        self.journal.predicted(self.name, project, **counts)
+        self.activity.predicted(self.name, project, **counts)
         if answer.failure is not None:
-            self.journal.refused(self.name, project, answer.failure)
-        record.empty, record.failed, record.tokens = counts["empty"], counts["failed"], answer.tokens
-        record.seconds, record.tally = answer.seconds, answer.tally
+            self.activity.refused(self.name, project, answer.failure)
+        context.empty, context.failed, context.tokens = counts["empty"], counts["failed"], answer.tokens
+        context.seconds, context.prediction_stats = answer.seconds, answer.prediction_stats
         predicted = time.perf_counter()
         response = Json({"results": answer.predictions})
         written = time.perf_counter()
@@ -137,7 +137,7 @@ class Backend:
         return Json({"versions": [self.predictor.version]})
 
     async def webhook(self, request: Request) -> Json:
-        body = await read_object(request, self.door.body)
+        body = await read_object(request, self.guard.body)
         if body.get("action") == "START_TRAINING":
             log.warning("Start Training was asked for: %s", NO_TRAINING)
             return Json({"status": NO_TRAINING, "job": "none"})

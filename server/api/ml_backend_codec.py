@@ -22,7 +22,7 @@ class Task(msgspec.Struct, gc=False):
     ] = None
 
 
-class Usual(msgspec.Struct):
+class PredictRequest(msgspec.Struct):
     """A request for predictions as Label Studio writes it. Other fields are passed over."""
 
     tasks: list[Task]
@@ -30,7 +30,7 @@ class Usual(msgspec.Struct):
     project: Annotated[Any, Meta(description="Label Studio's name for the project.")] = None
 
 
-_usual = msgspec.json.Decoder(Usual)
+_usual = msgspec.json.Decoder(PredictRequest)
 
 
 def tasks_of(body: Mapping[str, Any], most: int) -> list[Any]:

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from server.api.endpoints import BODY, QUEUE, Handler, Operation
-from server.api.guards import Door
+from server.api.guards import RouteGuard
 from server.api.open_inference_codec import (
     EXTENSIONS,
     HEADER_LENGTH,
@@ -39,11 +39,11 @@ from server.api.open_inference_codec import (
 )
 from server.errors import BodyEncoded, NotServed
 from server.models.ensemble import Ensemble
-from server.observability.access_log import Record
-from server.observability.project_activity import Journal
+from server.observability.access_log import RequestContext
+from server.observability.project_activity import ProjectActivity
 from server.prediction.predictor import Predictor
 from server.transport.json_codec import parsed
-from server.transport.middleware import record_of
+from server.transport.middleware import context_of
 from server.transport.request_body import read_body, while_connected
 from server.transport.responses import Json, server_timing
 
@@ -146,15 +146,15 @@ INFER = Operation(
 @dataclass(frozen=True)
 class InferenceServer:
     """The protocol for all models, each a predictor by its name. `current` gives what answers under a name,
-    `trouble` why it does not, if so, and `any_trouble` why any of them does not.
+    `unhealthy_reason` why it does not, if so, and `any_unhealthy_reason` why any of them does not.
     """
 
     predictors: Mapping[str, Predictor]
     current: Callable[[str], Ensemble]
-    trouble: Callable[[str], str | None]
-    any_trouble: Callable[[], str | None]
-    journal: Journal
-    door: Door
+    unhealthy_reason: Callable[[str], str | None]
+    any_unhealthy_reason: Callable[[], str | None]
+    activity: ProjectActivity
+    guard: RouteGuard
 
     def routes(self) -> list[BaseRoute]:
         of_a_model: Sequence[tuple[Operation, Handler]] = (
@@ -163,11 +163,11 @@ class InferenceServer:
             (INFER, self.infer),
         )
         return [
-            self.door.route(SERVER, self.server),
-            self.door.route(LIVE, self.live),
-            self.door.route(READY, self.ready),
-            *(self.door.route(operation, handler) for operation, handler in of_a_model),
-            *(self.door.route(_of_version(operation), handler) for operation, handler in of_a_model),
+            self.guard.route(SERVER, self.server),
+            self.guard.route(LIVE, self.live),
+            self.guard.route(READY, self.ready),
+            *(self.guard.route(operation, handler) for operation, handler in of_a_model),
+            *(self.guard.route(_of_version(operation), handler) for operation, handler in of_a_model),
         ]
 
     async def server(self, request: Request) -> Json:
@@ -177,8 +177,10 @@ class InferenceServer:
         return Json(ServerLive(live=True))
 
     async def ready(self, request: Request) -> Json:
-        trouble = self.any_trouble()
-        return Json(ServerReady(trouble is None, trouble), 200 if trouble is None else 503)
+        unhealthy_reason = self.any_unhealthy_reason()
+        return Json(
+            ServerReady(unhealthy_reason is None, unhealthy_reason), 200 if unhealthy_reason is None else 503
+        )
 
     async def metadata(self, request: Request) -> Json:
         name, model = self._model(request)
@@ -198,27 +200,32 @@ class InferenceServer:
 
     async def model_ready(self, request: Request) -> Json:
         name, _ = self._model(request)
-        trouble = self.trouble(name)
-        return Json(ModelReady(name, trouble is None, trouble), 200 if trouble is None else 503)
+        unhealthy_reason = self.unhealthy_reason(name)
+        return Json(
+            ModelReady(name, unhealthy_reason is None, unhealthy_reason),
+            200 if unhealthy_reason is None else 503,
+        )
 
     async def infer(self, request: Request) -> Response:
         name, _ = self._model(request)
-        with self.door.admission.request() as held:
+        with self.guard.admission.request() as ticket:
             if request.headers.get("content-encoding", "identity") != "identity":
                 raise BodyEncoded(
                     "Content-Encoding: expected a body as it is, found one that is compressed; send it "
                     "without compression."
                 )
-            raw = await read_body(request, self.door.body, held)
+            raw = await read_body(request, self.guard.body, ticket)
             async with while_connected(request):
-                return await self._inferred(name, request, raw, record_of(request))
+                return await self._inferred(name, request, raw, context_of(request))
 
-    async def _inferred(self, name: str, request: Request, raw: bytearray, record: Record) -> Response:
+    async def _inferred(
+        self, name: str, request: Request, raw: bytearray, context: RequestContext
+    ) -> Response:
         received = time.perf_counter()
         size = len(raw)
         head = header_length(request.headers.get(HEADER_LENGTH), size)
         asked = await parsed(read_request, raw if head == size else raw[:head])
-        record.tasks = count = count_texts(asked, self.door.max_tasks)
+        context.tasks = count = count_texts(asked, self.guard.max_tasks)
         behind = memoryview(raw)[head:]
         texts = (
             read_texts(asked, count, behind)
@@ -230,8 +237,12 @@ class InferenceServer:
         done = time.perf_counter()
         self._model(request)  # which may be another version by now
         answer = await self.predictors[name].classify(texts)
-        self.journal.predicted(name, None, predicted=count, empty=0, failed=0)
-        record.tokens, record.seconds, record.tally = answer.tokens, answer.seconds, answer.tally
+        self.activity.predicted(name, None, predicted=count, empty=0, failed=0)
+        context.tokens, context.seconds, context.prediction_stats = (
+            answer.tokens,
+            answer.seconds,
+            answer.prediction_stats,
+        )
         predicted = time.perf_counter()
         write = partial(write_answer, asked, name, answer.version, answer.labels, answer.probabilities)
         body, json_size = write() if answer.probabilities.size < MANY else await asyncio.to_thread(write)

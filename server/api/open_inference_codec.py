@@ -116,7 +116,7 @@ class InferAnswer(msgspec.Struct, omit_defaults=True):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedInferRequest:
     """A request as it is understood: `outputs` by name, and whether as bytes."""
 
     request: InferRequest
@@ -137,7 +137,7 @@ def header_length(told: str | None, body: int) -> int:
     return int(told[:20])
 
 
-def read_request(head: bytearray) -> Asked:
+def read_request(head: bytearray) -> ParsedInferRequest:
     """The JSON of a request. Raises BadRequest, which names the field."""
     try:
         request = _request.decode(head)
@@ -145,10 +145,10 @@ def read_request(head: bytearray) -> Asked:
         raise BadRequest(_in_words(str(error))) from None
     except (ValueError, RecursionError) as error:
         request = _by_the_library(head, error)
-    return Asked(request, tuple(_outputs(request)))
+    return ParsedInferRequest(request, tuple(_outputs(request)))
 
 
-def count_texts(asked: Asked, most: int) -> int:
+def count_texts(asked: ParsedInferRequest, most: int) -> int:
     """How many texts the input is said to have. Raises BadRequest where it is not the one that is expected,
     RequestTooLarge.
     """
@@ -170,7 +170,7 @@ def count_texts(asked: Asked, most: int) -> int:
     return tensor.shape[0]
 
 
-def read_texts(asked: Asked, count: int, behind: memoryview) -> list[str]:
+def read_texts(asked: ParsedInferRequest, count: int, behind: memoryview) -> list[str]:
     """The input's `count` texts, out of its JSON or out of what lies `behind` it. Raises BadRequest."""
     (tensor,) = asked.request.inputs
     size = tensor.parameters.binary_data_size if tensor.parameters else None
@@ -195,7 +195,7 @@ def read_texts(asked: Asked, count: int, behind: memoryview) -> list[str]:
 
 
 def write_answer(
-    asked: Asked, model: str, version: str, labels: Sequence[str], probabilities: Floats
+    asked: ParsedInferRequest, model: str, version: str, labels: Sequence[str], probabilities: Floats
 ) -> tuple[bytes, int | None]:
     """The answer's bytes and, where not all of them are JSON, how many are. `probabilities` float32[n,
     labels], in `labels`' order.

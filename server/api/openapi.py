@@ -16,10 +16,10 @@ from starlette.routing import BaseRoute, Mount
 
 from server import errors
 from server.api.endpoints import Operation, OperationRoute
-from server.api.guards import Door
+from server.api.guards import RouteGuard
 from server.api.open_inference_codec import HEADER_LENGTH
 from server.errors import AdminOnly, PrelabelError, Unauthorized
-from server.transport.responses import ProtocolRefusal, Refusal, is_protocols
+from server.transport.responses import ErrorBody, OpenInferenceErrorBody, is_open_inference
 
 OPENAPI = Operation("GET", "/openapi.json", "health", "This description", dict[str, Any])
 
@@ -61,13 +61,13 @@ class About:
     models: Sequence[str]
 
 
-def openapi_route(routes: Sequence[BaseRoute], door: Door, about: About) -> BaseRoute:
+def openapi_route(routes: Sequence[BaseRoute], guard: RouteGuard, about: About) -> BaseRoute:
     """The route that describes `routes` and itself."""
 
     async def openapi(request: Request) -> Response:
         return Response(written, media_type="application/json")
 
-    route = door.route(OPENAPI, openapi)
+    route = guard.route(OPENAPI, openapi)
     written = msgspec.json.encode(document([*routes, route], about))
     return route
 
@@ -108,7 +108,7 @@ def operations_of(
 
 
 def _types(operation: Operation) -> Iterator[Any]:
-    yield from (operation.answers, *operation.otherwise.values(), Refusal, ProtocolRefusal)
+    yield from (operation.answers, *operation.otherwise.values(), ErrorBody, OpenInferenceErrorBody)
     if operation.takes is not None:
         yield operation.takes
 
@@ -153,7 +153,7 @@ def _responses(path: str, operation: Operation, schemas: Schemas) -> dict[str, A
             "description": f"{operation.summary}: no",
             "content": {"application/json": {"schema": schemas[id(kind)]}},
         }
-    refusal = schemas[id(ProtocolRefusal if is_protocols(path) else Refusal)]
+    refusal = schemas[id(OpenInferenceErrorBody if is_open_inference(path) else ErrorBody)]
     refuses: tuple[type[PrelabelError], ...] = (
         AdminOnly if operation.access == "admin" else Unauthorized,
         *operation.refuses,

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.api.guards import Door
+from server.api.guards import RouteGuard
 from server.api.schemas import (
     LIVE,
     METRICS,
@@ -16,7 +16,7 @@ from server.api.schemas import (
 from server.transport.responses import Json
 
 
-def live_route(door: Door) -> BaseRoute:
+def live_route(guard: RouteGuard) -> BaseRoute:
     """Asks nothing of any model: a failing engine is built anew in place, and nothing is won by killing the
     process for it.
     """
@@ -24,25 +24,25 @@ def live_route(door: Door) -> BaseRoute:
     async def live(request: Request) -> Json:
         return Json({"status": "live"})
 
-    return door.route(LIVE, live)
+    return guard.route(LIVE, live)
 
 
-def ready_route(trouble: Callable[[], str | None], door: Door) -> BaseRoute:
+def ready_route(unhealthy_reason: Callable[[], str | None], guard: RouteGuard) -> BaseRoute:
     async def ready(request: Request) -> Json:
-        found = trouble()
+        found = unhealthy_reason()
         return (
             Json({"status": "ready"})
             if found is None
             else Json({"status": "not ready", "detail": found}, 503)
         )
 
-    return door.route(READY, ready)
+    return guard.route(READY, ready)
 
 
-def metrics_route(text: Callable[[], bytes], door: Door) -> BaseRoute:
+def metrics_route(text: Callable[[], bytes], guard: RouteGuard) -> BaseRoute:
     """`text` reads files."""
 
     async def metrics(request: Request) -> Response:
         return Response(await asyncio.to_thread(text), media_type=METRICS.media)
 
-    return door.route(METRICS, metrics)
+    return guard.route(METRICS, metrics)

@@ -7,13 +7,13 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from msgspec import Meta
 
 from server.api.endpoints import BODY, QUEUE, Operation
-from server.api.ml_backend_codec import Usual
+from server.api.ml_backend_codec import PredictRequest
 from server.errors import BadLabelConfig
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.label_studio.predictions import Prediction
 from server.models.registry import Change
 from server.observability.metrics_page import CONTENT_TYPE
-from server.observability.project_activity import Told
+from server.observability.project_activity import ActivitySnapshot
 
 
 class Worker(TypedDict):
@@ -30,7 +30,7 @@ class Degraded(TypedDict):
     degraded_because: NotRequired[str]
 
 
-class Described(Degraded):
+class ModelDescription(Degraded):
     """What answers here, on what; `models` are the versions of all by name."""
 
     model: str
@@ -42,7 +42,7 @@ class Described(Degraded):
     models: dict[str, str]
 
 
-class Up(Described):
+class Up(ModelDescription):
     status: str
     model_version: str
 
@@ -53,7 +53,7 @@ class Health(Up):
     detail: NotRequired[str]
 
 
-class Status(Up, Told):
+class Status(Up, ActivitySnapshot):
     """What answers, and what happened to each project."""
 
 
@@ -99,7 +99,7 @@ class Ready(TypedDict):
     detail: NotRequired[str]
 
 
-class Which(TypedDict, total=False):
+class ReloadRequest(TypedDict, total=False):
     """The name of a bundle; all without one."""
 
     bundle: str | None
@@ -129,7 +129,7 @@ PREDICT = Operation(
     "caller",
     "Tasks to predictions",
     Predicted,
-    takes=Usual,
+    takes=PredictRequest,
     example={
         "tasks": [{"id": 1, "data": {"review": "A fine film."}}],
         "label_config": TUTORIAL_CONFIG,
@@ -157,7 +157,7 @@ RELOAD = Operation(
     "admin",
     "Take bundles' folders anew",
     Changes,
-    takes=Which,
+    takes=ReloadRequest,
     example={},
     optional=True,
     refuses=BODY,
@@ -169,7 +169,7 @@ ROLLBACK = Operation(
     "admin",
     "Put back what was replaced",
     Changes,
-    takes=Which,
+    takes=ReloadRequest,
     example={},
     optional=True,
     refuses=BODY,

@@ -1,6 +1,6 @@
 """Many callers, few model calls.
 
-`room` admits a request, whole or not at all; `submit` lets some rows of it wait and gives back their results
+`admit` admits a request, whole or not at all; `submit` lets some rows of it wait and gives back their results
 in order; `serve`, the one task that owns the queue, hands each due batch to a free thread. What a batch runs
 is its rows' runner: a function that blocks (pad, run a model's engine). Rows of one runner are batched
 together, rows of several take turns. Nothing here knows engines: a lambda is a runner.
@@ -20,39 +20,39 @@ from typing import Protocol
 
 import numpy as np
 
-from server.arrays import Bools, Floats, Ids, Runner
-from server.batching.buckets import Batch, Buckets, Lane
+from server.arrays import Bools, Floats, Ids, RunBatch
+from server.batching.buckets import Batch, Buckets, Priority
 from server.batching.engine_thread import ModelThread
-from server.batching.queue_stats import Inside, Waiting
+from server.batching.queue_stats import PriorityStats, QueueStats
 from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class BatchRecord:
     """A model call that is over: `rows` of `tokens` together, each padded to `length`, and the seconds that
     the engine took; None where it failed.
     """
 
-    runner: Runner
-    lane: Lane
+    run_batch: RunBatch
+    priority: Priority
     rows: int
     length: int
     tokens: int
     seconds: float | None
 
 
-class Watcher(Protocol):
+class BatchObserver(Protocol):
     """Told of what happens, on the event loop; it must not take long."""
 
-    def called(self, call: Call) -> None:
+    def on_batch_done(self, call: BatchRecord) -> None:
         """A model call is over."""
 
-    def waiting(self, lane: Lane, waiting: Waiting) -> None:
-        """Who waits in `lane` now."""
+    def waiting(self, priority: Priority, waiting: PriorityStats) -> None:
+        """Who waits in `priority` now."""
 
-    def abandoned(self, lane: Lane, rows: int) -> None:
+    def abandoned(self, priority: Priority, rows: int) -> None:
         """A caller left while `rows` of his waited for a model call, or were in one."""
 
 
@@ -61,7 +61,7 @@ MOST_HANGING = 8
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RequestResult:
     """What became of the rows of one `submit`, in their order.
 
     `probabilities` float32[rows, classes]; `answered` bool[rows] is False where the model call failed, and
@@ -77,10 +77,10 @@ class Outcome:
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class PendingRequest:
     """The rows of one `submit`: the future its caller waits for and the results that are there already."""
 
-    future: "asyncio.Future[Outcome]"
+    future: "asyncio.Future[RequestResult]"
     arrived: float
     missing: int
     answered: Bools
@@ -89,7 +89,7 @@ class Job:
     waited: float = 0.0
     engine: float = 0.0
 
-    def take(self, places: list[int], answers: "Answers", share: float) -> None:
+    def take(self, places: list[int], answers: "BatchOutput", share: float) -> None:
         """The answers to the rows at `places`, which were `share` of a model call."""
         if self.probabilities is None:
             self.probabilities = np.zeros(
@@ -107,12 +107,12 @@ class Job:
         )
         failure = _as_refusal(self.failure) if self.failure is not None else None
         self.future.set_result(
-            Outcome(probabilities, self.answered, failure, self.waited / rows, self.engine)
+            RequestResult(probabilities, self.answered, failure, self.waited / rows, self.engine)
         )
 
 
 @dataclass(frozen=True)
-class Answers:
+class BatchOutput:
     """What a model call gave for its rows, float32[rows, classes], and when it began and ended."""
 
     probabilities: Floats
@@ -121,13 +121,13 @@ class Answers:
 
 
 @dataclass(eq=False, slots=True)
-class WaitingRow:
+class QueueEntry:
     """One text of a job; `place` is its index in the request, `group` its runner."""
 
     ids: Ids
-    lane: Lane
-    group: Runner
-    job: Job
+    priority: Priority
+    group: RunBatch
+    job: PendingRequest
     place: int
 
     @property
@@ -149,31 +149,31 @@ class Batcher:
 
     def __init__(
         self,
-        buckets: Buckets[WaitingRow],
+        buckets: Buckets[QueueEntry],
         threads: int,
         *,
         max_waiting_rows: int,
-        watcher: Watcher,
+        observer: BatchObserver,
         call_timeout: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buckets = buckets
         self._idle = deque(ModelThread(f"engine-{i}") for i in range(threads))
-        self._express = deque([ModelThread("engine-express")])
-        self._threads = {*self._idle, *self._express}
+        self._reserved = deque([ModelThread("engine-express")])
+        self._threads = {*self._idle, *self._reserved}
         self._hanging: set[ModelThread] = set()
         self._max_waiting_rows = max_waiting_rows
         self._call_timeout = call_timeout
-        self._watcher = watcher
+        self._observer = observer
         self._clock = clock
         self._wake = asyncio.Event()
-        self._jobs: set[Job] = set()
+        self._jobs: set[PendingRequest] = set()
         self._closed = False
-        self._waiting: Counter[Runner] = Counter()
-        self._inside = Inside()
+        self._waiting: Counter[RunBatch] = Counter()
+        self._inside = QueueStats()
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why nothing is answered, in plain words; None while it is."""
         if self._closed:
             return "The server is stopping; send the request again in a moment."
@@ -187,41 +187,41 @@ class Batcher:
         return self._waiting.total()
 
     @contextmanager
-    def room(self, rows: int, lane: Lane, runner: Runner) -> Iterator[None]:
-        """Admits `rows` rows for `runner`, all of one request or none, for as long as the block lasts. Raises
+    def admit(self, rows: int, priority: Priority, run_batch: RunBatch) -> Iterator[None]:
+        """Admits `rows` rows for `run_batch`, all of one request or none, for as long as the block lasts. Raises
         Overloaded, Unavailable.
         """
-        if self.trouble is not None:
-            raise Unavailable(self.trouble)
-        if self._waiting[runner] + rows > self._max_waiting_rows:
+        if self.unhealthy_reason is not None:
+            raise Unavailable(self.unhealthy_reason)
+        if self._waiting[run_batch] + rows > self._max_waiting_rows:
             raise Overloaded(
-                f"{self._waiting[runner]} texts are waiting and {rows} more would pass the limit of "
+                f"{self._waiting[run_batch]} texts are waiting and {rows} more would pass the limit of "
                 f"{self._max_waiting_rows} (PRELABEL_MAX_WAITING_ROWS); send the request again later."
             )
-        self._waiting[runner] += rows
+        self._waiting[run_batch] += rows
         key = object()
-        self._watcher.waiting(lane, self._inside.enter(key, lane, rows, self._clock()))
+        self._observer.waiting(priority, self._inside.enter(key, priority, rows, self._clock()))
         try:
             yield
         finally:
-            self._watcher.waiting(lane, self._inside.leave(key, lane, rows))
-            self._waiting[runner] -= rows
-            if not self._waiting[runner]:
-                del self._waiting[runner]
+            self._observer.waiting(priority, self._inside.leave(key, priority, rows))
+            self._waiting[run_batch] -= rows
+            if not self._waiting[run_batch]:
+                del self._waiting[run_batch]
 
-    async def submit(self, rows: Sequence[Ids], lane: Lane, runner: Runner) -> Outcome:
-        """What `runner` answers to `rows`, at least one, for which there is room. Raises Unavailable when the
+    async def submit(self, rows: Sequence[Ids], priority: Priority, run_batch: RunBatch) -> RequestResult:
+        """What `run_batch` answers to `rows`, at least one, for which there is room. Raises Unavailable when the
         server stops.
         """
         if self._closed:
             raise Unavailable("The server is stopping; send the request again in a moment.")
         now = self._clock()
-        job = Job(
+        job = PendingRequest(
             asyncio.get_running_loop().create_future(), now, len(rows), np.zeros(len(rows), dtype=np.bool_)
         )
         self._jobs.add(job)
         for place, ids in enumerate(rows):
-            self._buckets.put(WaitingRow(ids, lane, runner, job, place), now)
+            self._buckets.put(QueueEntry(ids, priority, run_batch, job, place), now)
         self._wake.set()
         try:
             return await job.future
@@ -229,7 +229,7 @@ class Batcher:
             job.future.cancel()
             self._jobs.discard(job)
             if job.future.cancelled():
-                self._watcher.abandoned(lane, job.missing)
+                self._observer.abandoned(priority, job.missing)
 
     async def serve(self) -> None:
         """Own the queue until cancelled. However it ends, no caller is left waiting."""
@@ -238,8 +238,8 @@ class Batcher:
         try:
             while True:
                 now = self._clock()
-                while self._express and (batch := self._buckets.pop_interactive(now)):
-                    self._start(self._express, batch)
+                while self._reserved and (batch := self._buckets.pop_interactive(now)):
+                    self._start(self._reserved, batch)
                 while self._idle and (batch := self._buckets.pop(now)):
                     self._start(self._idle, batch)
                 due = self._buckets.next_due() if self._idle else None
@@ -268,16 +268,16 @@ class Batcher:
         for thread in self._threads:
             thread.join(self._call_timeout)
 
-    def _start(self, free: deque[ModelThread], batch: Batch[WaitingRow]) -> None:
+    def _start(self, free: deque[ModelThread], batch: Batch[QueueEntry]) -> None:
         thread = free.popleft()
-        ids, runner, clock = [row.ids for row in batch.rows], batch.rows[0].group, self._clock
+        ids, run_batch, clock = [row.ids for row in batch.rows], batch.rows[0].group, self._clock
 
-        def run() -> Answers:
+        def run() -> BatchOutput:
             begun = clock()
-            probabilities = runner(ids, batch.length)
-            return Answers(probabilities, begun, clock())
+            probabilities = run_batch(ids, batch.length)
+            return BatchOutput(probabilities, begun, clock())
 
-        def finish(call: "asyncio.Future[Answers]") -> None:
+        def finish(call: "asyncio.Future[BatchOutput]") -> None:
             alarm.cancel()
             free.append(thread)
             self._wake.set()
@@ -300,7 +300,7 @@ class Batcher:
         alarm = asyncio.get_running_loop().call_later(self._call_timeout, give_up)
 
     def _leave_behind(
-        self, thread: ModelThread, call: "asyncio.Future[Answers]", free: deque[ModelThread]
+        self, thread: ModelThread, call: "asyncio.Future[BatchOutput]", free: deque[ModelThread]
     ) -> None:
         """Another thread in place of one that hangs; of too many, only when it comes back after all."""
 
@@ -310,7 +310,7 @@ class Batcher:
             free.append(fresh)
             self._wake.set()
 
-        def came_back(call: "asyncio.Future[Answers]") -> None:
+        def came_back(call: "asyncio.Future[BatchOutput]") -> None:
             call.exception()  # nobody waits for it any more
             self._hanging.discard(thread)
             if not replaced:
@@ -324,7 +324,7 @@ class Batcher:
             replace_it()
         call.add_done_callback(came_back)
 
-    def _finish(self, batch: Batch[WaitingRow], outcome: Answers | BaseException) -> None:
+    def _finish(self, batch: Batch[QueueEntry], outcome: BatchOutput | BaseException) -> None:
         """Give the results, or the failure, to the callers of this batch and to nobody else."""
         failure = (
             outcome
@@ -339,14 +339,14 @@ class Batcher:
                 type(failure).__name__,
                 exc_info=failure,
             )
-        self._watcher.called(_told(batch, outcome if failure is None else None))
-        jobs: dict[Job, list[int]] = {}
+        self._observer.on_batch_done(_told(batch, outcome if failure is None else None))
+        jobs: dict[PendingRequest, list[int]] = {}
         for i, row in enumerate(batch.rows):
             jobs.setdefault(row.job, []).append(i)
         for job, mine in jobs.items():
             if job.future.done():
                 continue
-            if isinstance(outcome, Answers) and failure is None:
+            if isinstance(outcome, BatchOutput) and failure is None:
                 part = (
                     outcome if len(jobs) == 1 else replace(outcome, probabilities=outcome.probabilities[mine])
                 )
@@ -358,11 +358,16 @@ class Batcher:
                 job.end()
 
 
-def _told(batch: Batch[WaitingRow], answers: Answers | BaseException | None) -> Call:
+def _told(batch: Batch[QueueEntry], answers: BatchOutput | BaseException | None) -> BatchRecord:
     first = batch.rows[0]
-    seconds = answers.ended - answers.begun if isinstance(answers, Answers) else None
-    return Call(
-        first.group, first.lane, len(batch.rows), batch.length, sum(row.length for row in batch.rows), seconds
+    seconds = answers.ended - answers.begun if isinstance(answers, BatchOutput) else None
+    return BatchRecord(
+        first.group,
+        first.priority,
+        len(batch.rows),
+        batch.length,
+        sum(row.length for row in batch.rows),
+        seconds,
     )
 
 

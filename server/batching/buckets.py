@@ -21,7 +21,7 @@ from typing import Generic, Protocol, TypeVar
 from server.batching.fair_share import FairShare
 
 
-class Lane(IntEnum):
+class Priority(IntEnum):
     INTERACTIVE = 0
     BULK = 1
 
@@ -32,7 +32,7 @@ class Row(Protocol):
     @property
     def length(self) -> int: ...
     @property
-    def lane(self) -> Lane: ...
+    def priority(self) -> Priority: ...
     @property
     def group(self) -> Hashable: ...
     @property
@@ -78,21 +78,25 @@ class Buckets(Generic[R]):
         self._arrivals = 0
         # the last queue of a lane is for rows longer than every bucket: one at a time
         self._sizes = [*((length, max(1, budget // length)) for length in self._lengths), (0, 1)]
-        self._groups: dict[Hashable, dict[Lane, list[_Queue[R]]]] = {}
+        self._groups: dict[Hashable, dict[Priority, list[_Queue[R]]]] = {}
         self._shares: FairShare[Hashable] = FairShare()
 
     def put(self, row: R, now: float) -> None:
         """Let `row` wait. O(log buckets)."""
-        lanes = self._groups.get(row.group)
-        if lanes is None:
-            lanes = self._groups[row.group] = {lane: [_Queue(*size) for size in self._sizes] for lane in Lane}
+        priorities = self._groups.get(row.group)
+        if priorities is None:
+            priorities = self._groups[row.group] = {
+                priority: [_Queue(*size) for size in self._sizes] for priority in Priority
+            }
             self._shares.arrive(row.group)
         self._arrivals += 1
-        lanes[row.lane][bisect_left(self._lengths, row.length)].rows.append((now, self._arrivals, row))
+        priorities[row.priority][bisect_left(self._lengths, row.length)].rows.append(
+            (now, self._arrivals, row)
+        )
 
     def pop(self, now: float) -> Batch[R] | None:
         """The batch that is due at `now`, removed; None when nothing is."""
-        interactive, bulk = self._due(Lane.INTERACTIVE, now), self._due(Lane.BULK, now)
+        interactive, bulk = self._due(Priority.INTERACTIVE, now), self._due(Priority.BULK, now)
         self._forget_idle_groups()
         if not interactive or (bulk and self._passed_over >= self._bulk_patience):
             due = bulk
@@ -106,7 +110,7 @@ class Buckets(Generic[R]):
         """The same of interactive rows alone, for who could not take a bulk batch anyway: it passes nobody
         over.
         """
-        interactive = self._due(Lane.INTERACTIVE, now)
+        interactive = self._due(Priority.INTERACTIVE, now)
         self._forget_idle_groups()
         return self._take(interactive)
 
@@ -128,20 +132,20 @@ class Buckets(Generic[R]):
         """The time at which the oldest waiting row has waited `max_wait`; None when nobody waits."""
         arrivals = [
             queue.rows[0][0]
-            for lanes in self._groups.values()
-            for queues in lanes.values()
+            for priorities in self._groups.values()
+            for queues in priorities.values()
             for queue in queues
             if queue.rows
         ]
         return min(arrivals) + self._max_wait if arrivals else None
 
-    def _due(self, lane: Lane, now: float) -> dict[Hashable, _Queue[R]]:
-        """For each group with a due queue in `lane`, the one whose head arrived first; due = a full batch, or
+    def _due(self, priority: Priority, now: float) -> dict[Hashable, _Queue[R]]:
+        """For each group with a due queue in `priority`, the one whose head arrived first; due = a full batch, or
         a head that waited `max_wait`.
         """
         due: dict[Hashable, _Queue[R]] = {}
-        for group, lanes in self._groups.items():
-            for queue in lanes[lane]:
+        for group, priorities in self._groups.items():
+            for queue in priorities[priority]:
                 queue.drop_abandoned_head()
                 if not queue.rows:
                     continue
@@ -155,8 +159,8 @@ class Buckets(Generic[R]):
     def _forget_idle_groups(self) -> None:
         for group in [
             group
-            for group, lanes in self._groups.items()
-            if not any(queue.rows for queues in lanes.values() for queue in queues)
+            for group, priorities in self._groups.items()
+            if not any(queue.rows for queues in priorities.values() for queue in queues)
         ]:
             del self._groups[group]
             self._shares.leave(group)

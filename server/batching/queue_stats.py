@@ -5,11 +5,11 @@ argument.
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from server.batching.buckets import Lane
+from server.batching.buckets import Priority
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PriorityStats:
     """Of one lane: how many texts, and when the first of their requests arrived, in seconds; None where there
     is none.
     """
@@ -19,21 +19,23 @@ class Waiting:
 
 
 @dataclass
-class Inside:
+class QueueStats:
     """Requests by a key of theirs, in the order of arrival, so that the first is the oldest."""
 
-    _rows: dict[Lane, int] = field(default_factory=lambda: dict.fromkeys(Lane, 0))
-    _arrived: dict[Lane, dict[Hashable, float]] = field(default_factory=lambda: {lane: {} for lane in Lane})
+    _rows: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
+    _arrived: dict[Priority, dict[Hashable, float]] = field(
+        default_factory=lambda: {priority: {} for priority in Priority}
+    )
 
-    def enter(self, key: Hashable, lane: Lane, rows: int, now: float) -> Waiting:
-        self._rows[lane] += rows
-        self._arrived[lane][key] = now
-        return self._waiting(lane)
+    def enter(self, key: Hashable, priority: Priority, rows: int, now: float) -> PriorityStats:
+        self._rows[priority] += rows
+        self._arrived[priority][key] = now
+        return self._waiting(priority)
 
-    def leave(self, key: Hashable, lane: Lane, rows: int) -> Waiting:
-        self._rows[lane] -= rows
-        del self._arrived[lane][key]
-        return self._waiting(lane)
+    def leave(self, key: Hashable, priority: Priority, rows: int) -> PriorityStats:
+        self._rows[priority] -= rows
+        del self._arrived[priority][key]
+        return self._waiting(priority)
 
-    def _waiting(self, lane: Lane) -> Waiting:
-        return Waiting(self._rows[lane], next(iter(self._arrived[lane].values()), None))
+    def _waiting(self, priority: Priority) -> PriorityStats:
+        return PriorityStats(self._rows[priority], next(iter(self._arrived[priority].values()), None))

@@ -27,7 +27,7 @@ class BackendFails(Exception):
         return str(self.args[0])
 
 
-class Backend:
+class BackendProbe:
     """The server at `url`. Use as a context manager."""
 
     def __init__(self, url: str, auth: BasicAuth | None) -> None:
@@ -35,7 +35,7 @@ class Backend:
         self._has_auth = auth is not None
         self._client = httpx.Client(timeout=SECONDS, auth=(auth.user, auth.password) if auth else None)
 
-    def __enter__(self) -> "Backend":
+    def __enter__(self) -> "BackendProbe":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 
 from server.connect import desired_state, restore_point
-from server.connect.backend_probe import Backend, BackendFails, answers_like_one
+from server.connect.backend_probe import BackendFails, BackendProbe, answers_like_one
 from server.connect.checklist import Line, aside, fails, holds
 from server.connect.desired_state import Row
-from server.connect.options import Wish
-from server.connect.step_runner import Visit
+from server.connect.options import ConnectOptions
+from server.connect.step_runner import StepRunner
 from server.errors import PrelabelError
 from server.label_studio.api_client import Api
 
@@ -17,7 +17,7 @@ TEST_SECONDS = 120.0
 """Label Studio waits 100 s for a prediction."""
 
 
-def connect(wish: Wish, api: Api, on_line: Callable[[Line], None]) -> bool:
+def connect(wish: ConnectOptions, api: Api, on_line: Callable[[Line], None]) -> bool:
     """Connect the backend, or with `wish.check` see whether it is; True where nothing failed."""
     visit = Connecting(wish, api)
     steps = [
@@ -27,12 +27,12 @@ def connect(wish: Wish, api: Api, on_line: Callable[[Line], None]) -> bool:
     return visit.go(steps, on_line)
 
 
-class Connecting(Visit):
+class Connecting(StepRunner):
     """`version`: the model version that the backend answers; `replaced`: URLs of ML backends removed in this
     run.
     """
 
-    def __init__(self, wish: Wish, api: Api) -> None:
+    def __init__(self, wish: ConnectOptions, api: Api) -> None:
         super().__init__(wish, api)
         self.version = ""
         self.replaced: list[str] = []
@@ -49,7 +49,7 @@ class Connecting(Visit):
 
     def backend(self) -> Iterator[Line]:
         """Is it up, as seen from here, and what does it say of the labeling config?"""
-        with Backend(self.wish.backend, self.wish.auth) as backend:
+        with BackendProbe(self.wish.backend, self.wish.auth) as backend:
             try:
                 self.version = backend.set_up(
                     desired_state.name_of(self.project),

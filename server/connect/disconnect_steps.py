@@ -7,19 +7,19 @@ from collections.abc import Callable, Generator, Iterator
 from server.connect import desired_state, restore_point
 from server.connect.checklist import Line, aside, holds
 from server.connect.desired_state import Row
-from server.connect.options import Wish
-from server.connect.step_runner import Visit
+from server.connect.options import ConnectOptions
+from server.connect.step_runner import StepRunner
 from server.errors import LabelStudioRefused
 from server.label_studio.api_client import Api
 
 
-def disconnect(wish: Wish, api: Api, on_line: Callable[[Line], None]) -> bool:
+def disconnect(wish: ConnectOptions, api: Api, on_line: Callable[[Line], None]) -> bool:
     """True where nothing failed; a second time there is nothing left to do."""
     visit = Disconnecting(wish, api)
     return visit.go([visit.label_studio, visit.the_project, visit.take_back], on_line)
 
 
-class Disconnecting(Visit):
+class Disconnecting(StepRunner):
     def take_back(self) -> Iterator[Line]:
         before = restore_point.read(self.row["description"]) if self.row else None
         if self.row is None:
@@ -36,14 +36,14 @@ class Disconnecting(Visit):
         else:
             yield from self._hand_back(self.row, before)
 
-    def _remove(self, row: Row, before: restore_point.Before) -> Iterator[Line]:
+    def _remove(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
         """The ML backend last: it holds the note, which a second try needs."""
         yield from self._restore(row, before)
         yield from self._remove_webhooks()
         self.change("DELETE", f"ml/{row['id']}")
         yield holds(f"ML backend {row['id']}, {row['url']}: removed. Predictions stay.")
 
-    def _hand_back(self, row: Row, before: restore_point.Before) -> Iterator[Line]:
+    def _hand_back(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
         """An ML backend that was there before connect: as it was. Its title first, for the project's model
         version may have been that.
         """
@@ -55,7 +55,7 @@ class Disconnecting(Visit):
         )
         yield from self._restore(row, before)
 
-    def _restore(self, row: Row, before: restore_point.Before) -> Iterator[Line]:
+    def _restore(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
         changes = restore_point.restored(self.project, row["title"], before)
         path = f"projects/{self.wish.project}"
         if not changes:

@@ -8,7 +8,7 @@ from server.label_studio.credentials import BasicAuth, basic_auth, web_address
 
 
 @dataclass(frozen=True)
-class Wish:
+class ConnectOptions:
     """`backend` without a slash at its end; `check` only looks; `replace` removes other ML backends of the
     project.
     """
@@ -21,7 +21,7 @@ class Wish:
     replace: bool = False
 
 
-def read_wish(
+def read_options(
     label_studio: str,
     project: int,
     backend: str,
@@ -31,9 +31,9 @@ def read_wish(
     check: bool,
     disconnect: bool,
     replace: bool,
-) -> Wish:
+) -> ConnectOptions:
     """The command's options as a wish. Raises BadSetting."""
     if disconnect and (check or replace):
         raise BadSetting("--disconnect goes with neither --check nor --replace.")
     addresses = web_address("--label-studio", label_studio), web_address("--backend", backend)
-    return Wish(addresses[0], project, addresses[1], basic_auth(auth, environ), check, replace)
+    return ConnectOptions(addresses[0], project, addresses[1], basic_auth(auth, environ), check, replace)

@@ -14,7 +14,7 @@ FIELDS = ("title", "auto_update")
 
 
 @dataclass(frozen=True)
-class Before:
+class RestorePoint:
     """`made`: connect added the ML backend. The others: what connect found in the project and in an ML
     backend that it did not add.
     """
@@ -25,19 +25,19 @@ class Before:
     row: dict[str, Any] = field(default_factory=dict)
 
 
-def write(before: Before, own_words: str | None = None) -> str:
+def write(before: RestorePoint, own_words: str | None = None) -> str:
     own = f"{own_words.rstrip()}\n" if own_words and own_words.strip() else ""
     return f"{own}{SENTENCE}{json.dumps(asdict(before), ensure_ascii=False, separators=(',', ':'))}"
 
 
-def read(description: str | None) -> Before | None:
+def read(description: str | None) -> RestorePoint | None:
     """The note in a description; None where there is none that connect could have written."""
     _, found, data = (description or "").rpartition(SENTENCE)
     if not found:
         return None
     try:
         value, _ = json.JSONDecoder().raw_decode(data)
-        before = Before(**value)
+        before = RestorePoint(**value)
     except (ValueError, TypeError):
         return None
     types = (
@@ -57,7 +57,7 @@ def own_words(description: str | None) -> str:
 
 def before_of(
     project: Mapping[str, Any], replaced: Sequence[Mapping[str, Any]], changed: dict[str, Any] | None
-) -> Before:
+) -> RestorePoint:
     """The note for a project as it is; `changed`: earlier values of an ML backend that was there, None for a
     new one.
 
@@ -66,10 +66,10 @@ def before_of(
     for row in replaced:
         earlier = read(row["description"])
         if earlier and earlier.made and row["title"] == project["model_version"]:
-            return Before(
+            return RestorePoint(
                 changed is None, earlier.show_collab_predictions, earlier.model_version, changed or {}
             )
-    return Before(
+    return RestorePoint(
         changed is None,
         bool(project["show_collab_predictions"]),
         project["model_version"] or "",
@@ -77,7 +77,7 @@ def before_of(
     )
 
 
-def restored(project: Mapping[str, Any], title: str, before: Before) -> dict[str, Any]:
+def restored(project: Mapping[str, Any], title: str, before: RestorePoint) -> dict[str, Any]:
     """What to change in the project to have it as before, as far as it still is what connect made it."""
     version = project["model_version"] or ""
     changes: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from typing import Any
 from server.connect import desired_state
 from server.connect.checklist import Line, aside, fails, holds
 from server.connect.desired_state import Row
-from server.connect.options import Wish
+from server.connect.options import ConnectOptions
 from server.errors import LabelStudioRefused, PrelabelError
 from server.label_studio.api_client import Api, Method
 
@@ -16,12 +16,12 @@ LOOK_RETRIES = 1
 """A person is waiting; and a change is never sent twice, for Label Studio may fail after it made it."""
 
 
-class Visit:
+class StepRunner:
     """What is known of the project, filled by the first steps: `project`, its ML backends `rows`, and the
     `row` that the wish names.
     """
 
-    def __init__(self, wish: Wish, api: Api) -> None:
+    def __init__(self, wish: ConnectOptions, api: Api) -> None:
         self.wish = wish
         self.api = api
         self.project: Row = {}

@@ -72,9 +72,9 @@ def _on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
         case _:
             from server.engines.cpu_tables import TablesEngine
             from server.engines.fixed_point_tables import read_tables
-            from server.engines.shared_tables import mapped_tables
+            from server.engines.shared_tables import shared_tables
 
-            return TablesEngine(mapped_tables(bundle, shared) if shared else read_tables(bundle))
+            return TablesEngine(shared_tables(bundle, shared) if shared else read_tables(bundle))
 
 
 def _on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaOptions) -> Engine:
@@ -93,9 +93,9 @@ def _on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaO
 
     if len(devices) == 1:
         return on(devices[0])
-    from server.engines.multi_gpu import SpreadEngine
+    from server.engines.multi_gpu import MultiGpuEngine
 
-    return SpreadEngine([on(device) for device in devices])
+    return MultiGpuEngine([on(device) for device in devices])
 
 
 def _torch_script(bundle: Bundle, device: str) -> Engine:

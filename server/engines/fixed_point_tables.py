@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from server.arrays import Floats
 from server.bundle import Bundle
-from server.engines.folded_weights import not_folded, read_folded
+from server.engines.folded_weights import not_folded, read_folded_weights
 from server.jit import compiled
 
 LARGEST_SUM = 32_000
@@ -45,7 +45,7 @@ class Tables:
 
 def read_tables(bundle: Bundle) -> Tables:
     """Raises BadBundle."""
-    folded = read_folded(bundle)
+    folded = read_folded_weights(bundle)
     try:
         high, low, unit = in_fixed_point(folded.tables, bundle.widths)
     except ValueError as error:

@@ -19,7 +19,7 @@ from server.errors import BadBundle
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldedWeights:
     """`tables` float32[words, Σ widths, filters], the rows of a word side by side; `bias` float32[widths,
     filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes].
     """
@@ -30,7 +30,7 @@ class Folded:
     head_bias: Floats
 
 
-def read_folded(bundle: Bundle) -> Folded:
+def read_folded_weights(bundle: Bundle) -> FoldedWeights:
     """Raises BadBundle."""
     tensors = tensors_of(bundle)
     banks = range(len(bundle.widths))
@@ -46,7 +46,7 @@ def read_folded(bundle: Bundle) -> Folded:
         head_bias = tensors["head_bias"].astype(np.float32)
     except (KeyError, ValueError) as error:
         raise not_folded(bundle, error) from None
-    return Folded(tables, bias, head, head_bias)
+    return FoldedWeights(tables, bias, head, head_bias)
 
 
 def not_folded(bundle: Bundle, why: Exception) -> BadBundle:

@@ -8,7 +8,7 @@ from server.engines.base import Engine
 from server.engines.devices import IN_FLIGHT
 
 
-class SpreadEngine:
+class MultiGpuEngine:
     """Engines of the same kind, at least one. A slower one gets fewer calls, for its turns come back later."""
 
     degraded: str | None = None

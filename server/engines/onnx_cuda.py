@@ -29,7 +29,7 @@ from server.engines.onnx_runtime import (
     memory_error,
     open_session,
 )
-from server.engines.pinned_memory import CudaHost, Host
+from server.engines.pinned_memory import HostBuffers, PinnedHostBuffers
 from server.errors import PrelabelError
 
 
@@ -57,7 +57,9 @@ class OnnxCudaEngine:
                 # ONNX Runtime's arena puts them there all the same, and forgets its limit
                 raise MemoryError(f"the tables take {table_bytes(bundle):,} bytes")
             session = open_session(bundle, cuda_provider(device, options.mem_limit))
-            self._calls = BoundCalls(bundle, session, device, options.grid, CudaHost(number_of(device)))
+            self._calls = BoundCalls(
+                bundle, session, device, options.grid, PinnedHostBuffers(number_of(device))
+            )
         except MemoryError as error:
             raise NoCuda(
                 f"the GPU's memory does not suffice ({error}): raise PRELABEL_GPU_MEM_LIMIT, lower "
@@ -100,7 +102,12 @@ class BoundCalls:
     """
 
     def __init__(
-        self, bundle: Bundle, session: onnxruntime.InferenceSession, device: str, grid: Grid, host: Host
+        self,
+        bundle: Bundle,
+        session: onnxruntime.InferenceSession,
+        device: str,
+        grid: Grid,
+        host: HostBuffers,
     ) -> None:
         """Raises MemoryError."""
         self._grid = grid
@@ -155,7 +162,7 @@ class Slot:
         session: onnxruntime.InferenceSession,
         device: str,
         grid: Grid,
-        host: Host,
+        host: HostBuffers,
         start: Floats,
         classes: int,
         min_length: int,

@@ -14,7 +14,7 @@ from server.arrays import Ids
 log = logging.getLogger(__name__)
 
 
-class Host(Protocol):
+class HostBuffers(Protocol):
     def zeros(self, count: int) -> Ids:
         """int32[count] that the device's copies are fast from."""
 
@@ -22,7 +22,7 @@ class Host(Protocol):
         """Copies of this thread go to the device from now on."""
 
 
-class PlainHost:
+class PlainHostBuffers:
     """For the CPU: any memory will do."""
 
     def zeros(self, count: int) -> Ids:
@@ -32,7 +32,7 @@ class PlainHost:
         """There is one CPU."""
 
 
-class CudaHost:
+class PinnedHostBuffers:
     """For a GPU by its number: pinned memory, which the system may not move, so that the GPU copies it by
     itself at the full speed of the bus.
     """

@@ -13,7 +13,7 @@ from server.bundle import Bundle
 from server.engines.fixed_point_tables import Tables, read_tables
 
 
-def mapped_tables(bundle: Bundle, folder: Path) -> Tables:
+def shared_tables(bundle: Bundle, folder: Path) -> Tables:
     """The bundle's tables out of `folder`; whoever finds them missing puts them there. Raises BadBundle,
     OSError when there is no space.
     """

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.folded_weights import read_folded
+from server.engines.folded_weights import read_folded_weights
 from server.engines.torch_device import TorchDevice
 
 WINDOWS = 16
@@ -38,7 +38,7 @@ class FusedEngine:
         self._on = TorchDevice(device)
         self.device = device
         self._widths = bundle.widths
-        folded = read_folded(bundle)
+        folded = read_folded_weights(bundle)
         self._tables, self._bias, self._head_bias = (
             self._on.keep(each) for each in (folded.tables, folded.bias, folded.head_bias)
         )

@@ -18,7 +18,7 @@ BINS = 15
 
 
 @dataclass
-class Figures:
+class ClassificationMetrics:
     """Sums over the rows seen so far, of `classes` classes."""
 
     classes: int

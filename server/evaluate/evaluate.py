@@ -13,7 +13,7 @@ import numpy as np
 
 from server.arrays import Floats
 from server.errors import BadInput
-from server.evaluate.classification_metrics import Figures
+from server.evaluate.classification_metrics import ClassificationMetrics
 from server.label_studio.object_tags import text_of
 from server.offline.classifier import CHUNK, Classifier
 from server.offline.labelled import Example, open_labelled
@@ -42,7 +42,7 @@ class Evaluation:
     """
 
     labels: tuple[str, ...]
-    figures: Figures
+    figures: ClassificationMetrics
     by_length: dict[int, list[int]] = field(default_factory=dict)
     by_group: dict[str, list[int]] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
@@ -58,9 +58,9 @@ class Evaluation:
         tallies = [self.by_length.setdefault(bound, [0, 0])]
         if group is not None:
             tallies.append(self.by_group.setdefault(group, [0, 0]))
-        for tally in tallies:
-            tally[0] += predicted == true
-            tally[1] += 1
+        for prediction_stats in tallies:
+            prediction_stats[0] += predicted == true
+            prediction_stats[1] += 1
         if predicted != true:
             mistake = Mistake(
                 float(probabilities[predicted]),
@@ -96,7 +96,7 @@ def evaluate_file(
     """
     labels = classifier.bundle.labels
     renamed = {name: label for label, name in (label_map or {}).items()}
-    result = Evaluation(labels, Figures(len(labels)))
+    result = Evaluation(labels, ClassificationMetrics(len(labels)))
     done = 0
     with open_labelled(source, text, label) as (examples, position):
         for chunk in _chunks(examples):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from server.errors import BadInput, BadSetting
-from server.evaluate.classification_metrics import BINS, Figures, wilson
+from server.evaluate.classification_metrics import BINS, ClassificationMetrics, wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2f6db3", "#d9762b", "#8a8a8a"
 
 
-def reliability(figures: Figures, path: Path) -> None:
+def reliability(figures: ClassificationMetrics, path: Path) -> None:
     """Accuracy by confidence (on the diagonal when calibrated), and how many rows stand behind each bar;
     after Guo et al. (2017).
     """

@@ -12,7 +12,7 @@ from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from server.errors import BadLabelConfig, one_line
 from server.label_studio.control_tags import KINDS, Control, listed, read_control
-from server.label_studio.object_tags import Source, read_source
+from server.label_studio.object_tags import TextField, read_source
 
 TUTORIAL_CONFIG = """\
 <View>
@@ -39,7 +39,7 @@ REGION = 120
 
 
 @dataclass(frozen=True)
-class Target:
+class ControlBinding:
     """One control on one text: `source` is the place of its text among the plan's sources."""
 
     control: Control
@@ -52,11 +52,11 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LabelingPlan:
     """What a labeling config asks of the model: texts to read, each once, and controls to fill."""
 
-    sources: tuple[Source, ...]
-    targets: tuple[Target, ...]
+    sources: tuple[TextField, ...]
+    targets: tuple[ControlBinding, ...]
 
     def texts(self, data: object) -> tuple[str | None, ...]:
         """A task's text for each source, None where it has none that is usable."""
@@ -73,7 +73,7 @@ class Plan:
         )
 
 
-def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> Plan:
+def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> LabelingPlan:
     """Every control on a text that can hold the model's `labels`; others are somebody else's.
 
     `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig when there is
@@ -89,7 +89,7 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
         )
     elements = {element.get("name"): element for element in interface._tree.iter() if element.get("toName")}  # noqa: SLF001 - the SDK keeps no nested choices
     objects = {tag.name: tag for tag in interface.objects}
-    sources: list[Source] = []
+    sources: list[TextField] = []
     targets, refusals = [], []
     for tag in controls:
         try:
@@ -99,7 +99,7 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
             continue
         if source not in sources:
             sources.append(source)
-        targets.append(Target(control, sources.index(source)))
+        targets.append(ControlBinding(control, sources.index(source)))
     if not targets:
         raise BadLabelConfig(" ".join(refusals))
     written = sum(target.written() + len(sources[target.source].name) for target in targets)
@@ -109,7 +109,7 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
             f"most is {MAX_WRITTEN:,}; it needs fewer controls, "
             "or shorter names and choices."
         )
-    return Plan(tuple(sources), tuple(targets))
+    return LabelingPlan(tuple(sources), tuple(targets))
 
 
 def _parse(config: str) -> LabelInterface:
@@ -131,7 +131,7 @@ def _parse(config: str) -> LabelInterface:
         ) from None
 
 
-def _source(objects: Mapping[str | None, ObjectTag], control: ControlTag) -> Source:
+def _source(objects: Mapping[str | None, ObjectTag], control: ControlTag) -> TextField:
     names = control.to_name or []
     where = f'<{control.tag} name="{control.name}">'
     if len(names) != 1:

@@ -41,7 +41,7 @@ ENDLESS = re.compile(r"&#[0-9]{1000,}+;?")
 
 
 @dataclass(frozen=True)
-class Source:
+class TextField:
     """One object tag: where it takes its text from. `text_key` is the part of a paragraph that holds its
     words.
     """
@@ -82,7 +82,7 @@ class Source:
         return visible_text(text) if text is not None and self.tag == "hypertext" else text
 
 
-def read_source(tag: ObjectTag) -> Source:
+def read_source(tag: ObjectTag) -> TextField:
     """Raises BadLabelConfig for a tag that holds no text, or whose text lies elsewhere."""
     kind = (tag.tag or "").lower()
     where = f'<{tag.tag} name="{tag.name}">'
@@ -108,7 +108,7 @@ def read_source(tag: ObjectTag) -> Source:
             f"{where} has a value that is too long: the most are {MAX_VALUE:,} characters and "
             f"{MAX_FIELDS} fields."
         )
-    source = Source(str(tag.name), kind, value, attributes.get("textkey") or "text")
+    source = TextField(str(tag.name), kind, value, attributes.get("textkey") or "text")
     if not source.fields:
         raise BadLabelConfig(
             f'{where} must take its text from the task, such as value="$text"; found value="{value}".'

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from server.arrays import Bools, Floats
-from server.label_studio.labeling_config import Plan
+from server.label_studio.labeling_config import LabelingPlan
 from server.scoring import Scores
 
 
@@ -40,7 +40,7 @@ class Prediction(TypedDict, total=False):
 
 
 def predictions(
-    plan: Plan,
+    plan: LabelingPlan,
     version: str,
     texts: Sequence[tuple[str | None, ...]],
     probabilities: Floats,
@@ -84,7 +84,7 @@ def predictions(
     return found
 
 
-def _region(plan: Plan, place: int) -> Place:
+def _region(plan: LabelingPlan, place: int) -> Place:
     """What every region of a target has in common."""
     target = plan.targets[place]
     return {

@@ -12,7 +12,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - what is asked for, not what is bound
 
 
-def summary(settings: Settings, registry: Registry) -> dict[str, Any]:
+def startup_banner(settings: Settings, registry: Registry) -> dict[str, Any]:
     """As fields of a log line."""
     device = registry.current(registry.names[0]).members[0].model.engine.device
     return {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.arrays import Runner
+from server.arrays import RunBatch
 from server.batching.engine_thread import ModelThread
 from server.errors import BadBundle, BadRequest, PrelabelError
 from server.models.ensemble import Ensemble
@@ -103,12 +103,12 @@ class Registry:
         async with self._reloading:
             return [self._roll_back(each) for each in self._chosen(name)]
 
-    def watch(self, runner: Runner, succeeded: bool) -> None:
-        """A model call of `runner` has ended. After some failures in a row its engine is built anew, until
+    def watch(self, run_batch: RunBatch, succeeded: bool) -> None:
+        """A model call of `run_batch` has ended. After some failures in a row its engine is built anew, until
         one answers.
         """
         for name, slot in self.slots.items():
-            if slot.current.run == runner:
+            if slot.current.run == run_batch:
                 failed_before = slot.failing
                 slot.failures = 0 if succeeded else slot.failures + 1
                 if slot.failing != failed_before:
@@ -117,8 +117,8 @@ class Registry:
                     task = self._healing[name] = asyncio.get_running_loop().create_task(self._heal(name))
                     task.add_done_callback(lambda _, name=name: self._healing.pop(name))  # type: ignore[misc]  # a lambda's default has no type
 
-    def bundle_of(self, runner: Runner) -> str:
-        """The name of the bundle whose model `runner` runs, also of the one before; "replaced" for a model
+    def bundle_of(self, run_batch: RunBatch) -> str:
+        """The name of the bundle whose model `run_batch` runs, also of the one before; "replaced" for a model
         that both have gone by.
         """
         return next(
@@ -126,7 +126,7 @@ class Registry:
                 name
                 for name, slot in self.slots.items()
                 for model in (slot.current, slot.previous)
-                if model and model.run == runner
+                if model and model.run == run_batch
             ),
             "replaced",
         )

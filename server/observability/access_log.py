@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.errors import PrelabelError
-from server.observability.prediction_stats import Tally
+from server.observability.prediction_stats import PredictionStats
 from server.observability.project_activity import name_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -34,7 +34,7 @@ PROBES = {
 
 
 @dataclass(slots=True)
-class Record:
+class RequestContext:
     """What the parts of the server tell of a request; None is not told. `seconds` by stage."""
 
     id: str
@@ -44,12 +44,12 @@ class Record:
     failed: int | None = None
     tokens: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    tally: Tally | None = None
+    prediction_stats: PredictionStats | None = None
     error: PrelabelError | None = None
 
 
 @dataclass(slots=True)
-class Traffic:
+class HttpStats:
     """What is seen of a request from outside. `route` is a route's own path, None where none was found;
     `status` is 0 where nothing was answered.
     """
@@ -83,28 +83,28 @@ def level_of(route: str | None, status: int) -> int:
     return logging.DEBUG if route in PROBES else logging.INFO
 
 
-def fields_of(record: Record, traffic: Traffic) -> Mapping[str, Any]:
+def fields_of(context: RequestContext, http_stats: HttpStats) -> Mapping[str, Any]:
     """What is told, without what is not known."""
     told = {
-        "request_id": record.id,
-        "method": traffic.method,
-        "route": traffic.route,
-        "status": traffic.status,
-        "model": traffic.model,
-        "project": None if record.project is None else name_of(record.project),
-        "tasks": record.tasks,
-        "empty": record.empty or None,
-        "failed": record.failed or None,
-        "tokens": record.tokens,
-        "queue_ms": _milliseconds(record.seconds.get("queue")),
-        "engine_ms": _milliseconds(record.seconds.get("engine")),
-        "total_ms": _milliseconds(traffic.seconds),
-        "bytes_in": traffic.bytes_in,
-        "bytes_out": traffic.bytes_out,
-        "client": traffic.client if traffic.client and ADDRESS.fullmatch(traffic.client) else None,
-        "client_port": traffic.port or None,
-        "error": type(record.error).__name__ if record.error else None,
-        "reason": str(record.error) if record.error else None,
+        "request_id": context.id,
+        "method": http_stats.method,
+        "route": http_stats.route,
+        "status": http_stats.status,
+        "model": http_stats.model,
+        "project": None if context.project is None else name_of(context.project),
+        "tasks": context.tasks,
+        "empty": context.empty or None,
+        "failed": context.failed or None,
+        "tokens": context.tokens,
+        "queue_ms": _milliseconds(context.seconds.get("queue")),
+        "engine_ms": _milliseconds(context.seconds.get("engine")),
+        "total_ms": _milliseconds(http_stats.seconds),
+        "bytes_in": http_stats.bytes_in,
+        "bytes_out": http_stats.bytes_out,
+        "client": http_stats.client if http_stats.client and ADDRESS.fullmatch(http_stats.client) else None,
+        "client_port": http_stats.port or None,
+        "error": type(context.error).__name__ if context.error else None,
+        "reason": str(context.error) if context.error else None,
     }
     return {name: value for name, value in told.items() if value is not None}
 

@@ -2,26 +2,26 @@
 `/metrics` looks up when it is asked.
 """
 
-from server.batching.batcher import Call
-from server.batching.buckets import Lane
-from server.batching.queue_stats import Waiting
+from server.batching.batcher import BatchRecord
+from server.batching.buckets import Priority
+from server.batching.queue_stats import PriorityStats
 from server.models.registry import Registry
 from server.observability.metrics import Metrics
 
 
-class Watch:
+class ServerBatchObserver:
     """The batcher's watcher."""
 
     def __init__(self, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
         self._metrics = metrics
 
-    def called(self, call: Call) -> None:
-        self._registry.watch(call.runner, call.seconds is not None)
-        self._metrics.called(self._registry.bundle_of(call.runner), call)
+    def on_batch_done(self, call: BatchRecord) -> None:
+        self._registry.watch(call.run_batch, call.seconds is not None)
+        self._metrics.on_batch_done(self._registry.bundle_of(call.run_batch), call)
 
-    def waiting(self, lane: Lane, waiting: Waiting) -> None:
-        self._metrics.waiting(lane, waiting)
+    def waiting(self, priority: Priority, waiting: PriorityStats) -> None:
+        self._metrics.waiting(priority, waiting)
 
-    def abandoned(self, lane: Lane, rows: int) -> None:
-        self._metrics.abandoned(lane, rows)
+    def abandoned(self, priority: Priority, rows: int) -> None:
+        self._metrics.abandoned(priority, rows)

@@ -1,7 +1,7 @@
 """What is counted, for Prometheus. [docs/metrics.md] tells what a person does with each.
 
     request is over ──envelope──▶ `request`
-    model call is over, request enters or leaves, caller left ──batcher──▶ `called`, `waiting`, `abandoned`
+    model call is over, request enters or leaves, caller left ──batcher──▶ `on_batch_done`, `waiting`, `abandoned`
 
 Labels take few values: routes as the server names them, names of models, bundles and labels, and never what a
 client wrote. With several worker processes the library keeps all values in files of a folder that they share
@@ -16,11 +16,11 @@ from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from server.batching.batcher import Call
-from server.batching.buckets import Lane
-from server.batching.queue_stats import Waiting
-from server.observability.access_log import Record, Traffic
-from server.observability.prediction_stats import SCORE_BOUNDS, Tally
+from server.batching.batcher import BatchRecord
+from server.batching.buckets import Priority
+from server.batching.queue_stats import PriorityStats
+from server.observability.access_log import HttpStats, RequestContext
+from server.observability.prediction_stats import SCORE_BOUNDS, PredictionStats
 
 M = TypeVar("M", "QuickCounter", "QuickGauge", "TalliedHistogram")
 
@@ -180,57 +180,57 @@ class Metrics:
         for bundle in bundles:
             self._engine(bundle)
             self._failures(bundle)
-        for lane in Lane:
-            self._abandoned(lane.name.lower())
-            self.waiting(lane, Waiting())
+        for priority in Priority:
+            self._abandoned(priority.name.lower())
+            self.waiting(priority, PriorityStats())
 
     def ready(self, model: str, ready: bool) -> None:
         self._ready(model).set(ready)
 
-    def request(self, record: Record, traffic: Traffic) -> None:
+    def request(self, context: RequestContext, http_stats: HttpStats) -> None:
         """A request is over."""
-        model, route = traffic.model or NONE, traffic.route or NONE
-        self._requests(model, route, traffic.status).count()
-        self._seconds(model, route).seen(traffic.seconds)
-        if record.error is not None:
-            self._refusals(model, type(record.error).__name__).count()
-        if record.tally is not None:
-            self._predicted(model, record, record.tally)
+        model, route = http_stats.model or NONE, http_stats.route or NONE
+        self._requests(model, route, http_stats.status).count()
+        self._seconds(model, route).seen(http_stats.seconds)
+        if context.error is not None:
+            self._refusals(model, type(context.error).__name__).count()
+        if context.prediction_stats is not None:
+            self._predicted(model, context, context.prediction_stats)
 
-    def _predicted(self, model: str, record: Record, tally: Tally) -> None:
-        for stage, seconds in record.seconds.items():
+    def _predicted(self, model: str, context: RequestContext, prediction_stats: PredictionStats) -> None:
+        for stage, seconds in context.seconds.items():
             self._stages(model, stage).seen(seconds)
-        empty, failed = record.empty or 0, record.failed or 0
+        empty, failed = context.empty or 0, context.failed or 0
         for outcome, tasks in (
-            ("predicted", (record.tasks or 0) - empty - failed),
+            ("predicted", (context.tasks or 0) - empty - failed),
             ("empty", empty),
             ("failed", failed),
         ):
             if tasks:
                 self._tasks(model, outcome).count(tasks)
-        for label, texts in zip(tally.labels, tally.by_label, strict=True):
+        for label, texts in zip(prediction_stats.labels, prediction_stats.by_label, strict=True):
             if texts:
-                self._predictions(tally.version, label).count(texts)
-        self._scores(tally.version).add(tally.by_score, tally.score_sum)
+                self._predictions(prediction_stats.version, label).count(texts)
+        self._scores(prediction_stats.version).add(prediction_stats.by_score, prediction_stats.score_sum)
 
-    def called(self, bundle: str, call: Call) -> None:
+    def on_batch_done(self, bundle: str, call: BatchRecord) -> None:
         """A model call of `bundle` is over."""
         if call.seconds is None:
             self._failures(bundle).count()
             return
-        lane = call.lane.name.lower()
+        priority = call.priority.name.lower()
         self._engine(bundle).count(call.seconds)
-        self._rows(bundle, lane).seen(call.rows)
-        self._tokens(bundle, lane).count(call.tokens)
-        self._padded(bundle, lane).count(call.rows * call.length)
+        self._rows(bundle, priority).seen(call.rows)
+        self._tokens(bundle, priority).count(call.tokens)
+        self._padded(bundle, priority).count(call.rows * call.length)
 
-    def waiting(self, lane: Lane, waiting: Waiting) -> None:
-        name = lane.name.lower()
+    def waiting(self, priority: Priority, waiting: PriorityStats) -> None:
+        name = priority.name.lower()
         self._waiting(name).set(waiting.rows)
         self._arrival(name).set(math.inf if waiting.oldest is None else waiting.oldest)
 
-    def abandoned(self, lane: Lane, rows: int) -> None:
-        self._abandoned(lane.name.lower()).count(rows)
+    def abandoned(self, priority: Priority, rows: int) -> None:
+        self._abandoned(priority.name.lower()).count(rows)
 
 
 def _child(metric: M, labels: tuple[str, ...]) -> Callable[..., M]:

@@ -22,7 +22,7 @@ Look = Callable[[], Iterable[Metric]]
 """What is read when it is asked for."""
 
 
-class Exposition:
+class MetricsPage:
     """The text of `/metrics`. `folder` is that of several processes, None where there is only one, whose
     metrics are in `registry`.
     """

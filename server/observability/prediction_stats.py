@@ -13,7 +13,7 @@ SCORE_BOUNDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass
-class Tally:
+class PredictionStats:
     """Of the texts that `version` answered: `by_label` counts the most probable label of each, `by_score`
     scores by bucket, the last beyond all bounds.
     """

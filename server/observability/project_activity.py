@@ -21,21 +21,21 @@ MAX_PROJECTS = 1_000
 """Projects that are told of; of more, the one that was heard of longest ago is forgotten."""
 
 
-class ToldError(TypedDict):
+class ErrorStatus(TypedDict):
     time: str
     error: str
     status: int
     reason: str
 
 
-class ToldConfig(TypedDict):
+class RefusedConfig(TypedDict):
     time: str
     model: str
     project: str
     reason: str
 
 
-class ToldProject(TypedDict):
+class ProjectStatus(TypedDict):
     """A `Project` with the names of its model and of itself."""
 
     project: str
@@ -47,12 +47,12 @@ class ToldProject(TypedDict):
     empty: int
     failed: int
     refused: int
-    last_errors: list[ToldError]
+    last_errors: list[ErrorStatus]
 
 
-class Told(TypedDict):
-    projects: list[ToldProject]
-    refused_configs: list[ToldConfig]
+class ActivitySnapshot(TypedDict):
+    projects: list[ProjectStatus]
+    refused_configs: list[RefusedConfig]
 
 
 @dataclass
@@ -66,16 +66,16 @@ class Project:
     empty: int = 0
     failed: int = 0
     refused: int = 0
-    last_errors: deque[ToldError] = field(default_factory=lambda: deque(maxlen=5))
+    last_errors: deque[ErrorStatus] = field(default_factory=lambda: deque(maxlen=5))
 
 
-class Journal:
+class ProjectActivity:
     """`now` gives the time."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
         self._projects: OrderedDict[tuple[str, str], Project] = OrderedDict()
-        self._refusals: deque[ToldConfig] = deque(maxlen=20)
+        self._refusals: deque[RefusedConfig] = deque(maxlen=20)
 
     def set_up(self, model: str, project: object, version: str, served: str) -> bool:
         """A project was told `version`; `served` says which controls are filled from which texts. True where
@@ -109,9 +109,9 @@ class Journal:
                 {"time": time, "model": model, "project": name_of(project), "reason": str(error)}
             )
 
-    def told(self, model: str | None = None) -> Told:
+    def told(self, model: str | None = None) -> ActivitySnapshot:
         """Everything, or of one model, for JSON; what was heard of last comes first."""
-        projects: list[ToldProject] = [
+        projects: list[ProjectStatus] = [
             {
                 "project": project,
                 "model": name,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import BadSetting
-from server.observability.access_log import PROBES, Record, Traffic
+from server.observability.access_log import PROBES, HttpStats, RequestContext
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -80,45 +80,47 @@ class Traced:
             await self._app(scope, receive, send)
         finally:
             state = scope.get("state", {})
-            if "traffic" in state and state["traffic"].route not in PROBES:
+            if "http_stats" in state and state["http_stats"].route not in PROBES:
                 carrier = {
                     name.decode("latin-1"): value.decode("latin-1")
                     for name, value in scope["headers"]
                     if name in (b"traceparent", b"tracestate")
                 }
-                self._told(carrier, begun, state["record"], state["traffic"])
+                self._told(carrier, begun, state["context"], state["http_stats"])
 
-    def _told(self, carrier: Mapping[str, str], begun: int, record: Record, traffic: Traffic) -> None:
+    def _told(
+        self, carrier: Mapping[str, str], begun: int, context: RequestContext, http_stats: HttpStats
+    ) -> None:
         """`begun` in nanoseconds."""
         from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
-        attributes = attributes_of(record, traffic)
-        name = " ".join(filter(None, (str(attributes["http.request.method"]), traffic.route)))
+        attributes = attributes_of(context, http_stats)
+        name = " ".join(filter(None, (str(attributes["http.request.method"]), http_stats.route)))
         parent = self._propagator.extract(carrier)
         span = self._tracer.start_span(
             name, context=parent, kind=SpanKind.SERVER, attributes=attributes, start_time=begun
         )
         if span.is_recording():
-            if traffic.status >= 500 or not traffic.status:
+            if http_stats.status >= 500 or not http_stats.status:
                 span.set_status(StatusCode.ERROR)
             inside = set_span_in_context(span)
-            for stage, start, end in laid_out(record.seconds, traffic.seconds):
+            for stage, start, end in laid_out(context.seconds, http_stats.seconds):
                 child = self._tracer.start_span(stage, context=inside, start_time=begun + start)
                 child.end(begun + end)
-        span.end(begun + int(traffic.seconds * 1e9))
+        span.end(begun + int(http_stats.seconds * 1e9))
 
 
-def attributes_of(record: Record, traffic: Traffic) -> dict[str, Any]:
+def attributes_of(context: RequestContext, http_stats: HttpStats) -> dict[str, Any]:
     """By the semantic conventions for HTTP servers where they have a name for it."""
     found = {
-        "http.request.method": traffic.method if traffic.method in METHODS else "_OTHER",
-        "http.route": traffic.route,
-        "http.response.status_code": traffic.status or None,
-        "error.type": type(record.error).__name__ if record.error else None,
-        "prelabel.request_id": record.id,
-        "prelabel.model": traffic.model,
-        "prelabel.tasks": record.tasks,
-        "prelabel.tokens": record.tokens,
+        "http.request.method": http_stats.method if http_stats.method in METHODS else "_OTHER",
+        "http.route": http_stats.route,
+        "http.response.status_code": http_stats.status or None,
+        "error.type": type(context.error).__name__ if context.error else None,
+        "prelabel.request_id": context.id,
+        "prelabel.model": http_stats.model,
+        "prelabel.tasks": context.tasks,
+        "prelabel.tokens": context.tokens,
     }
     return {name: value for name, value in found.items() if value is not None}
 

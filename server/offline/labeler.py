@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server.label_studio.labeling_config import Plan
+from server.label_studio.labeling_config import LabelingPlan
 from server.label_studio.predictions import Prediction, predictions
 from server.offline.classifier import Classifier
 from server.scoring import DEFAULT_SCORING, Scoring, scores_of
@@ -13,7 +13,7 @@ class Labeler:
     """Tasks' texts → predictions. Its classifier must be in use (`with classifier:`)."""
 
     classifier: Classifier
-    plan: Plan
+    plan: LabelingPlan
     scoring: Scoring = DEFAULT_SCORING
 
     @property

@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputTarget:
     """The folder OUT, by its whole path as other machines need it, and the suffix of its files."""
 
     folder: Path
@@ -91,7 +91,7 @@ class Target:
 
 
 def find_parts(
-    source: Path, target: Target, deciding: Sequence[object], part_bytes: int = PART_BYTES
+    source: Path, target: OutputTarget, deciding: Sequence[object], part_bytes: int = PART_BYTES
 ) -> list[Part]:
     """Of a file, or of all files of a folder, by name. `deciding` is what decides an output besides the file.
     Raises BadInput.

@@ -22,7 +22,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from server.bundle import read_bundle
 from server.errors import BadBundle, BadInput, PrelabelError
-from server.label_studio.labeling_config import Plan, read_plan
+from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.offline.classifier import CHUNK, open_classifier
 from server.offline.labeler import Labeler
 from server.offline.predict_file import Progress, write_tasks
@@ -30,7 +30,7 @@ from server.offline.records import open_records
 from server.on_ray.cluster import connected
 from server.on_ray.options import Share, within
 from server.on_ray.outputs import open_output
-from server.on_ray.parts import Part, Target, find_parts
+from server.on_ray.parts import OutputTarget, Part, find_parts
 from server.settings import Settings
 
 MOST_NAMED = 5
@@ -38,18 +38,18 @@ MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Job:
+class PredictJob:
     """What every process of a run needs. `version` is the bundle's, that each node must have."""
 
     settings: Settings
-    plan: Plan
+    plan: LabelingPlan
     version: str
-    target: Target
+    target: OutputTarget
     parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RayPredictResult:
     """`refused` are sentences, one a part; `nodes` those that worked."""
 
     parts: int
@@ -60,7 +60,9 @@ class Outcome:
     nodes: frozenset[str]
 
 
-def plan_job(source: Path, target: Target, settings: Settings, share: Share, label_config: str) -> Job:
+def plan_job(
+    source: Path, target: OutputTarget, settings: Settings, share: Share, label_config: str
+) -> PredictJob:
     """Raises BadBundle, BadInput, BadLabelConfig."""
     settings = within(settings, share)
     bundle = read_bundle(settings.bundle[0])
@@ -73,10 +75,14 @@ def plan_job(source: Path, target: Target, settings: Settings, share: Share, lab
         plan,
         CHUNK,
     )
-    return Job(settings, plan, bundle.version, target, tuple(find_parts(source.resolve(), target, deciding)))
+    return PredictJob(
+        settings, plan, bundle.version, target, tuple(find_parts(source.resolve(), target, deciding))
+    )
 
 
-def predict_on_ray(job: Job, share: Share, at: str, on_progress: Callable[[int, int], None]) -> Outcome:
+def predict_on_ray(
+    job: PredictJob, share: Share, at: str, on_progress: Callable[[int, int], None]
+) -> RayPredictResult:
     """Do the parts that lack, on the cluster at the address `at`. `on_progress(rows, bytes of the input)` is
     called after each.
 
@@ -109,10 +115,12 @@ def predict_on_ray(job: Job, share: Share, at: str, on_progress: Callable[[int, 
                 nodes.add(told["node"])
                 on_progress(rows, size)
         job.target.clean()
-    return Outcome(len(job.parts), len(progress), rows, without_text, tuple(refused), frozenset(nodes))
+    return RayPredictResult(
+        len(job.parts), len(progress), rows, without_text, tuple(refused), frozenset(nodes)
+    )
 
 
-def check_whole(outcome: Outcome) -> None:
+def check_whole(outcome: RayPredictResult) -> None:
     """Raises BadInput, which names the refused parts, for then the output lacks them."""
     if outcome.refused:
         more = f" And {len(outcome.refused) - MOST_NAMED} more." if len(outcome.refused) > MOST_NAMED else ""
@@ -122,7 +130,7 @@ def check_whole(outcome: Outcome) -> None:
         )
 
 
-def _results(job: Job, lacking: Sequence[int], share: Share) -> Any:
+def _results(job: PredictJob, lacking: Sequence[int], share: Share) -> Any:
     """What `PartLabeler` gives back, in whatever order parts are done."""
     # what Ray Data tells of a run goes to its own log; our bar shows rows and bytes
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -146,7 +154,7 @@ def _results(job: Job, lacking: Sequence[int], share: Share) -> Any:
 class PartLabeler:
     """One of the run's processes: a part's number → what became of the part."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PredictJob) -> None:
         self.job = job
         self.classifier = open_classifier(job.settings)
         found = self.classifier.bundle.version

@@ -28,9 +28,9 @@ class Replica:
 
     def check_health(self) -> None:
         """Raises EngineFailed where `/ready` would be 503."""
-        trouble = self.server.state.trouble()
-        if trouble is not None:
-            raise EngineFailed(trouble)
+        unhealthy_reason = self.server.state.unhealthy_reason()
+        if unhealthy_reason is not None:
+            raise EngineFailed(unhealthy_reason)
 
 
 def check_versions(server: Starlette, versions: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from server.batching.batcher import Batcher
 from server.errors import DeadlineExceeded, RequestTooLarge
 from server.label_studio.extra_params import scoring_wanted
-from server.label_studio.labeling_config import Plan, read_plan
+from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
 from server.prediction.request import Answer, Classified, TaskRequest, TextRequest
@@ -50,7 +50,7 @@ class Predictor:
         self._max_text = max_text
 
         @lru_cache(maxsize=256)
-        def cached_plan(config: str, labels: tuple[str, ...]) -> Plan:
+        def cached_plan(config: str, labels: tuple[str, ...]) -> LabelingPlan:
             return read_plan(config, labels, label_map)
 
         self._plan = cached_plan
@@ -60,7 +60,7 @@ class Predictor:
         """The model version of projects that ask for no scoring of their own."""
         return self._scoring.version(self._current().version)
 
-    def set_up(self, config: str, project: object, extra_params: object) -> tuple[str, Plan]:
+    def set_up(self, config: str, project: object, extra_params: object) -> tuple[str, LabelingPlan]:
         """The model version for this project and what is served to it; its scoring holds until it is set up
         again, as Label Studio does before it asks.
 

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from server.arrays import Bools, Floats, Ids, Runner
-from server.batching.batcher import Batcher, Outcome
-from server.batching.buckets import Lane
+from server.arrays import Bools, Floats, Ids, RunBatch
+from server.batching.batcher import Batcher, RequestResult
+from server.batching.buckets import Priority
 from server.errors import PrelabelError, RequestTooLarge
-from server.label_studio.labeling_config import Plan
+from server.label_studio.labeling_config import LabelingPlan
 from server.label_studio.predictions import Prediction, predictions
 from server.models.ensemble import Ensemble
 from server.models.tokenizer import Tokenizer
-from server.observability.prediction_stats import Tally
+from server.observability.prediction_stats import PredictionStats
 from server.prediction.concurrency import map_concurrently, map_cooperatively
 from server.scoring import Scoring, scores_of
 
@@ -55,14 +55,14 @@ class Answer:
     """One prediction a task, in order, `{}` where its model call failed; why, when any did.
 
     `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of
-    waiting, the mean of the texts, for queue. `tokens` went into models. `tally` counts what was answered.
+    waiting, the mean of the texts, for queue. `tokens` went into models. `prediction_stats` counts what was answered.
     """
 
     predictions: list[Prediction]
     failure: PrelabelError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
-    tally: Tally | None = None
+    prediction_stats: PredictionStats | None = None
 
     def count(self) -> dict[str, int]:
         """Tasks by what became of them."""
@@ -74,7 +74,7 @@ class Answer:
 @dataclass(frozen=True)
 class Classified:
     """What the model of this `version` says of texts: `probabilities` float32[texts, labels]; `seconds`,
-    `tokens` and `tally` as an Answer has them.
+    `tokens` and `prediction_stats` as an Answer has them.
     """
 
     version: str
@@ -82,7 +82,7 @@ class Classified:
     probabilities: Floats
     seconds: Mapping[str, float]
     tokens: int
-    tally: Tally
+    prediction_stats: PredictionStats
 
 
 class TextRequest:
@@ -95,7 +95,7 @@ class TextRequest:
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._tokens = 0
         self._version = scoring.version(model.version)
-        self._tally = Tally(self._version, model.labels)
+        self._tally = PredictionStats(self._version, model.labels)
 
     async def classify(self, texts: list[str]) -> Classified:
         pieces = await self._by_pieces(self._probabilities_or_none, texts, len(texts))
@@ -104,35 +104,35 @@ class TextRequest:
             self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._tally
         )
 
-    async def _probabilities_or_none(self, lane: Lane, texts: list[str]) -> Floats:
-        probabilities, _, failure = await self._probabilities(lane, texts)
+    async def _probabilities_or_none(self, priority: Priority, texts: list[str]) -> Floats:
+        probabilities, _, failure = await self._probabilities(priority, texts)
         if failure is not None:
             raise failure
         self._tally.add(probabilities, scores_of(probabilities, self._scoring.score))
         return probabilities
 
     async def _by_pieces(
-        self, function: Callable[[Lane, list[T]], Awaitable[U]], items: list[T], rows: int
+        self, function: Callable[[Priority, list[T]], Awaitable[U]], items: list[T], rows: int
     ) -> list[U]:
         """`function` over pieces of `items`, once there is room for all their `rows` texts."""
-        lane = Lane.INTERACTIVE if len(items) == 1 else Lane.BULK
-        with ExitStack() as room:
+        priority = Priority.INTERACTIVE if len(items) == 1 else Priority.BULK
+        with ExitStack() as admit:
             for member in self._model.members:
-                room.enter_context(self._batcher.room(rows, lane, member.model.run))
+                admit.enter_context(self._batcher.admit(rows, priority, member.model.run))
             pieces = [items[begin : begin + PIECE] for begin in range(0, len(items), PIECE)]
-            answers = await map_concurrently(partial(function, lane), pieces, PIECES_AT_ONCE)
+            answers = await map_concurrently(partial(function, priority), pieces, PIECES_AT_ONCE)
         self._seconds["queue"] /= max(1, rows * len(self._model.members))
         return answers
 
     async def _probabilities(
-        self, lane: Lane, texts: list[str]
+        self, priority: Priority, texts: list[str]
     ) -> tuple[Floats, Bools | None, PrelabelError | None]:
         """float32[texts, classes] of at least one text; where not all were answered, which of them were, and
         why the others were not.
         """
         members = self._model.members
         outcomes = await map_concurrently(
-            lambda member: self._run(member.model.tokenizer, texts, lane, member.model.run),
+            lambda member: self._run(member.model.tokenizer, texts, priority, member.model.run),
             members,
             len(members),
         )
@@ -144,11 +144,13 @@ class TextRequest:
             return np.zeros((len(texts), len(self._model.labels)), dtype=np.float32), answered, failure
         return self._model.mean([outcome.probabilities for outcome in outcomes]), answered, failure
 
-    async def _run(self, tokenizer: Tokenizer, texts: list[str], lane: Lane, runner: Runner) -> Outcome:
+    async def _run(
+        self, tokenizer: Tokenizer, texts: list[str], priority: Priority, run_batch: RunBatch
+    ) -> RequestResult:
         with self._timed("tokenize"):
             rows = await _encode(tokenizer, texts)
         self._tokens += sum(map(len, rows))
-        outcome = await self._batcher.submit(rows, lane, runner)
+        outcome = await self._batcher.submit(rows, priority, run_batch)
         self._seconds["queue"] += outcome.waited * len(rows)
         self._seconds["engine"] += outcome.engine
         return outcome
@@ -164,7 +166,7 @@ class TaskRequest(TextRequest):
     """One of Label Studio's: its tasks become texts by a plan, and probabilities predictions."""
 
     def __init__(
-        self, model: Ensemble, batcher: Batcher, plan: Plan, scoring: Scoring, max_text: int
+        self, model: Ensemble, batcher: Batcher, plan: LabelingPlan, scoring: Scoring, max_text: int
     ) -> None:
         super().__init__(model, batcher, scoring)
         self._plan = plan
@@ -196,11 +198,11 @@ class TaskRequest(TextRequest):
         texts = self._plan.texts(data)
         return TOO_LONG if any(text is not None and len(text) > self._max_text for text in texts) else texts
 
-    async def _piece(self, lane: Lane, texts: list[Texts]) -> Answer:
+    async def _piece(self, priority: Priority, texts: list[Texts]) -> Answer:
         present = [text for each in texts for text in each if text is not None]
         if not present:
             return self._results(texts, np.zeros((0, len(self._model.labels)), dtype=np.float32))
-        probabilities, answered, failure = await self._probabilities(lane, present)
+        probabilities, answered, failure = await self._probabilities(priority, present)
         if answered is not None and not answered.any():
             return Answer([{}] * len(texts), failure)
         return self._results(texts, probabilities, answered, failure)

@@ -19,14 +19,14 @@ LARGE_SHARE = 8
 
 
 @dataclass
-class Held:
+class AdmissionTicket:
     """What one request holds of the bounds: bytes of its body so far, and a large request's place."""
 
-    admission: "Admission"
+    admission: "AdmissionController"
     bytes: int = 0
     large: bool = False
 
-    def announce(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """A body of `size` bytes is to come. Raises Overloaded."""
         self.admission.expect(size)
         if size > LARGE:
@@ -34,7 +34,7 @@ class Held:
             self.admission.large += 1
             self.large = True
 
-    def grow(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         """Raises Overloaded."""
         self.admission.expect(size)
         self.admission.bytes += size
@@ -42,7 +42,7 @@ class Held:
 
 
 @dataclass
-class Admission:
+class AdmissionController:
     """`requests`, those of them that are `large`, and `bytes` are those inside now."""
 
     max_requests: int
@@ -52,21 +52,21 @@ class Admission:
     large: int = 0
 
     @contextmanager
-    def request(self) -> Iterator[Held]:
+    def request(self) -> Iterator[AdmissionTicket]:
         """Admits a request for as long as the block lasts. Raises Overloaded."""
         if self.requests >= self.max_requests:
             raise Overloaded(
                 f"{self.requests} requests are being answered, which is the limit "
                 "(PRELABEL_MAX_REQUESTS); send the request again later."
             )
-        held = Held(self)
+        ticket = AdmissionTicket(self)
         self.requests += 1
         try:
-            yield held
+            yield ticket
         finally:
             self.requests -= 1
-            self.bytes -= held.bytes
-            self.large -= held.large
+            self.bytes -= ticket.bytes
+            self.large -= ticket.large
 
     def expect(self, size: int) -> None:
         """Whether there is room for `size` bytes more. Raises Overloaded."""

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.observability.access_log import Record, Traffic, fields_of, level_of, request_id
-from server.transport.responses import Json, refusal
+from server.observability.access_log import HttpStats, RequestContext, fields_of, level_of, request_id
+from server.transport.responses import Json, error_response
 
 log = logging.getLogger("prelabel.request")
 
-Count = Callable[[Record, Traffic], None]
+Count = Callable[[RequestContext, HttpStats], None]
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -34,7 +34,7 @@ at.
 """
 
 
-class Envelope:
+class RequestMiddleware:
     """ASGI middleware, outside of everything but Starlette's own last resort. `count` is told of every
     request when it is over.
     """
@@ -51,46 +51,46 @@ class Envelope:
         if not scope["query_string"].isascii():
             # Starlette reads it as UTF-8 wherever it needs the whole address, and no route needs it
             scope["query_string"] = quote(scope["query_string"], safe=string.punctuation).encode()
-        record = Record(request_id(scope["headers"]))
+        context = RequestContext(request_id(scope["headers"]))
         state = scope.setdefault("state", {})
-        state["record"] = record
-        traffic = state["traffic"] = Traffic(scope["method"], *(scope["client"] or (None, None)))
+        state["context"] = context
+        http_stats = state["http_stats"] = HttpStats(scope["method"], *(scope["client"] or (None, None)))
 
         async def counted() -> Message:
             message = await receive()
-            traffic.bytes_in += len(message.get("body", b""))
+            http_stats.bytes_in += len(message.get("body", b""))
             return message
 
         async def enveloped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                traffic.status = message["status"]
+                http_stats.status = message["status"]
                 message["headers"] = [
                     *with_headers(message["headers"]),
-                    (b"x-request-id", record.id.encode()),
+                    (b"x-request-id", context.id.encode()),
                 ]
             else:
-                traffic.bytes_out += len(message.get("body", b""))
+                http_stats.bytes_out += len(message.get("body", b""))
             await send(message)
 
         try:
             await self._app(scope, counted, enveloped)
         except Exception:  # a mistake of ours can be anything
-            log.exception("a mistake in the server, request_id=%s", record.id)
-            if not traffic.status:
-                await _mistake(scope["path"], record.id)(scope, receive, enveloped)
+            log.exception("a mistake in the server, request_id=%s", context.id)
+            if not http_stats.status:
+                await _mistake(scope["path"], context.id)(scope, receive, enveloped)
         finally:
-            traffic.seconds = time.perf_counter() - begun
-            traffic.route, traffic.model = _route_of(scope), state.get("model")
-            self._count(record, traffic)
-            level = level_of(traffic.route, traffic.status)
+            http_stats.seconds = time.perf_counter() - begun
+            http_stats.route, http_stats.model = _route_of(scope), state.get("model")
+            self._count(context, http_stats)
+            level = level_of(http_stats.route, http_stats.status)
             if log.isEnabledFor(level):
-                log.log(level, "request", extra={"fields": fields_of(record, traffic)})
+                log.log(level, "request", extra={"fields": fields_of(context, http_stats)})
 
 
-def record_of(request: Request) -> Record:
+def context_of(request: Request) -> RequestContext:
     """Where parts of the server tell of a request what its line shall say."""
-    record: Record = request.state.record
-    return record
+    context: RequestContext = request.state.context
+    return context
 
 
 def with_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
@@ -110,6 +110,6 @@ def _route_of(scope: Scope) -> str | None:
 
 def _mistake(path: str, request_id: str) -> Json:
     """The answer names no internals."""
-    return refusal(
+    return error_response(
         path, 500, "InternalError", "The server made a mistake; its log has the details.", request_id
     )

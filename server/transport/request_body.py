@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from server.errors import BodyTimeout, ClientLeft, RequestTooLarge
-from server.transport.admission import Held
+from server.transport.admission import AdmissionTicket
 from server.transport.json_codec import parse_object
 
 T = TypeVar("T")
@@ -39,8 +39,8 @@ async def read_object(request: Request, bounds: BodyBounds, empty: bytes = b"") 
     return await parse_object(await read_body(request, bounds) or bytearray(empty))
 
 
-async def read_body(request: Request, bounds: BodyBounds, held: Held | None = None) -> bytearray:
-    """The body, its bytes counted to what is `held`. Raises BodyTimeout, ClientLeft, Overloaded,
+async def read_body(request: Request, bounds: BodyBounds, ticket: AdmissionTicket | None = None) -> bytearray:
+    """The body, its bytes counted to what is `ticket`. Raises BodyTimeout, ClientLeft, Overloaded,
     RequestTooLarge.
     """
     body = bytearray()
@@ -49,8 +49,8 @@ async def read_body(request: Request, bounds: BodyBounds, held: Held | None = No
         # refused before it is read; whoever tells less than he sends is met below
         size = int(told[:20])  # of so many digits already too large, and of thousands no number to Python
         bounds.check(size)
-        if held is not None:
-            held.announce(size)
+        if ticket is not None:
+            ticket.reserve(size)
     loop = asyncio.get_running_loop()
     last = loop.time() + bounds.timeout
     try:
@@ -58,8 +58,8 @@ async def read_body(request: Request, bounds: BodyBounds, held: Held | None = No
             async for chunk in request.stream():
                 body += chunk
                 bounds.check(len(body))
-                if held is not None:
-                    held.grow(len(chunk))
+                if ticket is not None:
+                    ticket.add_bytes(len(chunk))
                 limit.reschedule(min(last, loop.time() + bounds.pause))
     except ClientDisconnect:
         raise ClientLeft("The client left before its body was complete.") from None

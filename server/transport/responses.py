@@ -18,7 +18,7 @@ class Json(Response):
             return json.dumps(content).encode()  # a lone surrogate, which goes out as it came in
 
 
-class Refusal(TypedDict):
+class ErrorBody(TypedDict):
     """`error` is the kind, `detail` a sentence for a person."""
 
     status: int
@@ -27,25 +27,25 @@ class Refusal(TypedDict):
     request_id: str
 
 
-class ProtocolRefusal(TypedDict):
+class OpenInferenceErrorBody(TypedDict):
     """`error` is a sentence for a person."""
 
     error: str
 
 
-def refusal(
+def error_response(
     path: str, status: int, kind: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Json:
     """The answer to a request for `path` that is refused."""
-    body: Refusal | ProtocolRefusal = (
+    body: ErrorBody | OpenInferenceErrorBody = (
         {"error": detail}
-        if is_protocols(path)
+        if is_open_inference(path)
         else {"status": status, "error": kind, "detail": detail, "request_id": request_id}
     )
     return Json(body, status, headers=headers)
 
 
-def is_protocols(path: str) -> bool:
+def is_open_inference(path: str) -> bool:
     """Whether `path` is one of the Open Inference Protocol's, under whatever prefix."""
     return "/v2/" in f"{path}/"
 

@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from server.annotate.backend_source import Backend
-from server.annotate.bisect_batch import REFUSALS, BatchRefused, halve
-from server.annotate.prediction_source import NO_ANSWER, Source
-from server.annotate.task_query import Lacking, chosen_tasks, tab_passes, version_passes
-from server.annotate.upload import GONE, LEFT_OUT, Item, Store
+from server.annotate.backend_source import BackendSource
+from server.annotate.bisect_batch import REFUSALS, BatchRefused, bisect
+from server.annotate.prediction_source import NO_ANSWER, PredictionSource
+from server.annotate.task_query import MissingPredictions, chosen_tasks, tab_passes, version_passes
+from server.annotate.upload import GONE, LEFT_OUT, Item, Uploader
 from server.errors import BackendFailed, BadSetting, LabelStudioRefused, LabelStudioUnreachable
 from server.label_studio.predictions import Prediction
 
@@ -33,7 +33,7 @@ def test_halving_finds_the_bad_ones(bad: set[int], most: int) -> None:
             raise BatchRefused("bad")
         done.extend(part)
 
-    assert list(halve(list(range(1000)), attempt)) == [(number, "bad") for number in sorted(bad)]
+    assert list(bisect(list(range(1000)), attempt)) == [(number, "bad") for number in sorted(bad)]
     assert done == [number for number in range(1000) if number not in bad]
     assert len(asked) <= most
 
@@ -45,7 +45,7 @@ def test_halving_gives_up_where_all_is_refused() -> None:
         asked.append(len(part))
         raise BatchRefused("nothing is taken")
 
-    assert sorted(number for number, _ in halve(list(range(100_000)), attempt)) == list(range(100_000))
+    assert sorted(number for number, _ in bisect(list(range(100_000)), attempt)) == list(range(100_000))
     assert len(asked) < 2 * REFUSALS
 
 
@@ -89,7 +89,7 @@ class Studio:
         items = [
             {"task": number, "model_version": "v", "score": 0.5, "result": []} for number in range(count)
         ]
-        return Store(self.post, self.lacking, self.waited.append)(items)
+        return Uploader(self.post, self.lacking, self.waited.append)(items)
 
 
 def test_one_push_when_all_is_well() -> None:
@@ -182,7 +182,7 @@ def test_a_tab_of_another_project_is_refused() -> None:
 
 @dataclass
 class Listing:
-    """Label Studio's list of tasks, for the filters that `Lacking` makes. Versions by task id; what `listed`
+    """Label Studio's list of tasks, for the filters that `MissingPredictions` makes. Versions by task id; what `listed`
     ends with is stored meanwhile.
     """
 
@@ -224,7 +224,7 @@ class Listing:
 
 def test_paging_by_id_misses_nothing_while_predictions_are_stored() -> None:
     studio = Listing({number: [] for number in range(1, 26)})
-    lacking = Lacking(studio.get, 7, "v", [()], page=10)
+    lacking = MissingPredictions(studio.get, 7, "v", [()], page=10)
     found = []
     for page in lacking.pages():
         found += [task["id"] for task in page]
@@ -246,7 +246,7 @@ def test_a_version_inside_another_one_is_told_apart() -> None:
             6: ["v-margin"],
         }
     )
-    lacking = Lacking(studio.get, 7, "v", [()], ["v", "v-margin", "v-entropy"], page=2)
+    lacking = MissingPredictions(studio.get, 7, "v", [()], ["v", "v-margin", "v-entropy"], page=2)
     assert sorted(task["id"] for page in lacking.pages() for task in page) == [1, 3, 5, 6]
     assert lacking.among([2, 3, 5, 99]) == {3, 5}
     assert lacking.among([]) == set()
@@ -258,7 +258,7 @@ def test_the_union_of_passes_lists_a_task_once() -> None:
         ({"filter": "filter:tasks:id", "operator": "less_or_equal", "value": 5},),
         ({"filter": "filter:tasks:id", "operator": "greater", "value": 2},),
     ]
-    lacking = Lacking(studio.get, 7, "v", passes, page=3)
+    lacking = MissingPredictions(studio.get, 7, "v", passes, page=3)
     assert [task["id"] for page in lacking.pages() for task in page] == list(range(1, 8))
     assert lacking.total() is None
 
@@ -270,7 +270,7 @@ def test_a_bad_task_costs_only_its_own_prediction() -> None:
         return [None if task["data"] == "none" else {"result": []} for task in tasks]
 
     tasks = [{"id": number, "data": {3: "bad", 5: "none"}.get(number, "good")} for number in range(10)]
-    found, failed = Source("v", predict, 4).answers(tasks)
+    found, failed = PredictionSource("v", predict, 4).answers(tasks)
     assert list(found) == [0, 1, 2, 4, 6, 7, 8, 9]
     assert failed == {3: "the model call failed", 5: NO_ANSWER}
 
@@ -286,9 +286,9 @@ class Answering(httpx.BaseTransport):
         return self.handler(request)
 
 
-def backend(handler: Callable[[httpx.Request], httpx.Response], waited: list[float]) -> Backend:
+def backend(handler: Callable[[httpx.Request], httpx.Response], waited: list[float]) -> BackendSource:
     """A backend that answers by `handler`. Its client is the test's to close."""
-    return Backend("http://backend", httpx.Client(transport=Answering(handler)), {}, waited.append)
+    return BackendSource("http://backend", httpx.Client(transport=Answering(handler)), {}, waited.append)
 
 
 def test_a_busy_backend_is_asked_again_when_it_says() -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.batching.buckets import Batch, Buckets, Lane
+from server.batching.buckets import Batch, Buckets, Priority
 
 LENGTHS = (4, 8, 16)
 BUDGET = 32
@@ -15,13 +15,13 @@ BUDGET = 32
 @dataclass(eq=False)
 class Waiting:
     length: int
-    lane: Lane
+    priority: Priority
     abandoned: bool = False
     group: str = "model"
 
 
 rows = st.builds(
-    Waiting, st.integers(1, 40), st.sampled_from(Lane), st.booleans(), st.sampled_from(("model", "other"))
+    Waiting, st.integers(1, 40), st.sampled_from(Priority), st.booleans(), st.sampled_from(("model", "other"))
 )
 steps = st.lists(st.one_of(rows, st.none(), st.just("interactive")), max_size=60)
 Steps = list[Waiting | Literal["interactive"] | None]
@@ -46,7 +46,7 @@ def run(steps: Steps) -> list[Batch[Waiting]]:
             waiting.put(step, now)
         elif step == "interactive":
             if (batch := waiting.pop_interactive(now)) is not None:
-                assert batch.rows[0].lane is Lane.INTERACTIVE
+                assert batch.rows[0].priority is Priority.INTERACTIVE
                 batches.append(batch)
         elif (batch := waiting.pop(now)) is not None:
             batches.append(batch)
@@ -64,7 +64,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(steps: Steps) -> None:
 def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: Steps) -> None:
     for batch in run(steps):
         assert batch.rows
-        assert len({(row.lane, row.group) for row in batch.rows}) == 1
+        assert len({(row.priority, row.group) for row in batch.rows}) == 1
         assert all(row.length <= batch.length for row in batch.rows)
         assert len(batch.rows) * batch.length <= BUDGET or len(batch.rows) == 1
         if batch.length in LENGTHS:
@@ -77,12 +77,12 @@ def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: Ste
 @given(steps)
 def test_rows_of_one_lane_and_bucket_keep_their_order(steps: Steps) -> None:
     arrival = {id(step): place for place, step in enumerate(steps)}
-    seen: dict[tuple[str, Lane, int], int] = {}
+    seen: dict[tuple[str, Priority, int], int] = {}
     for batch in run(steps):
         for row in batch.rows:
             key = (
                 row.group,
-                row.lane,
+                row.priority,
                 next((i for i, length in enumerate(LENGTHS) if row.length <= length), len(LENGTHS)),
             )
             assert seen.get(key, -1) < arrival[id(row)]
@@ -95,13 +95,13 @@ def test_bulk_never_starves(arrivals: list[tuple[int, int]]) -> None:
     `bulk_patience` batches.
     """
     waiting = buckets(bulk_patience=3)
-    waiting.put(Waiting(5, Lane.BULK), 0)
+    waiting.put(Waiting(5, Priority.BULK), 0)
     for passed, (length, more) in enumerate(arrivals):
         for _ in range(more + 1):
-            waiting.put(Waiting(length, Lane.INTERACTIVE), passed)
+            waiting.put(Waiting(length, Priority.INTERACTIVE), passed)
         batch = waiting.pop(passed)
         assert batch is not None
-        if batch.rows[0].lane is Lane.BULK:
+        if batch.rows[0].priority is Priority.BULK:
             assert passed == 3
             return
     assert len(arrivals) <= 3
@@ -109,7 +109,11 @@ def test_bulk_never_starves(arrivals: list[tuple[int, int]]) -> None:
 
 def test_interactive_goes_first_and_the_oldest_head_of_a_lane_before_others() -> None:
     waiting = buckets()
-    bulk, late, early = Waiting(3, Lane.BULK), Waiting(3, Lane.INTERACTIVE), Waiting(9, Lane.INTERACTIVE)
+    bulk, late, early = (
+        Waiting(3, Priority.BULK),
+        Waiting(3, Priority.INTERACTIVE),
+        Waiting(9, Priority.INTERACTIVE),
+    )
     for now, row in enumerate((bulk, early, late)):
         waiting.put(row, now)
     assert [batch.rows for batch in drain(waiting, 3)] == [(early,), (late,), (bulk,)]
@@ -117,13 +121,13 @@ def test_interactive_goes_first_and_the_oldest_head_of_a_lane_before_others() ->
 
 def test_a_head_waits_for_company_but_not_longer_than_max_wait() -> None:
     waiting = buckets(max_wait=1.0)
-    waiting.put(Waiting(16, Lane.BULK), 10.0)
+    waiting.put(Waiting(16, Priority.BULK), 10.0)
     assert waiting.pop(10.5) is None
     assert waiting.next_due() == 11.0
     assert waiting.pop(11.0) is not None
     assert waiting.next_due() is None
-    waiting.put(Waiting(16, Lane.BULK), 20.0)
-    waiting.put(Waiting(16, Lane.BULK), 20.0)
+    waiting.put(Waiting(16, Priority.BULK), 20.0)
+    waiting.put(Waiting(16, Priority.BULK), 20.0)
     full = waiting.pop(20.0)
     assert full is not None
     assert len(full.rows) == 2
@@ -132,8 +136,8 @@ def test_a_head_waits_for_company_but_not_longer_than_max_wait() -> None:
 @given(st.integers(17, 10_000))
 def test_a_row_longer_than_every_bucket_goes_alone_at_its_own_length(length: int) -> None:
     waiting = buckets()
-    waiting.put(Waiting(length, Lane.BULK), 0)
-    waiting.put(Waiting(length, Lane.BULK), 0)
+    waiting.put(Waiting(length, Priority.BULK), 0)
+    waiting.put(Waiting(length, Priority.BULK), 0)
     assert [(len(batch.rows), batch.length) for batch in drain(waiting, 0)] == [(1, length)] * 2
 
 
@@ -143,9 +147,9 @@ def test_a_busy_model_does_not_starve_another() -> None:
     """
     waiting = buckets()
     for _ in range(200):
-        waiting.put(Waiting(16, Lane.BULK, group="busy"), 0)
+        waiting.put(Waiting(16, Priority.BULK, group="busy"), 0)
     for now in range(1, 20):
-        waiting.put(Waiting(16, Lane.BULK, group="quiet"), now)
+        waiting.put(Waiting(16, Priority.BULK, group="quiet"), now)
         served = [waiting.pop(now), waiting.pop(now)]
         assert any(batch is not None and batch.rows[0].group == "quiet" for batch in served)
 
@@ -155,7 +159,7 @@ def test_models_that_always_have_something_to_do_get_equal_shares(order: list[tu
     """Whatever the order and the lengths of their rows."""
     waiting = buckets()
     for group, length in [*order, *((group, 16) for group in ("a", "b", "c") for _ in range(100))]:
-        waiting.put(Waiting(length, Lane.BULK, group=group), 0)
+        waiting.put(Waiting(length, Priority.BULK, group=group), 0)
     used = dict.fromkeys(("a", "b", "c"), 0)
     for _ in range(30):
         batch = waiting.pop(1)

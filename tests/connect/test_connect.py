@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from server.connect import checklist, desired_state, restore_point
-from server.connect.options import Wish, read_wish
-from server.connect.restore_point import Before
+from server.connect.options import ConnectOptions, read_options
+from server.connect.restore_point import RestorePoint
 from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable
 from server.label_studio.credentials import BasicAuth, basic_auth, origin, token, web_address
 from tests.conftest import ROOT
@@ -187,10 +187,10 @@ def test_the_verdict_on_a_test_prediction() -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [Before(True, False, ""), Before(False, True, "Größe {1}", {"title": "default"})]
+    "before", [RestorePoint(True, False, ""), RestorePoint(False, True, "Größe {1}", {"title": "default"})]
 )
 @pytest.mark.parametrize("own", ["", "Ours.\nPlease keep."])
-def test_a_note_comes_back_out_of_a_description(before: Before, own: str) -> None:
+def test_a_note_comes_back_out_of_a_description(before: RestorePoint, own: str) -> None:
     description = restore_point.write(before, own)
     assert restore_point.read(description) == restore_point.read(f"{description} and more words") == before
     assert restore_point.own_words(description) == own
@@ -220,34 +220,37 @@ def test_what_is_no_note(description: str | None) -> None:
 
 def test_a_note_is_about_what_was_before_the_first_connect() -> None:
     project = {"show_collab_predictions": True, "model_version": "a"}
-    first = ml_backend(title="a", description=restore_point.write(Before(True, False, "")))
-    assert restore_point.before_of(project, [], None) == Before(True, True, "a")
-    assert restore_point.before_of(project, [first], None) == Before(True, False, "")
-    assert restore_point.before_of(project, [ml_backend(title="a")], {"title": "default"}) == Before(
+    first = ml_backend(title="a", description=restore_point.write(RestorePoint(True, False, "")))
+    assert restore_point.before_of(project, [], None) == RestorePoint(True, True, "a")
+    assert restore_point.before_of(project, [first], None) == RestorePoint(True, False, "")
+    assert restore_point.before_of(project, [ml_backend(title="a")], {"title": "default"}) == RestorePoint(
         False, True, "a", {"title": "default"}
     )
-    assert restore_point.before_of(project | {"model_version": None}, [first], None) == Before(True, True, "")
+    assert restore_point.before_of(project | {"model_version": None}, [first], None) == RestorePoint(
+        True, True, ""
+    )
 
 
 def test_only_what_connect_set_is_restored() -> None:
     on: dict[str, Any] = {"show_collab_predictions": True, "model_version": "v1"}
-    assert restore_point.restored(on, "v1", Before(True, True, "old")) == {"model_version": "old"}
-    assert restore_point.restored(on, "v1", Before(True, False, "")) == {
+    assert restore_point.restored(on, "v1", RestorePoint(True, True, "old")) == {"model_version": "old"}
+    assert restore_point.restored(on, "v1", RestorePoint(True, False, "")) == {
         "show_collab_predictions": False,
         "model_version": "",
     }
-    assert restore_point.restored(on, "v1", Before(True, True, "v1")) == {}
+    assert restore_point.restored(on, "v1", RestorePoint(True, True, "v1")) == {}
     assert (
-        restore_point.restored(on | {"model_version": "chosen since"}, "v1", Before(True, True, "old")) == {}
+        restore_point.restored(on | {"model_version": "chosen since"}, "v1", RestorePoint(True, True, "old"))
+        == {}
     )
     kept = {"show_collab_predictions": False, "model_version": "chosen since"}
     assert (
-        restore_point.restored(on | {"model_version": "chosen since"}, "v1", Before(True, False, "old"))
+        restore_point.restored(on | {"model_version": "chosen since"}, "v1", RestorePoint(True, False, "old"))
         == kept
     )
     assert (
         restore_point.restored(
-            {"show_collab_predictions": False, "model_version": ""}, "v1", Before(True, False, "")
+            {"show_collab_predictions": False, "model_version": ""}, "v1", RestorePoint(True, False, "")
         )
         == {}
     )
@@ -274,7 +277,7 @@ def test_the_backends_user_and_password() -> None:
     assert basic_auth(None, {}) is None
     assert basic_auth(None, both) == BasicAuth("u", "p")
     assert basic_auth("a:b:c", both) == BasicAuth("a", "b:c")
-    assert "s3cret" not in repr(Wish("http://x", 1, "http://y", AUTH))
+    assert "s3cret" not in repr(ConnectOptions("http://x", 1, "http://y", AUTH))
     for option, environ in (
         ("u", {}),
         (":p", {}),
@@ -288,10 +291,10 @@ def test_the_backends_user_and_password() -> None:
 
 
 def test_a_wish_and_its_token() -> None:
-    wish = read_wish("http://x/", 7, f"{BACKEND}/", None, {}, check=True, disconnect=False, replace=True)
-    assert wish == Wish("http://x", 7, BACKEND, None, check=True, replace=True)
+    wish = read_options("http://x/", 7, f"{BACKEND}/", None, {}, check=True, disconnect=False, replace=True)
+    assert wish == ConnectOptions("http://x", 7, BACKEND, None, check=True, replace=True)
     with pytest.raises(BadSetting, match="--disconnect"):
-        read_wish("http://x", 7, BACKEND, None, {}, check=True, disconnect=True, replace=False)
+        read_options("http://x", 7, BACKEND, None, {}, check=True, disconnect=True, replace=False)
     assert token({"LABEL_STUDIO_API_KEY": " abc\n"}) == "abc"
 
 

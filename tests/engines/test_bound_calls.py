@@ -12,11 +12,11 @@ from server.bundle import Bundle
 from server.engines.base import Engine, pad
 from server.engines.devices import Grid
 from server.engines.factory import open_engine
-from server.engines.folded_weights import read_folded
-from server.engines.multi_gpu import SpreadEngine
+from server.engines.folded_weights import read_folded_weights
+from server.engines.multi_gpu import MultiGpuEngine
 from server.engines.onnx_cuda import BoundCalls, cuda_provider, table_bytes
 from server.engines.onnx_runtime import CPU, memory_error, open_session
-from server.engines.pinned_memory import PlainHost
+from server.engines.pinned_memory import PlainHostBuffers
 from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 
@@ -25,7 +25,7 @@ GRID = Grid((8, 32, 64, 512), 1024)
 
 @pytest.fixture(scope="module")
 def bound(bundle: Bundle) -> BoundCalls:
-    return BoundCalls(bundle, open_session(bundle, (CPU, {})), "cpu", GRID, PlainHost())
+    return BoundCalls(bundle, open_session(bundle, (CPU, {})), "cpu", GRID, PlainHostBuffers())
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +101,11 @@ def test_lack_of_memory_is_told_from_other_failures() -> None:
 
 
 def test_the_tables_are_as_large_as_is_reckoned(bundle: Bundle) -> None:
-    assert table_bytes(bundle) == read_folded(bundle).tables.nbytes
+    assert table_bytes(bundle) == read_folded_weights(bundle).tables.nbytes
 
 
 def test_a_slot_that_fails_at_its_first_call_fails_the_start_and_hangs_nobody(bundle: Bundle) -> None:
-    class Broken(PlainHost):
+    class Broken(PlainHostBuffers):
         def __init__(self) -> None:
             self.left = 4
 
@@ -156,7 +156,7 @@ class Counting:
 
 def test_several_gpus_share_the_calls_and_answer_alike(onnx: Engine, rows: list[Ids]) -> None:
     parts = [Counting(f"cuda:{number}", onnx) for number in range(3)]
-    spread: Engine = SpreadEngine(parts)
+    spread: Engine = MultiGpuEngine(parts)
     assert spread.device == "cuda:0,cuda:1,cuda:2"
     call = pad(rows[:4], 512)
     assert all(np.array_equal(spread.run(*call), onnx.run(*call)) for _ in range(30))
@@ -170,7 +170,7 @@ def test_a_turn_comes_back_after_a_failure(onnx: Engine) -> None:
         def run(self, ids: Ids, lengths: Ids) -> Floats:
             raise MemoryError
 
-    spread = SpreadEngine([Failing("cuda:0", onnx)])
+    spread = MultiGpuEngine([Failing("cuda:0", onnx)])
     for _ in range(20):
         with pytest.raises(MemoryError):
             spread.run(*pad([np.zeros(5, dtype=np.int32)], 5))

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from server.evaluate.classification_metrics import Figures, wilson
+from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
 P = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)
 TRUTH = np.array([0, 1, 1, 0])
 
 
-def figures(*groups: slice) -> Figures:
-    sums = Figures(2)
+def figures(*groups: slice) -> ClassificationMetrics:
+    sums = ClassificationMetrics(2)
     for group in groups:
         sums.add(P[group], TRUTH[group])
     return sums
@@ -36,21 +36,21 @@ def test_sums_do_not_depend_on_how_rows_come() -> None:
 
 
 def test_a_class_that_is_never_predicted_has_no_precision_and_no_nan() -> None:
-    result = Figures(3)
+    result = ClassificationMetrics(3)
     result.add(np.array([[0.5, 0.3, 0.2]], dtype=np.float32), np.array([1]))
     assert result.precision.tolist() == [0, 0, 0]
     assert result.f1.tolist() == [0, 0, 0]
 
 
 def test_certainty_and_a_bins_upper_edge_are_counted() -> None:
-    result = Figures(2)
+    result = ClassificationMetrics(2)
     result.add(np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32), np.array([0, 1]))
     assert result.calibration_error == 0
     assert result.bin_rows.tolist()[-1] == 2
 
 
 def test_a_confident_mistake_has_a_finite_loss() -> None:
-    result = Figures(2)
+    result = ClassificationMetrics(2)
     result.add(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
     assert np.isfinite(result.log_loss)
 

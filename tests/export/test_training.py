@@ -18,15 +18,15 @@ from rich.console import Console
 
 from export.cnn import Network
 from export.training.calibration import fit_temperature
-from export.training.dataset import Source, Texts, build_vocabulary, hold_out
-from export.training.pipeline import Options, train_bundle, train_network
+from export.training.dataset import Texts, TrainingSource, build_vocabulary, hold_out
+from export.training.pipeline import TrainingOptions, train_bundle, train_network
 from server.bundle import Bundle, read_bundle
 from server.errors import BadInput
-from server.evaluate.classification_metrics import Figures
+from server.evaluate.classification_metrics import ClassificationMetrics
 from tests.conftest import ROOT
 
 QUIET = Console(quiet=True)
-OPTIONS = Options(seed=5, epochs=4)
+OPTIONS = TrainingOptions(seed=5, epochs=4)
 
 
 def write(path: Path, rows: list[tuple[str, str]]) -> Path:
@@ -51,8 +51,8 @@ def made_up(
     return rows
 
 
-def source(folder: Path) -> Source:
-    return Source(
+def source(folder: Path) -> TrainingSource:
+    return TrainingSource(
         write(folder / "train.csv", made_up(300, 1)),
         write(folder / "test.csv", made_up(60, 2)),
         "review",
@@ -60,12 +60,14 @@ def source(folder: Path) -> Source:
     )
 
 
-def train(source: Source, note: Path, options: Options = OPTIONS, *, resume: bool = False) -> Network:
+def train(
+    source: TrainingSource, note: Path, options: TrainingOptions = OPTIONS, *, resume: bool = False
+) -> Network:
     return train_network(source, options, QUIET, note=note, resume=resume)[0]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Network]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSource, Network]:
     folder = tmp_path_factory.mktemp("training")
     files = source(folder)
     return files, train(files, folder / "note")
@@ -79,14 +81,14 @@ def same(one: Network, other: Network) -> bool:
 
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(
-    trained: tuple[Source, Network], tmp_path: Path
+    trained: tuple[TrainingSource, Network], tmp_path: Path
 ) -> None:
     files, first = trained
     assert same(train(files, tmp_path / "a"), first)
-    assert not same(train(files, tmp_path / "b", Options(seed=6, epochs=4)), first)
+    assert not same(train(files, tmp_path / "b", TrainingOptions(seed=6, epochs=4)), first)
 
 
-def test_what_the_manifest_is_told(trained: tuple[Source, Network]) -> None:
+def test_what_the_manifest_is_told(trained: tuple[TrainingSource, Network]) -> None:
     _, network = trained
     metrics = network.metrics
     assert network.labels == ("no", "yes")
@@ -98,20 +100,20 @@ def test_what_the_manifest_is_told(trained: tuple[Source, Network]) -> None:
     json.dumps(metrics)
 
 
-def test_float16_holds_the_weights(trained: tuple[Source, Network]) -> None:
+def test_float16_holds_the_weights(trained: tuple[TrainingSource, Network]) -> None:
     for value in trained[1].cnn.state_dict().values():
         assert torch.equal(value, value.half().float())
 
 
 def test_a_word_that_tells_the_label_is_learned(tmp_path: Path) -> None:
     """Many epochs on texts that one word decides: far from chance, whatever the seed does."""
-    files = Source(
+    files = TrainingSource(
         write(tmp_path / "train.csv", made_up(1200, 1)),
         write(tmp_path / "test.csv", made_up(200, 2)),
         "review",
         "sentiment",
     )
-    network = train(files, tmp_path / "note", Options(epochs=20))
+    network = train(files, tmp_path / "note", TrainingOptions(epochs=20))
     assert network.metrics["test"]["accuracy"] > 0.9
     assert network.temperature != 1.0
 
@@ -119,9 +121,9 @@ def test_a_word_that_tells_the_label_is_learned(tmp_path: Path) -> None:
 def test_few_texts_are_not_calibrated_and_that_is_said(tmp_path: Path) -> None:
     rows = [(f"nothing to learn {i}", ("yes", "no")[i % 2]) for i in range(40)]
     said = io.StringIO()
-    files = Source(write(tmp_path / "train.csv", rows), None, "review", "sentiment")
+    files = TrainingSource(write(tmp_path / "train.csv", rows), None, "review", "sentiment")
     network, done = train_network(
-        files, Options(epochs=1), Console(file=said, width=300), note=tmp_path / "note"
+        files, TrainingOptions(epochs=1), Console(file=said, width=300), note=tmp_path / "note"
     )
     assert (network.temperature, done) == (1.0, True)
     assert "no better than always giving the most frequent label" in said.getvalue()
@@ -144,9 +146,9 @@ def test_any_number_of_classes_and_label_studios_export(tmp_path: Path) -> None:
         json.dumps([*tasks, {"id": 999, "data": {"words": "w"}, "annotations": []}])
     )
     bundle = train_bundle(
-        Source(tmp_path / "export.json", None, "words", "colour"),
+        TrainingSource(tmp_path / "export.json", None, "words", "colour"),
         tmp_path / "colours",
-        Options(epochs=2),
+        TrainingOptions(epochs=2),
         QUIET,
         torchscript=False,
     )
@@ -184,7 +186,7 @@ def run(folder: Path, how: str) -> int:
 
 @pytest.mark.parametrize(("how", "status"), [("kill", -signal.SIGKILL), ("interrupt", 0)])
 def test_a_run_that_was_ended_goes_on_to_the_same_bundle(tmp_path: Path, how: str, status: int) -> None:
-    files = Source(write(tmp_path / "train.csv", made_up(300, 1)), None, "review", "sentiment")
+    files = TrainingSource(write(tmp_path / "train.csv", made_up(300, 1)), None, "review", "sentiment")
     whole = train_bundle(files, tmp_path / "whole" / "made", OPTIONS, QUIET, torchscript=False)
     assert run(tmp_path, how) == status
     assert (tmp_path / ".made.training").exists()
@@ -196,17 +198,19 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bundle(tmp_path: Path, how: st
     assert not (tmp_path / ".made.training").exists()
 
 
-def test_going_on_with_other_options_is_refused(trained: tuple[Source, Network], tmp_path: Path) -> None:
+def test_going_on_with_other_options_is_refused(
+    trained: tuple[TrainingSource, Network], tmp_path: Path
+) -> None:
     files, _ = trained
     with pytest.raises(BadInput, match="without --resume"):
-        train(files, Path(files.train).parent / "note", Options(seed=7, epochs=4), resume=True)
+        train(files, Path(files.train).parent / "note", TrainingOptions(seed=7, epochs=4), resume=True)
     (tmp_path / "note").write_bytes(b"junk")
     with pytest.raises(BadInput, match="cannot be read"):
         train(files, tmp_path / "note", resume=True)
 
 
 def test_a_bundle_that_is_there_is_found_before_the_work(
-    trained: tuple[Source, Network], bundle: Bundle
+    trained: tuple[TrainingSource, Network], bundle: Bundle
 ) -> None:
     with pytest.raises(BadInput, match="--force"):
         train_bundle(trained[0], bundle.path, OPTIONS, QUIET)
@@ -228,7 +232,7 @@ def test_files_that_cannot_be_trained_on_are_refused(
     test_file = write(tmp_path / "test.csv", test_rows) if test_rows else None
     with pytest.raises(BadInput, match=message):
         train(
-            Source(write(tmp_path / "train.csv", train_rows), test_file, "review", "sentiment"),
+            TrainingSource(write(tmp_path / "train.csv", train_rows), test_file, "review", "sentiment"),
             tmp_path / "note",
         )
 
@@ -255,7 +259,7 @@ def test_the_temperature_undoes_too_much_confidence() -> None:
     classes = torch.multinomial(torch.softmax(honest, dim=1), 1, generator=random).squeeze(1)
     temperature = fit_temperature(honest * 2.5, classes)
     assert temperature == pytest.approx(2.5, rel=0.05)
-    calibrated = Figures(3)
+    calibrated = ClassificationMetrics(3)
     calibrated.add(torch.softmax(honest * 2.5 / temperature, dim=1).numpy(), classes.numpy())
     assert calibrated.calibration_error < 0.02
     assert fit_temperature(torch.tensor([[5.0, -5.0]] * 3), torch.tensor([0, 0, 0])) >= 0.05

@@ -27,7 +27,7 @@ from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.log_setup import JsonLines, TextLines
 from server.settings import load_settings
-from server.transport.responses import is_protocols
+from server.transport.responses import is_open_inference
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
 from tests.fuzz.target import Finding
 from tests.serving import predict_body
@@ -386,7 +386,7 @@ def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
 
 def check_error(found: Any, path: str, answer: Answer) -> None:
     """An error has its reason, in the words of the protocol that the path is of. Raises Finding."""
-    if is_protocols(path):
+    if is_open_inference(path):
         if not (isinstance(found, dict) and found.keys() == {"error"} and found["error"]):
             raise Finding(f"an error that the protocol does not have, status {answer.status}")
         return

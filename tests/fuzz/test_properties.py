@@ -14,7 +14,7 @@ from server.errors import LONGEST, BadInput, BadLabelConfig, BadRequest
 from server.label_studio.exported_labels import controls_of, is_exported, label_of
 from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.labeling_config import read_plan
-from server.label_studio.object_tags import Source, as_text, look_up, visible_text
+from server.label_studio.object_tags import TextField, as_text, look_up, visible_text
 from server.offline.records import open_records
 from server.scoring import SCORES, Scoring
 from tests.fuzz.mutate import XML_PARTS, changed_json, changed_xml, cut
@@ -49,7 +49,7 @@ def test_extra_params_of_any_value_are_a_scoring_or_a_refusal(value: Any) -> Non
 def test_any_value_under_any_path_of_any_data_is_a_text_or_none(data: Any, path: str) -> None:
     look_up(data, path)
     for tag in ("text", "hypertext", "paragraphs"):
-        found = Source("t", tag, path).text(data)
+        found = TextField("t", tag, path).text(data)
         assert found is None or isinstance(found, str)
     assert as_text(data) is None or isinstance(as_text(data), str)
 

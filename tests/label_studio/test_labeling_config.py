@@ -6,8 +6,8 @@ import pytest
 
 from server.errors import BadLabelConfig
 from server.label_studio.control_tags import Control
-from server.label_studio.labeling_config import TUTORIAL_CONFIG, Plan, Target, read_plan
-from server.label_studio.object_tags import Source
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, ControlBinding, LabelingPlan, read_plan
+from server.label_studio.object_tags import TextField
 
 LABELS = ("Negative", "Positive")
 
@@ -19,9 +19,9 @@ def config(
 
 
 def test_the_tutorials_config() -> None:
-    assert read_plan(TUTORIAL_CONFIG, LABELS, {}) == Plan(
-        (Source("text", "text", "$review"),),
-        (Target(Control("sentiment", "choices", ("Negative", "Positive")), 0),),
+    assert read_plan(TUTORIAL_CONFIG, LABELS, {}) == LabelingPlan(
+        (TextField("text", "text", "$review"),),
+        (ControlBinding(Control("sentiment", "choices", ("Negative", "Positive")), 0),),
     )
 
 
@@ -56,8 +56,8 @@ def test_the_tutorials_config() -> None:
 def test_choices_are_matched_by_text_then_case_then_alias_then_map(
     choices: str, label_map: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    assert read_plan(config(choices), LABELS, label_map) == Plan(
-        (Source("t", "text", "$body"),), (Target(Control("c", "choices", expected), 0),)
+    assert read_plan(config(choices), LABELS, label_map) == LabelingPlan(
+        (TextField("t", "text", "$body"),), (ControlBinding(Control("c", "choices", expected), 0),)
     )
 
 

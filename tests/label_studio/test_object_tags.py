@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.label_studio.object_tags import Source, text_of
+from server.label_studio.object_tags import TextField, text_of
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,16 @@ def test_the_text_of_a_task(data: Any, expected: str | None) -> None:
     ],
 )
 def test_paths_and_words(value: str, data: Any, expected: str | None) -> None:
-    assert Source("t", "text", value).text(data) == expected
+    assert TextField("t", "text", value).text(data) == expected
 
 
 def test_the_columns_a_value_may_begin_with() -> None:
-    assert Source("t", "text", "$a.b[0]").columns == ("a.b[0]", "a")
-    assert Source("t", "text", "$title: $body").columns == ("title", "body")
+    assert TextField("t", "text", "$a.b[0]").columns == ("a.b[0]", "a")
+    assert TextField("t", "text", "$title: $body").columns == ("title", "body")
 
 
 def test_paragraphs_are_read_line_by_line() -> None:
-    source = Source("t", "paragraphs", "$talk", text_key="says")
+    source = TextField("t", "paragraphs", "$talk", text_key="says")
     assert (
         source.text({"talk": [{"who": "A", "says": "Hello."}, {"who": "B", "says": "Bye."}]})
         == "Hello.\nBye."
@@ -85,7 +85,7 @@ def test_paragraphs_are_read_line_by_line() -> None:
     ],
 )
 def test_of_html_what_a_reader_sees(html: str, words: str) -> None:
-    assert " ".join((Source("t", "hypertext", "$page").text({"page": html}) or "").split()) == words
+    assert " ".join((TextField("t", "hypertext", "$page").text({"page": html}) or "").split()) == words
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_of_html_what_a_reader_sees(html: str, words: str) -> None:
 )
 def test_html_of_unclosed_parts_is_read_in_one_go(part: str) -> None:
     """One that looks again at what it has seen takes hours for these."""
-    assert Source("t", "hypertext", "$page").text({"page": part * 500_000}) is not None
+    assert TextField("t", "hypertext", "$page").text({"page": part * 500_000}) is not None

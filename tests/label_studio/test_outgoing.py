@@ -15,9 +15,9 @@ import pytest
 
 from server.annotate.backend_source import open_backend
 from server.bundle import Bundle
-from server.connect.backend_probe import Backend, BackendFails
+from server.connect.backend_probe import BackendFails, BackendProbe
 from server.connect.connect_steps import Connecting
-from server.connect.options import Wish
+from server.connect.options import ConnectOptions
 from server.errors import BackendFailed, LabelStudioRefused
 from server.label_studio.api_client import Api
 from server.label_studio.credentials import BasicAuth, stays
@@ -142,7 +142,7 @@ def test_a_backends_password_and_tasks_never_go_to_another_server(
     named: Recorder, other: Recorder, status: int
 ) -> None:
     named.answers |= {path: (status, f"{other.url}{path}") for path in ("/health", "/setup")}
-    with Backend(named.url, AUTH) as backend, pytest.raises(BackendFails, match=str(status)):
+    with BackendProbe(named.url, AUTH) as backend, pytest.raises(BackendFails, match=str(status)):
         backend.set_up("1.1", TUTORIAL_CONFIG, None)
     with (
         open_backend(named.url, AUTH, {}, lambda _: None) as source,
@@ -165,7 +165,8 @@ def test_connect_asks_on_no_host_that_only_label_studio_names(named: Recorder, o
         "actions": [],
     }
     visit = Connecting(
-        Wish(named.url, 7, "http://127.0.0.1:9", AUTH, check=True), Api(named.url, "legacy", retries=0)
+        ConnectOptions(named.url, 7, "http://127.0.0.1:9", AUTH, check=True),
+        Api(named.url, "legacy", retries=0),
     )
     named.said = [hook | {"url": f"{elsewhere}/webhook"}]
     assert [line.mark for line in visit.left_overs()] == ["–"]

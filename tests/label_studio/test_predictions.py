@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from server.arrays import Floats
-from server.label_studio.labeling_config import Plan, read_plan
+from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.label_studio.predictions import Prediction, predictions
 from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 
@@ -30,7 +30,10 @@ def floats(*numbers: float) -> Floats:
 
 
 def prediction(
-    plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING
+    plan: LabelingPlan,
+    texts: list[str | None],
+    answers: list[Floats | None],
+    scoring: Scoring = DEFAULT_SCORING,
 ) -> Prediction:
     """Of one task, with an answer for each text."""
     present = [answer for answer in answers if answer is not None]
@@ -42,7 +45,10 @@ def prediction(
 
 
 def values(
-    plan: Plan, texts: list[str | None], answers: list[Floats | None], scoring: Scoring = DEFAULT_SCORING
+    plan: LabelingPlan,
+    texts: list[str | None],
+    answers: list[Floats | None],
+    scoring: Scoring = DEFAULT_SCORING,
 ) -> dict[str, Any]:
     return {
         region["from_name"]: region["value"] for region in prediction(plan, texts, answers, scoring)["result"]

@@ -20,7 +20,7 @@ from server.bundle import Bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.engines.fixed_point_tables import read_tables
-from server.engines.shared_tables import mapped_tables
+from server.engines.shared_tables import shared_tables
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts, tiny_network
@@ -132,7 +132,7 @@ def test_a_worker_that_died_is_replaced_and_a_hangup_takes_the_bundle_anew_in_al
 
 
 def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) -> None:
-    mapped, read = mapped_tables(bundle, tmp_path), read_tables(bundle)
+    mapped, read = shared_tables(bundle, tmp_path), read_tables(bundle)
     assert all(np.array_equal(getattr(mapped, name), getattr(read, name)) for name in vars(read))
     assert [each.name for each in tmp_path.iterdir()] == [bundle.version]
     again = open_engine(bundle, shared=tmp_path, device="cpu")

@@ -19,7 +19,7 @@ from server.bundle import Bundle
 from server.errors import BadRequest
 from server.launch.startup_banner import address, as_lines, asks_for
 from server.log_setup import JsonLines, TextLines
-from server.observability.access_log import Record, Traffic, fields_of, level_of, request_id
+from server.observability.access_log import HttpStats, RequestContext, fields_of, level_of, request_id
 from server.settings import load_settings
 from server.transport.middleware import HEADERS, with_headers
 from tests.e2e.conftest import serving
@@ -122,9 +122,9 @@ def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
         answer.headers["x-request-id"],
         answer.headers["cache-control"],
     ) == (500, "7", "7", "no-store")
-    mistake = next(record for record in caplog.records if record.exc_info)
+    mistake = next(context for context in caplog.records if context.exc_info)
     request = next(
-        record for record in caplog.records if getattr(record, "fields", {}).get("request_id") == "7"
+        context for context in caplog.records if getattr(context, "fields", {}).get("request_id") == "7"
     )
     for form in (JsonLines(), TextLines()):
         told = form.format(mistake)
@@ -141,8 +141,8 @@ def test_ids_levels_and_fields() -> None:
     assert level_of("/health", 401) == logging.WARNING
     assert level_of("/predict", 200) == level_of(None, 307) == logging.INFO
     assert level_of("/predict", 503) == level_of("/predict", 0) == logging.ERROR
-    record = Record("1", project="a text that is no name", error=BadRequest("no"))
-    told = fields_of(record, Traffic("GET", "for=someone\n", status=400))
+    context = RequestContext("1", project="a text that is no name", error=BadRequest("no"))
+    told = fields_of(context, HttpStats("GET", "for=someone\n", status=400))
     assert told == {
         "request_id": "1", "method": "GET", "status": 400, "project": "unknown", "total_ms": 0.0, "bytes_in": 0, "bytes_out": 0,
         "error": "BadRequest", "reason": "no",
@@ -158,15 +158,15 @@ def test_an_answers_own_headers_stay() -> None:
 
 
 def test_a_client_writes_no_lines_of_its_own() -> None:
-    record = logging.LogRecord("x", logging.INFO, "", 0, "said %s", ("a\nb \x1b[31m \ud800 é",), None)
-    record.fields = {"status": 200}
-    assert "\n" not in TextLines().format(record)
-    assert TextLines().format(record).endswith(r"INFO    said a\nb \x1b[31m \ud800 é status=200")
+    context = logging.LogRecord("x", logging.INFO, "", 0, "said %s", ("a\nb \x1b[31m \ud800 é",), None)
+    context.fields = {"status": 200}
+    assert "\n" not in TextLines().format(context)
+    assert TextLines().format(context).endswith(r"INFO    said a\nb \x1b[31m \ud800 é status=200")
     assert (
-        json.loads(JsonLines().format(record)).items()
+        json.loads(JsonLines().format(context)).items()
         >= {"message": "said a\nb \x1b[31m \ud800 é", "status": 200}.items()
     )
-    assert "\n" not in JsonLines().format(record)
+    assert "\n" not in JsonLines().format(context)
 
 
 def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families as families_of
 
-from server.batching.batcher import Call
-from server.batching.buckets import Lane
-from server.batching.queue_stats import Inside, Waiting
+from server.batching.batcher import BatchRecord
+from server.batching.buckets import Priority
+from server.batching.queue_stats import PriorityStats, QueueStats
 from server.bundle import Bundle
 from server.observability.gpu_memory import GpuMemory, gpu_metrics, nvml
 from server.observability.metrics import Metrics
-from server.observability.metrics_page import Exposition
-from server.observability.prediction_stats import SCORE_BOUNDS, Tally
+from server.observability.metrics_page import MetricsPage
+from server.observability.prediction_stats import SCORE_BOUNDS, PredictionStats
 from tests.batching.test_batcher import echo
 from tests.conftest import ROOT
 from tests.serving import predict, running, set_up
@@ -102,10 +102,10 @@ def test_tasks_predictions_and_batches_are_counted(client: httpx.Client, bundle:
         assert rise("prediction_score_bucket", version=version, le=str(bound)) == sum(
             score <= bound for score in scores
         )
-    lane = {"bundle": name, "lane": "bulk"}
-    assert rise("batch_rows_sum", **lane) == 151
-    assert rise("batch_tokens_total", **lane) == 151 * bundle.manifest.min_length
-    assert rise("batch_padded_tokens_total", **lane) == 151 * 64
+    priority = {"bundle": name, "lane": "bulk"}
+    assert rise("batch_rows_sum", **priority) == 151
+    assert rise("batch_tokens_total", **priority) == 151 * bundle.manifest.min_length
+    assert rise("batch_padded_tokens_total", **priority) == 151 * 64
     assert rise("engine_seconds_total", bundle=name) > 0
     assert (
         value(after, "ready_workers", model=name)
@@ -139,14 +139,14 @@ def test_metrics_ask_for_what_health_asks(bundle: Bundle) -> None:
 
 def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
     metrics, now = Metrics(), 100.0
-    exposition = Exposition(metrics.registry, None, [], clock=lambda: now)
+    exposition = MetricsPage(metrics.registry, None, [], clock=lambda: now)
     metrics.started(2, ["a"])
 
-    def told(metric: str, lane: str) -> float:
-        return value(samples(exposition.text().decode()), metric, lane=lane)
+    def told(metric: str, priority: str) -> float:
+        return value(samples(exposition.text().decode()), metric, lane=priority)
 
     assert told("queue_age_seconds", "bulk") == told("queue_rows", "bulk") == 0
-    metrics.waiting(Lane.BULK, Waiting(7, 90.0))
+    metrics.waiting(Priority.BULK, PriorityStats(7, 90.0))
     assert (
         told("queue_age_seconds", "bulk"),
         told("queue_rows", "bulk"),
@@ -154,25 +154,27 @@ def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
     ) == (10.0, 7, 0)
     now = 101.5
     assert told("queue_age_seconds", "bulk") == 11.5
-    metrics.waiting(Lane.BULK, Waiting(3, 101.0))
+    metrics.waiting(Priority.BULK, PriorityStats(3, 101.0))
     assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk")) == (0.5, 3)
-    metrics.waiting(Lane.BULK, Waiting())
+    metrics.waiting(Priority.BULK, PriorityStats())
     assert told("queue_age_seconds", "bulk") == 0
 
 
 def test_the_oldest_inside_is_the_first_that_came_and_has_not_left() -> None:
-    inside = Inside()
-    assert inside.enter("a", Lane.BULK, 5, 1.0) == Waiting(5, 1.0)
-    assert inside.enter("b", Lane.BULK, 3, 2.0) == Waiting(8, 1.0)
-    assert inside.enter("c", Lane.INTERACTIVE, 1, 3.0) == Waiting(1, 3.0)
-    assert inside.leave("a", Lane.BULK, 5) == Waiting(3, 2.0)
-    assert inside.leave("b", Lane.BULK, 3) == inside.leave("c", Lane.INTERACTIVE, 1) == Waiting()
+    inside = QueueStats()
+    assert inside.enter("a", Priority.BULK, 5, 1.0) == PriorityStats(5, 1.0)
+    assert inside.enter("b", Priority.BULK, 3, 2.0) == PriorityStats(8, 1.0)
+    assert inside.enter("c", Priority.INTERACTIVE, 1, 3.0) == PriorityStats(1, 3.0)
+    assert inside.leave("a", Priority.BULK, 5) == PriorityStats(3, 2.0)
+    assert (
+        inside.leave("b", Priority.BULK, 3) == inside.leave("c", Priority.INTERACTIVE, 1) == PriorityStats()
+    )
 
 
 def test_failures_and_callers_that_left() -> None:
     metrics = Metrics()
-    metrics.called("a", Call(echo, Lane.BULK, 3, 64, 90, None))
-    metrics.abandoned(Lane.BULK, 5)
+    metrics.on_batch_done("a", BatchRecord(echo, Priority.BULK, 3, 64, 90, None))
+    metrics.abandoned(Priority.BULK, 5)
     metrics.ready("a", ready=False)
     found = samples(generate_latest(metrics.registry).decode())
     assert value(found, "engine_failures_total", bundle="a") == 1
@@ -182,12 +184,14 @@ def test_failures_and_callers_that_left() -> None:
 
 
 def test_a_tally_of_nothing_and_of_bounds() -> None:
-    tally = Tally("v", ("a", "b"))
-    tally.add(np.zeros((0, 2), dtype=np.float32), np.zeros(0))
-    tally.add(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], dtype=np.float32), np.array([0.0, 0.1, 1.0]))
-    assert tally.by_label == [2, 1]
-    assert tally.by_score == [2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]
-    assert tally.score_sum == pytest.approx(1.1)
+    prediction_stats = PredictionStats("v", ("a", "b"))
+    prediction_stats.add(np.zeros((0, 2), dtype=np.float32), np.zeros(0))
+    prediction_stats.add(
+        np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], dtype=np.float32), np.array([0.0, 0.1, 1.0])
+    )
+    assert prediction_stats.by_label == [2, 1]
+    assert prediction_stats.by_score == [2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]
+    assert prediction_stats.score_sum == pytest.approx(1.1)
 
 
 def test_memory_of_gpus_where_there_are_some() -> None:
@@ -233,7 +237,5 @@ def full_name(metric: Metric) -> str:
 
 
 def test_bulk_commands_do_not_load_the_library() -> None:
-    code = (
-        "import sys, prelabel, server.bulk, server.annotate.run; sys.exit('prometheus_client' in sys.modules)"
-    )
+    code = "import sys, prelabel, server.offline.predict_file, server.annotate.run; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

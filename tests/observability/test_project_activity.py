@@ -3,61 +3,61 @@
 from datetime import UTC, datetime
 
 from server.errors import BadLabelConfig, EngineFailed, Unauthorized
-from server.observability.project_activity import MAX_PROJECTS, Journal, ToldProject, name_of
+from server.observability.project_activity import MAX_PROJECTS, ProjectActivity, ProjectStatus, name_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STAMP = "2026-01-02T12:00:00+00:00"
 
 
-def told(journal: Journal, model: str | None = None) -> dict[str, ToldProject]:
-    return {entry["project"]: entry for entry in journal.told(model)["projects"]}
+def told(activity: ProjectActivity, model: str | None = None) -> dict[str, ProjectStatus]:
+    return {entry["project"]: entry for entry in activity.told(model)["projects"]}
 
 
 def test_a_project_from_set_up_to_failure() -> None:
-    journal = Journal(lambda: NOON)
-    assert journal.set_up("m", "1.5", "m-1", "c ← t ($body)")
-    assert not journal.set_up("m", "1.5", "m-1", "c ← t ($body)")
-    journal.predicted("m", "1.5", predicted=3, empty=1, failed=0)
-    journal.predicted("m", "1.5", predicted=1, empty=0, failed=2)
-    journal.refused("m", "1.5", EngineFailed("The model call failed."))
-    assert told(journal)["1.5"] == {
+    activity = ProjectActivity(lambda: NOON)
+    assert activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
+    assert not activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
+    activity.predicted("m", "1.5", predicted=3, empty=1, failed=0)
+    activity.predicted("m", "1.5", predicted=1, empty=0, failed=2)
+    activity.refused("m", "1.5", EngineFailed("The model call failed."))
+    assert told(activity)["1.5"] == {
         "project": "1.5", "model": "m", "set_up": STAMP, "model_version": "m-1", "config": "c ← t ($body)",
         "predicted": 4, "empty": 1, "failed": 2, "refused": 1,
         "last_errors": [{"time": STAMP, "error": "EngineFailed", "status": 500, "reason": "The model call failed."}],
     }  # fmt: skip
-    assert journal.told()["refused_configs"] == []
+    assert activity.told()["refused_configs"] == []
 
 
 def test_a_refused_config_is_the_projects_verdict_and_is_listed_of_its_own() -> None:
-    journal = Journal(lambda: NOON)
-    journal.set_up("m", "1.5", "m-1", "c ← t ($body)")
-    journal.refused("m", "1.5", BadLabelConfig("no <Choices>"))
-    journal.refused("other", "2.5", BadLabelConfig("no <Text>"))
-    assert told(journal)["1.5"]["config"] == "no <Choices>"
-    assert journal.told()["refused_configs"][0] == {
+    activity = ProjectActivity(lambda: NOON)
+    activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
+    activity.refused("m", "1.5", BadLabelConfig("no <Choices>"))
+    activity.refused("other", "2.5", BadLabelConfig("no <Text>"))
+    assert told(activity)["1.5"]["config"] == "no <Choices>"
+    assert activity.told()["refused_configs"][0] == {
         "time": STAMP,
         "model": "other",
         "project": "2.5",
         "reason": "no <Text>",
     }
-    assert [refusal["reason"] for refusal in journal.told("m")["refused_configs"]] == ["no <Choices>"]
-    assert list(told(journal, "m")) == ["1.5"]
+    assert [refusal["reason"] for refusal in activity.told("m")["refused_configs"]] == ["no <Choices>"]
+    assert list(told(activity, "m")) == ["1.5"]
 
 
 def test_it_is_bounded_and_tells_the_latest_first() -> None:
-    journal = Journal()
+    activity = ProjectActivity()
     for number in range(MAX_PROJECTS + 5):
-        journal.predicted("m", f"{number}.1", predicted=1, empty=0, failed=0)
+        activity.predicted("m", f"{number}.1", predicted=1, empty=0, failed=0)
     for _ in range(50):
-        journal.refused("m", "9.1", BadLabelConfig("no"))
-    projects = told(journal)
+        activity.refused("m", "9.1", BadLabelConfig("no"))
+    projects = told(activity)
     assert len(projects) == MAX_PROJECTS
     assert next(iter(projects)) == "9.1"
     assert "0.1" not in projects
     assert (
         projects["9.1"]["refused"],
         len(projects["9.1"]["last_errors"]),
-        len(journal.told()["refused_configs"]),
+        len(activity.told()["refused_configs"]),
     ) == (50, 5, 20)
 
 
@@ -65,6 +65,6 @@ def test_what_is_no_projects_name_is_told_as_unknown() -> None:
     assert [
         name_of(project) for project in ("1.1795474444", None, 7, "a text that is none", "x" * 101, "")
     ] == ["1.1795474444"] + ["unknown"] * 5
-    journal = Journal()
-    journal.refused("m", "my secret text", Unauthorized("no", "Basic"))
-    assert "secret" not in str(journal.told())
+    activity = ProjectActivity()
+    activity.refused("m", "my secret text", Unauthorized("no", "Basic"))
+    assert "secret" not in str(activity.told())

@@ -163,6 +163,6 @@ def test_nothing_is_loaded_where_nobody_asks(bundle: Bundle) -> None:
         "import sys, pathlib; from server.app import build_app; from server.settings import load_settings;"
         f"app = build_app(load_settings(bundle=(pathlib.Path({str(bundle.path)!r}),), device='cpu'));"
         "names = [each.cls.__name__ for each in app.user_middleware];"
-        "sys.exit(names != ['Envelope'] or any(name.startswith('opentelemetry') for name in sys.modules))"
+        "sys.exit(names != ['RequestMiddleware'] or any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -8,25 +8,25 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from server.observability.metrics_page import Exposition
+from server.observability.metrics_page import MetricsPage
 from tests.conftest import ROOT
 from tests.observability.test_metrics import Samples, samples, value
 
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-from server.batching.buckets import Lane
-from server.batching.queue_stats import Waiting
+from server.batching.buckets import Priority
+from server.batching.queue_stats import PriorityStats
 from server.observability.metrics import Metrics
 from server.observability.worker_files import live_in
-from server.observability.access_log import Record, Traffic
+from server.observability.access_log import RequestContext, HttpStats
 
 life = live_in(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 metrics = Metrics()
 metrics.started(3, ["a"])
 metrics.ready("a", ready=sys.argv[1] == "ready")
-metrics.request(Record("1"), Traffic("GET", None, route="/health", model="a", status=200, seconds=0.2))
-metrics.waiting(Lane.BULK, Waiting(5, time.monotonic() - float(sys.argv[2])))
+metrics.request(RequestContext("1"), HttpStats("GET", None, route="/health", model="a", status=200, seconds=0.2))
+metrics.waiting(Priority.BULK, PriorityStats(5, time.monotonic() - float(sys.argv[2])))
 print("counted", flush=True)
 sys.stdin.read()
 """
@@ -50,7 +50,7 @@ def process(folder: Path, ready: str = "ready", age: float = 10.0) -> Iterator[s
 
 
 def told(folder: Path) -> Samples:
-    return samples(Exposition(CollectorRegistry(), folder, []).text().decode())
+    return samples(MetricsPage(CollectorRegistry(), folder, []).text().decode())
 
 
 def files(folder: Path) -> set[str]:
@@ -68,7 +68,10 @@ def test_the_living_are_added_up_and_of_the_dead_what_they_counted_stays(tmp_pat
                 2,
             ]
             assert value(found, "ready_workers", model="a") == 1
-            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (
+            assert (
+                value(found, "requests_total", **requests),
+                value(found, "queue_rows", lane="bulk"),
+            ) == (
                 2,
                 10,
             )
@@ -83,7 +86,10 @@ def test_the_living_are_added_up_and_of_the_dead_what_they_counted_stays(tmp_pat
                 2,
             ]
             assert value(found, "ready_workers", model="a") == 1
-            assert (value(found, "requests_total", **requests), value(found, "queue_rows", lane="bulk")) == (
+            assert (
+                value(found, "requests_total", **requests),
+                value(found, "queue_rows", lane="bulk"),
+            ) == (
                 2,
                 5,
             )

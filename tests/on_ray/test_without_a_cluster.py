@@ -34,7 +34,7 @@ from server.on_ray.options import (
     within,
 )
 from server.on_ray.outputs import open_output
-from server.on_ray.parts import Part, Target, find_parts
+from server.on_ray.parts import OutputTarget, Part, find_parts
 from server.on_ray.replica import Replica, check_versions, without_a_second_id
 from server.on_ray.signals import Signals
 from server.settings import load_settings
@@ -112,7 +112,7 @@ def test_the_parts_of_a_file_have_each_of_its_rows_once_and_in_order(tmp_path: P
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text("".join(lines).rstrip(), "utf-8", newline="")
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in" / "b.parquet", row_group_size=8)
-    parts = find_parts(tmp_path / "in", Target(tmp_path / "out", ".jsonl"), (), part_bytes)
+    parts = find_parts(tmp_path / "in", OutputTarget(tmp_path / "out", ".jsonl"), (), part_bytes)
     assert rows_of(parts) == rows * 2
     assert len(parts) == len({part.name for part in parts}) == len({part.key for part in parts})
     if part_bytes == 64:
@@ -142,7 +142,7 @@ def test_files_are_found_below_a_folder_and_what_others_keep_there_is_not(tmp_pa
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    target = Target(tmp_path / "out", ".jsonl")
+    target = OutputTarget(tmp_path / "out", ".jsonl")
     assert [part.name for part in find_parts(source, target, ())] == ["b", "c", "x/a"]
     assert [part.name for part in find_parts(source / "b.csv", target, ())] == ["b"]
     (source / "b.jsonl").write_text("x")
@@ -154,7 +154,7 @@ def test_files_are_found_below_a_folder_and_what_others_keep_there_is_not(tmp_pa
         (tmp_path / "nothing", tmp_path / "out", "found nothing"),
     ]:
         with pytest.raises(BadInput, match=words):
-            find_parts(wrong, Target(out, ".jsonl"), ())
+            find_parts(wrong, OutputTarget(out, ".jsonl"), ())
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="no file there"):
         find_parts(tmp_path / "empty", target, ())
@@ -164,11 +164,11 @@ def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"review": "good"}\n')
-    target = Target(tmp_path / "out", ".jsonl")
+    target = OutputTarget(tmp_path / "out", ".jsonl")
     (part,) = find_parts(tmp_path / "in.jsonl", target, ("model 1",))
     assert target.done(part) is None
     monkeypatch.chdir(tmp_path)
-    assert Target(Path("out"), ".jsonl") == target
+    assert OutputTarget(Path("out"), ".jsonl") == target
     target.notes.mkdir(parents=True)
     whole = target.notes / "1.part"
     whole.write_text("whole")
@@ -213,7 +213,7 @@ def test_parquet_has_the_tasks_and_predictions_of_the_jsonl(tmp_path: Path, labe
 
 def test_a_corrupt_row_is_refused_by_the_byte_its_part_begins_at(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"review": "good"}\n' * 9 + "not JSON\n")
-    *_, last = find_parts(tmp_path / "in.jsonl", Target(tmp_path / "out", ".jsonl"), (), 100)
+    *_, last = find_parts(tmp_path / "in.jsonl", OutputTarget(tmp_path / "out", ".jsonl"), (), 100)
     with pytest.raises(BadInput, match=r"in.jsonl, counted from byte 100: line 4 is not JSON"):
         rows_of([last])
 

@@ -15,34 +15,34 @@ import uvloop
 from server.bundle import Bundle
 from server.errors import Overloaded
 from server.launch import uvicorn_protocol
-from server.transport.admission import LARGE, LARGE_SHARE, Admission
+from server.transport.admission import LARGE, LARGE_SHARE, AdmissionController
 from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
 
 
 def test_requests_and_bytes_are_counted_while_they_are_inside() -> None:
-    admission = Admission(max_requests=2, max_bytes=10)
-    with admission.request() as held:
-        held.grow(6)
+    admission = AdmissionController(max_requests=2, max_bytes=10)
+    with admission.request() as ticket:
+        ticket.add_bytes(6)
         with admission.request() as other:
             with pytest.raises(Overloaded, match="PRELABEL_MAX_REQUESTS"):
                 admission.request().__enter__()
             with pytest.raises(Overloaded, match="PRELABEL_MAX_WAITING_BYTES"):
-                other.grow(5)
-            other.grow(4)
+                other.add_bytes(5)
+            other.add_bytes(4)
         assert (admission.requests, admission.bytes) == (1, 6)
     assert (admission.requests, admission.bytes) == (0, 0)
 
 
 def test_large_requests_leave_most_places_to_others() -> None:
-    admission = Admission(max_requests=2 * LARGE_SHARE, max_bytes=10 * LARGE)
+    admission = AdmissionController(max_requests=2 * LARGE_SHARE, max_bytes=10 * LARGE)
     with ExitStack() as stack:
         first, second, third = (stack.enter_context(admission.request()) for _ in range(3))
-        first.announce(LARGE + 1)
-        second.announce(LARGE + 1)
+        first.reserve(LARGE + 1)
+        second.reserve(LARGE + 1)
         with pytest.raises(Overloaded, match="the rest is for single tasks"):
-            third.announce(LARGE + 1)
-        third.announce(LARGE)
+            third.reserve(LARGE + 1)
+        third.reserve(LARGE)
         assert admission.large == 2
     assert (admission.requests, admission.large) == (0, 0)
 

@@ -12,7 +12,7 @@ from benchmarks.peers.serve.network import Network
 WORKERS, AT_ONCE = 2, 2
 
 
-@bentoml.service(workers=WORKERS, traffic={"timeout": 60})
+@bentoml.service(workers=WORKERS, http_stats={"timeout": 60})
 class Classifier:
     def __init__(self) -> None:
         self.network = Network(at_once=AT_ONCE)
