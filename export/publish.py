@@ -11,10 +11,12 @@ from export.cnn import Network
 from export.folded_cnn import FoldedCNN
 from export.model_files import OPSET, write_models
 from export.parity import as_manifest, as_table, check, prove
+from export.reproducible import reproducible
 from server.bundle import NAME, Bundle, Manifest, read_bundle, sha256_of
 from server.errors import BadInput
 
 
+@reproducible()
 def export_bundle(
     network: Network,
     out: Path,

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from export.cnn import Network, SentimentCNN, Shape
 from export.publish import check_name, export_bundle
+from export.reproducible import reproducible
 from export.training.calibration import finish
 from export.training.console import FitBar, stage_bar, tell, warn
 from export.training.dataset import Examples, TrainingSource, read_data
@@ -90,13 +91,13 @@ def train_bundle(
     return bundle
 
 
+@reproducible()
 def train_network(
     source: TrainingSource, options: TrainingOptions, console: Console, *, note: Path, resume: bool = False
 ) -> tuple[Network, bool]:
     """The network of `source`, and whether it is done or was stopped by Ctrl-C; `note` is kept from epoch to
     epoch. Raises BadInput.
     """
-    torch.use_deterministic_algorithms(True)
     torch.manual_seed(options.seed)
     started = time.monotonic()
     with console.status("reading the texts"):

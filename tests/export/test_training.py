@@ -5,6 +5,7 @@ refuses what cannot be learned.
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -88,6 +89,39 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(
     assert not same(train(files, tmp_path / "b", TrainingOptions(seed=6, epochs=4)), first)
 
 
+SAME_SEED = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from export.training.dataset import TrainingSource
+from export.training.pipeline import TrainingOptions, train_bundle
+
+source = TrainingSource(Path(sys.argv[1]), None, "review", "sentiment")
+train_bundle(source, Path(sys.argv[2]), TrainingOptions(seed=5, epochs=1), Console(quiet=True), torchscript=False)
+"""
+
+
+def test_the_same_seed_gives_the_same_bundle_in_any_process_whatever_its_threads(tmp_path: Path) -> None:
+    files = TrainingSource(write(tmp_path / "train.csv", made_up(300, 1)), None, "review", "sentiment")
+    versions = []
+    for threads in (1, 2, 5):
+        out = tmp_path / f"here-{threads}" / "made"
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            made = train_bundle(files, out, TrainingOptions(seed=5, epochs=1), QUIET, torchscript=False)
+            versions.append(made.version)
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    out = tmp_path / "there" / "made"
+    command = [sys.executable, "-c", SAME_SEED, str(files.train), str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
+    versions.append(read_bundle(out).version)
+    assert len(set(versions)) == 1, versions
+
+
 def test_what_the_manifest_is_told(trained: tuple[TrainingSource, Network]) -> None:
     _, network = trained
     metrics = network.metrics
@@ -161,8 +195,8 @@ TRAIN = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from export.dataset import Source
-from export.training import Options, train_bundle
+from export.training.dataset import Source
+from export.training.pipeline import Options, train_bundle
 
 folder, how = Path(sys.argv[1]), sys.argv[2]
 # a test run in the background hands down an interrupt that is ignored
