@@ -195,8 +195,8 @@ TRAIN = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from export.training.dataset import Source
-from export.training.pipeline import Options, train_bundle
+from export.training.dataset import TrainingSource
+from export.training.pipeline import TrainingOptions, train_bundle
 
 folder, how = Path(sys.argv[1]), sys.argv[2]
 # a test run in the background hands down an interrupt that is ignored
@@ -207,7 +207,7 @@ class Console(Console):
         if args and str(args[0]).startswith("epoch 2:") and how != "resume":
             os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGINT)
 
-train_bundle(Source(folder / "train.csv", None, "review", "sentiment"), folder / "made", Options(seed=5, epochs=4), Console(quiet=True),
+train_bundle(Source(folder / "train.csv", None, "review", "sentiment"), folder / "made", TrainingOptions(seed=5, epochs=4), Console(quiet=True),
              torchscript=False, resume=how == "resume")
 """
 
