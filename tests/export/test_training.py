@@ -207,7 +207,7 @@ class Console(Console):
         if args and str(args[0]).startswith("epoch 2:") and how != "resume":
             os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGINT)
 
-train_bundle(Source(folder / "train.csv", None, "review", "sentiment"), folder / "made", TrainingOptions(seed=5, epochs=4), Console(quiet=True),
+train_bundle(TrainingSource(folder / "train.csv", None, "review", "sentiment"), folder / "made", TrainingOptions(seed=5, epochs=4), Console(quiet=True),
              torchscript=False, resume=how == "resume")
 """
 
