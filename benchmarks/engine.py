@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -61,8 +60,7 @@ def main() -> None:
             name: open_engine(traced if name == "torchscript" else bundle, engine=name, device="cpu")
             for name in ENGINES
         }
-    # torch's number of threads belongs to each thread that calls it
-    with ThreadPoolExecutor(cores, initializer=partial(torch.set_num_threads, 1)) as pool:
+    with ThreadPoolExecutor(cores) as pool:
         texts = on_texts(engines, bundle, rows, cores, pool, asked.rounds)
     grid = by_size(engines, np.concatenate(rows), asked.lengths, asked.rows, asked.rounds)
     times = loop_at_best(texts) / texts["tables"]["us_per_text_all_threads"]
@@ -137,8 +135,6 @@ def loop_at_best(texts: dict[str, dict[str, float]]) -> float:
 
 
 def by_one(engine: Engine, calls: list[Call]) -> list[Floats]:
-    # the loop left torch with as many threads as it takes itself
-    torch.set_num_threads(1)
     return [engine.run(*call) for call in calls]
 
 

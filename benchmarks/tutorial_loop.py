@@ -5,7 +5,8 @@ of one, a result. The network is the bundle's own, so that the answers are the s
 the tutorial leaves on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,25 +29,23 @@ class TutorialLoop:
         self._model = network_of(bundle)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        torch.set_num_threads(self._threads)
-        results = []
-        for text in texts:
-            probabilities = self._ask(torch.tensor(self.encode(text)))
-            label = self._bundle.labels[int(probabilities.argmax())]
-            region = {
-                "from_name": "sentiment",
-                "to_name": "text",
-                "type": "choices",
-                "value": {"choices": [label]},
-            }
-            results.append(
-                {
-                    "result": [region],
-                    "score": float(probabilities.max()),
-                    "model_version": self._bundle.version,
-                }
-            )
-        return results
+        with threads(self._threads):
+            return [self._prediction(text) for text in texts]
+
+    def _prediction(self, text: str) -> dict[str, Any]:
+        probabilities = self._ask(torch.tensor(self.encode(text)))
+        label = self._bundle.labels[int(probabilities.argmax())]
+        region = {
+            "from_name": "sentiment",
+            "to_name": "text",
+            "type": "choices",
+            "value": {"choices": [label]},
+        }
+        return {
+            "result": [region],
+            "score": float(probabilities.max()),
+            "model_version": self._bundle.version,
+        }
 
     def encode(self, text: str) -> list[int]:
         manifest = self._bundle.manifest
@@ -55,12 +54,23 @@ class TutorialLoop:
 
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
         """The model alone: ids → float32[rows, classes]."""
-        torch.set_num_threads(self._threads)
-        return np.stack([self._ask(torch.from_numpy(row)).numpy() for row in rows])
+        with threads(self._threads):
+            return np.stack([self._ask(torch.from_numpy(row)).numpy() for row in rows])
 
     @torch.inference_mode()
     def _ask(self, ids: Tensor) -> Tensor:
         return torch.softmax(self._model(ids.unsqueeze(0).long()), dim=1)[0]
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """As many for torch, and afterwards as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def network_of(bundle: Bundle) -> SentimentCNN:

@@ -1,11 +1,9 @@
 """The composition root: builds every part once, starts and stops them in the lifespan, answers every error."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -29,6 +27,7 @@ from server.api.schemas import Degraded, ModelDescription
 from server.batching.batcher import Batcher, QueueEntry
 from server.batching.buckets import Buckets
 from server.errors import BadRequest, PrelabelError
+from server.interpreter import INTERPRETER
 from server.models.health import any_unhealthy_reason, unhealthy_reason
 from server.models.model import Model, load_model
 from server.models.registry import Change, Registry, Slot
@@ -52,13 +51,6 @@ log = logging.getLogger(__name__)
 
 METRICS = "metrics"
 """Folder, in that which worker processes share, of what each has counted."""
-
-SWITCH_INTERVAL = 0.0001
-"""Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must
-be less than `predictor.LOOP_SLICE`: the event loop lets go of the lock for a moment after every slice, the
-waiting thread is woken each time, finds the lock taken again, and begins to wait anew. With the default a
-single task waited for all of a bulk request's texts to be tokenized (1.1 s beside 20,000 tasks).
-"""
 
 
 def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "") -> Starlette:
@@ -102,23 +94,19 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        sys.setswitchinterval(SWITCH_INTERVAL)
-        gc.collect()
-        # modules and models stay: the collector need not walk through half a million objects of theirs again
-        # and again
-        gc.freeze()
-        metrics.started(threads, list(settings.bundles))
-        tell_health()
-        serving = asyncio.create_task(batcher.serve())
-        with reloading_on_hangup(registry):
-            yield
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-        await asyncio.to_thread(batcher.close)
-        registry.close()
-        project_scorings.close()
-        if traces is not None:
-            await close_traces(traces)
+        with INTERPRETER.tuned():
+            metrics.started(threads, list(settings.bundles))
+            tell_health()
+            serving = asyncio.create_task(batcher.serve())
+            with reloading_on_hangup(registry):
+                yield
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await asyncio.to_thread(batcher.close)
+            registry.close()
+            project_scorings.close()
+            if traces is not None:
+                await close_traces(traces)
 
     def told() -> bytes:
         tell_health()  # ours to the moment; other workers tell theirs when it changes

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 ORDER = [
-    {"arrays", "errors", "jit", "log_setup"},
+    {"arrays", "errors", "interpreter", "jit", "log_setup"},
     {"batching", "bundle", "files", "scoring"},
     {"engines", "label_studio"},
     {"connect", "settings"},

@@ -103,8 +103,8 @@ def _torch_script(bundle: Bundle, device: str) -> Engine:
         from server.engines.torch_script import TorchScriptEngine
     except ModuleNotFoundError as error:
         raise BadSetting(
-            "engine=torchscript needs torch, which is not installed: install prelabel[export], or set "
-            "engine=onnx."
+            f"engine=torchscript needs {error.name}, which is not installed: install prelabel[export], or "
+            "set engine=onnx."
         ) from error
     return TorchScriptEngine(bundle, device)
 

@@ -30,7 +30,6 @@ class TorchScriptEngine:
         self._widest = max(bundle.widths)
         self._start = np.zeros((1, bundle.features), dtype=np.float32)
         self._module = _load(bundle.file("model.ts"), device)
-        torch.set_num_threads(1)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         if ids.shape[1] > MAX_PIECE:
