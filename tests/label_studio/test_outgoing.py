@@ -211,7 +211,7 @@ def test_the_server_asks_nobody(bundle: Bundle, other: Recorder) -> None:
 
 def test_the_server_has_no_http_client_of_its_own() -> None:
     reached: set[Path] = set()
-    waiting = [ROOT / "server" / "workers.py"]
+    waiting = [ROOT / "server" / "launch" / "launcher.py"]
     while waiting:
         path = waiting.pop()
         reached.add(path)
@@ -225,4 +225,4 @@ def test_the_server_has_no_http_client_of_its_own() -> None:
             if each.exists()
         }
         waiting += found - reached
-    assert ROOT / "server" / "label_studio" / "config.py" in reached
+    assert ROOT / "server" / "label_studio" / "labeling_config.py" in reached

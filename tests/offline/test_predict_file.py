@@ -151,11 +151,12 @@ def test_an_output_of_another_format_and_one_that_cannot_be_written_are_refused(
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-from server.bulk import Labeler, predict_file
 from server.bundle import read_bundle
-from server.classifier import Classifier
-from server.engines import open_engine
-from server.label_studio.config import TUTORIAL_CONFIG, read_plan
+from server.engines.factory import open_engine
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
+from server.offline.classifier import Classifier
+from server.offline.labeler import Labeler
+from server.offline.predict_file import predict_file
 
 source, out, folder = map(Path, sys.argv[1:])
 bundle = read_bundle(folder)

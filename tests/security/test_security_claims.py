@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 def test_the_tests_that_are_named_exist() -> None:
     text = (ROOT / "SECURITY.md").read_text("utf-8")
     file, count = "", 0
-    for named, test in re.findall(r"`(tests/\w+\.py|…)(?:::(\w+))?`", text):
+    for named, test in re.findall(r"`(tests/[\w/]+\.py|…)(?:::(\w+))?`", text):
         file = file if named == "…" else named
         source = (ROOT / file).read_text("utf-8")
         assert not test or f"def {test}(" in source, f"{file}::{test}"
