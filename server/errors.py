@@ -1,46 +1,50 @@
-"""Everything that Prelabel refuses, as one tree.
+"""The errors Prelabel raises on purpose, as one tree. `status` and `meaning` are class attributes.
 
-    PrelabelError                 500
-    ├── BadSetting                an environment variable or option that cannot be; refuses to start
-    ├── BadBundle                 a bundle that is missing, altered, or of a newer format; refuses to start
-    ├── BadInput                  a file that is not what it claims to be (command line only)
-    ├── LabelStudioUnreachable    no answer from Label Studio (command line only)
-    ├── LabelStudioRefused        Label Studio answered with an error (command line only)
-    ├── BackendFailed             an ML backend gave no usable answer (command line only)
-    ├── Unauthorized              401  no credentials, or wrong ones
-    │   └── AdminOnly             401  no administrator's token, or a wrong one
-    ├── BadRequest                400  the body is not what the protocol says
-    │   ├── BodyTimeout           408  the body stopped coming
-    │   ├── ClientLeft            499  nobody waits for the answer any more
-    │   ├── NotServed             404  no model of that name or version
-    │   ├── BodyEncoded           415  the body is compressed
-    │   └── RequestTooLarge       413  more bytes or tasks, or a longer text, than the settings allow
-    ├── BadLabelConfig            422  a labeling config that this model cannot answer
-    ├── Overloaded                429  no room in the queue for the whole request
-    ├── Unavailable               503  the server is stopping
-    │   └── DeadlineExceeded      503  the answer was not ready in time
-    └── EngineFailed              500  the model call raised or gave back nonsense
+    PrelabelError
+    ├── BadSetting
+    ├── BadBundle
+    ├── BadInput
+    ├── LabelStudioUnreachable
+    ├── LabelStudioRefused
+    ├── BackendFailed
+    ├── Unauthorized
+    │   └── AdminOnly
+    ├── BadRequest
+    │   ├── BodyTimeout
+    │   ├── ClientLeft
+    │   ├── NotServed
+    │   ├── BodyEncoded
+    │   └── RequestTooLarge
+    ├── BadLabelConfig
+    ├── Overloaded
+    ├── Unavailable
+    │   └── DeadlineExceeded
+    └── EngineFailed
 
-The message is one sentence for a person: what was expected, what was found, what to do.
+A message is one sentence for a person: what was expected, what was found, and the remedy.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 LONGEST = 2_000
-"""Characters of a refusal, or of whatever else quotes what a client wrote."""
+"""Maximum characters of an error message, and of anything else that quotes client input."""
 
 
-def one_line(words: str) -> str:
-    """`words` in one line that has an end, whatever they quote."""
-    words = " ".join(words.split())
-    return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
+def one_line(text: str) -> str:
+    """`text` on one line, cut after LONGEST characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 class PrelabelError(Exception):
-    """A refusal in plain words. `status` is the HTTP status it is answered with, `headers` go with it."""
+    """Base class. `status` is the HTTP status of the response, `meaning` its description in the OpenAPI
+    document, `headers` are added to the response.
+    """
 
-    status = 500
+    status: ClassVar[int] = 500
+    meaning: ClassVar[str] = "internal server error"
     headers: Mapping[str, str] = MappingProxyType({})
 
     def __str__(self) -> str:
@@ -48,23 +52,25 @@ class PrelabelError(Exception):
 
 
 class BadSetting(PrelabelError):
-    pass
+    meaning = "an environment variable or option has an invalid value; the command does not start"
 
 
 class BadBundle(PrelabelError):
-    pass
+    meaning = "the bundle is missing, altered or of a newer format; the command does not start"
 
 
 class BadInput(PrelabelError):
-    pass
+    meaning = "an input or output file cannot be used (command line only)"
 
 
 class LabelStudioUnreachable(PrelabelError):
-    pass
+    meaning = "Label Studio cannot be reached (command line only)"
 
 
 class LabelStudioRefused(PrelabelError):
-    """`http_status` is what Label Studio answered."""
+    """`http_status` is the status of Label Studio's response."""
+
+    meaning = "Label Studio returned an error (command line only)"
 
     def __init__(self, message: str, http_status: int) -> None:
         super().__init__(message, http_status)
@@ -72,13 +78,14 @@ class LabelStudioRefused(PrelabelError):
 
 
 class BackendFailed(PrelabelError):
-    pass
+    meaning = "an ML backend returned no usable response (command line only)"
 
 
 class Unauthorized(PrelabelError):
-    """`challenge` names the ways to give credentials, for WWW-Authenticate."""
+    """`challenge` is the value of WWW-Authenticate: the accepted authentication schemes."""
 
     status = 401
+    meaning = "credentials are missing or wrong"
 
     def __init__(self, message: str, challenge: str) -> None:
         super().__init__(message)
@@ -86,53 +93,62 @@ class Unauthorized(PrelabelError):
 
 
 class AdminOnly(Unauthorized):
-    pass
+    meaning = "the administrator's token is missing or wrong"
 
 
 class BadRequest(PrelabelError):
     status = 400
+    meaning = "the request does not follow the protocol"
 
 
 class BodyTimeout(BadRequest):
     status = 408
+    meaning = "the client stopped sending the body"
     headers = MappingProxyType({"Connection": "close"})
 
 
 class ClientLeft(BadRequest):
-    """Its status is nginx's, for the log alone."""
+    """Only appears in the log and the metrics; 499 is nginx's status for it."""
 
     status = 499
+    meaning = "the client closed the connection before the response"
 
 
 class NotServed(BadRequest):
     status = 404
+    meaning = "no model of that name or version is served"
 
 
 class BodyEncoded(BadRequest):
     status = 415
+    meaning = "the body is compressed"
 
 
 class RequestTooLarge(BadRequest):
     status = 413
+    meaning = "the body, the number of tasks or a text exceeds a limit of the settings"
 
 
 class BadLabelConfig(PrelabelError):
     status = 422
+    meaning = "the model cannot predict for this labeling config"
 
 
 class Overloaded(PrelabelError):
     status = 429
+    meaning = "the queue has no room for the whole request; retry later"
     headers = MappingProxyType({"Retry-After": "1"})
 
 
 class Unavailable(PrelabelError):
     status = 503
+    meaning = "the server is stopping or cannot run model calls"
     headers = MappingProxyType({"Retry-After": "1"})
 
 
 class DeadlineExceeded(Unavailable):
-    pass
+    meaning = "the request was not finished before its deadline"
 
 
 class EngineFailed(PrelabelError):
-    pass
+    meaning = "internal server error, or a failed model call"

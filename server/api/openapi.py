@@ -14,19 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from server import errors
 from server.api.endpoints import Operation, OperationRoute
 from server.api.guards import RouteGuard
 from server.api.open_inference_codec import HEADER_LENGTH
-from server.errors import AdminOnly, PrelabelError, Unauthorized
+from server.errors import AdminOnly, EngineFailed, PrelabelError, Unauthorized
 from server.transport.responses import ErrorBody, OpenInferenceErrorBody, is_open_inference
 
 OPENAPI = Operation("GET", "/openapi.json", "health", "This description", dict[str, Any])
-
-MEANINGS = dict(re.findall(r"(\w+) +\d{3}  (.+)", errors.__doc__ or ""))
-"""What each refusal means, as the tree of `server/errors.py` says."""
-
-MISTAKE = "the server made a mistake, or a model call failed"
 
 SCHEMES = {
     "basic": {
@@ -88,7 +82,9 @@ def document(routes: Sequence[BaseRoute], about: About) -> dict[str, Any]:
         "info": {
             "title": "Prelabel",
             "version": version_of("prelabel"),
-            "description": "Text classification for Label Studio and for clients of the Open Inference Protocol.",
+            "description": (
+                "Text classification for Label Studio and for clients of the Open Inference Protocol."
+            ),
         },
         "servers": [{"url": prefix or "/"} for prefix in about.prefixes],
         "paths": paths,
@@ -141,7 +137,7 @@ def _parameter(about: About, name: str) -> dict[str, Any]:
 
 
 def _responses(path: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    """By status; of several refusals with one status, what each means."""
+    """By status. Of several errors with one status, the last one gives the description."""
     responses = {
         "200": {
             "description": operation.summary,
@@ -154,17 +150,16 @@ def _responses(path: str, operation: Operation, schemas: Schemas) -> dict[str, A
             "content": {"application/json": {"schema": schemas[id(kind)]}},
         }
     refusal = schemas[id(OpenInferenceErrorBody if is_open_inference(path) else ErrorBody)]
-    refuses: tuple[type[PrelabelError], ...] = (
+    errors: tuple[type[PrelabelError], ...] = (
         AdminOnly if operation.access == "admin" else Unauthorized,
         *operation.refuses,
+        EngineFailed,
     )
-    for refused in refuses:
-        meaning = MEANINGS.get(refused.__name__, refused.__name__)
-        responses[str(refused.status)] = {
-            "description": meaning,
+    for error in errors:
+        responses[str(error.status)] = {
+            "description": error.meaning,
             "content": {"application/json": {"schema": refusal}},
         }
-    responses["500"] = {"description": MISTAKE, "content": {"application/json": {"schema": refusal}}}
     return dict(sorted(responses.items()))
 
 

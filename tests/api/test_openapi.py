@@ -13,7 +13,6 @@ from openapi_spec_validator import validate
 from starlette.routing import BaseRoute, Mount, Route
 
 from server import errors
-from server.api.openapi import MEANINGS
 from server.app import build_app
 from server.bundle import Bundle
 from server.errors import PrelabelError
@@ -177,13 +176,19 @@ def test_it_tells_which_credentials_are_asked_for(bundle: Bundle, document: dict
     assert told["POST", "/admin/reload"]["security"] == [{"administrator": []}]
 
 
-def test_each_refusal_of_a_server_has_its_meaning() -> None:
-    kinds = {
-        kind.__name__
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, PrelabelError) and kind.status != 500
-    }
-    assert kinds <= MEANINGS.keys()
+def test_a_response_of_each_error_is_described_by_the_meaning_on_its_class(document: dict[str, Any]) -> None:
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PrelabelError)
+    ]
+    assert all(vars(kind).get("meaning") for kind in kinds)
+    meanings = {(kind.status, kind.meaning) for kind in kinds}
+    assert len({meaning for _, meaning in meanings}) == len(kinds)
+    for operation in operations(document).values():
+        for status, response in operation["responses"].items():
+            if "schema" in response["content"].get("application/json", {}) and int(status) >= 400:
+                body = response["content"]["application/json"]["schema"]["$ref"]
+                if body.endswith("ErrorBody"):
+                    assert (int(status), response["description"]) in meanings
 
 
 SCHEMATHESIS = """
