@@ -1,39 +1,43 @@
-"""Reload and rollback, for the administrator."""
+"""Reload and rollback of bundles, for the administrator.
+
+POST /admin/reload, /admin/rollback     with `{"bundle": NAME}`, or without a body for all bundles
+"""
 
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from server.api.endpoints import Operation
+from server.api.endpoints import Endpoint
 from server.api.guards import RouteGuard
-from server.api.schemas import (
-    RELOAD,
-    ROLLBACK,
-)
+from server.api.schemas import RELOAD, ROLLBACK
 from server.errors import BadRequest
-from server.models.registry import Change
-from server.transport.json_codec import kind_of
-from server.transport.request_body import read_object
+from server.models.registry import Change, Registry
+from server.transport.json_codec import json_type
 from server.transport.responses import Json
 
-Alter = Callable[[str | None], Awaitable[list[Change]]]
-"""The name of a bundle, None for all → what was changed. Raises BadRequest."""
 
+def admin_routes(registry: Registry, guard: RouteGuard, sighup_to: str) -> list[BaseRoute]:
+    """`sighup_to` names the process that reloads all workers; empty if this process serves alone.
 
-def admin_routes(reload: Alter, rollback: Alter, guard: RouteGuard) -> list[BaseRoute]:
-    """The body, `{"bundle": name}`, may be missing: then all are meant."""
+    One of several workers must not change only its own bundles, so it refuses.
+    """
 
-    def route(operation: Operation, change: Alter) -> BaseRoute:
+    def route(endpoint: Endpoint, change: Callable[[str | None], Awaitable[list[Change]]]) -> BaseRoute:
         async def handler(request: Request) -> Json:
-            body = await read_object(request, guard.body, empty=b"{}")
+            body = await guard.control_bodies.read_object(request, empty=b"{}")
+            if sighup_to:
+                raise BadRequest(
+                    "This server runs several workers: to change the bundles of all of them, send SIGHUP "
+                    f"to {sighup_to}."
+                )
             name = body.get("bundle")
             if name is not None and not isinstance(name, str):
-                raise BadRequest(f"bundle: expected the name of a bundle, found {kind_of(name)}.")
+                raise BadRequest(f"bundle: expected the name of a bundle, found {json_type(name)}.")
             changes = await change(name)
             failed = any(each.error for each in changes)
             return Json({"changes": [vars(each) for each in changes]}, 409 if failed else 200)
 
-        return guard.route(operation, handler)
+        return guard.route(endpoint, handler)
 
-    return [route(RELOAD, reload), route(ROLLBACK, rollback)]
+    return [route(RELOAD, registry.reload), route(ROLLBACK, registry.rollback)]

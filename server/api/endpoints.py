@@ -1,6 +1,4 @@
-"""A route as a value: its path, who may use it, what it takes and answers. The application is routed by
-these, and /openapi.json is written from them.
-"""
+"""Endpoints as values: path, access, request and response types. Source of the routes and of /openapi.json."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from starlette.routing import Route
 
 from server.errors import (
     BadRequest,
+    BodyEncoded,
     BodyTimeout,
     EngineFailed,
     Overloaded,
@@ -21,41 +20,42 @@ from server.errors import (
 )
 
 Access = Literal["caller", "health", "admin"]
-"""Which door: for those with credentials, for probes too, for the administrator."""
+"""Which credentials an endpoint needs: a caller's, none for probes, or the administrator's."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-BODY = (BadRequest, BodyTimeout, RequestTooLarge)
-"""Refusals of a body."""
+BODY_ERRORS = (BadRequest, BodyTimeout, RequestTooLarge, BodyEncoded, Overloaded)
+"""Errors of every endpoint that reads a body."""
 
-QUEUE = (Overloaded, EngineFailed, Unavailable)
-"""Refusals of a request for predictions."""
+INFERENCE_ERRORS = (EngineFailed, Unavailable)
+"""Further errors of an endpoint that predicts."""
 
 
 @dataclass(frozen=True)
-class Operation:
-    """`takes` and `answers` are types of bodies, `otherwise` those of answers with another status than 200
-    that refuse nothing; `example` is a body that is answered, `media` the media type of a good answer. A body
-    may be missing where it is `optional`, and have tensors behind its JSON where it is `binary`.
+class Endpoint:
+    """`request_type` and `response_type` are the types of the bodies; `other_responses` gives, by status, the
+    types of responses that are neither 200 nor an error. `example` is a valid request body and `media_type`
+    the type of the 200 response. A body may be absent if `body_optional`. If `binary_tensors`, tensors may
+    follow the JSON of a body.
     """
 
     method: Literal["GET", "POST"]
     path: str
     access: Access
     summary: str
-    answers: Any
-    takes: Any = None
-    refuses: tuple[type[PrelabelError], ...] = ()
-    otherwise: Mapping[int, Any] = field(default_factory=dict)
+    response_type: Any
+    request_type: Any = None
+    errors: tuple[type[PrelabelError], ...] = ()
+    other_responses: Mapping[int, Any] = field(default_factory=dict)
     example: Any = None
-    optional: bool = False
-    binary: bool = False
-    media: str = "application/json"
+    body_optional: bool = False
+    binary_tensors: bool = False
+    media_type: str = "application/json"
 
 
-class OperationRoute(Route):
-    """The route of an operation."""
+class EndpointRoute(Route):
+    """The Starlette route of an endpoint."""
 
-    def __init__(self, operation: Operation, handler: Handler) -> None:
-        super().__init__(operation.path, handler, methods=[operation.method])
-        self.operation = operation
+    def __init__(self, endpoint: Endpoint, handler: Handler) -> None:
+        super().__init__(endpoint.path, handler, methods=[endpoint.method])
+        self.spec = endpoint

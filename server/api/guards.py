@@ -1,4 +1,4 @@
-"""Who may call an endpoint, and how much a call may send."""
+"""The guard of every route: credentials by kind of access, and body limits by kind of request."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,29 +7,54 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.api.endpoints import Access, Handler, Operation, OperationRoute
+from server.api.endpoints import Access, Endpoint, EndpointRoute, Handler
+from server.settings import Settings
 from server.transport.admission import AdmissionController
-from server.transport.request_body import BodyBounds
+from server.transport.auth import Credentials, check_admin, check_caller, check_health
+from server.transport.request_body import MAX_CONTROL_BODY, BodyLimits, BodyReader
 
-Check = Callable[[Mapping[str, str]], None]
-"""A request's headers → nothing. Raises Unauthorized."""
+CheckHeaders = Callable[[Mapping[str, str]], None]
+"""Takes a request's headers. Raises Unauthorized."""
 
 
 @dataclass(frozen=True)
 class RouteGuard:
-    """Who may come in, by route, and with how much."""
+    """`checks` by access. `prediction_bodies` reads requests for predictions, `control_bodies` all others."""
 
-    caller: Check
-    health: Check
-    admin: Check
+    checks: Mapping[Access, CheckHeaders]
+    prediction_bodies: BodyReader
+    control_bodies: BodyReader
     max_tasks: int
-    body: BodyBounds
-    admission: AdmissionController
 
-    def route(self, operation: Operation, handler: Handler, model: str | None = None) -> BaseRoute:
-        """`handler` behind the operation's door, for `model` where it is of one alone."""
-        checks: Mapping[Access, Check] = {"caller": self.caller, "health": self.health, "admin": self.admin}
-        check = checks[operation.access]
+    @classmethod
+    def from_settings(cls, settings: Settings, credentials: Credentials) -> "RouteGuard":
+        admin_token = settings.admin_token.get_secret_value()
+        timeout = max(settings.body_timeout, settings.request_timeout)
+        return cls(
+            checks={
+                "caller": lambda headers: check_caller(headers, credentials),
+                "health": lambda headers: check_health(headers, credentials),
+                "admin": lambda headers: check_admin(headers, admin_token),
+            },
+            prediction_bodies=BodyReader(
+                BodyLimits(settings.max_body_bytes, settings.body_timeout, timeout),
+                AdmissionController.for_predictions(settings.max_requests, settings.max_waiting_bytes),
+            ),
+            control_bodies=BodyReader(
+                BodyLimits(
+                    min(MAX_CONTROL_BODY, settings.max_body_bytes),
+                    settings.body_timeout,
+                    timeout,
+                    size_limit="a fixed limit for /setup, /webhook and /admin",
+                ),
+                AdmissionController.for_control_requests(MAX_CONTROL_BODY),
+            ),
+            max_tasks=settings.max_tasks,
+        )
+
+    def route(self, endpoint: Endpoint, handler: Handler, model: str | None = None) -> BaseRoute:
+        """A route that checks credentials before `handler` runs; `model` is the one that it serves, if any."""
+        check = self.checks[endpoint.access]
 
         async def guarded(request: Request) -> Response:
             if model is not None:
@@ -37,4 +62,4 @@ class RouteGuard:
             check(request.headers)
             return await handler(request)
 
-        return OperationRoute(operation, guarded)
+        return EndpointRoute(endpoint, guarded)

@@ -1,50 +1,36 @@
-"""URL → handler: JSON in, JSON out, as Label Studio's ML-backend protocol says. Each model has all of it,
-under its name.
+"""Label Studio's ML backend protocol, for one model.
 
-GET  /            what happened to each project: set-ups, counts, refusals, last errors
-GET  /health      is it up, and with which model
-GET  /live        does the event loop answer at all: for probes
-GET  /ready       does all of the server answer, or why not: for probes
-GET  /metrics     what was counted, for Prometheus
-POST /setup       can it serve this project's labeling config → the model version
-POST /predict     tasks → predictions, one a task, in order
-GET  /versions    the model versions it can answer with
-POST /webhook     answered at once; this server does not train
-
-POST /admin/reload, /admin/rollback     a bundle's folder taken anew, or taken back; with the administrator's token
+GET  /            the model, and the recent activity of each project
+GET  /health      whether the model is up, and its version
+POST /setup       whether the model can serve a project's labeling config → the model version
+POST /predict     tasks → one prediction per task, in order
+GET  /versions    the model versions that this server can answer with
+POST /webhook     acknowledged at once; this server does not train
 """
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.api.endpoints import Handler, Operation
+from server.api.endpoints import Endpoint, Handler
 from server.api.guards import RouteGuard
-from server.api.ml_backend_codec import label_config_of, parse_tasks, tasks_of
-from server.api.schemas import (
-    HEALTH,
-    PREDICT,
-    SET_UP,
-    STATUS,
-    VERSIONS,
-    WEBHOOK,
-    ModelDescription,
-    Status,
-    Up,
-)
+from server.api.inference import respond
+from server.api.ml_backend_codec import label_config_of, parse_tasks, task_data
+from server.api.schemas import HEALTH, PREDICT, SET_UP, STATUS, VERSIONS, WEBHOOK, Status, Up
+from server.api.server_status import ServerStatus
 from server.observability.access_log import RequestContext
 from server.observability.project_activity import ProjectActivity, name_of
 from server.prediction.predictor import Predictor
+from server.prediction.request import Answer
 from server.transport.middleware import context_of
-from server.transport.request_body import read_body, read_object, while_connected
-from server.transport.responses import Json, server_timing
+from server.transport.responses import Json
 
 log = logging.getLogger(__name__)
-
 
 NO_TRAINING = (
     "Training is not available on this server; train with `prelabel train` and serve the new bundle."
@@ -53,19 +39,16 @@ NO_TRAINING = (
 
 @dataclass(frozen=True)
 class MlBackend:
-    """The protocol for one model. `describe` gives what / and /health say of it besides its version,
-    `unhealthy_reason` why it does not answer, if so.
-    """
+    """The endpoints of the model `name`."""
 
     name: str
     predictor: Predictor
     activity: ProjectActivity
     guard: RouteGuard
-    describe: Callable[[], ModelDescription]
-    unhealthy_reason: Callable[[], str | None]
+    server: ServerStatus
 
     def routes(self) -> list[BaseRoute]:
-        of_this: Sequence[tuple[Operation, Handler]] = (
+        handlers: Sequence[tuple[Endpoint, Handler]] = (
             (STATUS, self.status),
             (HEALTH, self.health),
             (SET_UP, self.setup),
@@ -73,75 +56,78 @@ class MlBackend:
             (VERSIONS, self.versions),
             (WEBHOOK, self.webhook),
         )
-        return [self.guard.route(operation, handler, self.name) for operation, handler in of_this]
+        return [self.guard.route(endpoint, handler, self.name) for endpoint, handler in handlers]
 
     async def status(self, request: Request) -> Json:
-        status: Status = {**self._up(), **self.activity.told(self.name)}
+        status: Status = {**self._up(), **self.activity.snapshot(self.name)}
         return Json(status)
 
     async def health(self, request: Request) -> Json:
-        unhealthy_reason = self.unhealthy_reason()
-        return (
-            Json(self._up())
-            if unhealthy_reason is None
-            else Json({**self._up(), "status": "DOWN", "detail": unhealthy_reason}, 503)
-        )
+        reason = self.server.health.unhealthy_reason(self.name)
+        if reason is None:
+            return Json(self._up())
+        return Json({**self._up(), "status": "DOWN", "detail": reason}, 503)
 
     async def setup(self, request: Request) -> Json:
-        body = await read_object(request, self.guard.body)
+        body = await self.guard.control_bodies.read_object(request)
         project = context_of(request).project = body.get("project")
-        version, plan = self.predictor.set_up(
-            label_config_of(body, "schema"), project, body.get("extra_params")
-        )
+        config = label_config_of(body, "schema")
+        version, plan = self.predictor.set_up(config, project, body.get("extra_params"))
         if self.activity.set_up(self.name, project, version, plan.summary):
             log.info(
                 "project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary
             )
         return Json({"model_version": version})
 
-    async def predict(self, request: Request) -> Json:
-        with self.guard.admission.request() as ticket:
-            raw = await read_body(request, self.guard.body, ticket)
-            async with while_connected(request):
-                return await self._predicted(raw, context_of(request))
-
-    async def _predicted(self, raw: bytearray, context: RequestContext) -> Json:
-        received = time.perf_counter()
-        body = await parse_tasks(raw)
-        raw.clear()
-        parsed = time.perf_counter()
-        project = context.project = body.get("project")
-        tasks = tasks_of(body, self.guard.max_tasks)
-        context.tasks = len(tasks)
-        answer = await self.predictor.predict(tasks, label_config_of(body, "label_config"), project)
-        counts = answer.count()
-        self.activity.predicted(self.name, project, **counts)
-        if answer.failure is not None:
-            self.activity.refused(self.name, project, answer.failure)
-        context.empty, context.failed, context.tokens = counts["empty"], counts["failed"], answer.tokens
-        context.seconds, context.prediction_stats = answer.seconds, answer.prediction_stats
-        predicted = time.perf_counter()
-        response = Json({"results": answer.predictions})
-        written = time.perf_counter()
-        response.headers["Server-Timing"] = server_timing(
-            {
-                "parse": parsed - received,
-                **answer.seconds,
-                "write": written - predicted,
-                "total": written - received,
-            }
-        )
-        return response
+    async def predict(self, request: Request) -> Response:
+        return await respond(request, self.guard.prediction_bodies, TasksCall(self, context_of(request)))
 
     async def versions(self, request: Request) -> Json:
         return Json({"versions": [self.predictor.version]})
 
     async def webhook(self, request: Request) -> Json:
-        body = await read_object(request, self.guard.body)
+        body = await self.guard.control_bodies.read_object(request)
         if body.get("action") == "START_TRAINING":
-            log.warning("Start Training was asked for: %s", NO_TRAINING)
+            log.warning("Start Training was requested: %s", NO_TRAINING)
             return Json({"status": NO_TRAINING, "job": "none"})
         return Json({"status": "ignored"})
 
     def _up(self) -> Up:
-        return {"status": "UP", "model_version": self.predictor.version, **self.describe()}
+        return {"status": "UP", "model_version": self.predictor.version, **self.server.describe(self.name)}
+
+
+@dataclass(frozen=True)
+class ParsedTasks:
+    """`data` of each task (None for a task without), to be read by `label_config`."""
+
+    data: list[Any]
+    label_config: str
+    project: object
+
+
+@dataclass(frozen=True)
+class TasksCall:
+    """One `POST /predict`."""
+
+    backend: MlBackend
+    context: RequestContext
+
+    async def parse(self, body: bytearray) -> ParsedTasks:
+        fields = await parse_tasks(body)
+        project = self.context.project = fields.get("project")
+        data = task_data(fields, self.backend.guard.max_tasks)
+        self.context.tasks = len(data)
+        return ParsedTasks(data, label_config_of(fields, "label_config"), project)
+
+    async def predict(self, parsed: ParsedTasks) -> Answer:
+        backend, context = self.backend, self.context
+        answer = await backend.predictor.predict(parsed.data, parsed.label_config, parsed.project)
+        counts = answer.count()
+        backend.activity.predicted(backend.name, parsed.project, **counts)
+        if answer.failure is not None:
+            backend.activity.refused(backend.name, parsed.project, answer.failure)
+        context.empty, context.failed = counts["empty"], counts["failed"]
+        return answer
+
+    async def write(self, parsed: ParsedTasks, answer: Answer) -> Response:
+        return Json({"results": answer.predictions})

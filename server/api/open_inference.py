@@ -1,17 +1,16 @@
-"""The Open Inference Protocol, version 2, over HTTP: every bundle and every ensemble is a model of its name.
+"""The Open Inference Protocol, version 2, over HTTP. Every bundle and every ensemble is a model.
 
 GET  /v2                                    the server and its extensions
 GET  /v2/health/live, /v2/health/ready      as /live and /ready
 GET  /v2/models/{name}                      inputs, outputs, and the labels in order
-GET  /v2/models/{name}/ready                does this model answer
+GET  /v2/models/{name}/ready                whether this model answers
 POST /v2/models/{name}/infer                texts → probabilities and labels
 
-The last three also under /v2/models/{name}/versions/{version}, for the version that serves.
+The last three also under /v2/models/{name}/versions/{version}, for the version that is served.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version as version_of
@@ -23,29 +22,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.api.endpoints import BODY, QUEUE, Handler, Operation
+from server.api.endpoints import BODY_ERRORS, INFERENCE_ERRORS, Endpoint, Handler
 from server.api.guards import RouteGuard
+from server.api.inference import respond
 from server.api.open_inference_codec import (
     EXTENSIONS,
     HEADER_LENGTH,
     INPUT,
     InferAnswer,
     InferRequest,
+    ParsedInferRequest,
     count_texts,
     header_length,
     read_request,
     read_texts,
     write_answer,
 )
-from server.errors import BodyEncoded, NotServed
+from server.api.server_status import ServerStatus
+from server.errors import NotServed
 from server.models.ensemble import Ensemble
-from server.observability.access_log import RequestContext
 from server.observability.project_activity import ProjectActivity
 from server.prediction.predictor import Predictor
-from server.transport.json_codec import parsed
+from server.prediction.request import Classified
+from server.transport.json_codec import parse_body
 from server.transport.middleware import context_of
-from server.transport.request_body import read_body, while_connected
-from server.transport.responses import Json, server_timing
+from server.transport.responses import Json
 
 PLATFORMS = {
     "onnx": "onnxruntime_onnx",
@@ -53,12 +54,12 @@ PLATFORMS = {
     "tables": "prelabel_tables",
     "fused": "prelabel_fused",
 }
-"""The protocol's names, `<project>_<format>`, by engine."""
+"""The protocol's platform names, `<project>_<format>`, by engine."""
 
-LARGE = 16_384
-"""Bytes of a body from which its texts are taken out in a thread: of the shortest it holds thousands."""
+LARGE_BODY = 16_384
+"""Bytes of a body from which texts are read in a thread: it may hold thousands of short ones."""
 
-MANY = 4_096
+LARGE_ANSWER = 4_096
 """Probabilities from which an answer is written in a thread."""
 
 
@@ -73,14 +74,14 @@ class ServerLive(msgspec.Struct):
 
 
 class ServerReady(msgspec.Struct, omit_defaults=True):
-    """`error` says why not."""
+    """`error` is the reason if not ready."""
 
     ready: bool
     error: str | None = None
 
 
 class ModelReady(msgspec.Struct, omit_defaults=True):
-    """`error` says why not."""
+    """`error` is the reason if not ready."""
 
     name: str
     ready: bool
@@ -88,13 +89,11 @@ class ModelReady(msgspec.Struct, omit_defaults=True):
 
 
 class TensorParameters(msgspec.Struct):
-    labels: Annotated[
-        tuple[str, ...], Meta(description="What each column of the tensor is the probability of.")
-    ]
+    labels: Annotated[tuple[str, ...], Meta(description="The label of each column of the tensor.")]
 
 
 class Tensor(msgspec.Struct, omit_defaults=True):
-    """Of a `shape` -1 is as long as there are texts."""
+    """-1 in `shape` stands for the number of texts."""
 
     name: str
     datatype: str
@@ -110,54 +109,55 @@ class ModelMetadata(msgspec.Struct):
     outputs: list[Tensor]
 
 
-SERVER = Operation("GET", "/v2", "caller", "The server and its extensions", ServerMetadata)
-LIVE = Operation("GET", "/v2/health/live", "health", "Does the server answer at all", ServerLive)
-READY = Operation(
-    "GET", "/v2/health/ready", "health", "Do all models answer", ServerReady, otherwise={503: ServerReady}
+SERVER = Endpoint("GET", "/v2", "caller", "The server and its extensions", ServerMetadata)
+LIVE = Endpoint("GET", "/v2/health/live", "health", "Whether the server responds", ServerLive)
+READY = Endpoint(
+    "GET",
+    "/v2/health/ready",
+    "health",
+    "Whether all models answer",
+    ServerReady,
+    other_responses={503: ServerReady},
 )
-MODEL = Operation(
-    "GET", "/v2/models/{name}", "caller", "A model's inputs and outputs", ModelMetadata, refuses=(NotServed,)
+MODEL = Endpoint(
+    "GET", "/v2/models/{name}", "caller", "A model's inputs and outputs", ModelMetadata, errors=(NotServed,)
 )
-MODEL_READY = Operation(
+MODEL_READY = Endpoint(
     "GET",
     "/v2/models/{name}/ready",
     "health",
-    "Does this model answer",
+    "Whether this model answers",
     ModelReady,
-    refuses=(NotServed,),
-    otherwise={503: ModelReady},
+    errors=(NotServed,),
+    other_responses={503: ModelReady},
 )
-INFER = Operation(
+INFER = Endpoint(
     "POST",
     "/v2/models/{name}/infer",
     "caller",
     "Texts to probabilities and labels",
     InferAnswer,
-    takes=InferRequest,
+    request_type=InferRequest,
     example={
         "id": "1",
         "inputs": [{"name": INPUT, "shape": [2], "datatype": "BYTES", "data": ["A fine film.", "Dull."]}],
     },
-    refuses=(NotServed, BodyEncoded, *BODY, *QUEUE),
-    binary=True,
+    errors=(NotServed, *BODY_ERRORS, *INFERENCE_ERRORS),
+    binary_tensors=True,
 )
 
 
 @dataclass(frozen=True)
 class InferenceServer:
-    """The protocol for all models, each a predictor by its name. `current` gives what answers under a name,
-    `unhealthy_reason` why it does not, if so, and `any_unhealthy_reason` why any of them does not.
-    """
+    """The endpoints of all models; `predictors` by the name of their model."""
 
     predictors: Mapping[str, Predictor]
-    current: Callable[[str], Ensemble]
-    unhealthy_reason: Callable[[str], str | None]
-    any_unhealthy_reason: Callable[[], str | None]
     activity: ProjectActivity
     guard: RouteGuard
+    status: ServerStatus
 
     def routes(self) -> list[BaseRoute]:
-        of_a_model: Sequence[tuple[Operation, Handler]] = (
+        of_a_model: Sequence[tuple[Endpoint, Handler]] = (
             (MODEL, self.metadata),
             (MODEL_READY, self.model_ready),
             (INFER, self.infer),
@@ -166,8 +166,8 @@ class InferenceServer:
             self.guard.route(SERVER, self.server),
             self.guard.route(LIVE, self.live),
             self.guard.route(READY, self.ready),
-            *(self.guard.route(operation, handler) for operation, handler in of_a_model),
-            *(self.guard.route(_of_version(operation), handler) for operation, handler in of_a_model),
+            *(self.guard.route(endpoint, handler) for endpoint, handler in of_a_model),
+            *(self.guard.route(_with_version(endpoint), handler) for endpoint, handler in of_a_model),
         ]
 
     async def server(self, request: Request) -> Json:
@@ -177,13 +177,11 @@ class InferenceServer:
         return Json(ServerLive(live=True))
 
     async def ready(self, request: Request) -> Json:
-        unhealthy_reason = self.any_unhealthy_reason()
-        return Json(
-            ServerReady(unhealthy_reason is None, unhealthy_reason), 200 if unhealthy_reason is None else 503
-        )
+        reason = self.status.health.any_unhealthy_reason()
+        return Json(ServerReady(reason is None, reason), 200 if reason is None else 503)
 
     async def metadata(self, request: Request) -> Json:
-        name, model = self._model(request)
+        name, model = self.model_of(request)
         engine = model.members[0].model.engine.name
         return Json(
             ModelMetadata(
@@ -199,80 +197,65 @@ class InferenceServer:
         )
 
     async def model_ready(self, request: Request) -> Json:
-        name, _ = self._model(request)
-        unhealthy_reason = self.unhealthy_reason(name)
-        return Json(
-            ModelReady(name, unhealthy_reason is None, unhealthy_reason),
-            200 if unhealthy_reason is None else 503,
-        )
+        name, _ = self.model_of(request)
+        reason = self.status.health.unhealthy_reason(name)
+        return Json(ModelReady(name, reason is None, reason), 200 if reason is None else 503)
 
     async def infer(self, request: Request) -> Response:
-        name, _ = self._model(request)
-        with self.guard.admission.request() as ticket:
-            if request.headers.get("content-encoding", "identity") != "identity":
-                raise BodyEncoded(
-                    "Content-Encoding: expected a body as it is, found one that is compressed; send it "
-                    "without compression."
-                )
-            raw = await read_body(request, self.guard.body, ticket)
-            async with while_connected(request):
-                return await self._inferred(name, request, raw, context_of(request))
+        name, _ = self.model_of(request)
+        return await respond(request, self.guard.prediction_bodies, TextsCall(self, name, request))
 
-    async def _inferred(
-        self, name: str, request: Request, raw: bytearray, context: RequestContext
-    ) -> Response:
-        received = time.perf_counter()
-        size = len(raw)
-        head = header_length(request.headers.get(HEADER_LENGTH), size)
-        asked = await parsed(read_request, raw if head == size else raw[:head])
-        context.tasks = count = count_texts(asked, self.guard.max_tasks)
-        behind = memoryview(raw)[head:]
-        texts = (
-            read_texts(asked, count, behind)
-            if size < LARGE
-            else await asyncio.to_thread(read_texts, asked, count, behind)
-        )
-        behind.release()
-        raw.clear()
-        done = time.perf_counter()
-        self._model(request)  # which may be another version by now
-        answer = await self.predictors[name].classify(texts)
-        self.activity.predicted(name, None, predicted=count, empty=0, failed=0)
-        context.tokens, context.seconds, context.prediction_stats = (
-            answer.tokens,
-            answer.seconds,
-            answer.prediction_stats,
-        )
-        predicted = time.perf_counter()
-        write = partial(write_answer, asked, name, answer.version, answer.labels, answer.probabilities)
-        body, json_size = write() if answer.probabilities.size < MANY else await asyncio.to_thread(write)
-        response = Response(
-            body, media_type="application/json" if json_size is None else "application/octet-stream"
-        )
-        if json_size is not None:
-            response.headers[HEADER_LENGTH] = str(json_size)
-        written = time.perf_counter()
-        stages = {stage: answer.seconds[stage] for stage in ("tokenize", "queue", "engine")}
-        response.headers["Server-Timing"] = server_timing(
-            {"parse": done - received, **stages, "write": written - predicted, "total": written - received}
-        )
-        return response
-
-    def _model(self, request: Request) -> tuple[str, Ensemble]:
-        """The model that the path names. Raises NotServed."""
+    def model_of(self, request: Request) -> tuple[str, Ensemble]:
+        """The name and the model of the path. Raises NotServed."""
         name, version = request.path_params["name"], request.path_params.get("version")
         if name not in self.predictors:
-            raise NotServed(f"No model of that name is served; these are: {', '.join(self.predictors)}.")
+            raise NotServed(f"No model of that name is served; served are: {', '.join(self.predictors)}.")
         request.state.model = name
-        model = self.current(name)
+        model = self.status.registry.current(name)
         if version not in (None, model.version):
-            raise NotServed(f"{name} is not served in that version but in {model.version}.")
+            raise NotServed(f"{name} is not served in that version; its version is {model.version}.")
         return name, model
 
 
-def _of_version(operation: Operation) -> Operation:
+@dataclass(frozen=True)
+class TextsCall:
+    """One `POST /v2/models/{name}/infer`."""
+
+    server: InferenceServer
+    name: str
+    request: Request
+
+    async def parse(self, body: bytearray) -> ParsedInferRequest:
+        size = len(body)
+        json_size = header_length(self.request.headers.get(HEADER_LENGTH), size)
+        head = body if json_size == size else body[:json_size]
+        request = await parse_body(read_request, head)
+        count = count_texts(request, self.server.guard.max_tasks)
+        context_of(self.request).tasks = count
+        with memoryview(body)[json_size:] as tensors:
+            read = partial(read_texts, request, count, tensors)
+            texts = read() if size < LARGE_BODY else await asyncio.to_thread(read)
+        return replace(request, texts=texts)
+
+    async def predict(self, parsed: ParsedInferRequest) -> Classified:
+        self.server.model_of(self.request)  # a reload may have replaced the version while the body arrived
+        answer = await self.server.predictors[self.name].classify(parsed.texts)
+        self.server.activity.predicted(self.name, None, predicted=len(parsed.texts), empty=0, failed=0)
+        return answer
+
+    async def write(self, parsed: ParsedInferRequest, answer: Classified) -> Response:
+        write = partial(write_answer, parsed, self.name, answer.version, answer.labels, answer.probabilities)
+        body, json_size = (
+            write() if answer.probabilities.size < LARGE_ANSWER else await asyncio.to_thread(write)
+        )
+        if json_size is None:
+            return Response(body, media_type="application/json")
+        return Response(body, headers={HEADER_LENGTH: str(json_size)}, media_type="application/octet-stream")
+
+
+def _with_version(endpoint: Endpoint) -> Endpoint:
     return replace(
-        operation,
-        path=operation.path.replace("{name}", "{name}/versions/{version}"),
-        summary=f"{operation.summary}: of this version",
+        endpoint,
+        path=endpoint.path.replace("{name}", "{name}/versions/{version}"),
+        summary=f"{endpoint.summary}: of this version",
     )

@@ -10,7 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -117,10 +117,11 @@ class InferAnswer(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True)
 class ParsedInferRequest:
-    """A request as it is understood: `outputs` by name, and whether as bytes."""
+    """`outputs` are pairs of a name and whether its tensor is wanted as bytes; `texts` are the input's."""
 
     request: InferRequest
     outputs: tuple[tuple[str, bool], ...]
+    texts: list[str] = field(default_factory=list)
 
 
 _request = msgspec.json.Decoder(InferRequest)

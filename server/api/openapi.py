@@ -1,6 +1,4 @@
-"""/openapi.json: the routes of this server as OpenAPI 3.1, from the operations that they are made of and the
-types that are really read and answered.
-"""
+"""/openapi.json: OpenAPI 3.1, generated from the endpoints and the types that requests are parsed with."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 
-from server.api.endpoints import Operation, OperationRoute
+from server.api.endpoints import Endpoint, EndpointRoute
 from server.api.guards import RouteGuard
 from server.api.open_inference_codec import HEADER_LENGTH
 from server.errors import AdminOnly, EngineFailed, PrelabelError, Unauthorized
 from server.transport.responses import ErrorBody, OpenInferenceErrorBody, is_open_inference
 
-OPENAPI = Operation("GET", "/openapi.json", "health", "This description", dict[str, Any])
+OPENAPI = Endpoint("GET", "/openapi.json", "health", "This description", dict[str, Any])
 
 SCHEMES = {
     "basic": {
@@ -36,19 +34,17 @@ HEADER: Mapping[str, Any] = {
     "name": HEADER_LENGTH,
     "in": "header",
     "required": False,
-    "description": "How many bytes of the body are JSON, where tensors lie behind it.",
+    "description": "Bytes of the body that are JSON, if binary tensors follow it.",
     "schema": {"type": "integer", "minimum": 0},
 }
 
 Schemas = dict[int, dict[str, Any]]
-"""The schema of a type, by the type's identity: types need not be hashable."""
+"""Schemas by `id(type)`: types need not be hashable."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What the routes do not tell: path prefixes, which of SCHEMES callers are asked for, and the names of
-    the models.
-    """
+    """What is not in the routes: path prefixes, the accepted SCHEMES, and the names of the models."""
 
     prefixes: Sequence[str]
     schemes: Sequence[str]
@@ -56,7 +52,7 @@ class About:
 
 
 def openapi_route(routes: Sequence[BaseRoute], guard: RouteGuard, about: About) -> BaseRoute:
-    """The route that describes `routes` and itself."""
+    """A route whose document describes `routes` and itself."""
 
     async def openapi(request: Request) -> Response:
         return Response(written, media_type="application/json")
@@ -67,24 +63,22 @@ def openapi_route(routes: Sequence[BaseRoute], guard: RouteGuard, about: About) 
 
 
 def document(routes: Sequence[BaseRoute], about: About) -> dict[str, Any]:
-    """The description of `routes`."""
-    operations = dict(operations_of(routes))
-    types = {id(kind): kind for operation in operations.values() for kind in _types(operation)}
+    """The OpenAPI document of `routes`."""
+    endpoints = dict(endpoints_of(routes))
+    types = {id(kind): kind for endpoint in endpoints.values() for kind in _types(endpoint)}
     schemas, components = msgspec.json.schema_components(
         types.values(), ref_template="#/components/schemas/{name}"
     )
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for (path, method), operation in operations.items():
-        paths.setdefault(path, {})[method.lower()] = _operation(path, operation, by_type, about)
+    for (path, method), endpoint in endpoints.items():
+        paths.setdefault(path, {})[method.lower()] = _describe(path, endpoint, by_type, about)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Prelabel",
             "version": version_of("prelabel"),
-            "description": (
-                "Text classification for Label Studio and for clients of the Open Inference Protocol."
-            ),
+            "description": "Text classification for Label Studio and for clients of the Open Inference Protocol.",
         },
         "servers": [{"url": prefix or "/"} for prefix in about.prefixes],
         "paths": paths,
@@ -92,43 +86,43 @@ def document(routes: Sequence[BaseRoute], about: About) -> dict[str, Any]:
     }
 
 
-def operations_of(
-    routes: Sequence[BaseRoute], below: str = ""
-) -> Iterator[tuple[tuple[str, str], Operation]]:
-    """Each operation by its whole path and its method."""
+def endpoints_of(routes: Sequence[BaseRoute], below: str = "") -> Iterator[tuple[tuple[str, str], Endpoint]]:
+    """Pairs of (full path, method) and the endpoint."""
     for route in routes:
         if isinstance(route, Mount):
-            yield from operations_of(route.routes, below + route.path)
-        elif isinstance(route, OperationRoute):
-            yield (below + route.path, route.operation.method), route.operation
+            yield from endpoints_of(route.routes, below + route.path)
+        elif isinstance(route, EndpointRoute):
+            yield (below + route.path, route.spec.method), route.spec
 
 
-def _types(operation: Operation) -> Iterator[Any]:
-    yield from (operation.answers, *operation.otherwise.values(), ErrorBody, OpenInferenceErrorBody)
-    if operation.takes is not None:
-        yield operation.takes
+def _types(endpoint: Endpoint) -> Iterator[Any]:
+    yield from (endpoint.response_type, *endpoint.other_responses.values(), ErrorBody, OpenInferenceErrorBody)
+    if endpoint.request_type is not None:
+        yield endpoint.request_type
 
 
-def _operation(path: str, operation: Operation, schemas: Schemas, about: About) -> dict[str, Any]:
-    asked = [{scheme: list[str]()} for scheme in about.schemes]
-    security = {"admin": [{"administrator": list[str]()}], "health": [{}, *asked], "caller": asked or [{}]}[
-        operation.access
-    ]
-    told: dict[str, Any] = {
+def _describe(path: str, endpoint: Endpoint, schemas: Schemas, about: About) -> dict[str, Any]:
+    callers = [{scheme: list[str]()} for scheme in about.schemes]
+    security = {
+        "admin": [{"administrator": list[str]()}],
+        "health": [{}, *callers],
+        "caller": callers or [{}],
+    }[endpoint.access]
+    description: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", path).strip("_") or "status",
-        "summary": operation.summary,
+        "summary": endpoint.summary,
         "security": security,
         "parameters": [
             *map(partial(_parameter, about), re.findall(r"{(\w+)}", path)),
-            *([HEADER] if operation.binary else []),
+            *([HEADER] if endpoint.binary_tensors else []),
         ],
-        "responses": _responses(path, operation, schemas),
+        "responses": _responses(path, endpoint, schemas),
     }
-    if operation.takes is not None:
-        content = _content(operation, schemas[id(operation.takes)])
-        content["application/json"]["example"] = operation.example
-        told["requestBody"] = {"required": not operation.optional, "content": content}
-    return told
+    if endpoint.request_type is not None:
+        content = _content(endpoint, schemas[id(endpoint.request_type)])
+        content["application/json"]["example"] = endpoint.example
+        description["requestBody"] = {"required": not endpoint.body_optional, "content": content}
+    return description
 
 
 def _parameter(about: About, name: str) -> dict[str, Any]:
@@ -136,34 +130,37 @@ def _parameter(about: About, name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _responses(path: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def _responses(path: str, endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     """By status. Of several errors with one status, the last one gives the description."""
     responses = {
         "200": {
-            "description": operation.summary,
-            "content": _content(operation, schemas[id(operation.answers)], operation.media),
+            "description": endpoint.summary,
+            "content": _content(endpoint, schemas[id(endpoint.response_type)], endpoint.media_type),
         }
     }
-    for status, kind in operation.otherwise.items():
+    for status, kind in endpoint.other_responses.items():
         responses[str(status)] = {
-            "description": f"{operation.summary}: no",
+            "description": f"{endpoint.summary}: no",
             "content": {"application/json": {"schema": schemas[id(kind)]}},
         }
-    refusal = schemas[id(OpenInferenceErrorBody if is_open_inference(path) else ErrorBody)]
+    error_schema = schemas[id(OpenInferenceErrorBody if is_open_inference(path) else ErrorBody)]
     errors: tuple[type[PrelabelError], ...] = (
-        AdminOnly if operation.access == "admin" else Unauthorized,
-        *operation.refuses,
+        AdminOnly if endpoint.access == "admin" else Unauthorized,
+        *endpoint.errors,
         EngineFailed,
     )
     for error in errors:
         responses[str(error.status)] = {
             "description": error.meaning,
-            "content": {"application/json": {"schema": refusal}},
+            "content": {"application/json": {"schema": error_schema}},
         }
     return dict(sorted(responses.items()))
 
 
 def _content(
-    operation: Operation, schema: Mapping[str, Any], media: str = "application/json"
+    endpoint: Endpoint, schema: Mapping[str, Any], media: str = "application/json"
 ) -> dict[str, Any]:
-    return {media: {"schema": schema}, **({"application/octet-stream": {}} if operation.binary else {})}
+    return {
+        media: {"schema": schema},
+        **({"application/octet-stream": {}} if endpoint.binary_tensors else {}),
+    }

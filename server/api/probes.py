@@ -1,4 +1,9 @@
-"""Probes and the metrics page."""
+"""Probes and the metrics page.
+
+GET  /live        whether the event loop responds
+GET  /ready       whether all models answer, or why not
+GET  /metrics     metrics for Prometheus
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -8,18 +13,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from server.api.guards import RouteGuard
-from server.api.schemas import (
-    LIVE,
-    METRICS,
-    READY,
-)
+from server.api.schemas import LIVE, METRICS, READY
+from server.models.health import Health
 from server.transport.responses import Json
 
 
 def live_route(guard: RouteGuard) -> BaseRoute:
-    """Asks nothing of any model: a failing engine is built anew in place, and nothing is won by killing the
-    process for it.
-    """
+    """Independent of the models: a failing engine is rebuilt in place, and a restart would not help."""
 
     async def live(request: Request) -> Json:
         return Json({"status": "live"})
@@ -27,22 +27,20 @@ def live_route(guard: RouteGuard) -> BaseRoute:
     return guard.route(LIVE, live)
 
 
-def ready_route(unhealthy_reason: Callable[[], str | None], guard: RouteGuard) -> BaseRoute:
+def ready_route(health: Health, guard: RouteGuard) -> BaseRoute:
     async def ready(request: Request) -> Json:
-        found = unhealthy_reason()
-        return (
-            Json({"status": "ready"})
-            if found is None
-            else Json({"status": "not ready", "detail": found}, 503)
-        )
+        reason = health.any_unhealthy_reason()
+        if reason is None:
+            return Json({"status": "ready"})
+        return Json({"status": "not ready", "detail": reason}, 503)
 
     return guard.route(READY, ready)
 
 
-def metrics_route(text: Callable[[], bytes], guard: RouteGuard) -> BaseRoute:
-    """`text` reads files."""
+def metrics_route(page: Callable[[], bytes], guard: RouteGuard) -> BaseRoute:
+    """`page` reads files, so it runs in a thread."""
 
     async def metrics(request: Request) -> Response:
-        return Response(await asyncio.to_thread(text), media_type=METRICS.media)
+        return Response(await asyncio.to_thread(page), media_type=METRICS.media_type)
 
     return guard.route(METRICS, metrics)

@@ -1,12 +1,10 @@
-"""What Label Studio's ML-backend protocol, the probes and the administrator's routes take and answer: the
-types that they are written against.
-"""
+"""Endpoints of the ML backend protocol, probes and admin, with their request and response types."""
 
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from server.api.endpoints import BODY, QUEUE, Operation
+from server.api.endpoints import BODY_ERRORS, INFERENCE_ERRORS, Endpoint
 from server.api.ml_backend_codec import PredictRequest
 from server.errors import BadLabelConfig
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
@@ -17,21 +15,21 @@ from server.observability.project_activity import ActivitySnapshot
 
 
 class Worker(TypedDict):
-    """This process, and how many answer."""
+    """This process, and the number of processes that serve."""
 
     process: int
     of: int
 
 
 class Degraded(TypedDict):
-    """Whether the CPU answers where a GPU was expected, and why."""
+    """Whether the model runs on the CPU although a GPU was expected, and why."""
 
     degraded: bool
     degraded_because: NotRequired[str]
 
 
 class ModelDescription(Degraded):
-    """What answers here, on what; `models` are the versions of all by name."""
+    """One model, its engine and its device; `models` gives the versions of all models by name."""
 
     model: str
     model_class: str
@@ -48,17 +46,17 @@ class Up(ModelDescription):
 
 
 class Health(Up):
-    """`status` is UP, or DOWN with why in `detail`."""
+    """`status` is UP, or DOWN with the reason in `detail`."""
 
     detail: NotRequired[str]
 
 
 class Status(Up, ActivitySnapshot):
-    """What answers, and what happened to each project."""
+    """The model, and the recent activity of each project."""
 
 
 class SetUp(TypedDict):
-    """A project as Label Studio names it, its labeling config, and the backend's extra parameters."""
+    """The project's name in Label Studio, its labeling config, and the backend's extra parameters."""
 
     schema: Annotated[str, Meta(min_length=1, description="The project's labeling config.")]
     project: NotRequired[Any]
@@ -70,7 +68,7 @@ class SetUpAnswer(TypedDict):
 
 
 class Predicted(TypedDict):
-    """One prediction a task, in order."""
+    """One prediction per task, in order."""
 
     results: list[Prediction]
 
@@ -93,14 +91,14 @@ class Live(TypedDict):
 
 
 class Ready(TypedDict):
-    """`detail` says why not."""
+    """`detail` is the reason if not ready."""
 
     status: str
     detail: NotRequired[str]
 
 
 class ReloadRequest(TypedDict, total=False):
-    """The name of a bundle; all without one."""
+    """The name of a bundle; without it, all bundles."""
 
     bundle: str | None
 
@@ -109,69 +107,76 @@ class Changes(TypedDict):
     changes: list[Change]
 
 
-STATUS = Operation("GET", "/", "caller", "What happened to each project", Status)
-HEALTH = Operation(
-    "GET", "/health", "health", "Is the model up, and which is it", Health, otherwise={503: Health}
+STATUS = Endpoint("GET", "/", "caller", "The model, and the recent activity of each project", Status)
+HEALTH = Endpoint(
+    "GET",
+    "/health",
+    "health",
+    "Whether the model is up, and its version",
+    Health,
+    other_responses={503: Health},
 )
-SET_UP = Operation(
+SET_UP = Endpoint(
     "POST",
     "/setup",
     "caller",
-    "Can this labeling config be served",
+    "Whether the model can serve this labeling config",
     SetUpAnswer,
-    takes=SetUp,
+    request_type=SetUp,
     example={"project": "1.1795474444", "schema": TUTORIAL_CONFIG, "extra_params": None},
-    refuses=(*BODY, BadLabelConfig),
+    errors=(*BODY_ERRORS, BadLabelConfig),
 )
-PREDICT = Operation(
+PREDICT = Endpoint(
     "POST",
     "/predict",
     "caller",
     "Tasks to predictions",
     Predicted,
-    takes=PredictRequest,
+    request_type=PredictRequest,
     example={
         "tasks": [{"id": 1, "data": {"review": "A fine film."}}],
         "label_config": TUTORIAL_CONFIG,
         "project": "1.1795474444",
     },
-    refuses=(*BODY, BadLabelConfig, *QUEUE),
+    errors=(*BODY_ERRORS, BadLabelConfig, *INFERENCE_ERRORS),
 )
-VERSIONS = Operation("GET", "/versions", "caller", "The model versions it can answer with", Versions)
-WEBHOOK = Operation(
+VERSIONS = Endpoint(
+    "GET", "/versions", "caller", "The model versions that this server can answer with", Versions
+)
+WEBHOOK = Endpoint(
     "POST",
     "/webhook",
     "caller",
-    "Label Studio's events, answered at once",
+    "Label Studio's events, acknowledged at once",
     WebhookAnswer,
-    takes=Webhook,
+    request_type=Webhook,
     example={"action": "ANNOTATION_CREATED"},
-    refuses=BODY,
+    errors=BODY_ERRORS,
 )
-LIVE = Operation("GET", "/live", "health", "Does the server answer at all", Live)
-READY = Operation("GET", "/ready", "health", "Do all models answer", Ready, otherwise={503: Ready})
-METRICS = Operation("GET", "/metrics", "health", "What was counted, for Prometheus", str, media=CONTENT_TYPE)
-RELOAD = Operation(
+LIVE = Endpoint("GET", "/live", "health", "Whether the server responds", Live)
+READY = Endpoint("GET", "/ready", "health", "Whether all models answer", Ready, other_responses={503: Ready})
+METRICS = Endpoint("GET", "/metrics", "health", "Metrics for Prometheus", str, media_type=CONTENT_TYPE)
+RELOAD = Endpoint(
     "POST",
     "/admin/reload",
     "admin",
-    "Take bundles' folders anew",
+    "Reload bundles from their folders",
     Changes,
-    takes=ReloadRequest,
+    request_type=ReloadRequest,
     example={},
-    optional=True,
-    refuses=BODY,
-    otherwise={409: Changes},
+    body_optional=True,
+    errors=BODY_ERRORS,
+    other_responses={409: Changes},
 )
-ROLLBACK = Operation(
+ROLLBACK = Endpoint(
     "POST",
     "/admin/rollback",
     "admin",
-    "Put back what was replaced",
+    "Put back the bundles that the last reload replaced",
     Changes,
-    takes=ReloadRequest,
+    request_type=ReloadRequest,
     example={},
-    optional=True,
-    refuses=BODY,
-    otherwise={409: Changes},
+    body_optional=True,
+    errors=BODY_ERRORS,
+    other_responses={409: Changes},
 )

@@ -1,18 +1,29 @@
-"""Why a model does not answer, if it does not."""
+"""Whether each model answers, and why not."""
+
+from collections.abc import Callable
 
 from server.batching.batcher import Batcher
 from server.models.registry import Registry
 
 
-def unhealthy_reason(name: str, registry: Registry, batcher: Batcher) -> str | None:
-    """Why the model `name` does not answer, in plain words; None while it does."""
-    return (
-        f"{name}: its model calls fail; its engine is being built anew."
-        if registry.failing(name)
-        else batcher.unhealthy_reason
-    )
+class Health:
+    """Reads the registry (engines whose calls fail) and the batcher (stopping, calls that hang)."""
 
+    def __init__(self, registry: Registry, batcher: Batcher) -> None:
+        self._registry = registry
+        self._batcher = batcher
 
-def any_unhealthy_reason(registry: Registry, batcher: Batcher) -> str | None:
-    """Of any model."""
-    return next(filter(None, (unhealthy_reason(name, registry, batcher) for name in registry.names)), None)
+    def unhealthy_reason(self, name: str) -> str | None:
+        """Why the model `name` does not answer, as a sentence; None while it does."""
+        if self._registry.failing(name):
+            return f"{name}: its model calls fail; its engine is being rebuilt."
+        return self._batcher.unhealthy_reason
+
+    def any_unhealthy_reason(self) -> str | None:
+        """Why at least one model does not answer; None while all do."""
+        return next(filter(None, map(self.unhealthy_reason, self._registry.names)), None)
+
+    def publish(self, set_ready: Callable[[str, bool], None]) -> None:
+        """Calls `set_ready(name, ready)` for every model."""
+        for name in self._registry.names:
+            set_ready(name, self.unhealthy_reason(name) is None)

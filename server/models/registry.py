@@ -61,9 +61,7 @@ class Change:
 
 
 class Registry:
-    """`slots` by name, the first being the default; ensembles of them. `on_health` is called when a model
-    begins to fail, or ends.
-
+    """`slots` by name, the first being the default; ensembles of them.
     Raises BadSetting for an ensemble that cannot be.
     """
 
@@ -72,10 +70,10 @@ class Registry:
         slots: Mapping[str, Slot],
         ensembles: Sequence[EnsembleSetting],
         load: Load,
-        on_health: Callable[[], None] = lambda: None,
     ) -> None:
         self.slots = dict(slots)
-        self._on_health = on_health
+        self.on_health_change: Callable[[], None] = lambda: None
+        """Called when a model starts or stops to fail, and when another model takes its place."""
         self._load = load
         self._reloading = asyncio.Lock()
         self._ensembles = ensembles
@@ -112,7 +110,7 @@ class Registry:
                 failed_before = slot.failing
                 slot.failures = 0 if succeeded else slot.failures + 1
                 if slot.failing != failed_before:
-                    self._on_health()
+                    self.on_health_change()
                 if slot.failing and name not in self._healing:
                     task = self._healing[name] = asyncio.get_running_loop().create_task(self._heal(name))
                     task.add_done_callback(lambda _, name=name: self._healing.pop(name))  # type: ignore[misc]  # a lambda's default has no type
@@ -195,7 +193,7 @@ class Registry:
         # a call may hang in the broken one, so it is not closed
         slot.current, slot.failures = fresh, 0
         self._refresh()
-        self._on_health()
+        self.on_health_change()
         log.warning("%s: its engine was built anew and answers", name)
 
     async def _loaded(self, path: Path) -> Model:
@@ -238,7 +236,7 @@ class Registry:
             slot.current, slot.previous = before, kept
             raise
         slot.failures = 0
-        self._on_health()
+        self.on_health_change()
         log.info(
             "%s: %s serves now, %s is kept for a rollback", name, fresh.bundle.version, before.bundle.version
         )

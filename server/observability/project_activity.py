@@ -109,7 +109,7 @@ class ProjectActivity:
                 {"time": time, "model": model, "project": name_of(project), "reason": str(error)}
             )
 
-    def told(self, model: str | None = None) -> ActivitySnapshot:
+    def snapshot(self, model: str | None = None) -> ActivitySnapshot:
         """Everything, or of one model, for JSON; what was heard of last comes first."""
         projects: list[ProjectStatus] = [
             {

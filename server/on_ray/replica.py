@@ -28,7 +28,7 @@ class Replica:
 
     def check_health(self) -> None:
         """Raises EngineFailed where `/ready` would be 503."""
-        unhealthy_reason = self.server.state.unhealthy_reason()
+        unhealthy_reason = self.server.state.health.any_unhealthy_reason()
         if unhealthy_reason is not None:
             raise EngineFailed(unhealthy_reason)
 

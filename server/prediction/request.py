@@ -37,7 +37,7 @@ LONG_TEXT = 100_000
 """Characters from which a text is tokenized in a thread, for it alone would take longer than a slice."""
 
 
-STAGES = ("tokenize", "queue", "engine", "results")
+STAGES = ("tokenize", "queue", "engine")
 
 
 Texts = tuple[str | None, ...]
@@ -171,6 +171,7 @@ class TaskRequest(TextRequest):
         super().__init__(model, batcher, scoring)
         self._plan = plan
         self._max_text = max_text
+        self._seconds["results"] = 0.0
 
     async def answer(self, tasks: list[Any]) -> Answer:
         with self._timed("tokenize"):

@@ -1,5 +1,6 @@
-"""How much may be inside the server at once: requests for predictions, and bytes of their bodies. What is
-beyond is refused at once, before it is read.
+"""Admission control: how many requests, and how many bytes of their bodies, the server holds at once.
+
+A request beyond a limit is rejected at once, before its body is read.
 """
 
 from collections.abc import Iterator
@@ -8,56 +9,83 @@ from dataclasses import dataclass
 
 from server.errors import Overloaded
 
-LARGE = 65_536
-"""Bytes of a body that has room for many tasks. Such requests wait long: under overload they would soon have
-all places, no annotator's single task would find one, and the server would be at work on them long after the
-load had ended.
+LARGE_BODY = 65_536
+"""Bytes. A larger body has room for many tasks. Large requests are slow: without a cap they would fill every
+slot under overload and starve single-task requests.
 """
 
 LARGE_SHARE = 8
-"""One of so many places may be taken by them."""
+"""One in this many request slots may hold a large request."""
+
+CONTROL_REQUESTS = 32
+"""Requests to `/setup`, `/webhook` and `/admin` that are read at once."""
 
 
 @dataclass
 class AdmissionTicket:
-    """What one request holds of the bounds: bytes of its body so far, and a large request's place."""
+    """The share of the limits that one request holds."""
 
-    admission: "AdmissionController"
+    controller: "AdmissionController"
     bytes: int = 0
     large: bool = False
 
     def reserve(self, size: int) -> None:
-        """A body of `size` bytes is to come. Raises Overloaded."""
-        self.admission.expect(size)
-        if size > LARGE:
-            self.admission.expect_large()
-            self.admission.large += 1
-            self.large = True
+        """Announce a body of `size` bytes. Raises Overloaded."""
+        self.controller.check_bytes(size)
+        self._count_as_large(size)
 
     def add_bytes(self, size: int) -> None:
-        """Raises Overloaded."""
-        self.admission.expect(size)
-        self.admission.bytes += size
+        """Count `size` bytes that have arrived. Raises Overloaded."""
+        self.controller.check_bytes(size)
+        self.controller.bytes += size
         self.bytes += size
+        self._count_as_large(self.bytes)
+
+    def _count_as_large(self, size: int) -> None:
+        if size > LARGE_BODY and not self.large:
+            self.controller.check_large()
+            self.controller.large += 1
+            self.large = True
 
 
 @dataclass
 class AdmissionController:
-    """`requests`, those of them that are `large`, and `bytes` are those inside now."""
+    """Counts the requests in progress: `requests` of any size, `large` ones among them, and their `bytes`.
+
+    `requests_limit` and `bytes_limit` name the limits in error messages.
+    """
 
     max_requests: int
     max_bytes: int
+    max_large: int
+    requests_limit: str = "PRELABEL_MAX_REQUESTS"
+    bytes_limit: str = "PRELABEL_MAX_WAITING_BYTES"
     requests: int = 0
     bytes: int = 0
     large: int = 0
 
+    @classmethod
+    def for_predictions(cls, max_requests: int, max_bytes: int) -> "AdmissionController":
+        return cls(max_requests, max_bytes, max_large=max(1, max_requests // LARGE_SHARE))
+
+    @classmethod
+    def for_control_requests(cls, max_body_bytes: int) -> "AdmissionController":
+        """Separate slots for short requests, so that predictions and set-ups cannot crowd each other out."""
+        return cls(
+            CONTROL_REQUESTS,
+            CONTROL_REQUESTS * max_body_bytes,
+            max_large=CONTROL_REQUESTS,
+            requests_limit="a fixed limit for /setup, /webhook and /admin",
+            bytes_limit="a fixed limit for /setup, /webhook and /admin",
+        )
+
     @contextmanager
     def request(self) -> Iterator[AdmissionTicket]:
-        """Admits a request for as long as the block lasts. Raises Overloaded."""
+        """Admit one request while the block runs. Raises Overloaded."""
         if self.requests >= self.max_requests:
             raise Overloaded(
-                f"{self.requests} requests are being answered, which is the limit "
-                "(PRELABEL_MAX_REQUESTS); send the request again later."
+                f"{self.requests} requests are in progress, which is the maximum ({self.requests_limit}); "
+                "retry later."
             )
         ticket = AdmissionTicket(self)
         self.requests += 1
@@ -68,20 +96,19 @@ class AdmissionController:
             self.bytes -= ticket.bytes
             self.large -= ticket.large
 
-    def expect(self, size: int) -> None:
-        """Whether there is room for `size` bytes more. Raises Overloaded."""
+    def check_bytes(self, size: int) -> None:
+        """Raises Overloaded if `size` more bytes would exceed the limit."""
         if self.bytes + size > self.max_bytes:
             raise Overloaded(
-                f"Requests of {self.bytes} bytes are being answered and {size} more would pass the "
-                f"limit of {self.max_bytes} "
-                "(PRELABEL_MAX_WAITING_BYTES); send the request again later."
+                f"Requests in progress hold {self.bytes} bytes; {size} more would exceed the maximum of "
+                f"{self.max_bytes} ({self.bytes_limit}). Retry later."
             )
 
-    def expect_large(self) -> None:
-        """Whether there is room for one large request more. Raises Overloaded."""
-        if self.large >= max(1, self.max_requests // LARGE_SHARE):
+    def check_large(self) -> None:
+        """Raises Overloaded if one more large request would exceed the limit."""
+        if self.large >= self.max_large:
             raise Overloaded(
-                f"{self.large} requests with bodies of more than {LARGE} bytes are being answered, one "
-                f"in {LARGE_SHARE} of what PRELABEL_MAX_REQUESTS "
-                "allows: the rest is for single tasks. Send the request again later."
+                f"{self.large} requests with bodies of more than {LARGE_BODY} bytes are in progress, which "
+                f"is the maximum (one in {LARGE_SHARE} of {self.requests_limit}; the rest is for single tasks). "
+                "Retry later."
             )

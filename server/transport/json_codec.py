@@ -1,4 +1,4 @@
-"""JSON bodies: bounded, parsed in a thread when they are large."""
+"""JSON request bodies: bounded in values, and parsed in a thread when they are large."""
 
 import asyncio
 import json
@@ -12,30 +12,36 @@ from server.errors import BadRequest, RequestTooLarge
 
 T = TypeVar("T")
 
-MOST_CONTAINERS, MOST_VALUES = 2_000_000, 20_000_000
-"""Lists and objects, and values of any kind, in one body. An empty list takes three bytes of a body and
-seventy of memory, and while millions are made nobody else is answered. A task of Label Studio's has about ten
-of the one and fifty of the other.
+MAX_CONTAINERS, MAX_VALUES = 2_000_000, 20_000_000
+"""Lists and objects, and values of any kind, per body. An empty list takes three bytes of a body and seventy
+of memory, and parsing millions of them holds the interpreter lock. A task of Label Studio's has about ten
+containers and fifty values.
 """
 
-
-COUNTED = 2**20
-"""Bytes that are counted at a time."""
-
+SCAN_BLOCK = 2**20
+"""Bytes scanned at a time."""
 
 LARGE_BODY = 1_000_000
 """Bytes from which a body is parsed in a thread."""
 
+JSON_TYPES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "nothing",
+}
+
 
 async def parse_object(body: bytearray) -> dict[str, Any]:
-    """Raises BadRequest."""
-    return await parsed(decode_object, body)
+    """Raises BadRequest, RequestTooLarge."""
+    return await parse_body(decode_object, body)
 
 
-async def parsed(parse: Callable[[bytearray], T], body: bytearray) -> T:
-    """`parse` of a body, in a thread for a large one. Raises what `parse` raises, and RequestTooLarge for too
-    many values.
-    """
+async def parse_body(parse: Callable[[bytearray], T], body: bytearray) -> T:
+    """`parse(body)`, in a thread if the body is large. Raises what `parse` raises, and RequestTooLarge."""
     if len(body) <= LARGE_BODY:
         return parse(body)
     await asyncio.to_thread(_check_values, body)
@@ -43,51 +49,44 @@ async def parsed(parse: Callable[[bytearray], T], body: bytearray) -> T:
 
 
 def _check_values(body: bytearray) -> None:
-    """Counts the signs that values begin with or stand between, also those in texts. Raises RequestTooLarge."""
-    if len(body) <= MOST_CONTAINERS:
-        return  # too small for so many
+    """Counts the characters that start or separate values, including those inside texts.
+
+    Raises RequestTooLarge.
+    """
+    if len(body) <= MAX_CONTAINERS:
+        return  # too small to hold that many
     found = dict.fromkeys("[{,", 0)
-    for begin in range(0, len(body), COUNTED):
-        part = np.frombuffer(body, np.uint8, min(COUNTED, len(body) - begin), begin)
+    for begin in range(0, len(body), SCAN_BLOCK):
+        block = np.frombuffer(body, np.uint8, min(SCAN_BLOCK, len(body) - begin), begin)
         for sign in found:
-            found[sign] += np.count_nonzero(part == ord(sign))
-    if found["["] + found["{"] > MOST_CONTAINERS or found[","] > MOST_VALUES:
+            found[sign] += np.count_nonzero(block == ord(sign))
+    containers, values = found["["] + found["{"], found[","]
+    if containers > MAX_CONTAINERS or values > MAX_VALUES:
         raise RequestTooLarge(
-            "The body holds about "
-            f"{found['['] + found['{']:,} lists and objects and {found[',']:,} other values; the most are {MOST_CONTAINERS:,} and "
-            f"{MOST_VALUES:,}. Send fewer tasks at once."
+            f"The body holds about {containers:,} lists and objects and {values:,} other values; the maximum "
+            f"is {MAX_CONTAINERS:,} and {MAX_VALUES:,}. Send fewer tasks per request."
         )
 
 
 def decode_object(body: bytearray) -> dict[str, Any]:
+    """Raises BadRequest."""
     try:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
-        value = _by_the_library(body, error)
+        value = _decode_leniently(body, error)
     if not isinstance(value, dict):
-        raise BadRequest(f"The body must be a JSON object, found {kind_of(value)}.")
+        raise BadRequest(f"The body must be a JSON object, found {json_type(value)}.")
     return value
 
 
-def _by_the_library(body: bytearray, problem: Exception) -> Any:
-    """Lone surrogates and NaN, which Label Studio passes on, are beyond msgspec; the standard library takes
-    them.
-    """
+def _decode_leniently(body: bytearray, problem: Exception) -> Any:
+    """The standard library accepts lone surrogates and NaN, which Label Studio sends and msgspec refuses."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise BadRequest(f"The body is not JSON: {problem}.") from None
 
 
-def kind_of(value: object) -> str:
-    """What a value of JSON is, in words."""
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        type(None): "nothing",
-    }
-    return names.get(type(value), type(value).__name__)
+def json_type(value: object) -> str:
+    """The JSON type of a value, in words."""
+    return JSON_TYPES.get(type(value), type(value).__name__)

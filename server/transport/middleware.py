@@ -1,6 +1,4 @@
-"""What goes around every request: an id that comes back in the answer, the headers that each answer has, the
-line in the log, and an answer where a mistake of ours would be none.
-"""
+"""Outermost ASGI middleware: request ID, default headers, access log, and a 500 for unhandled exceptions."""
 
 import logging
 import string
@@ -14,11 +12,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.observability.access_log import HttpStats, RequestContext, fields_of, level_of, request_id
-from server.transport.responses import Json, error_response
+from server.transport.responses import error_response
 
 log = logging.getLogger("prelabel.request")
 
-Count = Callable[[RequestContext, HttpStats], None]
+OnRequestDone = Callable[[RequestContext, HttpStats], None]
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -29,19 +27,15 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-"""On every answer that has none of that name itself: it is data, for no browser to run, frame, keep or guess
-at.
-"""
+"""Default headers. Responses are data: a browser must not run, frame, cache or sniff them."""
 
 
 class RequestMiddleware:
-    """ASGI middleware, outside of everything but Starlette's own last resort. `count` is told of every
-    request when it is over.
-    """
+    """Calls `on_request_done` once per request, after its response."""
 
-    def __init__(self, app: ASGIApp, count: Count) -> None:
+    def __init__(self, app: ASGIApp, on_request_done: OnRequestDone) -> None:
         self._app = app
-        self._count = count
+        self._on_request_done = on_request_done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,23 +43,23 @@ class RequestMiddleware:
             return
         begun = time.perf_counter()
         if not scope["query_string"].isascii():
-            # Starlette reads it as UTF-8 wherever it needs the whole address, and no route needs it
+            # Starlette decodes it as UTF-8 when it builds the URL; no route reads it.
             scope["query_string"] = quote(scope["query_string"], safe=string.punctuation).encode()
         context = RequestContext(request_id(scope["headers"]))
         state = scope.setdefault("state", {})
         state["context"] = context
         http_stats = state["http_stats"] = HttpStats(scope["method"], *(scope["client"] or (None, None)))
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             message = await receive()
             http_stats.bytes_in += len(message.get("body", b""))
             return message
 
-        async def enveloped(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 http_stats.status = message["status"]
                 message["headers"] = [
-                    *with_headers(message["headers"]),
+                    *with_default_headers(message["headers"]),
                     (b"x-request-id", context.id.encode()),
                 ]
             else:
@@ -73,43 +67,36 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, counted, enveloped)
-        except Exception:  # a mistake of ours can be anything
-            log.exception("a mistake in the server, request_id=%s", context.id)
+            await self._app(scope, receive_counted, send_with_headers)
+        except Exception:  # the last handler: any bug must end in a response
+            log.exception("unhandled exception, request_id=%s", context.id)
             if not http_stats.status:
-                await _mistake(scope["path"], context.id)(scope, receive, enveloped)
+                detail = "Internal server error. See the server log for this request ID."
+                response = error_response(scope["path"], 500, "InternalError", detail, context.id)
+                await response(scope, receive, send_with_headers)
         finally:
             http_stats.seconds = time.perf_counter() - begun
             http_stats.route, http_stats.model = _route_of(scope), state.get("model")
-            self._count(context, http_stats)
+            self._on_request_done(context, http_stats)
             level = level_of(http_stats.route, http_stats.status)
             if log.isEnabledFor(level):
                 log.log(level, "request", extra={"fields": fields_of(context, http_stats)})
 
 
 def context_of(request: Request) -> RequestContext:
-    """Where parts of the server tell of a request what its line shall say."""
+    """The context that handlers fill for the access log and the metrics."""
     context: RequestContext = request.state.context
     return context
 
 
-def with_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """An answer's headers and those of HEADERS that it lacks."""
+def with_default_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """`headers`, and those of HEADERS that are not among them."""
     own = list(headers)
     names = {name for name, _ in own}
-    return own + [each for each in HEADERS if each[0] not in names]
+    return own + [default for default in HEADERS if default[0] not in names]
 
 
 def _route_of(scope: Scope) -> str | None:
-    """The path as the route has it, without what it is mounted at: `/films/predict` is `/predict` of the
-    model `films`.
-    """
+    """The route's path below its mount: `/films/predict` is `/predict` of the model `films`."""
     route: Any = scope.get("route")
     return route.path if isinstance(route, Route) else None
-
-
-def _mistake(path: str, request_id: str) -> Json:
-    """The answer names no internals."""
-    return error_response(
-        path, 500, "InternalError", "The server made a mistake; its log has the details.", request_id
-    )

@@ -1,96 +1,111 @@
-"""JSON in and out: bodies within bounds, and refusals that name the field."""
+"""Reads request bodies: limits of size and time, admission, and clients that disconnect."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from server.errors import BodyTimeout, ClientLeft, RequestTooLarge
-from server.transport.admission import AdmissionTicket
+from server.errors import BodyEncoded, BodyTimeout, ClientLeft, RequestTooLarge
+from server.transport.admission import AdmissionController, AdmissionTicket
 from server.transport.json_codec import parse_object
 
-T = TypeVar("T")
+MAX_CONTROL_BODY = 2 * 2**20
+"""Bytes of a body sent to `/setup`, `/webhook` or `/admin`: a labeling config of the maximum size fits."""
+
+MAX_LENGTH_DIGITS = 20
+"""Digits of Content-Length that are read; a number with more is too large already."""
 
 
 @dataclass(frozen=True)
-class BodyBounds:
-    """`max_bytes` of a body, seconds of `pause` between two parts of it, and seconds of `timeout` for all."""
+class BodyLimits:
+    """`max_bytes` per body, at most `pause` seconds between two parts of it, `timeout` seconds for all of it.
+
+    `size_limit` names the limit of the size, and what to do about it, in error messages.
+    """
 
     max_bytes: int
     pause: float
     timeout: float
+    size_limit: str = "PRELABEL_MAX_BODY_BYTES; send fewer tasks per request"
 
-    def check(self, size: int) -> None:
+    def check_size(self, size: int) -> None:
         """Raises RequestTooLarge."""
         if size > self.max_bytes:
-            raise RequestTooLarge(
-                f"The body is larger than {self.max_bytes} bytes (PRELABEL_MAX_BODY_BYTES). Send fewer "
-                "tasks at once."
-            )
+            raise RequestTooLarge(f"The body is larger than {self.max_bytes} bytes ({self.size_limit}).")
 
 
-async def read_object(request: Request, bounds: BodyBounds, empty: bytes = b"") -> dict[str, Any]:
-    """The body as a JSON object; no body at all is read as `empty`. Raises BadRequest and what `read_body`
-    raises.
-    """
-    return await parse_object(await read_body(request, bounds) or bytearray(empty))
+@dataclass(frozen=True)
+class BodyReader:
+    """The limits of a group of routes, and the admission that they share."""
 
+    limits: BodyLimits
+    admission: AdmissionController
 
-async def read_body(request: Request, bounds: BodyBounds, ticket: AdmissionTicket | None = None) -> bytearray:
-    """The body, its bytes counted to what is `ticket`. Raises BodyTimeout, ClientLeft, Overloaded,
-    RequestTooLarge.
-    """
-    body = bytearray()
-    told = request.headers.get("content-length", "")
-    if told.isdecimal():
-        # refused before it is read; whoever tells less than he sends is met below
-        size = int(told[:20])  # of so many digits already too large, and of thousands no number to Python
-        bounds.check(size)
-        if ticket is not None:
+    async def read_object(self, request: Request, empty: bytes = b"") -> dict[str, Any]:
+        """The body as a JSON object; a missing body is read as `empty`.
+
+        Raises BadRequest and its subclasses, Overloaded.
+        """
+        with self.admission.request() as ticket:
+            return await parse_object(await self.read(request, ticket) or bytearray(empty))
+
+    async def read(self, request: Request, ticket: AdmissionTicket) -> bytearray:
+        """The body; its bytes are counted on `ticket`.
+
+        Raises BodyEncoded, BodyTimeout, ClientLeft, Overloaded, RequestTooLarge.
+        """
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise BodyEncoded("Content-Encoding: the body is compressed; send it without compression.")
+        limits, body = self.limits, bytearray()
+        length = request.headers.get("content-length", "")
+        if length.isdecimal():
+            # Reject early by Content-Length; an understated length is caught below.
+            size = int(length[:MAX_LENGTH_DIGITS])
+            limits.check_size(size)
             ticket.reserve(size)
-    loop = asyncio.get_running_loop()
-    last = loop.time() + bounds.timeout
-    try:
-        async with asyncio.timeout_at(min(last, loop.time() + bounds.pause)) as limit:
-            async for chunk in request.stream():
-                body += chunk
-                bounds.check(len(body))
-                if ticket is not None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limits.timeout
+        try:
+            async with asyncio.timeout_at(min(deadline, loop.time() + limits.pause)) as timeout:
+                async for chunk in request.stream():
+                    body += chunk
+                    limits.check_size(len(body))
                     ticket.add_bytes(len(chunk))
-                limit.reschedule(min(last, loop.time() + bounds.pause))
-    except ClientDisconnect:
-        raise ClientLeft("The client left before its body was complete.") from None
-    except TimeoutError:
-        raise BodyTimeout(
-            f"The body stopped coming after {len(body)} bytes: no more for {bounds.pause:g} s "
-            f"(PRELABEL_BODY_TIMEOUT), or not all within {bounds.timeout:g} s."
-        ) from None
-    return body
+                    timeout.reschedule(min(deadline, loop.time() + limits.pause))
+        except ClientDisconnect:
+            raise ClientLeft("The client disconnected before its body was complete.") from None
+        except TimeoutError:
+            raise BodyTimeout(
+                f"The body stopped arriving after {len(body)} bytes: nothing for {limits.pause:g} s "
+                f"(PRELABEL_BODY_TIMEOUT), or incomplete after {limits.timeout:g} s."
+            ) from None
+        return body
 
 
 @asynccontextmanager
 async def while_connected(request: Request) -> AsyncIterator[None]:
-    """Ends the block when the client is gone. To be used when the body has been read. Raises ClientLeft."""
-    mine = asyncio.current_task()
-    assert mine is not None  # noqa: S101 - this is a coroutine
-    left = False
+    """Cancels the block when the client disconnects. Use it after the body was read. Raises ClientLeft."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - this is a coroutine
+    disconnected = False
 
     async def watch() -> None:
-        nonlocal left
-        await request.receive()  # after the body nothing comes but this
-        left = True
-        mine.cancel()
+        nonlocal disconnected
+        await request.receive()  # after the body, ASGI sends only http.disconnect
+        disconnected = True
+        task.cancel()
 
     watcher = asyncio.create_task(watch())
     try:
         yield
     except asyncio.CancelledError:
-        if not left:
+        if not disconnected:
             raise
-        mine.uncancel()
-        raise ClientLeft("The client left before it was answered.") from None
+        task.uncancel()
+        raise ClientLeft("The client disconnected before it got its answer.") from None
     finally:
         watcher.cancel()

@@ -1,4 +1,4 @@
-"""What a refusal is answered with: in Prelabel's own words, or as the Open Inference Protocol has it."""
+"""Responses: JSON, errors in the form of the route's protocol, and the Server-Timing header."""
 
 import json
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ class Json(Response):
         try:
             return msgspec.json.encode(content)
         except UnicodeEncodeError:
-            return json.dumps(content).encode()  # a lone surrogate, which goes out as it came in
+            return json.dumps(content).encode()  # msgspec refuses lone surrogates, which Label Studio sends
 
 
 class ErrorBody(TypedDict):
-    """`error` is the kind, `detail` a sentence for a person."""
+    """`error` is the name of the error class, `detail` a sentence for a person."""
 
     status: int
     error: str
@@ -36,7 +36,7 @@ class OpenInferenceErrorBody(TypedDict):
 def error_response(
     path: str, status: int, kind: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Json:
-    """The answer to a request for `path` that is refused."""
+    """The error response to a request for `path`."""
     body: ErrorBody | OpenInferenceErrorBody = (
         {"error": detail}
         if is_open_inference(path)
@@ -46,10 +46,10 @@ def error_response(
 
 
 def is_open_inference(path: str) -> bool:
-    """Whether `path` is one of the Open Inference Protocol's, under whatever prefix."""
+    """Whether `path`, under any prefix, belongs to the Open Inference Protocol."""
     return "/v2/" in f"{path}/"
 
 
 def server_timing(seconds: Mapping[str, float]) -> str:
-    """The value of a Server-Timing header (W3C, "Server Timing"): milliseconds a stage."""
+    """The value of a Server-Timing header (W3C, "Server Timing"): milliseconds per stage."""
     return ", ".join(f"{stage};dur={spent * 1000:.3f}" for stage, spent in seconds.items())

@@ -134,8 +134,8 @@ async def test_a_change_of_health_is_told_once(models: list[Model]) -> None:
         {"a": Slot(Path("a"), models[0])},
         (),
         Shelf(BadBundle("altered")),
-        lambda: told.append(served.failing("a")),
     )
+    served.on_health_change = lambda: told.append(served.failing("a"))
     for _ in range(4):
         served.watch(models[0].run, succeeded=False)
     assert told == [True]

@@ -21,7 +21,7 @@ from server.launch.startup_banner import address, as_lines, asks_for
 from server.log_setup import JsonLines, TextLines
 from server.observability.access_log import HttpStats, RequestContext, fields_of, level_of, request_id
 from server.settings import load_settings
-from server.transport.middleware import HEADERS, with_headers
+from server.transport.middleware import HEADERS, with_default_headers
 from tests.e2e.conftest import serving
 from tests.serving import predict, predict_body, running, set_up
 
@@ -151,7 +151,7 @@ def test_ids_levels_and_fields() -> None:
 
 def test_an_answers_own_headers_stay() -> None:
     own = [(b"cache-control", b"max-age=5"), (b"content-type", b"text/html")]
-    found = with_headers(own)
+    found = with_default_headers(own)
     assert found[:2] == own
     assert [name for name, _ in found].count(b"cache-control") == 1
     assert len(found) == len(HEADERS) + 1

@@ -10,7 +10,7 @@ STAMP = "2026-01-02T12:00:00+00:00"
 
 
 def told(activity: ProjectActivity, model: str | None = None) -> dict[str, ProjectStatus]:
-    return {entry["project"]: entry for entry in activity.told(model)["projects"]}
+    return {entry["project"]: entry for entry in activity.snapshot(model)["projects"]}
 
 
 def test_a_project_from_set_up_to_failure() -> None:
@@ -25,7 +25,7 @@ def test_a_project_from_set_up_to_failure() -> None:
         "predicted": 4, "empty": 1, "failed": 2, "refused": 1,
         "last_errors": [{"time": STAMP, "error": "EngineFailed", "status": 500, "reason": "The model call failed."}],
     }  # fmt: skip
-    assert activity.told()["refused_configs"] == []
+    assert activity.snapshot()["refused_configs"] == []
 
 
 def test_a_refused_config_is_the_projects_verdict_and_is_listed_of_its_own() -> None:
@@ -34,13 +34,13 @@ def test_a_refused_config_is_the_projects_verdict_and_is_listed_of_its_own() -> 
     activity.refused("m", "1.5", BadLabelConfig("no <Choices>"))
     activity.refused("other", "2.5", BadLabelConfig("no <Text>"))
     assert told(activity)["1.5"]["config"] == "no <Choices>"
-    assert activity.told()["refused_configs"][0] == {
+    assert activity.snapshot()["refused_configs"][0] == {
         "time": STAMP,
         "model": "other",
         "project": "2.5",
         "reason": "no <Text>",
     }
-    assert [refusal["reason"] for refusal in activity.told("m")["refused_configs"]] == ["no <Choices>"]
+    assert [refusal["reason"] for refusal in activity.snapshot("m")["refused_configs"]] == ["no <Choices>"]
     assert list(told(activity, "m")) == ["1.5"]
 
 
@@ -57,7 +57,7 @@ def test_it_is_bounded_and_tells_the_latest_first() -> None:
     assert (
         projects["9.1"]["refused"],
         len(projects["9.1"]["last_errors"]),
-        len(activity.told()["refused_configs"]),
+        len(activity.snapshot()["refused_configs"]),
     ) == (50, 5, 20)
 
 
@@ -67,4 +67,4 @@ def test_what_is_no_projects_name_is_told_as_unknown() -> None:
     ] == ["1.1795474444"] + ["unknown"] * 5
     activity = ProjectActivity()
     activity.refused("m", "my secret text", Unauthorized("no", "Basic"))
-    assert "secret" not in str(activity.told())
+    assert "secret" not in str(activity.snapshot())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,13 +16,14 @@ import uvloop
 from server.bundle import Bundle
 from server.errors import Overloaded
 from server.launch import uvicorn_protocol
-from server.transport.admission import LARGE, LARGE_SHARE, AdmissionController
+from server.transport.admission import CONTROL_REQUESTS, LARGE_BODY, LARGE_SHARE, AdmissionController
+from server.transport.request_body import MAX_CONTROL_BODY
 from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
 
 
 def test_requests_and_bytes_are_counted_while_they_are_inside() -> None:
-    admission = AdmissionController(max_requests=2, max_bytes=10)
+    admission = AdmissionController.for_predictions(max_requests=2, max_bytes=10)
     with admission.request() as ticket:
         ticket.add_bytes(6)
         with admission.request() as other:
@@ -35,16 +37,30 @@ def test_requests_and_bytes_are_counted_while_they_are_inside() -> None:
 
 
 def test_large_requests_leave_most_places_to_others() -> None:
-    admission = AdmissionController(max_requests=2 * LARGE_SHARE, max_bytes=10 * LARGE)
+    admission = AdmissionController.for_predictions(2 * LARGE_SHARE, 10 * LARGE_BODY)
     with ExitStack() as stack:
         first, second, third = (stack.enter_context(admission.request()) for _ in range(3))
-        first.reserve(LARGE + 1)
-        second.reserve(LARGE + 1)
+        first.reserve(LARGE_BODY + 1)
+        second.reserve(LARGE_BODY + 1)
         with pytest.raises(Overloaded, match="the rest is for single tasks"):
-            third.reserve(LARGE + 1)
-        third.reserve(LARGE)
+            third.reserve(LARGE_BODY + 1)
+        third.reserve(LARGE_BODY)
         assert admission.large == 2
     assert (admission.requests, admission.large) == (0, 0)
+
+
+def test_a_body_of_unknown_length_becomes_a_large_request_when_it_grows() -> None:
+    admission = AdmissionController.for_predictions(LARGE_SHARE, 10 * LARGE_BODY)
+    with admission.request() as first, admission.request() as second:
+        first.add_bytes(LARGE_BODY)
+        assert admission.large == 0
+        first.add_bytes(1)
+        first.add_bytes(1)
+        assert admission.large == 1
+        second.add_bytes(LARGE_BODY)
+        with pytest.raises(Overloaded, match="the rest is for single tasks"):
+            second.add_bytes(1)
+    assert (admission.requests, admission.bytes, admission.large) == (0, 0, 0)
 
 
 @contextmanager
@@ -97,6 +113,41 @@ def test_a_request_beyond_the_bounds_is_refused_at_once_and_the_one_inside_answe
         until(lambda: client.post("/predict", json=predict_body(["bad"])).status_code == 200)
         refused = client.post("/predict", json=predict_body(["good " * 4000]))
         assert (refused.status_code, "PRELABEL_MAX_WAITING_BYTES" in refused.text) == (429, True)
+
+
+def chunked(path: str, *parts: bytes) -> bytes:
+    """The head of a request without Content-Length, and chunks of its body."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+def test_large_chunked_bodies_leave_slots_to_single_tasks(bundle: Bundle) -> None:
+    with running(bundle, max_requests=2) as client, connected(client) as first, connected(client) as second:
+        for each in (first, second):
+            each.sendall(chunked("/predict", b"[" * (LARGE_BODY + 1)))
+        (answered,), _, _ = select.select([first, second], [], [], 30)
+        assert b" 429 " in answered.recv(65536)
+        assert predict(client, ["good"]), "the other one holds its slot still"
+
+
+@pytest.mark.parametrize(
+    ("path", "options"), [("/setup", {}), ("/webhook", {}), ("/admin/reload", {"admin_token": "a" * 20})]
+)
+def test_control_requests_have_limits_of_their_own(
+    bundle: Bundle, path: str, options: dict[str, str]
+) -> None:
+    credentials = {"Authorization": f"Bearer {options['admin_token']}"} if options else {}
+    with running(bundle, max_requests=1, **options) as client:
+        too_large = client.post(path, content=b" " * (MAX_CONTROL_BODY + 1), headers=credentials)
+        assert (too_large.status_code, f"{MAX_CONTROL_BODY} bytes" in too_large.text) == (413, True)
+        with ExitStack() as stack:
+            stalled = [stack.enter_context(connected(client)) for _ in range(CONTROL_REQUESTS)]
+            lines = "".join(f"{name}: {value}\r\n" for name, value in credentials.items())
+            for each in stalled:
+                each.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: 9\r\n\r\n".encode())
+            until(lambda: client.post(path, content=b"{", headers=credentials).status_code == 429)
+            assert predict(client, ["good"]), "predictions have slots of their own"
+        until(lambda: client.post(path, content=b"{", headers=credentials).status_code == 400)
 
 
 def test_a_caller_who_left_holds_nothing_and_is_counted(bundle: Bundle) -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from server.bundle import Bundle
 from server.errors import AdminOnly, Unauthorized
-from server.transport.auth import Callers, check_admin, check_caller, check_health
+from server.transport.auth import Credentials, check_admin, check_caller, check_health
 from tests.serving import running
 
-TEAM = Callers("team", "schlüssel:1")
-BOTH = Callers("team", "schlüssel:1", ("one", "other"))
+TEAM = Credentials("team", "schlüssel:1")
+BOTH = Credentials("team", "schlüssel:1", ("one", "other"))
 
 
 def basic(text: str) -> dict[str, str]:
@@ -43,27 +43,27 @@ def test_a_token_is_enough_and_so_is_the_password() -> None:
         check_caller(headers, BOTH)
     for headers in WRONG:
         with pytest.raises(
-            Unauthorized, match=r"PRELABEL_BASIC_AUTH_PASS, or for a token; send one of PRELABEL_API_TOKEN"
+            Unauthorized, match=r"PRELABEL_BASIC_AUTH_PASS\) or a token \(one of PRELABEL_API_TOKEN"
         ) as refusal:
             check_caller(headers, BOTH)
         assert (
             refusal.value.headers["WWW-Authenticate"]
             == 'Basic realm="Prelabel", charset="UTF-8", Bearer realm="Prelabel"'
         )
-    check_caller(bearer("one"), Callers(tokens=("one",)))
-    with pytest.raises(Unauthorized, match=r"asks for a token") as refusal:
-        check_caller(basic(":"), Callers(tokens=("one",)))
+    check_caller(bearer("one"), Credentials(tokens=("one",)))
+    with pytest.raises(Unauthorized, match=r"server needs a token") as refusal:
+        check_caller(basic(":"), Credentials(tokens=("one",)))
     assert refusal.value.headers["WWW-Authenticate"] == 'Bearer realm="Prelabel"'
 
 
 def test_where_nothing_is_set_everybody_passes() -> None:
     for headers in [RIGHT, *WRONG]:
-        check_caller(headers, Callers())
-        check_health(headers, Callers())
+        check_caller(headers, Credentials())
+        check_health(headers, Credentials())
 
 
 def test_health_is_open_to_probes_and_wrong_credentials_are_told_there() -> None:
-    callers = Callers("team", "x", ("one",))
+    callers = Credentials("team", "x", ("one",))
     check_health({"user-agent": "kube-probe/1.30"}, callers)
     check_health(basic("team:x") | {"user-agent": "heartex/1.23.2"}, callers)
     check_health(bearer("one"), callers)
