@@ -1,4 +1,4 @@
-"""Endpoints as values: path, access, request and response types. Source of the routes and of /openapi.json."""
+"""Endpoints as values: path, access, request and response types. Routes and /openapi.json use them."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field

@@ -53,7 +53,7 @@ class RouteGuard:
         )
 
     def route(self, endpoint: Endpoint, handler: Handler, model: str | None = None) -> BaseRoute:
-        """A route that checks credentials before `handler` runs; `model` is the one that it serves, if any."""
+        """Checks credentials before `handler` runs. `model` names the model of the route, if it has one."""
         check = self.checks[endpoint.access]
 
         async def guarded(request: Request) -> Response:

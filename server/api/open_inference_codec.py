@@ -1,9 +1,8 @@
-"""The Open Inference Protocol, version 2, for a text classifier: a request's bytes → texts, probabilities →
-an answer's bytes. Pure.
+"""Encodes and decodes the Open Inference Protocol, version 2, for a text classifier. Pure functions.
 
-One input, `text`, BYTES [n] or [n, 1]; two outputs, `probabilities`, FP32 [n, labels], and `label`, BYTES
-[n]. A tensor's data are JSON or, with the extension "binary_tensor_data", lie behind the JSON as bytes:
-numbers little-endian, each element of BYTES behind its length in four bytes.
+One input, `text`, BYTES [n] or [n, 1]; two outputs, `probabilities`, FP32 [n, labels], and `label`, BYTES [n].
+The data of a tensor are JSON or, with the extension "binary_tensor_data", bytes that follow the JSON: numbers
+are little-endian, and each element of BYTES follows its length in four bytes.
 """
 
 import json
@@ -40,72 +39,78 @@ DATATYPES = {
 }
 
 HEADER_LENGTH = "inference-header-content-length"
-"""The header that says how many of a body's bytes are JSON."""
+"""Header: the number of bytes of the body that are JSON."""
 
 EXAMPLE = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["…"]}]}'
 
-PIECE = 2_000
-"""Numbers that are written at a time: a tenth of a millisecond."""
+CHUNK = 2_000
+"""Numbers encoded per call, which takes 0.1 ms; longer calls would hold the interpreter lock."""
 
 Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class InputParameters(msgspec.Struct):
     binary_data_size: Annotated[
-        Size | None, Meta(description="Bytes behind the JSON that are this tensor's, in place of `data`.")
+        Size | None, Meta(description="Bytes of this tensor after the JSON; replaces `data`.")
     ] = None
 
 
 class InferInput(msgspec.Struct):
-    """A tensor that is sent; of BYTES, each element is a text in UTF-8."""
+    """The input tensor. Each element is a text in UTF-8."""
 
     name: Annotated[str, Meta(extra_json_schema={"const": INPUT})]
     datatype: Annotated[str, Meta(extra_json_schema={"const": "BYTES"})]
     shape: Annotated[list[Size], Meta(extra_json_schema={"minItems": 1, "maxItems": 2})]
-    data: Annotated[list[str | list[str]] | None, Meta(description="As many texts as the shape says.")] = None
+    data: Annotated[
+        list[str | list[str]] | None, Meta(description="The texts, as many as the shape says.")
+    ] = None
     parameters: InputParameters | None = None
 
 
 class OutputParameters(msgspec.Struct):
     binary_data: Annotated[
         bool | None,
-        Meta(description="Whether this tensor comes behind the JSON; else as `binary_data_output` says."),
+        Meta(
+            description="Whether this tensor follows the JSON as bytes; by default as `binary_data_output`."
+        ),
     ] = None
     classification: Any = None
 
 
 class WantedOutput(msgspec.Struct):
-    """A tensor that is asked for."""
+    """A requested output tensor."""
 
     name: Annotated[str, Meta(extra_json_schema={"enum": list(OUTPUTS)})]
     parameters: OutputParameters | None = None
 
 
 class RequestParameters(msgspec.Struct):
-    binary_data_output: Annotated[bool, Meta(description="Whether tensors come behind the JSON.")] = False
+    binary_data_output: Annotated[
+        bool, Meta(description="Whether output tensors follow the JSON as bytes.")
+    ] = False
 
 
 class InferRequest(msgspec.Struct):
-    """What is asked. Other fields and parameters are passed over."""
+    """Other fields and parameters are ignored."""
 
     inputs: Annotated[list[InferInput], Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
-    id: Annotated[str | None, Meta(description="Comes back in the answer.")] = None
-    outputs: Annotated[list[WantedOutput] | None, Meta(description="All where none are named.")] = None
+    id: Annotated[str | None, Meta(description="Returned in the response.")] = None
+    outputs: Annotated[list[WantedOutput] | None, Meta(description="All outputs by default.")] = None
     parameters: RequestParameters | None = None
 
 
-class AnsweredParameters(msgspec.Struct):
+class OutputDataParameters(msgspec.Struct):
     binary_data_size: int
 
 
 class InferOutput(msgspec.Struct, omit_defaults=True):
-    """A tensor that is answered, its data here or behind the JSON."""
+    """An output tensor; its data are here or follow the JSON."""
 
     name: str
     datatype: str
     shape: list[int]
     data: list[float | str] | None = None
-    parameters: AnsweredParameters | None = None
+    parameters: OutputDataParameters | None = None
 
 
 class InferAnswer(msgspec.Struct, omit_defaults=True):
@@ -127,53 +132,51 @@ class ParsedInferRequest:
 _request = msgspec.json.Decoder(InferRequest)
 
 
-def header_length(told: str | None, body: int) -> int:
-    """How many of the body's bytes are JSON: what the header `told` says, else all. Raises BadRequest."""
-    if told is None:
+def header_length(header: str | None, body: int) -> int:
+    """The number of bytes of the body that are JSON, from the `header`; all without it. Raises BadRequest."""
+    if header is None:
         return body
-    if not (told.isascii() and told.isdecimal()) or int(told[:20]) > body:
+    if not (header.isascii() and header.isdecimal()) or int(header[:20]) > body:
         raise BadRequest(
-            f"Inference-Header-Content-Length: expected the bytes of the body that are JSON, at most {body}."
+            f"Inference-Header-Content-Length: expected the number of JSON bytes in the body, at most {body}."
         )
-    return int(told[:20])
+    return int(header[:20])
 
 
 def read_request(head: bytearray) -> ParsedInferRequest:
-    """The JSON of a request. Raises BadRequest, which names the field."""
+    """Reads the JSON of a request. Raises BadRequest, which names the field."""
     try:
         request = _request.decode(head)
     except msgspec.ValidationError as error:
         raise BadRequest(_in_words(str(error))) from None
     except (ValueError, RecursionError) as error:
-        request = _by_the_library(head, error)
+        request = _decode_leniently(head, error)
     return ParsedInferRequest(request, tuple(_outputs(request)))
 
 
-def count_texts(asked: ParsedInferRequest, most: int) -> int:
-    """How many texts the input is said to have. Raises BadRequest where it is not the one that is expected,
-    RequestTooLarge.
-    """
-    inputs = asked.request.inputs
+def count_texts(parsed: ParsedInferRequest, max_texts: int) -> int:
+    """The number of texts by the shape of the input. Raises BadRequest, RequestTooLarge."""
+    inputs = parsed.request.inputs
     if len(inputs) != 1 or inputs[0].name != INPUT:
-        found = f"{len(inputs)} inputs" if len(inputs) != 1 else "one of another name"
+        found = f"{len(inputs)} inputs" if len(inputs) != 1 else "one with another name"
         raise BadRequest(f"inputs: expected one, named `{INPUT}`, found {found}; a request is {EXAMPLE}.")
     (tensor,) = inputs
     if tensor.datatype != "BYTES":
-        found = tensor.datatype if tensor.datatype in DATATYPES else "none that there is"
+        found = tensor.datatype if tensor.datatype in DATATYPES else "an unknown datatype"
         raise BadRequest(f"inputs[0].datatype: expected BYTES, found {found}.")
     if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
         raise BadRequest(f"inputs[0].shape: expected [n] or [n, 1] for n texts, found {tensor.shape[:8]}.")
-    if tensor.shape[0] > most:
+    if tensor.shape[0] > max_texts:
         raise RequestTooLarge(
-            f"inputs[0].shape: {tensor.shape[0]} texts in one request; the limit is {most} "
-            "(PRELABEL_MAX_TASKS). Send fewer at once."
+            f"inputs[0].shape: {tensor.shape[0]} texts in one request; the maximum is {max_texts} "
+            "(PRELABEL_MAX_TASKS). Send fewer texts per request."
         )
     return tensor.shape[0]
 
 
-def read_texts(asked: ParsedInferRequest, count: int, behind: memoryview) -> list[str]:
-    """The input's `count` texts, out of its JSON or out of what lies `behind` it. Raises BadRequest."""
-    (tensor,) = asked.request.inputs
+def read_texts(parsed: ParsedInferRequest, count: int, tensors: memoryview) -> list[str]:
+    """The input's `count` texts, from its JSON or from the bytes that follow it. Raises BadRequest."""
+    (tensor,) = parsed.request.inputs
     size = tensor.parameters.binary_data_size if tensor.parameters else None
     if (tensor.data is None) == (size is None):
         found = "neither" if size is None else "both"
@@ -181,29 +184,28 @@ def read_texts(asked: ParsedInferRequest, count: int, behind: memoryview) -> lis
             f"inputs[0]: expected either `data` or `parameters.binary_data_size`, found {found}; a "
             f"request is {EXAMPLE}."
         )
-    if (size or 0) != len(behind):
+    if (size or 0) != len(tensors):
         raise BadRequest(
-            f"inputs[0].parameters.binary_data_size: {size or 0} bytes are said to lie behind the JSON, "
-            f"where {len(behind)} are; "
-            "the header Inference-Header-Content-Length says where the JSON ends."
+            f"inputs[0].parameters.binary_data_size: expected {size or 0} bytes after the JSON, found "
+            f"{len(tensors)}; the header Inference-Header-Content-Length says where the JSON ends."
         )
-    texts = list(_elements(behind)) if tensor.data is None else _flat(tensor.data)
+    texts = list(_elements(tensors)) if tensor.data is None else _flat(tensor.data)
     if len(texts) != count:
         raise BadRequest(
-            f"inputs[0]: its shape {tensor.shape} says {count} texts, and {len(texts)} are there."
+            f"inputs[0]: expected {count} texts by its shape {tensor.shape}, found {len(texts)}."
         )
     return texts
 
 
 def write_answer(
-    asked: ParsedInferRequest, model: str, version: str, labels: Sequence[str], probabilities: Floats
+    parsed: ParsedInferRequest, model: str, version: str, labels: Sequence[str], probabilities: Floats
 ) -> tuple[bytes, int | None]:
-    """The answer's bytes and, where not all of them are JSON, how many are. `probabilities` float32[n,
-    labels], in `labels`' order.
+    """The bytes of the response, and how many of them are JSON (None if all are). `probabilities`
+    float32[n, labels], in the order of `labels`.
     """
-    answer = InferAnswer(model, version, [], id=asked.request.id)
-    behind: list[bytes] = []
-    for name, binary in asked.outputs:
+    answer = InferAnswer(model, version, [], id=parsed.request.id)
+    tensors: list[bytes] = []
+    for name, binary in parsed.outputs:
         if name == "probabilities":
             output = InferOutput(name, "FP32", list(probabilities.shape))
             data: Any = probabilities.astype("<f4").tobytes() if binary else _json_list(probabilities.ravel())
@@ -213,37 +215,37 @@ def write_answer(
             chosen = [words[best] for best in probabilities.argmax(axis=1).tolist()]
             data = b"".join(chosen) if binary else msgspec.Raw(b"[%b]" % b",".join(chosen))
         if binary:
-            output.parameters = AnsweredParameters(len(data))
-            behind.append(data)
+            output.parameters = OutputDataParameters(len(data))
+            tensors.append(data)
         else:
             output.data = data
         answer.outputs.append(output)
     head = msgspec.json.encode(answer)
-    return (b"".join([head, *behind]), len(head)) if behind else (head, None)
+    return (b"".join([head, *tensors]), len(head)) if tensors else (head, None)
 
 
 def _outputs(request: InferRequest) -> Iterator[tuple[str, bool]]:
-    usual = request.parameters.binary_data_output if request.parameters else False
+    as_bytes = request.parameters.binary_data_output if request.parameters else False
     if request.id is not None and not _is_unicode(request.id):
-        raise BadRequest("id: expected text, found half of a surrogate pair in it.")
+        raise BadRequest("id: expected Unicode text, found half of a surrogate pair.")
     wanted = request.outputs or [WantedOutput(name) for name in OUTPUTS]
     if len({each.name for each in wanted}) != len(wanted) or not all(each.name in OUTPUTS for each in wanted):
         raise BadRequest(
-            f"outputs: expected {' and '.join(f'`{name}`' for name in OUTPUTS)}, each once at most, "
-            "found another name or one twice."
+            f"outputs: expected {' and '.join(f'`{name}`' for name in OUTPUTS)}, each at most once, "
+            "found another name or a repeated one."
         )
-    for place, each in enumerate(wanted):
+    for index, each in enumerate(wanted):
         if each.parameters is not None and each.parameters.classification is not None:
             raise BadRequest(
-                f"outputs[{place}].parameters.classification: there is no such extension here; ask for "
-                "the output `label`."
+                f"outputs[{index}].parameters.classification: this extension is not available; request the "
+                "output `label`."
             )
-        told = each.parameters.binary_data if each.parameters else None
-        yield each.name, usual if told is None else told
+        own = each.parameters.binary_data if each.parameters else None
+        yield each.name, as_bytes if own is None else own
 
 
-def _by_the_library(head: bytearray, problem: Exception) -> InferRequest:
-    """Lone surrogates are beyond msgspec, and texts may have them."""
+def _decode_leniently(head: bytearray, problem: Exception) -> InferRequest:
+    """The standard library accepts lone surrogates, which msgspec refuses and texts may have."""
     try:
         return msgspec.convert(json.loads(head), InferRequest)
     except msgspec.ValidationError as error:
@@ -265,36 +267,34 @@ NAMES = {
 
 def _in_words(problem: str) -> str:
     """msgspec's "Expected `str`, got `int` - at `$.id`" as "id: expected text, found a whole number."."""
-    what, _, place = problem.partition(" - at `$")
-    place = place.strip(".`")
+    what, _, field = problem.partition(" - at `$")
+    field = field.strip(".`")
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
-        return f"{f'{place}.' if place else ''}{missing[1]}: missing; a request is {EXAMPLE}."
+        return f"{f'{field}.' if field else ''}{missing[1]}: missing; a request is {EXAMPLE}."
     words = re.sub(
         r"`([a-z |]+)`",
         lambda found: " or ".join(NAMES.get(kind, kind) for kind in found[1].split(" | ")),
         what,
     )
     words = words.replace(", got ", ", found ")
-    return f"{place or 'The body'}: {words[0].lower()}{words[1:]}."
+    return f"{field or 'The body'}: {words[0].lower()}{words[1:]}."
 
 
 def _elements(data: memoryview) -> Iterator[str]:
-    """The elements of a tensor of BYTES. Raises BadRequest for a length that leads beyond the end, and for
-    what is no UTF-8.
-    """
+    """The elements of a tensor of BYTES. Raises BadRequest for a wrong length and for invalid UTF-8."""
     at, end = 0, len(data)
     while at < end:
         begin = at + 4
         at = begin + struct.unpack_from("<I", data, at)[0] if begin <= end else end + 1
         if at > end:
             raise BadRequest(
-                "inputs[0]: expected each text behind its length, in four bytes, little-endian, found "
-                "the end before a text's."
+                "inputs[0]: expected each text after its length (four bytes, little-endian), found the end "
+                "of the data inside a text."
             )
         try:
             yield str(data[begin:at], "utf-8")
         except UnicodeDecodeError:
-            raise BadRequest("inputs[0]: expected UTF-8, found bytes that are none.") from None
+            raise BadRequest("inputs[0]: expected UTF-8, found other bytes.") from None
 
 
 def _flat(data: Sequence[str | list[str]]) -> list[str]:
@@ -308,12 +308,12 @@ def _flat(data: Sequence[str | list[str]]) -> list[str]:
 
 
 def _json_list(numbers: Floats) -> msgspec.Raw:
-    """A list, written a piece at a time: no call into msgspec or NumPy keeps other threads waiting for long."""
-    pieces = (
-        msgspec.json.encode(numbers[begin : begin + PIECE].tolist())[1:-1]
-        for begin in range(0, len(numbers), PIECE)
+    """A JSON list, encoded in chunks."""
+    chunks = (
+        msgspec.json.encode(numbers[begin : begin + CHUNK].tolist())[1:-1]
+        for begin in range(0, len(numbers), CHUNK)
     )
-    return msgspec.Raw(b"[%b]" % b",".join(pieces))
+    return msgspec.Raw(b"[%b]" % b",".join(chunks))
 
 
 def _with_length(text: str) -> bytes:

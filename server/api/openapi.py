@@ -78,7 +78,7 @@ def document(routes: Sequence[BaseRoute], about: About) -> dict[str, Any]:
         "info": {
             "title": "Prelabel",
             "version": version_of("prelabel"),
-            "description": "Text classification for Label Studio and for clients of the Open Inference Protocol.",
+            "description": "Text classification for Label Studio and Open Inference Protocol clients.",
         },
         "servers": [{"url": prefix or "/"} for prefix in about.prefixes],
         "paths": paths,

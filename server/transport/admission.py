@@ -108,7 +108,7 @@ class AdmissionController:
         """Raises Overloaded if one more large request would exceed the limit."""
         if self.large >= self.max_large:
             raise Overloaded(
-                f"{self.large} requests with bodies of more than {LARGE_BODY} bytes are in progress, which "
-                f"is the maximum (one in {LARGE_SHARE} of {self.requests_limit}; the rest is for single tasks). "
-                "Retry later."
+                f"{self.large} requests with bodies of more than {LARGE_BODY} bytes are in progress, "
+                f"which is the maximum (one in {LARGE_SHARE} of {self.requests_limit}; the rest is for single "
+                "tasks). Retry later."
             )

@@ -234,7 +234,7 @@ def test_the_outside_client_understands_refusals(outside: triton.InferenceServer
             tensor(["x"]),
             {"outputs": [triton.InferRequestedOutput("label", class_count=1)]},
             "400",
-            "ask for the output `label`",
+            "request the output `label`",
         ),
     ]
     for name, asked, more, status, words in cases:

@@ -65,17 +65,17 @@ def test_what_is_not_known_is_passed_over() -> None:
         ({}, "inputs: missing; a request is"),
         ({"inputs": []}, "inputs: expected one, named `text`, found 0 inputs"),
         ({"inputs": [TENSOR, TENSOR]}, "found 2 inputs"),
-        (body(name="review"), "inputs: expected one, named `text`, found one of another name"),
+        (body(name="review"), "inputs: expected one, named `text`, found one with another name"),
         (body(name=None), r"inputs\[0\].name: missing"),
         (body(datatype="FP32"), r"inputs\[0\].datatype: expected BYTES, found FP32"),
-        (body(datatype="a secret"), r"inputs\[0\].datatype: expected BYTES, found none that there is"),
+        (body(datatype="a secret"), r"inputs\[0\].datatype: expected BYTES, found an unknown datatype"),
         (body(shape=[]), r"inputs\[0\].shape: expected \[n\] or \[n, 1\] for n texts, found \[\]"),
         (body(shape=[1, 2]), r"found \[1, 2\]"),
         (body(shape=[1, 1, 1]), r"found \[1, 1, 1\]"),
         (body(shape=[-1]), r"inputs\[0\].shape\[0\]: expected a whole number >= 0"),
         (body(shape=[2**64]), r"inputs\[0\].shape\[0\]: "),
-        (body(shape=[2]), r"inputs\[0\]: its shape \[2\] says 2 texts, and 1 are there"),
-        (body(data=[["a", "b"]]), "says 1 texts, and 2 are there"),
+        (body(shape=[2]), r"inputs\[0\]: expected 2 texts by its shape \[2\], found 1"),
+        (body(data=[["a", "b"]]), "expected 1 texts by its shape \\[1\\], found 2"),
         (body(data="good"), r"inputs\[0\].data: expected a list or nothing, found text"),
         (body(data=["good", 7]), r"inputs\[0\].data\[1\]: expected text or a list, found a whole number"),
         (body(data=[["good", None]]), r"inputs\[0\].data\[0\]\[1\]: expected text, found nothing"),
@@ -88,17 +88,17 @@ def test_what_is_not_known_is_passed_over() -> None:
             body(data=None, parameters={"binary_data_size": "4"}),
             r"inputs\[0\].parameters.binary_data_size: expected a whole number or nothing, found text",
         ),
-        (bytes_body(4, ""), "4 bytes are said to lie behind the JSON, where 0 are"),
+        (bytes_body(4, ""), "expected 4 bytes after the JSON, found 0"),
         (body() | {"id": 7}, "id: expected text or nothing, found a whole number"),
-        (body() | {"id": "\ud800"}, "id: expected text, found half of a surrogate pair"),
+        (body() | {"id": "\ud800"}, "id: expected Unicode text, found half of a surrogate pair"),
         (
             body() | {"outputs": [{"name": "logits"}]},
-            "outputs: expected `probabilities` and `label`, each once at most",
+            "outputs: expected `probabilities` and `label`, each at most once",
         ),
-        (body() | {"outputs": [{"name": "label"}, {"name": "label"}]}, "each once at most"),
+        (body() | {"outputs": [{"name": "label"}, {"name": "label"}]}, "each at most once"),
         (
             body() | {"outputs": [{"name": "label", "parameters": {"classification": 2}}]},
-            r"outputs\[0\].parameters.classification: there is no such extension",
+            r"outputs\[0\].parameters.classification: this extension is not available",
         ),
         (
             body() | {"parameters": {"binary_data_output": "yes"}},
@@ -123,12 +123,12 @@ def test_what_is_no_json_is_refused(head: bytes) -> None:
 @pytest.mark.parametrize(
     ("behind", "texts", "words"),
     [
-        (b"\1\0\0", 1, "found the end before a text's"),
-        (b"\5\0\0\0good", 1, "found the end before a text's"),
-        (b"\xff\xff\xff\xffgood", 1, "found the end before a text's"),
-        (b"\4\0\0\0good\1", 1, "found the end before a text's"),
-        (b"\4\0\0\0good", 2, r"its shape \[2\] says 2 texts, and 1 are there"),
-        (as_bytes(["a", "b", "c"]), 2, r"its shape \[2\] says 2 texts, and 3 are there"),
+        (b"\1\0\0", 1, "found the end of the data inside a text"),
+        (b"\5\0\0\0good", 1, "found the end of the data inside a text"),
+        (b"\xff\xff\xff\xffgood", 1, "found the end of the data inside a text"),
+        (b"\4\0\0\0good\1", 1, "found the end of the data inside a text"),
+        (b"\4\0\0\0good", 2, r"expected 2 texts by its shape \[2\], found 1"),
+        (as_bytes(["a", "b", "c"]), 2, r"expected 2 texts by its shape \[2\], found 3"),
         (b"\2\0\0\0\xc3\x28", 1, "expected UTF-8"),
     ],
 )
@@ -138,14 +138,14 @@ def test_bytes_lead_nowhere_but_to_their_end(behind: bytes, texts: int, words: s
 
 
 def test_bytes_behind_the_json_that_nobody_asked_for_are_refused() -> None:
-    with pytest.raises(BadRequest, match=r"0 bytes are said to lie behind the JSON, where 4 are"):
+    with pytest.raises(BadRequest, match=r"expected 0 bytes after the JSON, found 4"):
         texts_of(body(), b"good")
 
 
 def test_more_texts_than_the_limit_are_refused_by_their_shape() -> None:
     with pytest.raises(
         RequestTooLarge,
-        match=r"inputs\[0\].shape: 3 texts in one request; the limit is 2 \(PRELABEL_MAX_TASKS\)",
+        match=r"inputs\[0\].shape: 3 texts in one request; the maximum is 2 \(PRELABEL_MAX_TASKS\)",
     ):
         texts_of(body(shape=[3]), most=2)
 
