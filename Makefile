@@ -56,10 +56,10 @@ soak: .venv/dev/.done
 fuzz: .venv/dev/.done
 	$(DEV) -m tests.fuzz.run $(ARGS)
 
-# the GPU's kernel in Triton's interpreter, and compiled for GPUs; needs none
+# the Triton kernel of make bench-gpu: run in Triton's interpreter, and compiled for GPUs; needs no GPU
 fused-test: .venv/dev/.done .venv/triton/.done
-	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(DEV) -m pytest tests/fused/test_fused.py
-	PYTHONPATH=.venv/triton $(DEV) -m pytest tests/fused/test_compiles.py
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(DEV) -m pytest tests/benchmarks/test_triton_fused.py
+	PYTHONPATH=.venv/triton $(DEV) -m pytest tests/benchmarks/test_triton_compiles.py
 
 # two nodes on this machine, of which one is killed
 ray-test: .venv/dev/.ray

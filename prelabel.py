@@ -29,7 +29,7 @@ BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of the bundle.", show_default="artifacts/imdb-cnn")
 ]
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="auto, tables, onnx, torchscript or fused.", show_default=False)
+    str | None, typer.Option("--engine", help="auto, tables, onnx or torchscript.", show_default=False)
 ]
 DeviceOption = Annotated[
     str | None,

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import write
-from benchmarks.rounds import Way, medians
+from benchmarks.rounds import Variant, medians
 from benchmarks.texts import arguments, texts_of
 from server.bundle import read_bundle
 from server.jit import compiled
@@ -108,7 +108,7 @@ def measured(
     """A set of `mib`; what one thread reads of it in a second, and what all threads read that share it, in
     bytes.
     """
-    ways: dict[str, Way] = {}
+    ways: dict[str, Variant] = {}
     for kind in TYPES:
         table = np.ones((max(1, int(mib * MIB) // (NUMBERS * np.dtype(kind).itemsize)), NUMBERS), dtype=kind)
         places = np.random.default_rng(1).integers(0, len(table), read // table[0].nbytes, dtype=np.int32)
@@ -127,7 +127,7 @@ def measured(
     }
 
 
-def beside(work: Callable[[], object], cores: int, pool: ThreadPoolExecutor) -> Way:
+def beside(work: Callable[[], object], cores: int, pool: ThreadPoolExecutor) -> Variant:
     return lambda: list(pool.map(lambda _: work(), range(cores)))
 
 

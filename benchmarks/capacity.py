@@ -3,7 +3,7 @@ docs/capacity.md explains the model.
 
     .venv/dev/bin/python -m benchmarks.capacity [--workers 2] [--cores 4] [--price 0.50]
 
-Reads the figures that `scaling`, `large_request`, `way`, `tokenizer` and `bandwidth` kept; measures nothing.
+Reads the figures that `scaling`, `large_request`, `stage_breakdown`, `tokenizer` and `bandwidth` kept; measures nothing.
 Times are seconds of one core.
 """
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks import results, tables
 
-NEEDED = ("scaling", "large_request", "way", "tokenizer", "bandwidth")
+NEEDED = ("scaling", "large_request", "stage_breakdown", "tokenizer", "bandwidth")
 """Benchmarks whose figures the model needs."""
 
 FLOAT32 = 4
@@ -73,13 +73,13 @@ def model_of(kept: Mapping[str, Mapping[str, Any]]) -> Model:
     Raises:
         KeyError: one of `NEEDED` was not measured.
     """
-    scaling, large, way, tokenizer, bandwidth = (kept[name]["figures"] for name in NEEDED)
+    scaling, large, stages, tokenizer, bandwidth = (kept[name]["figures"] for name in NEEDED)
     one, cores = scaling["workers"][0], kept["scaling"]["machine"]["cores"]
     if one["workers"] != 1:
         raise KeyError("scaling with one worker")
     threads = kept["large_request"]["machine"]["cores"] / large["without_server_tasks_per_s"]
     return Model(
-        single=Review(1 / one["singles_per_s"], way["single"]["us_per_task"]["engine"] / 1e6),
+        single=Review(1 / one["singles_per_s"], stages["single"]["us_per_task"]["engine"] / 1e6),
         bulk=Review(max(cores / one["bulk_tasks_per_s"] - threads, 0.0), threads),
         tokenizer=tokenizer["microseconds_a_text"]["encode_all"] / 1e6,
         bytes_a_review=bandwidth["numbers_a_review"] * FLOAT32,

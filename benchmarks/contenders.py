@@ -33,9 +33,8 @@ Run = Callable[[Ids, Ids], Floats]
 LIMIT = 32 * 2**30
 """Bytes of GPU memory for a contender: batches are larger here than anybody serves."""
 
-OURS = ("onnx", "fused", "torchscript")
-"""Engines of the server."""
-
+SIZED = ("onnx", "fused", "torchscript")
+"""Contenders measured at every batch size: the server's engines, and the kernel that could replace one."""
 
 Contender = Callable[[], Run]
 """Opens it."""
@@ -49,7 +48,7 @@ def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions
         "onnx": lambda: (
             BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_of(device)).run
         ),
-        "fused": lambda: open_engine(bundle, engine="fused", device=device).run,
+        "fused": lambda: fused(bundle, device),
         "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
         "onnx, not bound": lambda: Network(open_session(bundle, provider), widest=widest).run,
         "onnx, CUDA graphs": lambda: captured(bundle, provider, device, options.grid),
@@ -105,6 +104,13 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
 
 def host_of(device: str) -> HostBuffers:
     return PlainHostBuffers() if device == "cpu" else PinnedHostBuffers(number_of(device))
+
+
+def fused(bundle: Bundle, device: str) -> Run:
+    # imported when chosen: only torch for CUDA brings Triton
+    from benchmarks.triton_fused import FusedEngine
+
+    return FusedEngine(bundle, device).run
 
 
 class Replaying:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import write
-from benchmarks.rounds import Way, medians, repeated
+from benchmarks.rounds import Variant, medians, repeated
 from benchmarks.texts import arguments, texts_of
 from benchmarks.tutorial_loop import TutorialLoop, network_of
 from export.folded_cnn import FoldedCNN
@@ -105,8 +105,10 @@ def on_texts(
     batches = list(batches_of(rows, 8192))
     calls = [pad([rows[i] for i in batch], len(rows[batch[-1]])) for batch in batches]
     loops = {threads: TutorialLoop(bundle, threads) for threads in (1, cores)}
-    one: dict[str, Way] = {name: partial(by_one, engine, calls) for name, engine in engines.items()}
-    every: dict[str, Way] = {name: partial(by_all, engine, calls, pool) for name, engine in engines.items()}
+    one: dict[str, Variant] = {name: partial(by_one, engine, calls) for name, engine in engines.items()}
+    every: dict[str, Variant] = {
+        name: partial(by_all, engine, calls, pool) for name, engine in engines.items()
+    }
     one[LOOP], every[LOOP] = (partial(loop.probabilities, rows) for loop in (loops[1], loops[cores]))
     order = np.argsort(np.concatenate(batches))
     answers = {name: np.concatenate(by_one(engine, calls))[order] for name, engine in engines.items()} | {
@@ -148,7 +150,7 @@ def by_size(
 ) -> list[dict[str, Any]]:
     """Rows cut out of the texts' words, which a text's words follow one another in; one thread."""
     places = [(tokens, count) for tokens in lengths for count in batches]
-    ways: dict[str, Way] = {}
+    ways: dict[str, Variant] = {}
     for tokens, count in places:
         call = np.resize(words, (count, tokens)), np.full(count, tokens, dtype=np.int32)
         for name, engine in engines.items():

@@ -1,6 +1,6 @@
 """All benchmarks, each as a process of its own, one after the other; then the report of what they found.
 
-    .venv/dev/bin/python -m benchmarks.everything [REVIEWS.csv] [--only engine,way]
+    .venv/dev/bin/python -m benchmarks.everything [REVIEWS.csv] [--only engine,stage_breakdown]
 
 One that fails is told and the rest goes on; the exit status is then 1. Other serving frameworks are measured
 where `make peers` has built their environments.

@@ -13,7 +13,7 @@ FRAMEWORKS = ("bentoml", "litserve", "mosec", "mlserver", "rayserve", "triton", 
 """Peers that serve any model; the best of them is what ours is compared with."""
 
 
-GPU_ENGINES = ("onnx", "fused", "torchscript")
+GPU_ENGINES = ("onnx", "torchscript")
 """Engines of ours on a GPU, among what they are compared with."""
 
 

@@ -30,7 +30,7 @@ from rich.progress import track
 
 from benchmarks import client, results, tables
 from benchmarks.client import quantile
-from benchmarks.contenders import OURS, Contender, Run, contenders, opened
+from benchmarks.contenders import SIZED, Contender, Run, contenders, opened
 from benchmarks.engine import with_torchscript
 from benchmarks.label_studio import body_of
 from benchmarks.rounds import medians
@@ -86,16 +86,16 @@ def main() -> None:
             )
             for most in asked.tokens
         }
-    served_by = [
-        (name, workers) for name in ("onnx", "fused") if name in engines for workers in asked.workers
-    ]
     figures = {
         "device": name_of(asked.device),
         "texts": len(rows),
         "tokens": float(np.mean([len(row) for row in rows])),
         "engines": engines,
         "sizes": sizes,
-        "server": [on_server(asked.bundle, *each, asked.device, texts, asked.seconds) for each in served_by],
+        "server": [
+            on_server(asked.bundle, "onnx", workers, asked.device, texts, asked.seconds)
+            for workers in asked.workers
+        ],
     }
     Console(width=140).print(tables.gpu(figures), markup=False, highlight=False)
     if on_gpu:
@@ -175,9 +175,9 @@ def in_bulk(run: Run, rows: Sequence[Ids], budget: int, rounds: int) -> dict[str
 def by_size(
     found: Mapping[str, Contender], rows: Sequence[Ids], tokens: int, rounds: int
 ) -> dict[str, float]:
-    """Reviews a second of each engine of the server, with two calls at the same time."""
+    """Reviews a second of each contender of SIZED, with two calls at the same time."""
     rates = {}
-    for name in OURS:
+    for name in SIZED:
         if name in found:
             try:
                 with opened(found[name]) as run:

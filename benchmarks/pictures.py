@@ -128,7 +128,7 @@ def latency(figures: Figures, path: Path) -> None:
     _save(canvas, path)
 
 
-def way(figures: Figures, path: Path) -> None:
+def stage_breakdown(figures: Figures, path: Path) -> None:
     """The stages of a task in a large request, and of a single one, as long as they take.
 
     Pieces of a large request go side by side: stages are work of several threads, and while one text waits
@@ -136,7 +136,7 @@ def way(figures: Figures, path: Path) -> None:
     """
     canvas = _canvas(9, 4)
     for axes, key in zip(canvas.subplots(2, 1), ("large", "single"), strict=True):
-        found = figures["way"][key]
+        found = figures["stage_breakdown"][key]
         left = 0.0
         for stage, us in found["us_per_task"].items():
             if key == "large" and stage == "queue":

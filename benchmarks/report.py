@@ -169,7 +169,12 @@ SECTIONS = (
     Section("bandwidth", "What the machine allows", tables.bandwidth),
     Section("kernels", "Ways to add up the tables", tables.kernels),
     Section("tokenizer", "Tokenizer", tables.tokenizer),
-    Section("way", "Where the microseconds go", tables.way, Picture(pictures.way, "the stages of a request")),
+    Section(
+        "stage_breakdown",
+        "Where the microseconds go",
+        tables.stage_breakdown,
+        Picture(pictures.stage_breakdown, "the stages of a request"),
+    ),
     Section("large_request", "A large request, and single tasks beside it", tables.large_request),
     Section("latency", "Latency under load", tables.latency, Picture(pictures.latency, "latency by load")),
     Section("overload", "More than the server can answer", tables.overload),

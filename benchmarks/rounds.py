@@ -1,6 +1,4 @@
-"""Ways of doing the same, timed one beside another: in every round each of them once, so that a slow moment
-of the machine meets all.
-"""
+"""Interleaved timing: every round runs each variant once, so a slow moment of the machine affects all."""
 
 import statistics
 import time
@@ -9,31 +7,37 @@ from collections.abc import Callable, Mapping
 from rich.console import Console
 from rich.progress import track
 
-Way = Callable[[], object]
+Variant = Callable[[], object]
+"""One implementation of the work that is compared."""
+
+Clock = Callable[[], float]
+"""The time in seconds."""
 
 
-def medians(ways: Mapping[str, Way], rounds: int) -> dict[str, float]:
-    """Seconds of each way."""
-    return {name: statistics.median(each) for name, each in measured(ways, rounds).items()}
+def medians(variants: Mapping[str, Variant], rounds: int) -> dict[str, float]:
+    """Median seconds of each variant."""
+    return {name: statistics.median(each) for name, each in measured(variants, rounds).items()}
 
 
-def measured(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def measured(
+    variants: Mapping[str, Variant], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each variant in each round, after one round of warm-up that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in track(range(rounds + 1), "rounds", console=Console(stderr=True), transient=True):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
+        for name, variant in variants.items():
+            start = clock()
+            variant()
             if number:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(clock() - start)
     return seconds
 
 
-def repeated(way: Way, count: int) -> Way:
-    """For what is too short for a clock."""
+def repeated(variant: Variant, count: int) -> Variant:
+    """The variant `count` times, for work that is too short to be timed once."""
 
     def run() -> None:
         for _ in range(count):
-            way()
+            variant()
 
     return run

@@ -101,7 +101,7 @@ def tokenizer(figures: Figures) -> str:
     )
 
 
-def way(figures: Figures) -> str:
+def stage_breakdown(figures: Figures) -> str:
     large, single = figures["large"], figures["single"]
     rows: list[tuple[str, object, object]] = [
         (stage, us, single["us_per_task"].get(stage, "–")) for stage, us in large["us_per_task"].items()

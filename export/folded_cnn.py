@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from export.cnn import SentimentCNN, taps_of
-from server.engines.torch_script import known_deprecations
 
 
 def stored(tensor: Tensor) -> Tensor:
@@ -22,14 +21,12 @@ def stored(tensor: Tensor) -> Tensor:
     return half if torch.equal(half.float(), tensor.detach()) else tensor.detach().clone()
 
 
-with known_deprecations():
-
-    @torch.jit.script
-    def steps_of(ids: Tensor) -> Tensor:
-        """0, 1, … int64[length], where `ids` are. A trace would keep the device that it was made on; a script
-        asks for it at every call.
-        """
-        return torch.arange(ids.shape[1], device=ids.device)
+@torch.jit.script
+def steps_of(ids: Tensor) -> Tensor:
+    """0, 1, … int64[length], where `ids` are. A trace would keep the device that it was made on; a script
+    asks for it at every call.
+    """
+    return torch.arange(ids.shape[1], device=ids.device)
 
 
 class FoldedCNN(nn.Module):

@@ -6,7 +6,6 @@ import onnx
 import torch
 
 from export.folded_cnn import FoldedCNN
-from server.engines.torch_script import known_deprecations
 
 OPSET = 18
 
@@ -21,7 +20,7 @@ def write_models(folded: FoldedCNN, folder: Path) -> None:
         torch.tensor([widest + 4, widest], dtype=torch.int32),
         torch.zeros((1, features)),
     )
-    with torch.no_grad(), known_deprecations():
+    with torch.no_grad():
         torch.jit.trace(folded.eval(), example).save(folder / "model.ts")  # type: ignore[no-untyped-call]
         torch.onnx.export(
             folded,

@@ -99,11 +99,11 @@ class Settings(BaseSettings):
     )
     tls_key: Path | None = Field(None, description="The certificate's private key as a PEM file.")
     tls_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, where it has one.")
-    engine: Literal["auto", "tables", "onnx", "torchscript", "fused"] = Field(
+    engine: Literal["auto", "tables", "onnx", "torchscript"] = Field(
         "auto",
         description=(
-            "`tables` (CPU), `onnx`, `torchscript` (needs torch), `fused` (CUDA, needs torch), or `auto`: "
-            "`onnx` where it runs on CUDA, else `tables`."
+            "`tables` (CPU), `onnx`, `torchscript` (needs torch), or `auto`: `onnx` where it runs on CUDA, "
+            "else `tables`."
         ),
     )
     device: str = Field(

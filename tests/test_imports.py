@@ -79,7 +79,7 @@ def test_only_the_engines_of_torch_and_export_import_torch() -> None:
         for path in (ROOT / "server").rglob("*.py")
         if "torch" in imported(path)
     }
-    assert users == {f"server/engines/{name}.py" for name in ("torch_script", "torch_device", "triton_fused")}
+    assert users == {f"server/engines/{name}.py" for name in ("torch_script", "torch_device")}
     assert "torch" not in imported(ROOT / "prelabel.py")
 
 

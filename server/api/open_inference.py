@@ -52,7 +52,6 @@ PLATFORMS = {
     "onnx": "onnxruntime_onnx",
     "torchscript": "pytorch_torchscript",
     "tables": "prelabel_tables",
-    "fused": "prelabel_fused",
 }
 """The protocol's platform names, `<project>_<format>`, by engine."""
 

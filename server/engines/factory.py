@@ -11,7 +11,7 @@ from server.errors import BadSetting
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("auto", "tables", "onnx", "torchscript", "fused")
+ENGINES = ("auto", "tables", "onnx", "torchscript")
 
 
 def open_engine(
@@ -36,11 +36,7 @@ def open_engine(
     except ValueError as error:
         raise BadSetting(f"device={device!r}: it {error}.") from None
     if engine == "tables" and device not in ("auto", "cpu"):
-        raise BadSetting(
-            f"engine=tables runs on the CPU: for device={device} set engine=onnx or engine=fused."
-        )
-    if engine == "fused" and device == "cpu":
-        raise BadSetting("engine=fused runs on CUDA: for device=cpu set engine=tables.")
+        raise BadSetting(f"engine=tables runs on the CPU: for device={device} set engine=onnx.")
     if engine == "tables" or not devices or (device == "auto" and not _cuda_expected()):
         return _on_cpu(engine, bundle, shared)
     try:
@@ -81,15 +77,11 @@ def _on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaO
     """Raises NoCuda."""
 
     def on(device: str) -> Engine:
-        match engine:
-            case "torchscript":
-                return _torch_script(bundle, device)
-            case "fused":
-                return _fused(bundle, device)
-            case _:
-                from server.engines.onnx_cuda import OnnxCudaEngine
+        if engine == "torchscript":
+            return _torch_script(bundle, device)
+        from server.engines.onnx_cuda import OnnxCudaEngine
 
-                return OnnxCudaEngine(bundle, device, options)
+        return OnnxCudaEngine(bundle, device, options)
 
     if len(devices) == 1:
         return on(devices[0])
@@ -107,14 +99,3 @@ def _torch_script(bundle: Bundle, device: str) -> Engine:
             "set engine=onnx."
         ) from error
     return TorchScriptEngine(bundle, device)
-
-
-def _fused(bundle: Bundle, device: str) -> Engine:
-    try:
-        from server.engines.triton_fused import FusedEngine
-    except ModuleNotFoundError as error:
-        raise BadSetting(
-            f"engine=fused needs {error.name}, which is not installed: install prelabel[export,triton], "
-            "or set engine=onnx."
-        ) from error
-    return FusedEngine(bundle, device)

@@ -1,6 +1,5 @@
 """The folded network as TorchScript. Needs torch, as little else of the server does."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,15 @@ class TorchScriptEngine:
         self.device = device
         self._widest = max(bundle.widths)
         self._start = np.zeros((1, bundle.features), dtype=np.float32)
-        self._module = _load(bundle.file("model.ts"), device)
+        path, shortest = bundle.file("model.ts"), bundle.manifest.min_length
+        try:
+            with without_fusion():
+                self._module = _load(path, device)
+                self.run(np.zeros((1, shortest), dtype=np.int32), np.full(1, shortest, dtype=np.int32))
+        except RuntimeError as error:
+            raise BadBundle(
+                f"{path}: torch cannot load it as TorchScript; export the bundle again."
+            ) from error
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         if ids.shape[1] > MAX_PIECE:
@@ -53,24 +60,21 @@ class TorchScriptEngine:
 
 
 def _load(path: Path, device: str) -> torch.jit.ScriptModule:
-    """Freezing turns E and W into constants and folds the tables from them, once. Raises BadBundle."""
-    try:
-        with known_deprecations():
-            # fused kernels are compiled anew for each shape, at its second call: a stall where requests wait
-            torch.jit.set_fusion_strategy([])
-            module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
-            frozen: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
-            return frozen
-    except RuntimeError as error:
-        raise BadBundle(f"{path}: torch cannot load it as TorchScript; export the bundle again.") from error
+    """Freezing makes constants of E and W and folds the tables from them once."""
+    module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
+    frozen: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
+    return frozen
 
 
 @contextmanager
-def known_deprecations() -> Iterator[None]:
-    """torch calls TorchScript deprecated. It is what users asked for, so exactly that is silenced, and only
-    here.
+def without_fusion() -> Iterator[None]:
+    """A module whose first call runs in this block never fuses kernels; other modules are not affected.
+
+    torch compiles fused kernels again for each new shape, at its second call, which would stall requests. The
+    strategy is a setting of the process, which a module reads once, at its first call.
     """
-    with warnings.catch_warnings():
-        message = r".*`torch\.jit\.\w+` is (deprecated|not supported)|.*legacy TorchScript-based ONNX|The feature will be removed"
-        warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
+    before = torch.jit.set_fusion_strategy([])
+    try:
         yield
+    finally:
+        torch.jit.set_fusion_strategy(before)

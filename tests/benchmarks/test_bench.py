@@ -70,7 +70,7 @@ def test_the_tutorial_loop_answers_what_the_tutorial_does(
     ]
 
 
-def test_every_way_is_timed_in_every_round_after_one_that_does_not_count() -> None:
+def test_every_variant_is_timed_in_every_round_after_one_that_does_not_count() -> None:
     calls: list[str] = []
     seconds = measured({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
     assert calls == ["a", "b"] * 3

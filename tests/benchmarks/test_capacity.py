@@ -23,7 +23,7 @@ KEPT: dict[str, Any] = {
         },
     },
     "large_request": {"machine": MACHINE, "figures": {"without_server_tasks_per_s": 40_000.0}},
-    "way": {"machine": MACHINE, "figures": {"single": {"us_per_task": {"engine": 125.0}}}},
+    "stage_breakdown": {"machine": MACHINE, "figures": {"single": {"us_per_task": {"engine": 125.0}}}},
     "tokenizer": {"machine": MACHINE, "figures": {"microseconds_a_text": {"encode_all": 10.0}}},
     "bandwidth": {"machine": MACHINE, "figures": {"numbers_a_review": 250_000.0}},
 }
@@ -61,8 +61,8 @@ def test_a_gpu_is_bound_by_its_memory_or_by_what_the_processor_leaves_to_do() ->
 
 def test_the_reports_part_tells_errors_or_what_is_missing() -> None:
     assert "| 2 | 3,000 | 3,200 | +6.7% | 25,000 | 20,000 | -20.0% | 750 |" in capacity.section(KEPT)
-    part = capacity.section({name: found for name, found in KEPT.items() if name != "way"})
-    assert "`python -m benchmarks.way reviews.csv`" in part
+    part = capacity.section({name: found for name, found in KEPT.items() if name != "stage_breakdown"})
+    assert "`python -m benchmarks.stage_breakdown reviews.csv`" in part
     assert "scaling" not in part
 
 

@@ -149,10 +149,10 @@ def test_large_request(figures_of: Benchmark) -> None:
     )
 
 
-def test_way(figures_of: Benchmark) -> None:
-    from benchmarks.way import STAGES, main
+def test_stage_breakdown(figures_of: Benchmark) -> None:
+    from benchmarks.stage_breakdown import STAGES, main
 
-    figures = figures_of(main, "way", "--tasks", 300, "--rounds", 1, "--singles", 5)
+    figures = figures_of(main, "stage_breakdown", "--tasks", 300, "--rounds", 1, "--singles", 5)
     assert (figures["large"]["tasks"], figures["single"]["tasks"]) == (300, 1)
     for each in figures.values():
         assert set(each["us_per_task"]) == set(STAGES)

@@ -80,19 +80,22 @@ def test_the_best_window_may_lie_across_two_pieces(engine: Engine, network: Netw
 
 
 def test_engine_and_device_that_cannot_be_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(BadSetting, match="engine='tensorrt'"):
-        open_engine(bundle, engine="tensorrt")
+    for name in ("tensorrt", "fused"):
+        with pytest.raises(
+            BadSetting, match=f"engine='{name}': it must be one of auto, tables, onnx, torchscript"
+        ):
+            open_engine(bundle, engine=name)
     with pytest.raises(BadSetting, match="device='tpu'"):
         open_engine(bundle, device="tpu")
 
 
-@pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript", "fused"])
+@pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript"])
 def test_cuda_that_does_not_work_is_a_refusal_to_start(bundle: Bundle, name: str) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this host has a CUDA device")
     for device in ("cuda", "cuda:1", "cuda:0,cuda:1"):
-        with pytest.raises(BadSetting, match=f"device={device}|needs triton"):
+        with pytest.raises(BadSetting, match=f"device={device}"):
             open_engine(bundle, engine=name, device=device)
 
 

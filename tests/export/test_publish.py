@@ -19,7 +19,6 @@ from export.publish import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
-from server.engines.torch_script import known_deprecations
 from server.errors import BadInput
 from tests.conftest import ROOT, tiny_network
 
@@ -45,8 +44,7 @@ def test_other_shapes_export_too(tmp_path: Path) -> None:
 
 def test_the_traced_graph_names_no_device(bundle: Bundle) -> None:
     """It would be the one that it was traced on, and calls on another would fail."""
-    with known_deprecations():
-        graph = str(torch.jit.load(bundle.file("model.ts")).inlined_graph)  # type: ignore[no-untyped-call]
+    graph = str(torch.jit.load(bundle.file("model.ts")).inlined_graph)  # type: ignore[no-untyped-call]
     assert "prim::device" in graph
     assert not re.search(r"Device = prim::Constant", graph)
 

@@ -5,7 +5,6 @@ through the server.
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 
 import httpx
 import numpy as np
@@ -30,11 +29,9 @@ LENGTHS = (8, 64, 500, 512, 1024, 4096, 20_000)
 def needs_packages_of(engine: str) -> None:
     if engine == "onnx" and not has_cuda():
         pytest.skip("this ONNX Runtime has no CUDA provider (onnxruntime-gpu)")
-    if engine == "fused" and find_spec("triton") is None:
-        pytest.skip("triton is not installed")
 
 
-@pytest.fixture(params=["onnx", "torchscript", "fused"], scope="module")
+@pytest.fixture(params=["onnx", "torchscript"], scope="module")
 def cuda(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Engine]:
     needs_packages_of(request.param)
     engine = open_engine(bundle, engine=request.param, device="cuda")

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
+from export.cnn import Network
 from export.publish import export_bundle
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
@@ -68,6 +69,12 @@ class Served:
 @pytest.fixture
 def live(bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle.path, tmp_path / "live"))
+
+
+@pytest.fixture
+def untraced(network: Network, tmp_path: Path) -> Path:
+    """A bundle that only a replica with engine=torchscript refuses: it has no model.ts."""
+    return export_bundle(network, tmp_path / "untraced", torchscript=False).path
 
 
 @contextmanager
@@ -268,7 +275,7 @@ def test_a_full_replica_refuses_at_once_and_what_was_begun_is_answered_after_ter
     assert (statuses[b"200"] in (1, 2), statuses.total() - statuses[b"200"]) == (True, statuses[b"429"])
 
 
-def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, bundle: Bundle) -> None:
+def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, untraced: Path) -> None:
     with served(two_nodes, live) as server:
         manifest = (live / "manifest.json").read_bytes()
         (live / "manifest.json").write_bytes(b"{}")
@@ -289,24 +296,24 @@ def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, bund
             "--replicas",
             "2",
             "--engine",
-            "fused",
+            "torchscript",
         ]
         second = subprocess.run(
-            [*command, "--bundle", str(live), "--port", server.address.rpartition(":")[2]],
+            [*command, "--bundle", str(untraced), "--port", server.address.rpartition(":")[2]],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
             timeout=PATIENCE,
         )
-        assert (second.returncode, "engine=fused runs on CUDA" in second.stderr) == (1, True)
+        assert (second.returncode, "this bundle has no model.ts" in second.stderr) == (1, True)
         until(lambda: bool(server.seen()))
         server.process.send_signal(signal.SIGHUP)
         until(lambda: len(server.seen()) == 2)
 
 
-def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path) -> None:
-    def started(port: int, *options: str) -> str:
+def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path, untraced: Path) -> None:
+    def started(port: int, *options: str, bundle: Path = live) -> str:
         command = [
             sys.executable,
             "prelabel.py",
@@ -315,7 +322,7 @@ def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path) ->
             "--ray-address",
             two_nodes.address,
             "--bundle",
-            str(live),
+            str(bundle),
             "--port",
             str(port),
         ]
@@ -350,8 +357,8 @@ def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path) ->
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"Error: Ray's HTTP proxy did not start on 127.0.0.1:{port}" in started(port)
-    assert "Error: The replicas did not start: engine=fused runs on CUDA" in started(
-        free_port(), "--engine", "fused"
+    assert f"Error: The replicas did not start: {untraced}: this bundle has no model.ts" in started(
+        free_port(), "--engine", "torchscript", bundle=untraced
     )
     assert "no Ray cluster answers" in started(free_port(), "--ray-address", "127.0.0.4:1")
 

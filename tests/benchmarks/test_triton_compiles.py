@@ -27,7 +27,7 @@ def compile_for(architecture: int) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from server.engines import triton_fused
+    from benchmarks import triton_fused
 
     pointers = dict.fromkeys(("tables", "bias", "features"), "*fp32") | dict.fromkeys(
         ("ids", "lengths"), "*i32"

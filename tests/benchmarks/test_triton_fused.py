@@ -35,7 +35,7 @@ def device() -> str:
 
 @pytest.fixture(scope="module")
 def fused(bundle: Bundle, device: str) -> Engine:
-    from server.engines.triton_fused import FusedEngine
+    from benchmarks.triton_fused import FusedEngine
 
     return FusedEngine(bundle, device)
 
@@ -43,7 +43,7 @@ def fused(bundle: Bundle, device: str) -> Engine:
 def test_answers_are_those_of_the_tutorial(
     golden: list[dict[str, Any]], oracle_bundle: Bundle, device: str
 ) -> None:
-    from server.engines.triton_fused import FusedEngine
+    from benchmarks.triton_fused import FusedEngine
 
     fused, tokenizer = FusedEngine(oracle_bundle, device), Tokenizer.of(oracle_bundle)
     rows = [tokenizer.encode(entry["text"])[:2000] for entry in golden]
@@ -64,7 +64,7 @@ def test_company_and_padding_change_nothing(fused: Engine, onnx: Engine, bundle:
 def test_the_best_window_may_lie_around_the_seam_of_two_programs(
     fused: Engine, network: Network, extra: int
 ) -> None:
-    from server.engines.triton_fused import CHUNK
+    from benchmarks.triton_fused import CHUNK
 
     row = np.full(CHUNK + 60, 5, dtype=np.int32)
     row[CHUNK + extra - 2 : CHUNK + extra + 1] = (2, 14, 3)
@@ -78,7 +78,7 @@ def test_a_negative_maximum_is_zero_as_after_relu(fused: Engine, onnx: Engine) -
 
 
 def test_filters_and_classes_of_any_number(tmp_path: Any, device: str) -> None:
-    from server.engines.triton_fused import FusedEngine
+    from benchmarks.triton_fused import FusedEngine
 
     network = tiny_network(widths=(1, 4), classes=4, seed=3)
     bundle = export_bundle(network, tmp_path / "four", torchscript=False)

@@ -1,6 +1,6 @@
 """Where the microseconds of a request go: one with 20,000 tasks, and one with a single task.
 
-    .venv/dev/bin/python -m benchmarks.way [REVIEWS.csv] [--tasks 20000] [--rounds 3] [--singles 500]
+    .venv/dev/bin/python -m benchmarks.stage_breakdown [REVIEWS.csv] [--tasks 20000] [--rounds 3] [--singles 500]
 
 Starts a real `prelabel serve` and reads the `Server-Timing` of its answers; each figure is the median of the
 requests, divided by the tasks of one. The server's total runs from the last byte of the body to the answer as
@@ -54,12 +54,12 @@ def main() -> None:
         for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
             for kind, each in bodies.items():
                 found[kind].append(client.run(server.url(), each, requests=len(each)).checked())
-    figures = {kind: way(found[kind], tasks) for kind, tasks in (("large", asked.tasks), ("single", 1))}
+    figures = {kind: breakdown(found[kind], tasks) for kind, tasks in (("large", asked.tasks), ("single", 1))}
     report(figures, Console(width=100))
-    results.write("way", figures)
+    results.write("stage_breakdown", figures)
 
 
-def way(rounds: list[Outcome], tasks: int) -> dict[str, Any]:
+def breakdown(rounds: list[Outcome], tasks: int) -> dict[str, Any]:
     """Microseconds: of the whole request divided by its tasks, but `text_waited_us` as it is."""
 
     def us(stage: str) -> float:
@@ -82,7 +82,7 @@ def report(figures: dict[str, dict[str, Any]], console: Console) -> None:
         "µs a task",
         f"{large['tasks']:,} tasks",
         "one task",
-        title=f"The way of a request, {os.cpu_count()} cores",
+        title=f"Stages of a request, {os.cpu_count()} cores",
     )
     for stage in STAGES:
         table.add_row(stage, f"{large['us_per_task'][stage]:.1f}", f"{single['us_per_task'][stage]:.1f}")
