@@ -71,9 +71,10 @@ parity: .venv/dev/.done .venv/parity/.done
 e2e: .venv/dev/.done .venv/label-studio/.done
 	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
 
-# docs/settings.md, from server/settings.py
+# docs/settings.md, and the import graph in docs/architecture.md
 docs: .venv/dev/.done
 	$(DEV) -m tests.settings_page
+	$(DEV) -m tests.import_graph
 
 # docs/images, from a real Label Studio; needs chromium and chromium-driver
 screenshots: .venv/dev/.screenshots .venv/label-studio/.done

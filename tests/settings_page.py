@@ -32,16 +32,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
 HEAD = """# Settings
 
 The server reads its settings once, at the start: from options of `prelabel serve`, else from environment
-variables, else the defaults below. A wrong value, or one that contradicts another setting, stops the start with
-a message that names the setting. `make docs` writes this page from `server/settings.py`.
+variables, else the defaults below. A wrong value, or one that contradicts another setting, stops the start
+with a message that names the setting. `make docs` writes this page from `server/settings.py`.
 
 `train`, `predict`, `evaluate` and `annotate` have options of their own: `prelabel COMMAND --help` lists them.
 """
 
 SECRET_FILES = """## Secrets from files
 
-A secret can come from a file instead, as container platforms provide it: append `_FILE` to the variable's name
-and set that variable to the file's path. The file holds one line. This works for
+A secret can come from a file instead, as container platforms provide it: append `_FILE` to the variable's
+name and set that variable to the file's path. The file holds one line. This works for
 {names};
 and for `LABEL_STUDIO_API_KEY`, which `connect` and `annotate` read.
 """
