@@ -51,12 +51,35 @@ def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("port", "x"), ("port", "70000"), ("engine", "tensorrt"), ("device", "tpu"), ("device", "cuda:0,cuda:0"),
-     ("gpu_mem_limit", "8GiB"), ("bucket_lengths", "8,8"), ("bucket_lengths", ""), ("bucket_lengths", "a"),
-     ("path_prefix", "prelabel"), ("path_prefix", "/a/"), ("bundle", ""), ("bundle", "x/a,y/a"), ("bundle", "a,predict"), ("bundle", "a,b c"),
-     ("ensemble", "both"), ("ensemble", "both=a"), ("ensemble", "both=a,b:1"), ("ensemble", "both=a,b:1,-1"), ("ensemble", "both=a,b:1,x"),
-     ("ensemble", "setup=a,b"), ("threshold", "0"), ("label_map", "Positive"), ("max_wait", "-1"), ("score", "certainty"), ("batch_tokens", "-1")],
-)  # fmt: skip
+    [
+        ("port", "x"),
+        ("port", "70000"),
+        ("engine", "tensorrt"),
+        ("device", "tpu"),
+        ("device", "cuda:0,cuda:0"),
+        ("gpu_mem_limit", "8GiB"),
+        ("bucket_lengths", "8,8"),
+        ("bucket_lengths", ""),
+        ("bucket_lengths", "a"),
+        ("path_prefix", "prelabel"),
+        ("path_prefix", "/a/"),
+        ("bundle", ""),
+        ("bundle", "x/a,y/a"),
+        ("bundle", "a,predict"),
+        ("bundle", "a,b c"),
+        ("ensemble", "both"),
+        ("ensemble", "both=a"),
+        ("ensemble", "both=a,b:1"),
+        ("ensemble", "both=a,b:1,-1"),
+        ("ensemble", "both=a,b:1,x"),
+        ("ensemble", "setup=a,b"),
+        ("threshold", "0"),
+        ("label_map", "Positive"),
+        ("max_wait", "-1"),
+        ("score", "certainty"),
+        ("batch_tokens", "-1"),
+    ],
+)
 def test_a_wrong_value_is_a_refusal_that_names_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

@@ -69,9 +69,11 @@ def label_studio(
         pytest.skip("LABEL_STUDIO_BIN is not set: it names Label Studio's executable (make e2e sets it)")
     port = free_port()
     command = [
-        str(ROOT / executable), "start", "--no-browser", "--init", "--data-dir", str(folder), "--internal-host", "127.0.0.1", "--port", str(port),
-        "--username", USER, "--password", password or secrets.token_hex(20), "--user-token", token, "--enable-legacy-api-token",
-    ]  # fmt: skip
+        *(str(ROOT / executable), "start", "--no-browser", "--init", "--data-dir", str(folder)),
+        *("--internal-host", "127.0.0.1", "--port", str(port)),
+        *("--username", USER, "--password", password or secrets.token_hex(20)),
+        *("--user-token", token, "--enable-legacy-api-token"),
+    ]
     usual = {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
         "LABEL_STUDIO_DJANGO_DB": "sqlite",
