@@ -9,7 +9,7 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers lint-deploy deploy-test up up-cpu clean
+.PHONY: setup serve test lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers docs screenshots lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -71,6 +71,15 @@ parity: .venv/dev/.done .venv/parity/.done
 e2e: .venv/dev/.done .venv/label-studio/.done
 	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
 
+# docs/settings.md, and the import graph in docs/architecture.md
+docs: .venv/dev/.done
+	$(DEV) -m tests.settings_page
+	$(DEV) -m tests.import_graph
+
+# docs/images, from a real Label Studio; needs chromium and chromium-driver
+screenshots: .venv/dev/.screenshots .venv/label-studio/.done
+	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m tests.e2e.screenshots $(ARGS)
+
 # other serving frameworks, each in an environment of its own under .venv/peers
 peers: .venv/dev/.done
 	$(DEV) -m benchmarks.peers.setup
@@ -98,6 +107,10 @@ clean:
 
 .venv/dev/.ray: .venv/dev/.done
 	$(DEV) $(PIP) --editable '.[ray]'
+	touch $@
+
+.venv/dev/.screenshots: .venv/dev/.done
+	$(DEV) $(PIP) --editable '.[screenshots]'
 	touch $@
 
 .venv/label-studio/.done: Makefile

@@ -1,5 +1,5 @@
 """What more workers, cores and GPUs would answer, and what it costs, from what one worker was measured to do.
-docs/capacity.md explains the model.
+docs/performance.md explains the model.
 
     .venv/dev/bin/python -m benchmarks.capacity [--workers 2] [--cores 4] [--price 0.50]
 
@@ -141,7 +141,8 @@ def section(kept: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     return "\n\n".join(
         (
-            "Computed from the figures of one worker below; [capacity](../docs/capacity.md) tells how.",
+            "Computed from the figures of one worker below; "
+            "[capacity](../docs/performance.md#capacity) explains the model.",
             tables.lines(
                 {
                     "review": "a review",

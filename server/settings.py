@@ -51,7 +51,7 @@ class EnsembleSetting:
 
 
 class Settings(BaseSettings):
-    """The README's table is written from these descriptions and held to them by a test."""
+    """`make docs` writes docs/settings.md from these fields, and a test compares them."""
 
     model_config = SettingsConfigDict(env_prefix="PRELABEL_", frozen=True)
 
@@ -59,35 +59,35 @@ class Settings(BaseSettings):
         (Path("artifacts/imdb-cnn"),),
         min_length=1,
         description=(
-            "Folder of the bundle to serve; of several, separated by commas, each is served at `/<folder's "
-            "name>`, the first at `/` too."
+            "Folder of the bundle to serve. Several, separated by commas, are served at `/<folder name>` "
+            "each, the first also at `/`."
         ),
     )
     ensemble: Annotated[tuple[EnsembleSetting, ...], NoDecode] = Field(
         (),
         description=(
-            "Bundles that answer as one at `/name`, as `name=a,b` or, weighted, `name=a,b:2,1`; several are "
-            "separated by semicolons."
+            "Bundles that answer as one model at `/name`, as `name=a,b` or with weights `name=a,b:2,1`. "
+            "Separate several with semicolons."
         ),
     )
     host: str = Field(
-        "127.0.0.1", description="Address to listen on; `0.0.0.0` for every network of the host."
+        "127.0.0.1", description="Address to listen on; `0.0.0.0` for all networks of the host."
     )
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     path_prefix: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path before every route, such as `/prelabel`, besides none at all.",
+        description="Path in front of every route, such as `/prelabel`. The routes also work without it.",
     )
     basic_auth_user: str = Field(
-        "", description="User that every route but `/health` and other probes asks for; with a password."
+        "", description="User name that every route except the probes asks for, with a password."
     )
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password of that user.")
     api_token: SecretStr = Field(
         SecretStr(""),
         description=(
-            "Bearer token for programs other than Label Studio, besides user and password; several are "
-            "separated by commas."
+            "Bearer token for programs other than Label Studio, as an alternative to user and password. "
+            "Separate several with commas."
         ),
     )
     admin_token: SecretStr = Field(
@@ -95,10 +95,10 @@ class Settings(BaseSettings):
         description="Bearer token for `/admin/reload` and `/admin/rollback`, which are off without one.",
     )
     tls_cert: Path | None = Field(
-        None, description="Certificate, with its chain, as a PEM file: the server then speaks HTTPS only."
+        None, description="Certificate with its chain, as a PEM file. The server then speaks HTTPS only."
     )
-    tls_key: Path | None = Field(None, description="The certificate's private key as a PEM file.")
-    tls_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, where it has one.")
+    tls_key: Path | None = Field(None, description="Private key of the certificate, as a PEM file.")
+    tls_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, if it has one.")
     engine: Literal["auto", "tables", "onnx", "torchscript"] = Field(
         "auto",
         description=(
@@ -109,117 +109,128 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto",
         description=(
-            "`cpu`; `cuda`, `cuda:1` or several as `cuda:0,cuda:1`, which refuse to start without them; "
-            "`auto` falls back to the CPU and says so."
+            "`cpu`; `cuda`, `cuda:1` or several as `cuda:0,cuda:1`, which must be there; `auto` falls "
+            "back to the CPU with a warning."
         ),
     )
     gpu_mem_limit: int = Field(
         8 * 2**30,
         ge=2**20,
-        description="Bytes of a GPU's memory that ONNX Runtime takes at most, for each bundle.",
+        description="Maximum bytes of GPU memory that ONNX Runtime takes for each bundle.",
     )
     workers: int = Field(
         1,
         ge=1,
         le=64,
         description=(
-            "Processes that answer on the same port and share one set of tables; see "
-            "[performance](docs/performance.md) for when to."
+            "Processes that serve the same port and share one set of tables; "
+            "[performance](docs/performance.md#settings-for-speed) says when more help."
         ),
     )
     engine_threads: int = Field(
         0,
         ge=0,
         le=256,
-        description="Model calls at the same time in each process; 0 = one a CPU core over all, two on each GPU.",
+        description=(
+            "Concurrent model calls in each process; 0 means one for each CPU core, divided among the "
+            "workers, or two for each GPU."
+        ),
     )
     bucket_lengths: Annotated[tuple[int, ...], NoDecode] = Field(
         (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096),
-        description="Padded lengths in tokens, rising, separated by commas.",
+        description="Padded lengths in tokens, in ascending order, separated by commas.",
     )
     batch_tokens: int = Field(
         0,
         ge=0,
-        description="Most padded tokens (rows × length) in one model call; 0 = 8,192 on a CPU, 65,536 on a GPU.",
+        description=(
+            "Maximum padded tokens (rows × length) in one model call; 0 means 8,192 on a CPU and 65,536 "
+            "on a GPU."
+        ),
     )
     max_wait: float = Field(
         0.0,
         ge=0,
         le=10,
-        description="Seconds a text may wait for company in its batch; 0 takes what is there when an engine is free.",
+        description=(
+            "Maximum seconds that a text waits for a fuller batch; 0 runs what is queued as soon as an "
+            "engine thread is free."
+        ),
     )
     bulk_patience: int = Field(
-        8, ge=1, description="Batches of single tasks in a row that may pass a waiting bulk request."
+        8,
+        ge=1,
+        description="Maximum consecutive batches of single tasks that run before a bulk batch that is due.",
     )
     max_waiting_rows: int = Field(
         100_000,
         ge=1,
-        description="Texts of one model admitted and not yet answered; a request that would pass it is answered 429.",
+        description="Maximum texts in flight per model. Requests that would exceed it get 429.",
     )
     max_requests: int = Field(
         128,
         ge=1,
         description=(
-            "Requests for predictions read or answered at the same time, one in 8 of them with a body of "
-            "more than 64 KB; more are answered 429."
+            "Maximum prediction requests in flight, one in 8 of them with a body of more than 64 KB. More"
+            " get 429."
         ),
     )
     max_waiting_bytes: int = Field(
         2**30,
         ge=1024,
-        description="Bytes in the bodies of those requests, together; a request that would pass it is answered 429.",
+        description=(
+            "Maximum bytes in the bodies of requests in flight, in total. Requests that would exceed it "
+            "get 429."
+        ),
     )
-    max_tasks: int = Field(50_000, ge=1, description="Tasks in one request; more are answered 413.")
+    max_tasks: int = Field(50_000, ge=1, description="Maximum tasks in one request. More get 413.")
     max_body_bytes: int = Field(
-        256 * 2**20, ge=1024, description="Bytes in one request body; more are answered 413."
+        256 * 2**20, ge=1024, description="Maximum bytes in one request body. More get 413."
     )
     max_text: int = Field(
         1_000_000,
         ge=1,
-        description="Characters in one text; a task with a longer one is left without a prediction.",
+        description="Maximum characters in one text. A task with a longer text gets no prediction.",
     )
     body_timeout: float = Field(
-        30.0, gt=0, description="Seconds until a body of which nothing more comes is answered 408."
+        30.0, gt=0, description="Maximum seconds between two parts of a body. The request then gets 408."
     )
     request_timeout: float = Field(
         95.0,
         gt=0,
-        description="Seconds until a request is given up and answered 503 (Label Studio gives up after 100).",
+        description="Maximum seconds for a request. It then gets 503 (Label Studio gives up after 100).",
     )
     call_timeout: float = Field(
         60.0,
         gt=0,
-        description="Seconds until a model call that is not back has failed, and its thread is replaced.",
+        description="Maximum seconds for a model call. It has then failed, and its thread is replaced.",
     )
     drain_timeout: int = Field(
-        60, ge=1, description="Seconds that requests begun may take to be answered after SIGTERM."
+        60, ge=1, description="Maximum seconds that requests in flight may take after SIGTERM."
     )
     label_map: Annotated[dict[str, str], NoDecode] = Field(
         {},
-        description="Which choice stands for which of the model's labels, as `Label=choice`, separated by commas.",
+        description="Choices for the model's labels, as `Label=choice`, separated by commas.",
     )
     score: Score = Field(
         DEFAULT_SCORING.score,
         description=(
-            "What a prediction's score is: `confidence`, `margin` or `entropy` (see Scores); a backend's "
-            "`extra_params` go before it."
+            "Score of a prediction: `confidence`, `margin` or `entropy` "
+            "([scores](docs/label-studio.md#scores)). A backend's `extra_params` override it."
         ),
     )
     threshold: float = Field(
         DEFAULT_SCORING.threshold,
         gt=0,
         le=1,
-        description='Probability from which on a label is taken where a `<Choices>` takes several (`choice="multiple"`).',
+        description='Minimum probability of a label in a `<Choices>` that takes several (`choice="multiple"`).',
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="How much is logged; task texts and tokens never are."
+        "info", description="Minimum level of log lines. Task texts and tokens are never logged."
     )
     log_format: LogFormat = Field(
         "auto",
-        description=(
-            "`json`, a line a request and an object a line, or `text`; `auto` is text on a terminal, JSON "
-            "elsewhere."
-        ),
+        description="`json`: one object a line; `text`; `auto`: text on a terminal, otherwise JSON.",
     )
 
     @field_validator("bucket_lengths", "bundle", mode="before")

@@ -67,7 +67,7 @@ def test_the_reports_part_tells_errors_or_what_is_missing() -> None:
 
 
 def test_the_guides_tables_are_what_its_formulas_give() -> None:
-    guide = (ROOT / "docs/capacity.md").read_text()
+    guide = (ROOT / "docs/performance.md").read_text()
     rates = [float(each.replace(",", "")) for each in re.findall(r"([\d,]+) reviews/s \|", guide)]
     costs = re.findall(r"^\| (\d+\.\d\d) \| (.*) \|$", guide, re.MULTILINE)
     assert (len(rates), len(costs)) == (3, 4)

@@ -21,6 +21,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT.parent / "shared" / "tutorial"
+USER = "e2e@example.com"
 START_SECONDS = 300.0
 """The first start of Label Studio creates its database: about 200 migrations."""
 
@@ -56,18 +57,23 @@ def studio(studio_folder: Path) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def label_studio(folder: Path, token: str, settings: Mapping[str, str]) -> Iterator[httpx.Client]:
-    """Run Label Studio with its data in `folder`; a client of its API for its only user, whose token a new
-    folder is given.
+def label_studio(
+    folder: Path, token: str, settings: Mapping[str, str], *, password: str | None = None
+) -> Iterator[httpx.Client]:
+    """Run Label Studio with its data in `folder`; yields a client of its API for its only user.
+
+    A new folder creates the user with this token and password; without one the password is random.
     """
     executable = os.environ.get("LABEL_STUDIO_BIN")
     if not executable:
         pytest.skip("LABEL_STUDIO_BIN is not set: it names Label Studio's executable (make e2e sets it)")
     port = free_port()
     command = [
-        str(ROOT / executable), "start", "--no-browser", "--init", "--data-dir", str(folder), "--internal-host", "127.0.0.1", "--port", str(port),
-        "--username", "e2e@example.com", "--password", secrets.token_hex(20), "--user-token", token, "--enable-legacy-api-token",
-    ]  # fmt: skip
+        *(str(ROOT / executable), "start", "--no-browser", "--init", "--data-dir", str(folder)),
+        *("--internal-host", "127.0.0.1", "--port", str(port)),
+        *("--username", USER, "--password", password or secrets.token_hex(20)),
+        *("--user-token", token, "--enable-legacy-api-token"),
+    ]
     usual = {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
         "LABEL_STUDIO_DJANGO_DB": "sqlite",
