@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,13 @@ from starlette.middleware import Middleware
 from server.api.error_handlers import error_handlers
 from server.api.routes import build_routes
 from server.api.server_status import ServerStatus
-from server.batching.batcher import Batcher, QueueEntry
+from server.batching.batcher import Batcher
 from server.batching.buckets import Buckets
+from server.batching.engine_threads import EngineThreads
+from server.batching.pending_request import QueueEntry
+from server.batching.row_admission import RowAdmission
 from server.interpreter import INTERPRETER
+from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.models.health import Health
 from server.models.model import Model, load_model
 from server.models.registry import Registry, Slot
@@ -36,11 +41,28 @@ METRICS = "metrics"
 """Subfolder, of the folder that workers share, with the metrics of each worker."""
 
 
-def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "") -> Starlette:
+CRASH_GRACE = 5.0
+"""Seconds for responses under way after a crash; then every connection is closed."""
+
+
+def end_process() -> None:
+    """Shut down as after SIGTERM; a second signal keeps slow clients from delaying it."""
+    signal.raise_signal(signal.SIGTERM)
+    asyncio.get_running_loop().call_later(CRASH_GRACE, signal.raise_signal, signal.SIGINT)
+
+
+def build_app(
+    settings: Settings,
+    shared: Path | None = None,
+    sighup_to: str = "",
+    *,
+    limits: FaultLimits = DEFAULT_LIMITS,
+    on_crash: Callable[[], None] = end_process,
+) -> Starlette:
     """The server for the bundles of `settings`; each is loaded and checked here.
 
     Several worker processes share the folder `shared`; `sighup_to` then names the process to signal for a
-    reload. Raises BadSetting, BadBundle.
+    reload. `on_crash` is called when nothing is answered any more. Raises BadSetting, BadBundle.
     """
 
     def load(path: Path) -> Model:
@@ -49,7 +71,10 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
     metrics = Metrics()
     traces = open_traces(os.environ)
     registry = Registry(
-        {name: Slot(path, load(path)) for name, path in settings.bundles.items()}, settings.ensemble, load
+        {name: Slot(path, load(path)) for name, path in settings.bundles.items()},
+        settings.ensemble,
+        load,
+        limits,
     )
     device = next(iter(registry.slots.values())).current.engine.device
     threads = settings.threads(device)
@@ -60,10 +85,10 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
             max_wait=settings.max_wait,
             bulk_patience=settings.bulk_patience,
         ),
-        threads,
-        max_waiting_rows=settings.max_waiting_rows,
-        call_timeout=settings.call_timeout,
-        observer=ServerBatchObserver(registry, metrics),
+        EngineThreads(threads, call_timeout=settings.call_timeout, max_hung=limits.hung_calls),
+        RowAdmission(settings.max_waiting_rows),
+        ServerBatchObserver(registry, metrics),
+        on_crash=on_crash,
     )
     health = Health(registry, batcher)
     publish_health = partial(health.publish, metrics.ready)
@@ -98,12 +123,9 @@ def build_app(settings: Settings, shared: Path | None = None, sighup_to: str = "
         with INTERPRETER.tuned():
             metrics.started(threads, list(settings.bundles))
             publish_health()
-            serving = asyncio.create_task(batcher.serve())
-            with reload_on_sighup(registry):
-                yield
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            await asyncio.to_thread(batcher.close)
+            async with batcher:
+                with reload_on_sighup(registry):
+                    yield
             registry.close()
             project_scorings.close()
             if traces is not None:

@@ -15,16 +15,22 @@ from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.launch.launcher import server_options
 from server.launch.uvicorn_protocol import listen
+from server.models.fault_limits import DEFAULT_LIMITS
 from server.settings import load_settings
 
 
 @contextmanager
 def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a server for these bundles; connections queue until it is ready."""
+    """A client of a server for these bundles; connections queue until it is ready. `options` are settings, and
+    `limits`.
+    """
+    limits = options.pop("limits", DEFAULT_LIMITS)
     settings = load_settings(
         bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options)
     )
-    config = uvicorn.Config(build_app(settings), **server_options(settings) | {"log_level": "error"})
+    config = uvicorn.Config(
+        build_app(settings, limits=limits), **server_options(settings) | {"log_level": "error"}
+    )
     listening = listen(config)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})

@@ -68,8 +68,11 @@ class ServerMetadata(msgspec.Struct):
     extensions: tuple[str, ...]
 
 
-class ServerLive(msgspec.Struct):
+class ServerLive(msgspec.Struct, omit_defaults=True):
+    """`error` is the reason if not live."""
+
     live: bool
+    error: str | None = None
 
 
 class ServerReady(msgspec.Struct, omit_defaults=True):
@@ -109,7 +112,14 @@ class ModelMetadata(msgspec.Struct):
 
 
 SERVER = Endpoint("GET", "/v2", "caller", "The server and its extensions", ServerMetadata)
-LIVE = Endpoint("GET", "/v2/health/live", "health", "Whether the server responds", ServerLive)
+LIVE = Endpoint(
+    "GET",
+    "/v2/health/live",
+    "health",
+    "Whether the server responds",
+    ServerLive,
+    other_responses={503: ServerLive},
+)
 READY = Endpoint(
     "GET",
     "/v2/health/ready",
@@ -173,7 +183,8 @@ class InferenceServer:
         return Json(ServerMetadata("prelabel", version_of("prelabel"), EXTENSIONS))
 
     async def live(self, request: Request) -> Json:
-        return Json(ServerLive(live=True))
+        reason = self.status.health.crash_reason()
+        return Json(ServerLive(reason is None, reason), 200 if reason is None else 503)
 
     async def ready(self, request: Request) -> Json:
         reason = self.status.health.any_unhealthy_reason()

@@ -1,6 +1,6 @@
 """Probes and the metrics page.
 
-GET  /live        whether the event loop responds
+GET  /live        whether the process works, or must be restarted
 GET  /ready       whether all models answer, or why not
 GET  /metrics     metrics for Prometheus
 """
@@ -18,11 +18,14 @@ from server.models.health import Health
 from server.transport.responses import Json
 
 
-def live_route(guard: RouteGuard) -> BaseRoute:
+def live_route(health: Health, guard: RouteGuard) -> BaseRoute:
     """Independent of the models: a failing engine is rebuilt in place, and a restart would not help."""
 
     async def live(request: Request) -> Json:
-        return Json({"status": "live"})
+        reason = health.crash_reason()
+        if reason is None:
+            return Json({"status": "live"})
+        return Json({"status": "not live", "detail": reason}, 503)
 
     return guard.route(LIVE, live)
 

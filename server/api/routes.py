@@ -36,7 +36,7 @@ def build_routes(
     }
     routes: list[BaseRoute] = [
         *next(iter(backends.values())),
-        live_route(guard),
+        live_route(server.health, guard),
         ready_route(server.health, guard),
         metrics_route(metrics_page, guard),
         *InferenceServer(predictors, activity, guard, server).routes(),

@@ -87,7 +87,10 @@ class WebhookAnswer(TypedDict):
 
 
 class Live(TypedDict):
+    """`detail` is the reason if not live."""
+
     status: str
+    detail: NotRequired[str]
 
 
 class Ready(TypedDict):
@@ -153,7 +156,7 @@ WEBHOOK = Endpoint(
     example={"action": "ANNOTATION_CREATED"},
     errors=BODY_ERRORS,
 )
-LIVE = Endpoint("GET", "/live", "health", "Whether the server responds", Live)
+LIVE = Endpoint("GET", "/live", "health", "Whether the server responds", Live, other_responses={503: Live})
 READY = Endpoint("GET", "/ready", "health", "Whether all models answer", Ready, other_responses={503: Ready})
 METRICS = Endpoint("GET", "/metrics", "health", "Metrics for Prometheus", str, media_type=CONTENT_TYPE)
 RELOAD = Endpoint(

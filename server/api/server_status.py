@@ -29,7 +29,7 @@ class ServerStatus:
             "engine": models[0].engine.name,
             "device": models[0].engine.device,
             **degraded(models),
-            "waiting_rows": self.batcher.waiting_rows,
+            "waiting_rows": self.batcher.admission.waiting_rows,
             "worker": {"process": os.getpid(), "of": self.workers},
             "models": {each: self.registry.current(each).version for each in self.registry.names},
         }

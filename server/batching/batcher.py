@@ -1,389 +1,251 @@
-"""Many callers, few model calls.
-
-`admit` admits a request, whole or not at all; `submit` lets some rows of it wait and gives back their results
-in order; `serve`, the one task that owns the queue, hands each due batch to a free thread. What a batch runs
-is its rows' runner: a function that blocks (pad, run a model's engine). Rows of one runner are batched
-together, rows of several take turns. Nothing here knows engines: a lambda is a runner.
-
-One event loop, no locks, no polling: the serving task sleeps until a row arrives, a thread is free again, or
-a waiting head becomes due.
-"""
+"""Dynamic batching: merges rows from concurrent requests into model calls."""
 
 import asyncio
 import logging
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Protocol
+from types import TracebackType
+from typing import ParamSpec, Self
 
 import numpy as np
 
-from server.arrays import Bools, Floats, Ids, RunBatch
+from server.arrays import Floats, Ids, RunBatch
 from server.batching.buckets import Batch, Buckets, Priority
-from server.batching.engine_thread import ModelThread
-from server.batching.queue_stats import PriorityStats, QueueStats
-from server.errors import EngineFailed, Overloaded, PrelabelError, Unavailable
+from server.batching.engine_threads import EngineThreads
+from server.batching.observer import BatchObserver, BatchRecord
+from server.batching.pending_request import BatchOutput, PendingRequest, QueueEntry, RequestResult
+from server.batching.row_admission import RowAdmission
+from server.errors import EngineFailed, Unavailable
+
+P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class BatchRecord:
-    """A model call that is over: `rows` of `tokens` together, each padded to `length`, and the seconds that
-    the engine took; None where it failed.
-    """
-
-    run_batch: RunBatch
-    priority: Priority
-    rows: int
-    length: int
-    tokens: int
-    seconds: float | None
-
-
-class BatchObserver(Protocol):
-    """Told of what happens, on the event loop; it must not take long."""
-
-    def on_batch_done(self, call: BatchRecord) -> None:
-        """A model call is over."""
-
-    def waiting(self, priority: Priority, waiting: PriorityStats) -> None:
-        """Who waits in `priority` now."""
-
-    def abandoned(self, priority: Priority, rows: int) -> None:
-        """A caller left while `rows` of his waited for a model call, or were in one."""
-
-
-MOST_HANGING = 8
-"""Threads that are left behind in a call that hangs, and replaced."""
-
-
-@dataclass(frozen=True)
-class RequestResult:
-    """What became of the rows of one `submit`, in their order.
-
-    `probabilities` float32[rows, classes]; `answered` bool[rows] is False where the model call failed, and
-    then `failure` is why. `waited` is in seconds from arrival to model call, the mean of the rows; `engine`
-    in seconds of model calls, these rows' share.
-    """
-
-    probabilities: Floats
-    answered: Bools
-    failure: PrelabelError | None
-    waited: float
-    engine: float
-
-
-@dataclass(eq=False, slots=True)
-class PendingRequest:
-    """The rows of one `submit`: the future its caller waits for and the results that are there already."""
-
-    future: "asyncio.Future[RequestResult]"
-    arrived: float
-    missing: int
-    answered: Bools
-    probabilities: Floats | None = None
-    failure: BaseException | None = None
-    waited: float = 0.0
-    engine: float = 0.0
-
-    def take(self, places: list[int], answers: "BatchOutput", share: float) -> None:
-        """The answers to the rows at `places`, which were `share` of a model call."""
-        if self.probabilities is None:
-            self.probabilities = np.zeros(
-                (len(self.answered), answers.probabilities.shape[1]), dtype=np.float32
-            )
-        self.probabilities[places] = answers.probabilities
-        self.answered[places] = True
-        self.waited += len(places) * (answers.begun - self.arrived)
-        self.engine += share * (answers.ended - answers.begun)
-
-    def end(self) -> None:
-        rows = len(self.answered)
-        probabilities = (
-            self.probabilities if self.probabilities is not None else np.zeros((rows, 0), dtype=np.float32)
-        )
-        failure = _as_refusal(self.failure) if self.failure is not None else None
-        self.future.set_result(
-            RequestResult(probabilities, self.answered, failure, self.waited / rows, self.engine)
-        )
-
-
-@dataclass(frozen=True)
-class BatchOutput:
-    """What a model call gave for its rows, float32[rows, classes], and when it began and ended."""
-
-    probabilities: Floats
-    begun: float
-    ended: float
-
-
-@dataclass(eq=False, slots=True)
-class QueueEntry:
-    """One text of a job; `place` is its index in the request, `group` its runner."""
-
-    ids: Ids
-    priority: Priority
-    group: RunBatch
-    job: PendingRequest
-    place: int
-
-    @property
-    def length(self) -> int:
-        return len(self.ids)
-
-    @property
-    def abandoned(self) -> bool:
-        return self.job.future.done()
+STOPPING = "The server is stopping; send the request again in a moment."
+CRASHED = "The server has failed and restarts; send the request again in a moment."
 
 
 class Batcher:
-    """`threads` model calls at the same time, and besides, one of interactive rows, which so never find all
-    threads busy with bulk.
+    """Merges rows of concurrent requests into batches and runs each batch on an engine thread:
 
-    `max_waiting_rows` bounds the rows of one runner that are admitted and not yet answered. A call that is
-    not back after `call_timeout` seconds has failed; its thread is left behind and replaced.
+    >>> def run_batch(rows, length):
+    ...     return np.array([[len(row), length] for row in rows], dtype=np.float32)
+    >>> async def main():
+    ...     batcher = Batcher(
+    ...         Buckets((8, 16), budget=64),
+    ...         EngineThreads(2, call_timeout=60, max_hung=8),
+    ...         RowAdmission(max_waiting_rows=100),
+    ...         BatchObserver(),
+    ...     )
+    ...     rows = [np.arange(5, dtype=np.int32), np.arange(7, dtype=np.int32)]
+    ...     async with batcher:
+    ...         with batcher.admit(len(rows), Priority.BULK, run_batch):
+    ...             return await batcher.submit(rows, Priority.BULK, run_batch)
+    >>> asyncio.run(main()).probabilities.tolist()
+    [[5.0, 8.0], [7.0, 8.0]]
+
+    `run_batch` blocks, typically in an engine; only rows of the same `run_batch` share a batch. One
+    scheduling task owns the queue. It sleeps until a row arrives, a call ends, or `max_wait` of a row is
+    over.
+
+    `on_crash` is called once if the scheduling task raises, after its callers have an error; the batcher then
+    answers nothing any more and the process should end.
     """
 
     def __init__(
         self,
         buckets: Buckets[QueueEntry],
-        threads: int,
-        *,
-        max_waiting_rows: int,
+        threads: EngineThreads,
+        admission: RowAdmission,
         observer: BatchObserver,
-        call_timeout: float = 60.0,
+        *,
+        on_crash: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.admission = admission
         self._buckets = buckets
-        self._idle = deque(ModelThread(f"engine-{i}") for i in range(threads))
-        self._reserved = deque([ModelThread("engine-express")])
-        self._threads = {*self._idle, *self._reserved}
-        self._hanging: set[ModelThread] = set()
-        self._max_waiting_rows = max_waiting_rows
-        self._call_timeout = call_timeout
+        self._threads = threads
         self._observer = observer
+        self._on_crash = on_crash
         self._clock = clock
         self._wake = asyncio.Event()
-        self._jobs: set[PendingRequest] = set()
-        self._closed = False
-        self._waiting: Counter[RunBatch] = Counter()
-        self._inside = QueueStats()
+        self._pending: set[PendingRequest] = set()
+        self._finished: list[tuple[Batch[QueueEntry], BatchOutput | BaseException]] = []
+        self._stopped: str | None = None
+        self._logged: set[tuple[str, type[Exception]]] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._threads.start(self._wake.set)
+        self._task = asyncio.create_task(self._schedule())
+        self._task.add_done_callback(self._stop)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Callers that still wait get Unavailable; model calls under way may end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._threads.close()
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the scheduling task has raised. Only a new process answers again."""
+        return self._stopped == CRASHED
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why nothing is answered, in plain words; None while it is."""
-        if self._closed:
-            return "The server is stopping; send the request again in a moment."
-        if len(self._hanging) > MOST_HANGING:
-            return f"{len(self._hanging)} model calls hang and no more are begun; restart the server."
-        return None
-
-    @property
-    def waiting_rows(self) -> int:
-        """Rows admitted and not yet answered."""
-        return self._waiting.total()
+        """Why no model can answer; None if they can."""
+        return self._stopped or self._threads.unhealthy_reason
 
     @contextmanager
     def admit(self, rows: int, priority: Priority, run_batch: RunBatch) -> Iterator[None]:
-        """Admits `rows` rows for `run_batch`, all of one request or none, for as long as the block lasts. Raises
-        Overloaded, Unavailable.
+        """Admit all `rows` rows of a request for the duration of the block.
+
+        Raises RequestTooLarge if they can never fit, Overloaded if they do not fit now, Unavailable.
         """
         if self.unhealthy_reason is not None:
             raise Unavailable(self.unhealthy_reason)
-        if self._waiting[run_batch] + rows > self._max_waiting_rows:
-            raise Overloaded(
-                f"{self._waiting[run_batch]} texts are waiting and {rows} more would pass the limit of "
-                f"{self._max_waiting_rows} (PRELABEL_MAX_WAITING_ROWS); send the request again later."
-            )
-        self._waiting[run_batch] += rows
         key = object()
-        self._observer.waiting(priority, self._inside.enter(key, priority, rows, self._clock()))
+        stats = self.admission.enter(key, rows, priority, run_batch, self._clock())
         try:
+            self._notify(self._observer.on_queue_changed, priority, stats)
             yield
         finally:
-            self._observer.waiting(priority, self._inside.leave(key, priority, rows))
-            self._waiting[run_batch] -= rows
-            if not self._waiting[run_batch]:
-                del self._waiting[run_batch]
+            stats = self.admission.leave(key)
+            self._notify(self._observer.on_queue_changed, priority, stats)
 
     async def submit(self, rows: Sequence[Ids], priority: Priority, run_batch: RunBatch) -> RequestResult:
-        """What `run_batch` answers to `rows`, at least one, for which there is room. Raises Unavailable when the
-        server stops.
+        """Run `rows`, one int32[tokens] per text, at least one; the caller has admitted them.
+
+        Rows whose model call failed are marked in the result. Raises Unavailable if the batcher stops.
         """
-        if self._closed:
-            raise Unavailable("The server is stopping; send the request again in a moment.")
+        if self._stopped is not None:
+            raise Unavailable(self._stopped)
+        if not rows:
+            raise ValueError("submit needs at least one row")
         now = self._clock()
-        job = PendingRequest(
-            asyncio.get_running_loop().create_future(), now, len(rows), np.zeros(len(rows), dtype=np.bool_)
-        )
-        self._jobs.add(job)
-        for place, ids in enumerate(rows):
-            self._buckets.put(QueueEntry(ids, priority, run_batch, job, place), now)
-        self._wake.set()
+        request = PendingRequest(asyncio.get_running_loop().create_future(), len(rows), now)
+        self._pending.add(request)
         try:
-            return await job.future
+            for index, ids in enumerate(rows):
+                self._buckets.put(QueueEntry(ids, priority, run_batch, request, index), now)
+            self._wake.set()
+            return await request.future
         finally:
-            job.future.cancel()
-            self._jobs.discard(job)
-            if job.future.cancelled():
-                self._observer.abandoned(priority, job.missing)
+            request.future.cancel()
+            self._pending.discard(request)
+            if request.future.cancelled():
+                self._notify(self._observer.on_abandoned, priority, request.missing)
 
-    async def serve(self) -> None:
-        """Own the queue until cancelled. However it ends, no caller is left waiting."""
+    async def _schedule(self) -> None:
+        """Own the queue: settle what has finished, start what is due, sleep until something changes."""
         loop = asyncio.get_running_loop()
-        alarm: asyncio.TimerHandle | None = None
-        try:
-            while True:
-                now = self._clock()
-                while self._reserved and (batch := self._buckets.pop_interactive(now)):
-                    self._start(self._reserved, batch)
-                while self._idle and (batch := self._buckets.pop(now)):
-                    self._start(self._idle, batch)
-                due = self._buckets.next_due() if self._idle else None
-                if due is not None:
-                    alarm = loop.call_later(max(0.0, due - now), self._wake.set)
+        while True:
+            finished, self._finished = self._finished, []
+            for batch, outcome in finished:
+                _settle(batch, outcome)
+            now = self._clock()
+            while self._threads.reserved_idle and (due := self._buckets.pop_interactive(now)):
+                self._start(due, reserved=True)
+            while self._threads.idle and (due := self._buckets.pop(now)):
+                self._start(due, reserved=False)
+            for batch, outcome in finished:
+                self._notify(self._observer.on_batch_done, _record(batch, outcome))
+            alarm = self._buckets.next_due(self._runnable())
+            timer = None if alarm is None else loop.call_later(max(0.0, alarm - now), self._wake.set)
+            try:
                 await self._wake.wait()
-                self._wake.clear()
-                if alarm is not None:
-                    alarm.cancel()
-        finally:
-            self._closed = True
-            for job in list(self._jobs):
-                if not job.future.done():
-                    job.future.set_exception(
-                        Unavailable(
-                            "The server stopped before the texts were predicted; send the request again."
-                        )
-                    )
+            finally:
+                if timer is not None:
+                    timer.cancel()
+            self._wake.clear()
 
-    def close(self) -> None:
-        """End the threads, and wait for the model calls under way, as long as a call may take. Call it after
-        `serve` has ended.
-        """
-        for thread in self._threads:
-            thread.end()
-        for thread in self._threads:
-            thread.join(self._call_timeout)
+    def _runnable(self) -> Sequence[Priority]:
+        """Priorities that an idle thread could run."""
+        if self._threads.idle:
+            return tuple(Priority)
+        return (Priority.INTERACTIVE,) if self._threads.reserved_idle else ()
 
-    def _start(self, free: deque[ModelThread], batch: Batch[QueueEntry]) -> None:
-        thread = free.popleft()
+    def _start(self, batch: Batch[QueueEntry], *, reserved: bool) -> None:
         ids, run_batch, clock = [row.ids for row in batch.rows], batch.rows[0].group, self._clock
 
-        def run() -> BatchOutput:
-            begun = clock()
+        def call() -> BatchOutput:
+            started = clock()
             probabilities = run_batch(ids, batch.length)
-            return BatchOutput(probabilities, begun, clock())
+            ended = clock()
+            return BatchOutput(_checked(probabilities, len(ids)), started, ended)
 
-        def finish(call: "asyncio.Future[BatchOutput]") -> None:
-            alarm.cancel()
-            free.append(thread)
-            self._wake.set()
-            self._finish(batch, call.exception() or call.result())
+        def on_done(outcome: BatchOutput | BaseException) -> None:
+            self._finished.append((batch, outcome))
 
-        def give_up() -> None:
-            if call.done():
-                return  # it came back a moment ago
-            call.remove_done_callback(finish)
-            self._leave_behind(thread, call, free)
-            self._finish(
-                batch,
-                EngineFailed(
-                    f"The model call was not back after {self._call_timeout:g} s (PRELABEL_CALL_TIMEOUT)."
-                ),
-            )
+        self._threads.run(call, on_done, reserved=reserved)
 
-        call = thread.call(run)
-        call.add_done_callback(finish)
-        alarm = asyncio.get_running_loop().call_later(self._call_timeout, give_up)
+    def _stop(self, task: "asyncio.Task[None]") -> None:
+        """No caller waits for a scheduling task that has ended."""
+        self._stopped = STOPPING if task.cancelled() else CRASHED
+        for request in self._pending:
+            if not request.future.done():
+                request.future.set_exception(Unavailable(self._stopped))
+        if not task.cancelled():
+            log.critical("the batcher crashed and answers nothing any more", exc_info=task.exception())
+            self._on_crash()
 
-    def _leave_behind(
-        self, thread: ModelThread, call: "asyncio.Future[BatchOutput]", free: deque[ModelThread]
-    ) -> None:
-        """Another thread in place of one that hangs; of too many, only when it comes back after all."""
+    def _notify(self, event: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call the observer. It must not harm requests: an exception is logged, once per event and type."""
+        try:
+            event(*args, **kwargs)
+        except Exception as error:
+            kind = (event.__name__, type(error))
+            if kind not in self._logged:
+                self._logged.add(kind)
+                log.error("the batch observer failed in %s; logged once", event.__name__, exc_info=error)
 
-        def replace_it() -> None:
-            fresh = ModelThread(thread.name)
-            self._threads.add(fresh)
-            free.append(fresh)
-            self._wake.set()
 
-        def came_back(call: "asyncio.Future[BatchOutput]") -> None:
-            call.exception()  # nobody waits for it any more
-            self._hanging.discard(thread)
-            if not replaced:
-                replace_it()
-
-        thread.end()
-        self._threads.discard(thread)
-        self._hanging.add(thread)
-        replaced = len(self._hanging) <= MOST_HANGING
-        if replaced:
-            replace_it()
-        call.add_done_callback(came_back)
-
-    def _finish(self, batch: Batch[QueueEntry], outcome: BatchOutput | BaseException) -> None:
-        """Give the results, or the failure, to the callers of this batch and to nobody else."""
-        failure = (
-            outcome
-            if isinstance(outcome, BaseException)
-            else _nonsense(outcome.probabilities, len(batch.rows))
+def _checked(probabilities: Floats, rows: int) -> Floats:
+    """Every engine must return one row per text and only finite numbers. Raises EngineFailed."""
+    checked = np.asarray(probabilities, dtype=np.float32)
+    if checked.ndim != 2 or len(checked) != rows:
+        raise EngineFailed(
+            f"The engine returned shape {checked.shape} for {rows} texts; expected one row per text."
         )
-        if failure is not None:
-            log.error(
-                "a model call with %d texts of %d tokens failed: %s",
-                len(batch.rows),
-                batch.length,
-                type(failure).__name__,
-                exc_info=failure,
-            )
-        self._observer.on_batch_done(_told(batch, outcome if failure is None else None))
-        jobs: dict[PendingRequest, list[int]] = {}
-        for i, row in enumerate(batch.rows):
-            jobs.setdefault(row.job, []).append(i)
-        for job, mine in jobs.items():
-            if job.future.done():
-                continue
-            if isinstance(outcome, BatchOutput) and failure is None:
-                part = (
-                    outcome if len(jobs) == 1 else replace(outcome, probabilities=outcome.probabilities[mine])
-                )
-                job.take([batch.rows[i].place for i in mine], part, len(mine) / len(batch.rows))
-            else:
-                job.failure = failure
-            job.missing -= len(mine)
-            if job.missing == 0:
-                job.end()
+    if not np.isfinite(checked).all():
+        raise EngineFailed("The engine returned a probability that is not a finite number.")
+    return checked
 
 
-def _told(batch: Batch[QueueEntry], answers: BatchOutput | BaseException | None) -> BatchRecord:
+def _settle(batch: Batch[QueueEntry], outcome: BatchOutput | BaseException) -> None:
+    """Give the output or the failure of a model call to the requests of its rows."""
+    positions: dict[PendingRequest, list[int]] = {}
+    for position, row in enumerate(batch.rows):
+        positions.setdefault(row.request, []).append(position)
+    for request, mine in positions.items():
+        if request.future.done():
+            continue
+        if isinstance(outcome, BatchOutput):
+            request.add([batch.rows[position].index for position in mine], outcome, mine)
+        else:
+            request.fail(len(mine), outcome)
+    if isinstance(outcome, BaseException):
+        log.error(
+            "a model call with %d texts of %d tokens failed: %s",
+            len(batch.rows),
+            batch.length,
+            type(outcome).__name__,
+            exc_info=outcome,
+        )
+
+
+def _record(batch: Batch[QueueEntry], outcome: BatchOutput | BaseException) -> BatchRecord:
     first = batch.rows[0]
-    seconds = answers.ended - answers.begun if isinstance(answers, BatchOutput) else None
     return BatchRecord(
         first.group,
         first.priority,
-        len(batch.rows),
-        batch.length,
-        sum(row.length for row in batch.rows),
-        seconds,
+        rows=len(batch.rows),
+        length=batch.length,
+        tokens=sum(row.length for row in batch.rows),
+        seconds=outcome.ended - outcome.started if isinstance(outcome, BatchOutput) else None,
     )
-
-
-def _nonsense(results: Floats, rows: int) -> EngineFailed | None:
-    """Rows in = rows out, and every number finite: checked at the seam, whatever the engine."""
-    if results.ndim != 2 or len(results) != rows:
-        return EngineFailed(
-            f"The engine answered {results.shape} for {rows} texts; it must be one row a text."
-        )
-    if not np.isfinite(results).all():
-        return EngineFailed("The engine answered a probability that is not a finite number.")
-    return None
-
-
-def _as_refusal(failure: BaseException) -> PrelabelError:
-    """A fresh exception for each caller, so that tracebacks of several requests do not grow on one object."""
-    if isinstance(failure, PrelabelError):
-        return type(failure)(*failure.args)
-    return EngineFailed(f"The model call failed with {type(failure).__name__}; the server's log has more.")

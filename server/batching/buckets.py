@@ -1,19 +1,20 @@
-"""The rule of who waits together and which batch is due. Pure: no waiting, no clock; time is an argument.
+"""Batching policy: which rows share a batch and which batch runs next.
 
-A row goes to the shortest bucket length that holds it. A batch is rows of one group (a group is a model), one
-lane and one bucket, and costs rows × bucket length padded tokens, which stays under a budget. A row longer
-than every bucket is a batch by itself, at its own length. Rows whose caller left are dropped when their turn
-comes.
+A pure data structure; the caller passes the time.
 
-Two lanes: *interactive* rows go before *bulk* rows, and bulk is passed over at most `bulk_patience` batches
-in a row. Within a lane, groups with a due batch take turns by what they have used of the padded tokens, so
-that a busy model does not starve another; within a group, the due batch is the one whose head has waited
-longest.
+A row goes to the shortest bucket length that holds it. A batch has rows of one group (a group is a model),
+one priority and one bucket. It costs rows × bucket length padded tokens, which stays within a budget. A row
+longer than every bucket is a batch of its own, at its own length. Rows of absent callers are dropped when
+their turn comes.
+
+Interactive rows go before bulk rows, but at most `bulk_patience` batches in a row pass waiting bulk rows.
+Within a priority, groups share the padded tokens fairly (`fair_share.py`), so that a busy model does not
+starve another. Within a group, the due batch with the oldest head runs first.
 """
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
@@ -27,7 +28,7 @@ class Priority(IntEnum):
 
 
 class Row(Protocol):
-    """One text that waits: its length in tokens, its lane, its group, and whether its caller has left."""
+    """One text in the queue: its length in tokens, its priority, its group, and whether its caller left."""
 
     @property
     def length(self) -> int: ...
@@ -52,7 +53,7 @@ class Batch(Generic[R]):
 
 @dataclass
 class _Queue(Generic[R]):
-    """One group's rows of one lane and bucket: (arrival in seconds, arrival number, row), oldest first."""
+    """Rows of one group, priority and bucket: (arrival in seconds, arrival number, row), oldest first."""
 
     length: int
     capacity: int
@@ -64,8 +65,10 @@ class _Queue(Generic[R]):
 
 
 class Buckets(Generic[R]):
-    """All waiting rows. `budget` is in padded tokens a batch, `max_wait` in seconds, `lengths` in tokens,
-    rising.
+    """The queue of all rows.
+
+    `lengths` are bucket lengths in tokens, ascending; `budget` is the maximum of padded tokens per batch.
+    A batch is due when it is full or when its oldest row has waited `max_wait` seconds.
     """
 
     def __init__(
@@ -74,45 +77,70 @@ class Buckets(Generic[R]):
         self._lengths = tuple(lengths)
         self._max_wait = max_wait
         self._bulk_patience = bulk_patience
-        self._passed_over = 0
+        self._bulk_passed_over = 0
         self._arrivals = 0
-        # the last queue of a lane is for rows longer than every bucket: one at a time
+        # the last queue is for rows longer than every bucket, one row per batch
         self._sizes = [*((length, max(1, budget // length)) for length in self._lengths), (0, 1)]
         self._groups: dict[Hashable, dict[Priority, list[_Queue[R]]]] = {}
         self._shares: FairShare[Hashable] = FairShare()
 
     def put(self, row: R, now: float) -> None:
-        """Let `row` wait. O(log buckets)."""
+        """Add `row` to the queue. O(log buckets)."""
         priorities = self._groups.get(row.group)
         if priorities is None:
             priorities = self._groups[row.group] = {
                 priority: [_Queue(*size) for size in self._sizes] for priority in Priority
             }
-            self._shares.arrive(row.group)
+            self._shares.activate(row.group)
         self._arrivals += 1
-        priorities[row.priority][bisect_left(self._lengths, row.length)].rows.append(
-            (now, self._arrivals, row)
-        )
+        queue = priorities[row.priority][bisect_left(self._lengths, row.length)]
+        queue.rows.append((now, self._arrivals, row))
 
     def pop(self, now: float) -> Batch[R] | None:
-        """The batch that is due at `now`, removed; None when nothing is."""
+        """Remove and return the batch that runs next; None if no batch is due."""
         interactive, bulk = self._due(Priority.INTERACTIVE, now), self._due(Priority.BULK, now)
-        self._forget_idle_groups()
-        if not interactive or (bulk and self._passed_over >= self._bulk_patience):
+        self._forget_empty_groups()
+        if not interactive or (bulk and self._bulk_passed_over >= self._bulk_patience):
             due = bulk
-            self._passed_over = 0
+            self._bulk_passed_over = 0
         else:
             due = interactive
-            self._passed_over = self._passed_over + 1 if bulk else 0
+            self._bulk_passed_over = self._bulk_passed_over + 1 if bulk else 0
         return self._take(due)
 
     def pop_interactive(self, now: float) -> Batch[R] | None:
-        """The same of interactive rows alone, for who could not take a bulk batch anyway: it passes nobody
-        over.
+        """Like `pop` for interactive rows only. Does not count against `bulk_patience`: the caller is a
+        thread that never runs bulk batches.
         """
         interactive = self._due(Priority.INTERACTIVE, now)
-        self._forget_idle_groups()
+        self._forget_empty_groups()
         return self._take(interactive)
+
+    def next_due(self, priorities: Iterable[Priority] = Priority) -> float | None:
+        """When the oldest row of these priorities has waited `max_wait`; None if there is no row."""
+        arrivals = [
+            queue.rows[0][0]
+            for queues in self._groups.values()
+            for priority in priorities
+            for queue in queues[priority]
+            if queue.rows
+        ]
+        return min(arrivals) + self._max_wait if arrivals else None
+
+    def _due(self, priority: Priority, now: float) -> dict[Hashable, _Queue[R]]:
+        """For each group with a due batch of this priority, the queue of the batch with the oldest head."""
+        due: dict[Hashable, _Queue[R]] = {}
+        for group, priorities in self._groups.items():
+            for queue in priorities[priority]:
+                queue.drop_abandoned_head()
+                if not queue.rows:
+                    continue
+                full = len(queue.rows) >= queue.capacity
+                if (full or now >= queue.rows[0][0] + self._max_wait) and (
+                    group not in due or queue.rows[0][1] < due[group].rows[0][1]
+                ):
+                    due[group] = queue
+        return due
 
     def _take(self, due: dict[Hashable, _Queue[R]]) -> Batch[R] | None:
         if not due:
@@ -128,39 +156,12 @@ class Buckets(Generic[R]):
         self._shares.charge(group, len(rows) * batch.length)
         return batch
 
-    def next_due(self) -> float | None:
-        """The time at which the oldest waiting row has waited `max_wait`; None when nobody waits."""
-        arrivals = [
-            queue.rows[0][0]
-            for priorities in self._groups.values()
-            for queues in priorities.values()
-            for queue in queues
-            if queue.rows
-        ]
-        return min(arrivals) + self._max_wait if arrivals else None
-
-    def _due(self, priority: Priority, now: float) -> dict[Hashable, _Queue[R]]:
-        """For each group with a due queue in `priority`, the one whose head arrived first; due = a full batch, or
-        a head that waited `max_wait`.
-        """
-        due: dict[Hashable, _Queue[R]] = {}
-        for group, priorities in self._groups.items():
-            for queue in priorities[priority]:
-                queue.drop_abandoned_head()
-                if not queue.rows:
-                    continue
-                full = len(queue.rows) >= queue.capacity
-                if (full or now >= queue.rows[0][0] + self._max_wait) and (
-                    group not in due or queue.rows[0][1] < due[group].rows[0][1]
-                ):
-                    due[group] = queue
-        return due
-
-    def _forget_idle_groups(self) -> None:
-        for group in [
+    def _forget_empty_groups(self) -> None:
+        empty = [
             group
             for group, priorities in self._groups.items()
             if not any(queue.rows for queues in priorities.values() for queue in queues)
-        ]:
+        ]
+        for group in empty:
             del self._groups[group]
-            self._shares.leave(group)
+            self._shares.deactivate(group)

@@ -1,8 +1,7 @@
-"""A thread for model calls, one at a time, that can be left behind.
+"""A thread that runs model calls one after another and can be abandoned.
 
-Nobody can stop a call that hangs. What can be done is to wait for it no longer, at the end of the process
-least of all; the standard library's pools wait for their threads, and lose one without a word where something
-in it is raised outside of a call.
+A hung call cannot be cancelled, so its thread can be abandoned; it is a daemon and shutdown does not join it.
+ThreadPoolExecutor joins its threads at exit and can lose a worker silently.
 """
 
 import asyncio
@@ -15,28 +14,31 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class ModelThread:
-    """Runs what it is given until `end`. It never dies of an exception, whatever its kind."""
+class EngineThread:
+    """Runs calls from `start` until `end`. No exception of a call ends the thread."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
-        # a daemon: a process may end while it hangs
+        # a daemon: the process can exit during a hung call
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Raises RuntimeError if the system has no thread left."""
         self._thread.start()
 
     def call(self, function: Callable[[], T]) -> "asyncio.Future[T]":
-        """`function`, after the calls before it. What it raises the future raises."""
+        """Run `function` after the calls before it. The future gets its result or its exception."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._calls.put((function, future))
         return future
 
     def end(self) -> None:
-        """No more calls; it ends when those it was given have."""
+        """Accept no more calls. The thread ends after the calls that it has."""
         self._calls.put(None)
 
     def join(self, timeout: float) -> bool:
-        """Wait, for `timeout` seconds at most; whether it has ended."""
+        """Wait for the end of a started thread, at most `timeout` seconds. True if it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -48,7 +50,7 @@ class ModelThread:
                 if call is None:
                     return
                 result = call[0]()
-            except BaseException as error:  # also what is raised from outside to end a thread
+            except BaseException as error:  # also what another thread raises in this one to end it
                 if call is not None:
                     _settle_soon(call[1], error=error)
             else:
@@ -58,7 +60,7 @@ class ModelThread:
 def _settle_soon(
     future: "asyncio.Future[Any]", result: Any = None, error: BaseException | None = None
 ) -> None:
-    # the loop may be closed by now, and nobody wait
+    # the loop may be closed by now; then no caller waits
     with suppress(RuntimeError):
         future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 
@@ -71,5 +73,5 @@ def _settle(future: "asyncio.Future[Any]", result: Any, error: BaseException | N
     elif isinstance(error, Exception) and not isinstance(error, StopIteration):
         future.set_exception(error)
     else:
-        # a future does not take StopIteration, and a loop is ended by SystemExit
+        # a future rejects StopIteration, and SystemExit would end the loop
         future.set_exception(RuntimeError(f"the call raised {type(error).__name__}"))

@@ -1,8 +1,9 @@
-"""The rule of whose turn it is among several models that share the same threads. Pure: no waiting, no clock.
+"""Fair shares for several models: whose batch runs next. A pure data structure without a clock.
 
-Start-time fair queueing (Goyal, Vin, Cheng 1996, "Start-time Fair Queueing"): whoever has used least goes
-next, and a newcomer begins at the turn that is being served now, so that having been idle earns nobody a
-lead.
+P. Goyal, H. M. Vin, H. Cheng: "Start-time Fair Queueing", SIGCOMM 1996. Each key has a tag: the virtual time
+at which its next batch starts. Running a batch advances the tag by the cost of the batch, and the key with
+the smallest tag runs next. A key that becomes active starts at max(virtual time, its last tag): idle time
+earns no credit, and a key that goes idle keeps its debt.
 """
 
 from collections.abc import Hashable, Iterable
@@ -12,23 +13,46 @@ K = TypeVar("K", bound=Hashable)
 
 
 class FairShare(Generic[K]):
-    """Keys that compete, and what each has used, in any one unit."""
+    """Tags of the active keys, and of idle keys that still owe. Tags and costs share one unit, e.g. tokens.
+
+    While two keys are active and compete, their total costs differ by at most the sum of their largest costs.
+    """
 
     def __init__(self) -> None:
-        self._used: dict[K, float] = {}
-        self._turn = 0.0
+        self._virtual_time = 0.0
+        self._active: dict[K, float] = {}
+        self._idle: dict[K, float] = {}  # only tags beyond the virtual time, so that old keys are forgotten
 
-    def arrive(self, key: K) -> None:
-        """`key` has something to do from now on; nothing changes for one that had already."""
-        self._used.setdefault(key, self._turn)
+    def activate(self, key: K) -> None:
+        """`key` has work. Does nothing if it is active already."""
+        if key not in self._active:
+            self._active[key] = max(self._virtual_time, self._idle.pop(key, 0.0))
 
-    def leave(self, key: K) -> None:
-        self._used.pop(key, None)
+    def deactivate(self, key: K) -> None:
+        """`key` has no more work. Does nothing if it is not active."""
+        if key not in self._active:
+            return
+        tag = self._active.pop(key)
+        if tag > self._virtual_time:
+            self._idle[key] = tag
+        if self._idle and not self._active:
+            # no competition: catch up with the smallest debt; the differences between debts remain
+            self._advance_to(min(self._idle.values()))
 
     def choose(self, keys: Iterable[K]) -> K:
-        """Of `keys`, which arrived before, the one that has used least; of equals the first."""
-        return min(keys, key=self._used.__getitem__)
+        """The key with the smallest tag; the first of equals. All `keys` must be active."""
+        return min(keys, key=self._active.__getitem__)
 
     def charge(self, key: K, cost: float) -> None:
-        self._turn = max(self._turn, self._used[key])
-        self._used[key] += cost
+        """The active `key` ran a batch of this cost."""
+        self._advance_to(min(self._active.values()))
+        self._active[key] += cost
+
+    @property
+    def tags(self) -> int:
+        """Number of keys in memory, active or idle."""
+        return len(self._active) + len(self._idle)
+
+    def _advance_to(self, virtual_time: float) -> None:
+        self._virtual_time = max(self._virtual_time, virtual_time)
+        self._idle = {key: tag for key, tag in self._idle.items() if tag > self._virtual_time}

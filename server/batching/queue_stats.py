@@ -1,6 +1,4 @@
-"""Who is inside: texts admitted and not yet answered, by lane, and since when the oldest is. Pure: time is an
-argument.
-"""
+"""In-flight rows per priority, and the arrival time of the oldest request."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -10,8 +8,8 @@ from server.batching.buckets import Priority
 
 @dataclass(frozen=True, slots=True)
 class PriorityStats:
-    """Of one lane: how many texts, and when the first of their requests arrived, in seconds; None where there
-    is none.
+    """Rows in flight, and the arrival of their oldest request in seconds of the caller's clock; None if there
+    is no request.
     """
 
     rows: int = 0
@@ -20,22 +18,24 @@ class PriorityStats:
 
 @dataclass
 class QueueStats:
-    """Requests by a key of theirs, in the order of arrival, so that the first is the oldest."""
+    """Requests in flight by a key of the caller's choice. Dicts keep the order of arrival: the first entry is
+    the oldest.
+    """
 
     _rows: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(Priority, 0))
-    _arrived: dict[Priority, dict[Hashable, float]] = field(
+    _arrivals: dict[Priority, dict[Hashable, float]] = field(
         default_factory=lambda: {priority: {} for priority in Priority}
     )
 
     def enter(self, key: Hashable, priority: Priority, rows: int, now: float) -> PriorityStats:
         self._rows[priority] += rows
-        self._arrived[priority][key] = now
-        return self._waiting(priority)
+        self._arrivals[priority][key] = now
+        return self._stats(priority)
 
     def leave(self, key: Hashable, priority: Priority, rows: int) -> PriorityStats:
         self._rows[priority] -= rows
-        del self._arrived[priority][key]
-        return self._waiting(priority)
+        del self._arrivals[priority][key]
+        return self._stats(priority)
 
-    def _waiting(self, priority: Priority) -> PriorityStats:
-        return PriorityStats(self._rows[priority], next(iter(self._arrived[priority].values()), None))
+    def _stats(self, priority: Priority) -> PriorityStats:
+        return PriorityStats(self._rows[priority], next(iter(self._arrivals[priority].values()), None))

@@ -45,6 +45,8 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         config = uvicorn.Config(app, **options)
         with ends_in_good_order():
             uvicorn.Server(config).run(listen(config))
+        if app.state.health.crash_reason() is not None:
+            raise SystemExit(1)  # logged already; a supervisor restarts a process that failed
         return
     with TemporaryDirectory(prefix="prelabel-") as folder:
         shared = Path(folder)

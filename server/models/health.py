@@ -23,6 +23,10 @@ class Health:
         """Why at least one model does not answer; None while all do."""
         return next(filter(None, map(self.unhealthy_reason, self._registry.names)), None)
 
+    def crash_reason(self) -> str | None:
+        """Why only a new process can answer again, as a sentence; None while this one can."""
+        return self._batcher.unhealthy_reason if self._batcher.crashed else None
+
     def publish(self, set_ready: Callable[[str, bool], None]) -> None:
         """Calls `set_ready(name, ready)` for every model."""
         for name in self._registry.names:

@@ -1,8 +1,8 @@
-"""Which model answers under which name, and how a new one takes its place without dropping a request.
+"""Which model answers under which name: reload, rollback, and repair of a failing engine.
 
-A slot holds the model in use and the one before it. A reload loads and checks beside it, in a thread, and
-then swaps: requests that have begun keep the model they began with, later ones get the new one. A bundle that
-fails leaves everything as it was.
+A slot holds the current model and the previous one. A reload loads and checks the new model in a thread and
+then swaps, without dropping a request: a request keeps the model that it started with. A bundle that fails
+its check changes nothing.
 """
 
 import asyncio
@@ -12,47 +12,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.arrays import RunBatch
-from server.batching.engine_thread import ModelThread
+from server.batching.engine_thread import EngineThread
 from server.errors import BadBundle, BadRequest, PrelabelError
 from server.models.ensemble import Ensemble
+from server.models.fault_limits import FaultLimits
 from server.models.model import Model
 from server.settings import EnsembleSetting
 
 log = logging.getLogger(__name__)
 
 Load = Callable[[Path], Model]
-"""A bundle's folder → the model, ready. Blocks. Raises BadBundle, BadSetting."""
-
-
-FAILING = 3
-"""Model calls in a row that failed, after which the engine is built anew."""
-
-HEAL_EVERY = 10.0
-"""Seconds between two tries to build it."""
-
-LOAD_TIMEOUT = 600.0
-"""Seconds after which loading a bundle is given up."""
+"""Bundle folder → ready model. Blocks. Raises BadBundle, BadSetting."""
 
 
 @dataclass
 class Slot:
-    """A bundle's folder, the model in use, the one it replaced, and how many of its calls have failed since
-    one succeeded.
-    """
+    """A bundle folder, its current model, the model before it, and how many calls in a row have failed."""
 
     path: Path
     current: Model
     previous: Model | None = None
     failures: int = 0
 
-    @property
-    def failing(self) -> bool:
-        return self.failures >= FAILING
-
 
 @dataclass(frozen=True)
 class Change:
-    """What a reload or rollback did to one name; `error` says why nothing was changed."""
+    """Result of a reload or rollback of one name. `error` is the reason if nothing changed."""
 
     name: str
     version: str
@@ -61,8 +46,8 @@ class Change:
 
 
 class Registry:
-    """`slots` by name, the first being the default; ensembles of them.
-    Raises BadSetting for an ensemble that cannot be.
+    """Bundles in `slots` by name, the first is the default, and ensembles of them. Raises BadSetting for an
+    ensemble whose models do not fit together.
     """
 
     def __init__(
@@ -70,15 +55,17 @@ class Registry:
         slots: Mapping[str, Slot],
         ensembles: Sequence[EnsembleSetting],
         load: Load,
+        limits: FaultLimits,
     ) -> None:
         self.slots = dict(slots)
         self.on_health_change: Callable[[], None] = lambda: None
-        """Called when a model starts or stops to fail, and when another model takes its place."""
+        """Called when a model starts or stops failing, and after every swap."""
         self._load = load
+        self._limits = limits
         self._reloading = asyncio.Lock()
         self._ensembles = ensembles
         self._current: dict[str, Ensemble] = {}
-        self._healing: dict[str, asyncio.Task[None]] = {}
+        self._rebuilding: dict[str, asyncio.Task[None]] = {}
         self._refresh()
 
     @property
@@ -86,38 +73,36 @@ class Registry:
         return tuple(self._current)
 
     def current(self, name: str) -> Ensemble:
-        """What answers under `name` now."""
+        """The model or ensemble that answers under `name` now."""
         return self._current[name]
 
     async def reload(self, name: str | None = None) -> list[Change]:
-        """Load the folder of one name, or of all, anew. Raises BadRequest for a name that is not served."""
+        """Load the bundle folder of one name, or of all, again. Raises BadRequest for an unknown name."""
         async with self._reloading:
             return [await self._reload(each) for each in self._chosen(name)]
 
     async def rollback(self, name: str | None = None) -> list[Change]:
-        """Put back what the last reload replaced; once more puts it back again. Raises BadRequest for a name
-        that is not served.
-        """
+        """Swap the current model and the one before the last reload. Raises BadRequest for an unknown name."""
         async with self._reloading:
             return [self._roll_back(each) for each in self._chosen(name)]
 
     def watch(self, run_batch: RunBatch, succeeded: bool) -> None:
-        """A model call of `run_batch` has ended. After some failures in a row its engine is built anew, until
-        one answers.
+        """A model call of `run_batch` has ended. After several failures in a row its engine is rebuilt, again
+        and again until a call succeeds.
         """
         for name, slot in self.slots.items():
             if slot.current.run == run_batch:
-                failed_before = slot.failing
+                failed_before = self._is_failing(slot)
                 slot.failures = 0 if succeeded else slot.failures + 1
-                if slot.failing != failed_before:
+                if self._is_failing(slot) != failed_before:
                     self.on_health_change()
-                if slot.failing and name not in self._healing:
-                    task = self._healing[name] = asyncio.get_running_loop().create_task(self._heal(name))
-                    task.add_done_callback(lambda _, name=name: self._healing.pop(name))  # type: ignore[misc]  # a lambda's default has no type
+                if self._is_failing(slot) and name not in self._rebuilding:
+                    task = self._rebuilding[name] = asyncio.get_running_loop().create_task(self._repair(name))
+                    task.add_done_callback(lambda _, name=name: self._rebuilding.pop(name))  # type: ignore[misc]  # a lambda's default has no type
 
     def bundle_of(self, run_batch: RunBatch) -> str:
-        """The name of the bundle whose model `run_batch` runs, also of the one before; "replaced" for a model
-        that both have gone by.
+        """The name of the bundle that `run_batch` belongs to; "replaced" if the model is neither the current
+        nor the previous one.
         """
         return next(
             (
@@ -130,20 +115,25 @@ class Registry:
         )
 
     def failing(self, name: str) -> bool:
-        """Whether a model that answers under `name` fails at every call."""
+        """Whether the latest calls of a model that answers under `name` have all failed."""
         models = [member.model for member in self._current[name].members]
-        return any(slot.failing for slot in self.slots.values() if slot.current in models)
+        return any(self._is_failing(slot) for slot in self.slots.values() if slot.current in models)
 
     def close(self) -> None:
-        for task in self._healing.values():
+        for task in self._rebuilding.values():
             task.cancel()
         for slot in self.slots.values():
             for model in filter(None, (slot.current, slot.previous)):
                 model.engine.close()
 
+    def _is_failing(self, slot: Slot) -> bool:
+        return slot.failures >= self._limits.failed_calls
+
     def _chosen(self, name: str | None) -> list[str]:
         if name is not None and name not in self.slots:
-            raise BadRequest(f"bundle: {name[:100]!r} is not served; these are: {', '.join(self.slots)}.")
+            raise BadRequest(
+                f"bundle: {name[:100]!r} is not served; the bundles are {', '.join(self.slots)}."
+            )
         return [name] if name is not None else list(self.slots)
 
     async def _reload(self, name: str) -> Change:
@@ -156,55 +146,58 @@ class Registry:
                 return Change(name, before, before)
             return self._swap(name, fresh)
         except PrelabelError as error:
-            log.error("%s: %s goes on serving, the new bundle was refused: %s", name, before, error)
+            log.error("%s: %s continues to serve; the new bundle was rejected: %s", name, before, error)
             return Change(name, before, before, str(error))
 
-    async def _heal(self, name: str) -> None:
+    async def _repair(self, name: str) -> None:
         slot = self.slots[name]
         broken = slot.current
-        while slot.failing and slot.current is broken:
-            log.error("%s: %d model calls in a row failed; its engine is built anew", name, slot.failures)
+
+        def is_broken() -> bool:
+            return slot.current is broken and self._is_failing(slot)
+
+        while is_broken():
+            log.error("%s: %d model calls in a row failed; rebuilding its engine", name, slot.failures)
             async with self._reloading:
                 if slot.current is broken:
                     await self._rebuild(name, broken)
-            if slot.failing and slot.current is broken:
-                await asyncio.sleep(HEAL_EVERY)
+            if is_broken():
+                await asyncio.sleep(self._limits.rebuild_interval)
 
     async def _rebuild(self, name: str, broken: Model) -> None:
         slot = self.slots[name]
         try:
             fresh = await self._loaded(slot.path)
-        except Exception as error:  # whatever broke the engine may break this too
-            log.error(
-                "%s: its engine cannot be built anew: %s",
-                name,
-                error if isinstance(error, PrelabelError) else type(error).__name__,
-            )
+        except Exception as error:  # the cause of the failure may also break loading, in any way
+            reason = error if isinstance(error, PrelabelError) else type(error).__name__
+            log.error("%s: cannot rebuild its engine: %s", name, reason)
             return
         if fresh.bundle.version != broken.bundle.version:
             fresh.engine.close()
             log.error(
-                "%s: its engine cannot be built anew, for its folder holds %s now; POST /admin/reload "
-                "or SIGHUP takes that",
+                "%s: cannot rebuild its engine, because its folder now has %s; POST /admin/reload or SIGHUP "
+                "loads that",
                 name,
                 fresh.bundle.version,
             )
             return
-        # a call may hang in the broken one, so it is not closed
+        # the broken engine is not closed: a call may hang in it
         slot.current, slot.failures = fresh, 0
         self._refresh()
         self.on_health_change()
-        log.warning("%s: its engine was built anew and answers", name)
+        log.warning("%s: its engine was rebuilt", name)
 
     async def _loaded(self, path: Path) -> Model:
-        """In a thread of its own, for loading may hang like any call. Raises BadBundle, BadSetting."""
-        thread = ModelThread("load")
+        """Load in a thread of its own, because loading can hang. Raises BadBundle, BadSetting."""
+        thread = EngineThread("load")
+        thread.start()
         try:
-            async with asyncio.timeout(LOAD_TIMEOUT):
+            async with asyncio.timeout(self._limits.load_timeout):
                 return await thread.call(lambda: self._load(path))
         except TimeoutError:
             raise BadBundle(
-                f"{path}: the bundle was not loaded within {LOAD_TIMEOUT:g} s; look at the host, and "
+                f"{path}: loading the bundle took more than {self._limits.load_timeout:g} s; check the "
+                "host and "
                 "try again."
             ) from None
         finally:
@@ -226,7 +219,7 @@ class Registry:
             return Change(name, version, version, str(error))
 
     def _swap(self, name: str, fresh: Model) -> Change:
-        """Raises BadSetting when an ensemble cannot be made of the fresh model, and leaves all as it was."""
+        """Raises BadSetting, and changes nothing, if the fresh model does not fit into an ensemble."""
         slot = self.slots[name]
         before, kept = slot.current, slot.previous
         slot.current, slot.previous = fresh, before

@@ -1,8 +1,8 @@
 """UTF-8 bytes → token ids: cut at white space and marks and looked up in one compiled pass, the interpreter's
 lock released.
 
-`server/models/tokenizer.py` has prepared the text so that what is left of `basic_english` concerns one ASCII byte at
-a time.
+`server/models/tokenizer.py` has prepared the text so that what is left of `basic_english` concerns one ASCII
+byte at a time.
 
 The vocabulary is a hash table with open addressing: a token's hash says where in `slots` int32[places, 4] to
 look for it, and where another token is, the next place is looked at. Bytes are compared, not hashes alone, so

@@ -2,26 +2,26 @@
 `/metrics` looks up when it is asked.
 """
 
-from server.batching.batcher import BatchRecord
 from server.batching.buckets import Priority
+from server.batching.observer import BatchObserver, BatchRecord
 from server.batching.queue_stats import PriorityStats
 from server.models.registry import Registry
 from server.observability.metrics import Metrics
 
 
-class ServerBatchObserver:
+class ServerBatchObserver(BatchObserver):
     """The batcher's watcher."""
 
     def __init__(self, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
         self._metrics = metrics
 
-    def on_batch_done(self, call: BatchRecord) -> None:
-        self._registry.watch(call.run_batch, call.seconds is not None)
-        self._metrics.on_batch_done(self._registry.bundle_of(call.run_batch), call)
+    def on_batch_done(self, record: BatchRecord) -> None:
+        self._registry.watch(record.run_batch, record.seconds is not None)
+        self._metrics.on_batch_done(self._registry.bundle_of(record.run_batch), record)
 
-    def waiting(self, priority: Priority, waiting: PriorityStats) -> None:
-        self._metrics.waiting(priority, waiting)
+    def on_queue_changed(self, priority: Priority, stats: PriorityStats) -> None:
+        self._metrics.waiting(priority, stats)
 
-    def abandoned(self, priority: Priority, rows: int) -> None:
+    def on_abandoned(self, priority: Priority, rows: int) -> None:
         self._metrics.abandoned(priority, rows)

@@ -16,8 +16,8 @@ from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from server.batching.batcher import BatchRecord
 from server.batching.buckets import Priority
+from server.batching.observer import BatchRecord
 from server.batching.queue_stats import PriorityStats
 from server.observability.access_log import HttpStats, RequestContext
 from server.observability.prediction_stats import SCORE_BOUNDS, PredictionStats

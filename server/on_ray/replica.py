@@ -20,7 +20,8 @@ class Replica:
 
     def __init__(self, settings: Settings, versions: Mapping[str, str], sighup_to: str) -> None:
         start_logging(settings.log_level, settings.log_format)
-        self.server = build_app(settings, sighup_to=sighup_to)
+        # Ray replaces a replica whose health check fails
+        self.server = build_app(settings, sighup_to=sighup_to, on_crash=lambda: None)
         check_versions(self.server, versions)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

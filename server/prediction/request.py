@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from server.arrays import Bools, Floats, Ids, RunBatch
-from server.batching.batcher import Batcher, RequestResult
+from server.batching.batcher import Batcher
 from server.batching.buckets import Priority
+from server.batching.pending_request import RequestResult
 from server.errors import PrelabelError, RequestTooLarge
 from server.label_studio.labeling_config import LabelingPlan
 from server.label_studio.predictions import Prediction, predictions

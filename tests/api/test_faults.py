@@ -1,5 +1,5 @@
-"""Faults at the engine's seam, behind a real server: no wrong answer, nobody waits for ever, /health and
-/ready say what is, and it recovers.
+"""Engine faults behind a real server: no wrong answer, no caller waits forever, /health and /ready report the
+fault, and the server recovers.
 """
 
 import concurrent.futures
@@ -18,15 +18,19 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.engines.factory import open_engine
-from server.models import model, registry
+from server.models import model
+from server.models.fault_limits import FaultLimits
 from tests.conftest import random_texts
 from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
 
 
+LIMITS = FaultLimits(rebuild_interval=0.05)
+
+
 @dataclass
 class Fault:
-    """What engines do wrong while `kind` is set; with `lasting`, also those that are opened anew."""
+    """The fault of the first engine while `kind` is set; with `lasting`, also of engines opened later."""
 
     kind: str = ""
     lasting: bool = False
@@ -35,7 +39,7 @@ class Fault:
 
 
 class FaultyEngine:
-    """A real engine, whose answers a fault spoils."""
+    """A real engine with a fault."""
 
     def __init__(self, engine: Engine, fault: Fault) -> None:
         self._engine, self._fault = engine, fault
@@ -51,9 +55,9 @@ class FaultyEngine:
                 raise RuntimeError("secret detail")
             case "ends its thread":
                 raise SystemExit
-            case "answers nan":
+            case "returns nan":
                 return np.full((len(ids), 2), np.nan, dtype=np.float32)
-            case "answers too little":
+            case "returns too few rows":
                 return self._engine.run(ids, lengths)[1:]
             case "hangs":
                 self._fault.returned.wait()
@@ -73,7 +77,6 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault]:
     monkeypatch.setattr(
         model, "open_engine", lambda *args, **options: FaultyEngine(open_engine(*args, **options), found)
     )
-    monkeypatch.setattr(registry, "HEAL_EVERY", 0.05)
     yield found
     found.returned.set()
 
@@ -90,11 +93,11 @@ def fail(client: httpx.Client, texts: Any = ("good",)) -> httpx.Response:
     return answer
 
 
-def test_texts_of_the_inference_protocol_are_all_answered_or_none(bundle: Bundle, fault: Fault) -> None:
-    """Some of the model calls of one request succeed, for the engine is built anew meanwhile."""
+def test_an_inference_request_gets_all_results_or_an_error(bundle: Bundle, fault: Fault) -> None:
+    """Some model calls of the request succeed, because the engine is rebuilt meanwhile."""
     texts = random_texts(600)
     body = {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}]}
-    with running(bundle, batch_tokens=1024) as client:
+    with running(bundle, batch_tokens=1024, bucket_lengths=(64, 128, 256, 512)) as client:
         fault.kind = "raises"
         answer = client.post("/v2/models/tiny/infer", json=body)
         assert (answer.status_code, answer.json().keys()) == (500, {"error"})
@@ -104,12 +107,12 @@ def test_texts_of_the_inference_protocol_are_all_answered_or_none(bundle: Bundle
         assert client.post("/v2/models/tiny/infer", json=body).is_success
 
 
-FAULTS = ("raises", "ends its thread", "answers nan", "answers too little", "hangs")
+FAULTS = ("raises", "ends its thread", "returns nan", "returns too few rows", "hangs")
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_an_engine_that_fails_again_and_again_is_built_anew(bundle: Bundle, fault: Fault, kind: str) -> None:
-    with running(bundle, call_timeout=0.3) as client:
+def test_an_engine_that_fails_repeatedly_is_rebuilt(bundle: Bundle, fault: Fault, kind: str) -> None:
+    with running(bundle, limits=LIMITS, call_timeout=0.3) as client:
         right = predict(client, ["good film"])
         fault.kind = kind
         fail(client)
@@ -122,8 +125,8 @@ def test_an_engine_that_fails_again_and_again_is_built_anew(bundle: Bundle, faul
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_one_failure_is_one_request_and_no_more(bundle: Bundle, fault: Fault, kind: str) -> None:
-    with running(bundle, call_timeout=0.3) as client:
+def test_one_failure_affects_one_request(bundle: Bundle, fault: Fault, kind: str) -> None:
+    with running(bundle, limits=LIMITS, call_timeout=0.3) as client:
         right = predict(client, ["good film"])
         for _ in range(5):
             fault.kind = kind
@@ -133,13 +136,13 @@ def test_one_failure_is_one_request_and_no_more(bundle: Bundle, fault: Fault, ki
         assert (status_of(client, "/health"), fault.opened) == (200, 1)
 
 
-def test_what_failed_of_a_request_is_counted_as_failed_and_not_as_a_prediction(
+def test_failed_tasks_of_a_request_are_counted_as_failed_and_not_as_predictions(
     bundle: Bundle, fault: Fault
 ) -> None:
     with running(bundle) as client:
         fault.kind = "raises for long texts"
         answers = predict(client, ["good film", "film " * 100, None, "bad"])
-        told = {
+        metrics = {
             name: float(number)
             for name, number in (
                 line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#"
@@ -148,21 +151,21 @@ def test_what_failed_of_a_request_is_counted_as_failed_and_not_as_a_prediction(
     assert [bool(each) for each in answers] == [True, False, True, True]
     model = f'model="{bundle.path.name}"'
     assert [
-        told[f'prelabel_tasks_total{{{model},outcome="{outcome}"}}']
+        metrics[f'prelabel_tasks_total{{{model},outcome="{outcome}"}}']
         for outcome in ("predicted", "empty", "failed")
     ] == [2, 1, 1]
-    assert sum(count for name, count in told.items() if name.startswith("prelabel_predictions_total")) == 2
-    assert told[f'prelabel_prediction_score_count{{version="{bundle.version}"}}'] == 2
-    assert told[f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}}'] == 1
+    assert sum(count for name, count in metrics.items() if name.startswith("prelabel_predictions_total")) == 2
+    assert metrics[f'prelabel_prediction_score_count{{version="{bundle.version}"}}'] == 2
+    assert metrics[f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}}'] == 1
 
 
-def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_itself(
+def test_the_server_reports_an_engine_that_cannot_be_rebuilt_and_recovers_by_itself(
     bundle: Bundle, fault: Fault
 ) -> None:
-    with running(bundle, call_timeout=0.3) as client:
+    with running(bundle, limits=LIMITS, call_timeout=0.3) as client:
         right = predict(client, ["good film"])
         fault.kind, fault.lasting = "raises", True
-        for _ in range(registry.FAILING):
+        for _ in range(LIMITS.failed_calls):
             fail(client)
         until(lambda: fault.opened > 3)
         health = client.get("/health")
@@ -177,16 +180,16 @@ def test_while_an_engine_cannot_be_had_the_server_says_so_and_it_recovers_by_its
                 "model calls fail" in answer.json()["error"],
             ) == (503, False, True)
         assert client.get("/v2/health/live").json() == {"live": True}
-        told = client.get("/metrics").text
-        assert f'prelabel_ready_workers{{model="{bundle.path.name}"}} 0.0' in told
-        assert f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}} 0.0' not in told
+        metrics = client.get("/metrics").text
+        assert f'prelabel_ready_workers{{model="{bundle.path.name}"}} 0.0' in metrics
+        assert f'prelabel_engine_failures_total{{bundle="{bundle.path.name}"}} 0.0' not in metrics
         fault.kind = ""
         until(lambda: status_of(client, "/ready") == 200)
         assert client.get("/health").json()["status"] == "UP"
         assert predict(client, ["good film"]) == right
 
 
-def test_a_call_that_hangs_holds_up_nobody_else(bundle: Bundle, fault: Fault) -> None:
+def test_a_hung_call_delays_no_other_request(bundle: Bundle, fault: Fault) -> None:
     with (
         running(bundle, call_timeout=30, engine_threads=1) as client,
         concurrent.futures.ThreadPoolExecutor() as pool,
@@ -196,25 +199,21 @@ def test_a_call_that_hangs_holds_up_nobody_else(bundle: Bundle, fault: Fault) ->
         hanging = pool.submit(predict, client, ["bad", "film"])
         until(lambda: client.get("/health").json()["waiting_rows"] == 2)
         fault.kind = ""
-        # single tasks have a thread of their own
+        # single tasks have a reserved thread
         assert predict(client, ["good film"]) == right
         fault.returned.set()
         assert len(hanging.result()) == 2
 
 
-def test_the_server_ends_though_calls_hang(bundle: Bundle, fault: Fault) -> None:
-    with running(bundle, call_timeout=0.3) as client:
+def test_the_server_stops_although_calls_hang(bundle: Bundle, fault: Fault) -> None:
+    with running(bundle, limits=LIMITS, call_timeout=0.3) as client:
         fault.kind, fault.lasting = "hangs", False
         fail(client)
     assert not fault.returned.is_set()
 
 
-def test_too_many_calls_that_hang_are_told_and_recovered_from(
-    bundle: Bundle, fault: Fault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("server.batching.batcher.MOST_HANGING", 1)
-    monkeypatch.setattr(registry, "FAILING", 1000)
-    with running(bundle, call_timeout=0.2) as client:
+def test_too_many_hung_calls_are_reported_and_the_server_recovers(bundle: Bundle, fault: Fault) -> None:
+    with running(bundle, limits=FaultLimits(hung_calls=1, failed_calls=1000), call_timeout=0.2) as client:
         right = predict(client, ["good film"])
         fault.kind = "hangs"
         fail(client)
@@ -228,9 +227,7 @@ def test_too_many_calls_that_hang_are_told_and_recovered_from(
         assert predict(client, ["good film"]) == right
 
 
-def test_where_memory_does_not_suffice_for_a_batch_it_is_tried_by_halves(
-    bundle: Bundle, fault: Fault
-) -> None:
+def test_a_batch_that_does_not_fit_into_memory_is_split_in_half(bundle: Bundle, fault: Fault) -> None:
     texts = random_texts(100)
     with running(bundle) as client:
         right = predict(client, texts)
@@ -238,7 +235,7 @@ def test_where_memory_does_not_suffice_for_a_batch_it_is_tried_by_halves(
         assert predict(client, texts) == right
 
 
-def test_a_bundle_that_is_spoiled_on_disk_goes_on_answering_and_is_not_taken_anew(
+def test_a_bundle_damaged_on_disk_continues_to_serve_and_is_not_reloaded(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(bundle.path, tmp_path / "live"))

@@ -1,21 +1,32 @@
-"""The batcher with runners written by hand: who gets which answer, and that nobody waits for ever."""
+"""The batcher with hand-written model calls: each caller gets its own results, and none waits forever."""
 
 import asyncio
+import doctest
+import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
 from server.arrays import Floats, Ids, RunBatch
-from server.batching.batcher import Batcher, BatchRecord
-from server.batching.buckets import Buckets, Priority
+from server.batching import batcher as batcher_module
+from server.batching.batcher import CRASHED, STOPPING, Batcher
+from server.batching.buckets import Batch, Buckets, Priority
+from server.batching.engine_threads import EngineThreads
+from server.batching.observer import BatchObserver, BatchRecord
+from server.batching.pending_request import QueueEntry
 from server.batching.queue_stats import PriorityStats
-from server.errors import EngineFailed, Overloaded, Unavailable
+from server.batching.row_admission import RowAdmission
+from server.errors import EngineFailed, Overloaded, RequestTooLarge, Unavailable
 
 pytestmark = pytest.mark.anyio
+
+PATIENCE = 30.0
+"""Seconds after which a result that does not come is a failure."""
 
 
 def echo(rows: Sequence[Ids], length: int) -> Floats:
@@ -34,68 +45,55 @@ def row(first: int, length: int = 3) -> Ids:
     return np.full(length, first, dtype=np.int32)
 
 
-@dataclass
-class Watched:
-    """What a batcher told its watcher."""
-
-    calls: list[BatchRecord] = field(default_factory=list)
-    priorities: list[tuple[Priority, PriorityStats]] = field(default_factory=list)
-    left: list[tuple[Priority, int]] = field(default_factory=list)
-
-    def on_batch_done(self, call: BatchRecord) -> None:
-        self.calls.append(call)
-
-    def waiting(self, priority: Priority, waiting: PriorityStats) -> None:
-        self.priorities.append((priority, waiting))
-
-    def abandoned(self, priority: Priority, rows: int) -> None:
-        self.left.append((priority, rows))
+async def until(state: Callable[[], object]) -> None:
+    while not state():  # noqa: ASYNC110  # no event tells of it
+        await asyncio.sleep(0)
 
 
 @dataclass
-class Served:
-    """A batcher that runs, the runner that is meant where none is named, and what it told."""
+class Recorder(BatchObserver):
+    """Keeps the events of a batcher."""
 
-    batcher: Batcher
-    run_batch: RunBatch
-    told: Watched
+    records: list[BatchRecord] = field(default_factory=list)
+    changes: list[tuple[Priority, PriorityStats]] = field(default_factory=list)
+    abandoned: list[tuple[Priority, int]] = field(default_factory=list)
 
-    async def submit(self, rows: Sequence[Ids], priority: Priority) -> Floats:
-        with self.batcher.admit(len(rows), priority, self.run_batch):
-            outcome = await self.batcher.submit(rows, priority, self.run_batch)
-        if outcome.failure is not None:
-            assert not outcome.answered.any()
-            raise outcome.failure
-        assert outcome.answered.all()
-        return outcome.probabilities
+    def on_batch_done(self, record: BatchRecord) -> None:
+        self.records.append(record)
 
-    @property
-    def waiting_rows(self) -> int:
-        return self.batcher.waiting_rows
+    def on_queue_changed(self, priority: Priority, stats: PriorityStats) -> None:
+        self.changes.append((priority, stats))
+
+    def on_abandoned(self, priority: Priority, rows: int) -> None:
+        self.abandoned.append((priority, rows))
 
 
-@asynccontextmanager
-async def serving(
-    run_batch: RunBatch, threads: int = 1, max_waiting_rows: int = 100, max_wait: float = 0.0
-) -> AsyncIterator[Served]:
-    watched = Watched()
-    batcher = Batcher(
-        Buckets((4, 8), budget=16, max_wait=max_wait),
-        threads,
-        max_waiting_rows=max_waiting_rows,
-        observer=watched,
-    )
-    task = asyncio.create_task(batcher.serve())
-    try:
-        yield Served(batcher, run_batch, watched)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await asyncio.to_thread(batcher.close)
+class BrokenObserver(BatchObserver):
+    """Raises at every event."""
+
+    def on_batch_done(self, record: BatchRecord) -> None:
+        raise ZeroDivisionError
+
+    def on_queue_changed(self, priority: Priority, stats: PriorityStats) -> None:
+        raise ZeroDivisionError
+
+    def on_abandoned(self, priority: Priority, rows: int) -> None:
+        raise ZeroDivisionError
+
+
+class BreakableBuckets(Buckets[QueueEntry]):
+    """A policy with a bug that shows when `broken` is set."""
+
+    broken = False
+
+    def pop(self, now: float) -> Batch[QueueEntry] | None:
+        if self.broken:
+            raise ZeroDivisionError
+        return super().pop(now)
 
 
 class Gate:
-    """A runner that tells when it was entered and answers when it is let go."""
+    """A model call that reports its start and waits until the gate opens."""
 
     def __init__(self) -> None:
         self.entered, self.open = threading.Semaphore(0), threading.Event()
@@ -111,26 +109,78 @@ class Gate:
         await asyncio.to_thread(self.entered.acquire)
 
 
-async def test_answers_come_in_the_order_of_the_rows_whatever_their_lengths() -> None:
-    async with serving(echo, threads=2) as batcher:
+@dataclass
+class Served:
+    """A running batcher, the model call for `submit`, and what the observer saw."""
+
+    batcher: Batcher
+    run_batch: RunBatch
+    recorder: Recorder
+    buckets: BreakableBuckets
+    crashes: list[int]
+    """For each call of `on_crash`, how many callers still waited."""
+
+    async def submit(self, rows: Sequence[Ids], priority: Priority) -> Floats:
+        with self.batcher.admit(len(rows), priority, self.run_batch):
+            result = await self.batcher.submit(rows, priority, self.run_batch)
+        if result.failure is not None:
+            assert not result.answered.any()
+            raise result.failure
+        assert result.answered.all()
+        return result.probabilities
+
+    @property
+    def waiting_rows(self) -> int:
+        return self.batcher.admission.waiting_rows
+
+
+@asynccontextmanager
+async def serving(
+    run_batch: RunBatch,
+    threads: int = 1,
+    max_waiting_rows: int = 100,
+    max_wait: float = 0.0,
+    observer: BatchObserver | None = None,
+) -> AsyncIterator[Served]:
+    recorder, crashes = Recorder(), list[int]()
+    buckets = BreakableBuckets((4, 8), budget=16, max_wait=max_wait)
+    batcher = Batcher(
+        buckets,
+        EngineThreads(threads, call_timeout=PATIENCE, max_hung=8),
+        RowAdmission(max_waiting_rows),
+        observer or recorder,
+        on_crash=lambda: crashes.append(sum(not each.future.done() for each in batcher._pending)),
+    )
+    async with asyncio.timeout(PATIENCE), batcher:
+        yield Served(batcher, run_batch, recorder, buckets, crashes)
+
+
+def test_the_example_of_the_docstring_is_right() -> None:
+    assert doctest.testmod(batcher_module) == (0, 3)
+
+
+async def test_results_come_in_the_order_of_the_rows_whatever_their_lengths() -> None:
+    async with serving(echo, threads=2) as served:
         rows = [row(i, 1 + (i * 7) % 30) for i in range(60)]
-        answers = await batcher.submit(rows, Priority.BULK)
-        assert answers[:, 0].tolist() == list(range(60))
-        assert answers[:, 1].tolist() == [len(each) for each in rows]
-        assert batcher.waiting_rows == 0
+        results = await served.submit(rows, Priority.BULK)
+        assert results[:, 0].tolist() == list(range(60))
+        assert results[:, 1].tolist() == [len(each) for each in rows]
+        assert served.waiting_rows == 0
 
 
 async def test_many_callers_share_a_model_call() -> None:
     gate = Gate()
-    async with serving(gate) as batcher:
-        first = asyncio.create_task(batcher.submit([row(0)], Priority.INTERACTIVE))
+    async with serving(gate) as served:
+        first = asyncio.create_task(served.submit([row(0)], Priority.INTERACTIVE))
         await gate.was_entered()
-        others = [asyncio.create_task(batcher.submit([row(i)], Priority.INTERACTIVE)) for i in (1, 2, 3)]
+        bulk = asyncio.create_task(served.submit([row(9)], Priority.BULK))
+        await gate.was_entered()
+        others = [asyncio.create_task(served.submit([row(i)], Priority.INTERACTIVE)) for i in (1, 2, 3)]
         await asyncio.sleep(0)
         gate.open.set()
-        answers = await asyncio.gather(first, *others)
-        assert [int(answer[0, 0]) for answer in answers] == [0, 1, 2, 3]
-        assert gate.batches == [[0], [1, 2, 3]]
+        results = await asyncio.gather(first, *others, bulk)
+        assert [int(result[0, 0]) for result in results] == [0, 1, 2, 3, 9]
+        assert gate.batches == [[0], [9], [1, 2, 3]]
 
 
 async def test_a_single_task_does_not_wait_for_bulk_calls_under_way() -> None:
@@ -145,98 +195,183 @@ async def test_a_single_task_does_not_wait_for_bulk_calls_under_way() -> None:
         await bulk
 
 
-async def test_a_waiting_head_is_run_when_its_wait_is_over_though_nobody_else_comes() -> None:
-    async with serving(echo, max_wait=0.01) as batcher:
-        assert (await batcher.submit([row(5)], Priority.INTERACTIVE)).shape == (1, 3)
+async def test_a_waiting_row_runs_after_max_wait_though_no_other_row_comes() -> None:
+    async with serving(echo, max_wait=0.01) as served:
+        assert (await served.submit([row(5)], Priority.INTERACTIVE)).shape == (1, 3)
+        assert (await served.submit([row(5)], Priority.BULK)).shape == (1, 3)
 
 
-async def test_a_request_without_room_for_all_its_rows_is_refused_whole() -> None:
+async def test_a_single_task_runs_after_max_wait_though_all_shared_threads_are_busy() -> None:
     gate = Gate()
-    async with serving(gate, max_waiting_rows=4) as batcher:
-        first = asyncio.create_task(batcher.submit([row(0)] * 3, Priority.BULK))
+    async with serving(gate, max_wait=0.01) as served:
+        bulk = asyncio.create_task(
+            served.submit([row(0)] * 4, Priority.BULK)
+        )  # full, so that it runs at once
+        await gate.was_entered()
+        waiting = asyncio.create_task(served.submit([row(1)], Priority.BULK))
+        await asyncio.sleep(0)
+        single = await served.batcher.submit([row(7)], Priority.INTERACTIVE, echo)
+        assert single.probabilities[0, 0] == 7
+        assert not bulk.done()
+        assert not waiting.done()
+        gate.open.set()
+        await asyncio.gather(bulk, waiting)
+
+
+async def test_a_request_without_room_for_all_its_rows_is_rejected_whole() -> None:
+    gate = Gate()
+    async with serving(gate, max_waiting_rows=4) as served:
+        first = asyncio.create_task(served.submit([row(0)] * 3, Priority.BULK))
         await gate.was_entered()
         with pytest.raises(Overloaded, match="PRELABEL_MAX_WAITING_ROWS"):
-            await batcher.submit([row(1)] * 2, Priority.BULK)
-        assert batcher.waiting_rows == 3
+            await served.submit([row(1)] * 2, Priority.BULK)
+        assert served.waiting_rows == 3
         gate.open.set()
         await first
-        await batcher.submit([row(1)] * 4, Priority.BULK)
+        await served.submit([row(1)] * 4, Priority.BULK)
 
 
-async def test_the_rows_of_a_caller_who_left_are_never_run() -> None:
+async def test_a_request_that_can_never_fit_is_too_large_and_not_told_to_come_later() -> None:
+    async with serving(echo, max_waiting_rows=4) as served:
+        with pytest.raises(RequestTooLarge, match=r"5 texts .*\(PRELABEL_MAX_WAITING_ROWS\)\. Send fewer"):
+            await served.submit([row(1)] * 5, Priority.BULK)
+        assert served.waiting_rows == 0
+        await served.submit([row(1)] * 4, Priority.BULK)
+
+
+async def test_the_rows_of_an_absent_caller_are_never_run() -> None:
     gate = Gate()
-    async with serving(gate) as batcher:
-        first = asyncio.create_task(batcher.submit([row(0)], Priority.BULK))
+    async with serving(gate) as served:
+        first = asyncio.create_task(served.submit([row(0)], Priority.BULK))
         await gate.was_entered()
-        left = asyncio.create_task(batcher.submit([row(1)], Priority.BULK))
+        left = asyncio.create_task(served.submit([row(1)], Priority.BULK))
         await asyncio.sleep(0)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
-        assert batcher.waiting_rows == 1
+        assert served.waiting_rows == 1
         gate.open.set()
         await first
-        await batcher.submit([row(2)], Priority.BULK)
+        await served.submit([row(2)], Priority.BULK)
         assert gate.batches == [[0], [2]]
 
 
 async def test_a_failure_reaches_the_callers_of_that_batch_only() -> None:
-    async with serving(failing) as batcher:
-        answers = await asyncio.gather(
-            batcher.submit([row(13)], Priority.INTERACTIVE),
-            batcher.submit([row(1), row(2, 6)], Priority.BULK),
+    async with serving(failing) as served:
+        results = await asyncio.gather(
+            served.submit([row(13)], Priority.INTERACTIVE),
+            served.submit([row(1), row(2, 6)], Priority.BULK),
             return_exceptions=True,
         )
-        assert isinstance(answers[0], EngineFailed)
-        assert "secret" not in str(answers[0])
-        assert isinstance(answers[1], np.ndarray)
-        assert (await batcher.submit([row(1)], Priority.INTERACTIVE)).shape == (1, 3)
+        assert isinstance(results[0], EngineFailed)
+        assert "secret" not in str(results[0])
+        assert isinstance(results[1], np.ndarray)
+        assert (await served.submit([row(1)], Priority.INTERACTIVE)).shape == (1, 3)
 
 
-@pytest.mark.parametrize("answer", [np.zeros((1, 2)), np.zeros(2), np.full((2, 2), np.nan)])
-async def test_nonsense_from_an_engine_is_an_error_and_not_an_answer(answer: Floats) -> None:
-    async with serving(lambda rows, length: answer) as batcher:
+@pytest.mark.parametrize(
+    "output",
+    [np.zeros((1, 2)), np.zeros(2), np.full((2, 2), np.nan), None, [[1.0], [1.0, 2.0]], "ab", object()],
+    ids=repr,
+)
+async def test_a_wrong_output_of_an_engine_is_an_error_for_its_callers(output: Any) -> None:
+    async with serving(lambda rows, length: output) as served:
         with pytest.raises(EngineFailed):
-            await batcher.submit([row(1), row(2)], Priority.BULK)
+            await served.submit([row(1), row(2)], Priority.BULK)
+        assert served.batcher.unhealthy_reason is None
 
 
-async def test_whoever_waits_when_the_server_stops_is_told() -> None:
+async def test_calls_with_different_numbers_of_classes_are_a_failure_of_the_later_one() -> None:
+    def classes_by_length(rows: Sequence[Ids], length: int) -> Floats:
+        return np.ones((len(rows), length), dtype=np.float32)
+
+    async with serving(classes_by_length) as served:
+        rows = [row(1), row(2, 6), row(3)]
+        result = await served.batcher.submit(rows, Priority.BULK, classes_by_length)
+        assert result.answered.tolist() == [True, False, True]
+        assert isinstance(result.failure, EngineFailed)
+
+
+async def test_every_waiting_caller_gets_an_error_when_the_server_stops() -> None:
     gate = Gate()
-    async with serving(gate) as batcher:
-        waiting = [asyncio.create_task(batcher.submit([row(i)], Priority.BULK)) for i in range(3)]
+    async with serving(gate) as served:
+        running = asyncio.create_task(served.submit([row(0)], Priority.BULK))
         await gate.was_entered()
+        queued = asyncio.create_task(served.submit([row(1)], Priority.BULK))
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(served.batcher.__aexit__(None, None, None))
+        results = await asyncio.gather(running, queued, return_exceptions=True)
         gate.open.set()
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert all(isinstance(answer, Unavailable | np.ndarray) for answer in answers)
-    with pytest.raises(Unavailable):
-        await batcher.submit([row(1)], Priority.BULK)
+        await stopping
+        assert [(type(result), str(result)) for result in results] == [(Unavailable, STOPPING)] * 2
+        for late in (
+            served.submit([row(1)], Priority.BULK),
+            served.batcher.submit([row(1)], Priority.BULK, gate),
+        ):
+            with pytest.raises(Unavailable, match=STOPPING):
+                await late
+        assert not served.batcher.crashed
+    assert served.crashes == []
+    assert gate.batches == [[0]]
+    assert served.recorder.abandoned == []
 
 
-async def test_of_a_request_whose_model_calls_failed_in_part_the_rest_is_answered() -> None:
+async def test_every_caller_gets_an_error_when_the_scheduling_task_crashes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = Gate()
+    async with serving(gate) as served:
+        running = asyncio.create_task(served.submit([row(0)], Priority.BULK))
+        await gate.was_entered()
+        queued = asyncio.create_task(served.submit([row(1)], Priority.BULK))
+        await asyncio.sleep(0)
+        served.buckets.broken = True
+        gate.open.set()
+        results = await asyncio.gather(queued, return_exceptions=True)
+        await running  # its call had ended before the crash
+        assert [(type(result), str(result)) for result in results] == [(Unavailable, CRASHED)]
+        with pytest.raises(Unavailable, match=CRASHED):
+            await served.submit([row(2)], Priority.INTERACTIVE)
+        assert served.waiting_rows == 0
+        assert (served.batcher.crashed, served.batcher.unhealthy_reason) == (True, CRASHED)
+        assert served.crashes == [0]
+    assert served.batcher.crashed
+    assert served.crashes == [0]
+    (record,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_a_request_with_failed_calls_gets_the_results_of_the_others() -> None:
     async with serving(failing) as served:
-        outcome = await served.batcher.submit([row(1), row(13, 6), row(2)], Priority.BULK, failing)
-        assert outcome.answered.tolist() == [True, False, True]
-        assert outcome.probabilities[outcome.answered, 0].tolist() == [1, 2]
-        assert isinstance(outcome.failure, EngineFailed)
-        assert "secret" not in str(outcome.failure)
+        result = await served.batcher.submit([row(1), row(13, 6), row(2)], Priority.BULK, failing)
+        assert result.answered.tolist() == [True, False, True]
+        assert result.probabilities[result.answered, 0].tolist() == [1, 2]
+        assert isinstance(result.failure, EngineFailed)
+        assert "secret" not in str(result.failure)
 
 
-async def test_runners_never_share_a_batch_and_have_rooms_of_their_own() -> None:
+async def test_models_never_share_a_batch_and_have_limits_of_their_own() -> None:
     gate, other = Gate(), Gate()
     other.open.set()
     async with serving(gate, max_waiting_rows=2) as served:
-        first = [asyncio.create_task(served.submit([row(i)], Priority.BULK)) for i in (0, 1)]
+        first = asyncio.create_task(served.submit([row(0)], Priority.BULK))
         await gate.was_entered()
-        with pytest.raises(Overloaded):
-            served.batcher.admit(1, Priority.BULK, gate).__enter__()
-        second = [asyncio.create_task(served.batcher.submit([row(i)], Priority.BULK, other)) for i in (2, 3)]
+        second = asyncio.create_task(served.submit([row(1)], Priority.BULK))
         await asyncio.sleep(0)
-        gate.open.set()
-        await asyncio.gather(*first, *second)
-        assert gate.batches == [[0], [1]] or gate.batches == [[0, 1]]
+        with pytest.raises(Overloaded), served.batcher.admit(1, Priority.BULK, gate):
+            pass
+        with served.batcher.admit(2, Priority.BULK, other):
+            others = [
+                asyncio.create_task(served.batcher.submit([row(i)], Priority.BULK, other)) for i in (2, 3)
+            ]
+            await asyncio.sleep(0)
+            gate.open.set()
+            await asyncio.gather(first, second, *others)
+        assert gate.batches == [[0], [1]]
         assert other.batches == [[2, 3]]
 
 
-async def test_a_watcher_is_told_of_calls_of_who_is_inside_and_of_who_left() -> None:
+async def test_an_observer_sees_calls_and_requests_and_callers_that_leave() -> None:
     gate = Gate()
     async with serving(gate) as served:
         first = asyncio.create_task(served.submit([row(0)], Priority.BULK))
@@ -247,32 +382,91 @@ async def test_a_watcher_is_told_of_calls_of_who_is_inside_and_of_who_left() -> 
         leaves.cancel()
         gate.open.set()
         await asyncio.gather(first, stays, leaves, return_exceptions=True)
-    assert [(priority, waiting.rows) for priority, waiting in served.told.priorities] == [
+        await until(lambda: len(served.recorder.records) == 2)
+    assert [(priority, stats.rows) for priority, stats in served.recorder.changes] == [
         (Priority.BULK, rows) for rows in (1, 3, 5, 3, 2, 0)
     ]
-    oldest = [waiting.oldest for _, waiting in served.told.priorities]
+    oldest = [stats.oldest for _, stats in served.recorder.changes]
     assert oldest[0] == oldest[1] == oldest[2] == oldest[3] is not None
     assert oldest[5] is None
-    assert served.told.left == [(Priority.BULK, 2)]
+    assert served.recorder.abandoned == [(Priority.BULK, 2)]
     assert [
-        (call.rows, call.length, call.tokens, call.priority, call.run_batch) for call in served.told.calls
+        (record.rows, record.length, record.tokens, record.priority, record.run_batch)
+        for record in served.recorder.records
     ] == [
         (1, 4, 3, Priority.BULK, gate),
         (2, 4, 6, Priority.BULK, gate),
     ]
-    assert all(call.seconds is not None and call.seconds >= 0 for call in served.told.calls)
+    assert all(record.seconds is not None and record.seconds >= 0 for record in served.recorder.records)
 
 
-async def test_a_failed_call_is_told_without_seconds_and_a_stop_is_nobodys_leaving() -> None:
+async def test_a_failed_call_has_no_seconds() -> None:
     async with serving(failing) as served:
         with pytest.raises(EngineFailed):
             await served.submit([row(13)], Priority.INTERACTIVE)
-    assert [call.seconds for call in served.told.calls] == [None]
+        await until(lambda: served.recorder.records)
+    assert [record.seconds for record in served.recorder.records] == [None]
+
+
+async def test_callers_have_their_results_before_the_observer_sees_the_call() -> None:
+    settled: list[bool] = []
+
+    class Late(BatchObserver):
+        def on_batch_done(self, record: BatchRecord) -> None:
+            settled.extend(request.future.done() for request in served.batcher._pending)
+
+    async with serving(echo, observer=Late()) as served:
+        await served.submit([row(1)], Priority.BULK)
+        await until(lambda: settled)
+    assert settled == [True]
+
+
+async def test_an_observer_that_raises_is_logged_once_per_event_and_harms_no_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     gate = Gate()
-    async with serving(gate) as served:
-        waits = asyncio.create_task(served.submit([row(0)], Priority.BULK))
+    async with serving(gate, max_waiting_rows=2, observer=BrokenObserver()) as served:
+        first = asyncio.create_task(served.submit([row(0)], Priority.BULK))
         await gate.was_entered()
+        leaves = asyncio.create_task(served.submit([row(1)], Priority.BULK))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
         gate.open.set()
-    with pytest.raises(Unavailable):
-        await waits
-    assert served.told.left == []
+        await first
+        for _ in range(3):
+            await served.submit([row(0)] * 2, Priority.BULK)
+        await asyncio.gather(served.submit([row(0)], Priority.INTERACTIVE))
+        assert served.waiting_rows == 0
+        assert served.batcher.unhealthy_reason is None
+    events = ("on_queue_changed", "on_abandoned", "on_batch_done")
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert sorted(logged) == sorted(f"the batch observer failed in {event}; logged once" for event in events)
+
+
+async def test_a_row_that_the_queue_rejects_fails_its_request_and_leaves_nothing_behind() -> None:
+    async with serving(echo) as served:
+        with pytest.raises(TypeError):
+            await served.submit([row(1), None], Priority.BULK)  # type: ignore[list-item]
+        assert served.waiting_rows == 0
+        assert served.recorder.abandoned == [(Priority.BULK, 2)]
+        assert (await served.submit([row(2)], Priority.BULK))[0, 0] == 2
+        with pytest.raises(ValueError, match="at least one row"):
+            await served.batcher.submit([], Priority.BULK, echo)
+
+
+def engine_threads() -> int:
+    return sum(thread.name.startswith("engine-") for thread in threading.enumerate())
+
+
+async def test_nothing_runs_before_the_batcher_is_entered_and_after_it_is_left() -> None:
+    batcher = Batcher(
+        Buckets((4,), budget=4),
+        EngineThreads(2, call_timeout=PATIENCE, max_hung=1),
+        RowAdmission(1),
+        BatchObserver(),
+    )
+    assert engine_threads() == 0
+    async with batcher:
+        assert engine_threads() == 3
+    assert engine_threads() == 0

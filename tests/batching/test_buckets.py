@@ -1,4 +1,4 @@
-"""The batching rule, held by properties over random arrivals and pops."""
+"""The batching policy: properties over random arrivals and pops."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -54,14 +54,14 @@ def run(steps: Steps) -> list[Batch[Waiting]]:
 
 
 @given(steps)
-def test_nothing_is_lost_and_nothing_comes_twice(steps: Steps) -> None:
+def test_no_row_is_lost_or_run_twice(steps: Steps) -> None:
     given_rows = [step for step in steps if isinstance(step, Waiting) and not step.abandoned]
     popped = [row for batch in run(steps) for row in batch.rows]
     assert sorted(map(id, popped)) == sorted(map(id, given_rows))
 
 
 @given(steps)
-def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: Steps) -> None:
+def test_a_batch_keeps_the_budget_and_mixes_neither_priorities_nor_buckets(steps: Steps) -> None:
     for batch in run(steps):
         assert batch.rows
         assert len({(row.priority, row.group) for row in batch.rows}) == 1
@@ -75,8 +75,8 @@ def test_a_batch_keeps_the_budget_and_mixes_neither_lanes_nor_buckets(steps: Ste
 
 
 @given(steps)
-def test_rows_of_one_lane_and_bucket_keep_their_order(steps: Steps) -> None:
-    arrival = {id(step): place for place, step in enumerate(steps)}
+def test_rows_of_one_priority_and_bucket_keep_their_order(steps: Steps) -> None:
+    arrival = {id(step): index for index, step in enumerate(steps)}
     seen: dict[tuple[str, Priority, int], int] = {}
     for batch in run(steps):
         for row in batch.rows:
@@ -107,7 +107,7 @@ def test_bulk_never_starves(arrivals: list[tuple[int, int]]) -> None:
     assert len(arrivals) <= 3
 
 
-def test_interactive_goes_first_and_the_oldest_head_of_a_lane_before_others() -> None:
+def test_interactive_rows_go_first_and_within_a_priority_the_oldest_head() -> None:
     waiting = buckets()
     bulk, late, early = (
         Waiting(3, Priority.BULK),
@@ -119,7 +119,7 @@ def test_interactive_goes_first_and_the_oldest_head_of_a_lane_before_others() ->
     assert [batch.rows for batch in drain(waiting, 3)] == [(early,), (late,), (bulk,)]
 
 
-def test_a_head_waits_for_company_but_not_longer_than_max_wait() -> None:
+def test_a_row_waits_for_others_but_not_longer_than_max_wait() -> None:
     waiting = buckets(max_wait=1.0)
     waiting.put(Waiting(16, Priority.BULK), 10.0)
     assert waiting.pop(10.5) is None
@@ -133,6 +133,15 @@ def test_a_head_waits_for_company_but_not_longer_than_max_wait() -> None:
     assert len(full.rows) == 2
 
 
+def test_the_next_due_time_of_a_priority_ignores_the_others() -> None:
+    waiting = buckets(max_wait=1.0)
+    waiting.put(Waiting(3, Priority.BULK), 10.0)
+    waiting.put(Waiting(3, Priority.INTERACTIVE), 12.0)
+    assert waiting.next_due() == waiting.next_due([Priority.BULK]) == 11.0
+    assert waiting.next_due([Priority.INTERACTIVE]) == 13.0
+    assert waiting.next_due([]) is None
+
+
 @given(st.integers(17, 10_000))
 def test_a_row_longer_than_every_bucket_goes_alone_at_its_own_length(length: int) -> None:
     waiting = buckets()
@@ -142,8 +151,8 @@ def test_a_row_longer_than_every_bucket_goes_alone_at_its_own_length(length: int
 
 
 def test_a_busy_model_does_not_starve_another() -> None:
-    """One model has a hundred batches waiting; another's rows, coming one at a time, each wait for at most
-    one of them.
+    """One model has a hundred batches waiting. Rows of another come one at a time, and each waits for at most
+    one of those batches.
     """
     waiting = buckets()
     for _ in range(200):
@@ -154,8 +163,24 @@ def test_a_busy_model_does_not_starve_another() -> None:
         assert any(batch is not None and batch.rows[0].group == "quiet" for batch in served)
 
 
+def test_a_model_whose_queue_runs_empty_after_each_batch_gets_no_more_than_its_share() -> None:
+    waiting = buckets()
+    used = {"full batches": 0, "single rows": 0}
+    group = "full batches"
+    for now in range(400):
+        if group == "full batches":
+            waiting.put(Waiting(16, Priority.BULK, group=group), now)
+            waiting.put(Waiting(16, Priority.BULK, group=group), now)
+        waiting.put(Waiting(4, Priority.BULK, group="single rows"), now)
+        batch = waiting.pop(now)
+        assert batch is not None
+        group = batch.rows[0].group
+        used[group] += len(batch.rows) * batch.length
+    assert abs(used["full batches"] - used["single rows"]) <= 2 * BUDGET
+
+
 @given(st.lists(st.tuples(st.sampled_from(("a", "b", "c")), st.integers(1, 16)), min_size=1, max_size=80))
-def test_models_that_always_have_something_to_do_get_equal_shares(order: list[tuple[str, int]]) -> None:
+def test_models_that_always_have_rows_get_equal_shares(order: list[tuple[str, int]]) -> None:
     """Whatever the order and the lengths of their rows."""
     waiting = buckets()
     for group, length in [*order, *((group, 16) for group in ("a", "b", "c") for _ in range(100))]:

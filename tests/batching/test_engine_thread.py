@@ -1,26 +1,27 @@
-"""The thread for model calls: what it raises, that it survives, and that nobody waits for one that hangs."""
+"""One engine thread: exceptions reach the caller, the thread survives them, and a hung call blocks no one."""
 
 import threading
 
 import pytest
 
-from server.batching.engine_thread import ModelThread
+from server.batching.engine_thread import EngineThread
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "expected"),
     [(ValueError("x"), ValueError), (StopIteration(), RuntimeError), (SystemExit(), RuntimeError)],
 )
-async def test_what_a_call_raises_reaches_its_caller_and_the_thread_goes_on(
-    raised: BaseException, told: type[Exception]
+async def test_an_exception_reaches_the_caller_and_the_thread_goes_on(
+    raised: BaseException, expected: type[Exception]
 ) -> None:
     def fail() -> None:
         raise raised
 
-    thread = ModelThread("t")
-    with pytest.raises(told):
+    thread = EngineThread("t")
+    thread.start()
+    with pytest.raises(expected):
         await thread.call(fail)
     assert await thread.call(lambda: threading.current_thread().name) == "t"
     thread.end()
@@ -29,7 +30,8 @@ async def test_what_a_call_raises_reaches_its_caller_and_the_thread_goes_on(
 
 async def test_ending_does_not_wait_for_a_call_that_hangs() -> None:
     hanging = threading.Event()
-    thread = ModelThread("t")
+    thread = EngineThread("t")
+    thread.start()
     call = thread.call(hanging.wait)
     thread.end()
     assert not thread.join(0.01)

@@ -1,12 +1,26 @@
-"""Whose turn it is."""
+"""Start-time fair queueing: shares of keys that compete, debts of idle keys, and memory."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.batching.fair_share import FairShare
 
+KEYS = ("a", "b", "c")
+MAX_COST = 64
 
-def test_whoever_has_used_least_goes_next() -> None:
+
+def run_next(shares: FairShare[str], keys: tuple[str, ...], cost: float) -> str:
+    key = shares.choose(keys)
+    shares.charge(key, cost)
+    return key
+
+
+def test_the_key_with_the_smallest_total_runs_next() -> None:
     shares: FairShare[str] = FairShare()
-    for key in ("a", "b"):
-        shares.arrive(key)
+    shares.activate("a")
+    shares.activate("b")
     order = []
     for _ in range(6):
         key = shares.choose(("a", "b"))
@@ -15,27 +29,126 @@ def test_whoever_has_used_least_goes_next() -> None:
     assert order == ["a", "b", "b", "a", "b", "b"]
 
 
-def test_having_been_idle_earns_no_lead() -> None:
+def test_idle_time_earns_no_credit() -> None:
     shares: FairShare[str] = FairShare()
-    shares.arrive("busy")
+    shares.activate("busy")
     for _ in range(100):
         shares.charge("busy", 1.0)
-    shares.arrive("late")
-    turns = []
-    for _ in range(10):
-        key = shares.choose(("busy", "late"))
-        shares.charge(key, 1.0)
-        turns.append(key)
-    assert turns.count("late") in (5, 6)
+    shares.activate("late")
+    turns = Counter(run_next(shares, ("busy", "late"), 1.0) for _ in range(10))
+    assert turns["late"] in (5, 6)
 
 
-def test_arriving_twice_changes_nothing_and_whoever_left_begins_anew() -> None:
+def test_activating_an_active_key_changes_nothing() -> None:
     shares: FairShare[str] = FairShare()
-    for key in ("a", "b"):
-        shares.arrive(key)
+    shares.activate("a")
+    shares.activate("b")
     shares.charge("a", 5.0)
-    shares.arrive("a")
+    shares.activate("a")
     assert shares.choose(("a", "b")) == "b"
-    shares.leave("b")
-    shares.arrive("b")
-    assert shares.choose(("b", "a")) == "b"
+
+
+def test_a_key_that_goes_idle_after_each_batch_keeps_its_debt() -> None:
+    """The queue of "large" runs empty after each batch and has a new one before the next decision."""
+    shares: FairShare[str] = FairShare()
+    shares.activate("small")
+    totals = Counter[str]()
+    for _ in range(1000):
+        shares.activate("large")
+        key = shares.choose(("large", "small"))
+        cost = 4000 if key == "large" else 32
+        shares.charge(key, cost)
+        totals[key] += cost
+        shares.deactivate("large")
+    assert abs(totals["large"] - totals["small"]) <= 4000 + 32
+
+
+def test_debts_remain_when_every_key_is_idle() -> None:
+    shares: FairShare[str] = FairShare()
+    for key, cost in (("a", 10.0), ("b", 30.0)):
+        shares.activate(key)
+        shares.charge(key, cost)
+    shares.deactivate("a")
+    shares.deactivate("b")
+    shares.activate("b")
+    shares.activate("a")
+    assert [run_next(shares, ("b", "a"), 10.0) for _ in range(4)] == ["a", "a", "b", "a"]
+
+
+steps = st.lists(st.tuples(st.integers(1, MAX_COST), st.sets(st.sampled_from(KEYS))), max_size=200)
+
+
+@given(steps, st.integers(0, 200))
+def test_keys_that_compete_get_equal_shares_in_every_interval(
+    steps: list[tuple[int, set[str]]], begin: int
+) -> None:
+    """Whatever a batch costs, and whichever queues run empty between two decisions."""
+    shares: FairShare[str] = FairShare()
+    totals = Counter[str]()
+    for number, (cost, blinking) in enumerate(steps):
+        for key in KEYS:
+            shares.activate(key)
+        key = run_next(shares, KEYS, cost)
+        if number >= begin:
+            totals[key] += cost
+        for key in blinking:
+            shares.deactivate(key)
+    assert max(totals[key] for key in KEYS) - min(totals[key] for key in KEYS) <= 2 * MAX_COST
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(KEYS), st.sampled_from(("activate", "deactivate", "run")), st.integers(1, 64)
+        )
+    )
+)
+def test_a_key_that_stays_active_waits_for_a_bounded_cost_of_each_other_key(
+    events: list[tuple[str, str, int]],
+) -> None:
+    """Keys come and go in any order; "x" is active throughout."""
+    shares: FairShare[str] = FairShare()
+    shares.activate("x")
+    active = {"x"}
+    since_x = Counter[str]()
+    for key, event, cost in events:
+        if event == "activate":
+            shares.activate(key)
+            active.add(key)
+        elif event == "deactivate":
+            shares.deactivate(key)
+            active.discard(key)
+        else:
+            ran = run_next(shares, tuple(sorted(active)), cost)
+            if ran == "x":
+                since_x.clear()
+            else:
+                since_x[ran] += cost
+        assert all(total <= 2 * MAX_COST for total in since_x.values())
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.booleans()), max_size=300))
+def test_memory_is_bounded_by_the_keys_that_compete(batches: list[tuple[int, bool]]) -> None:
+    """Each batch belongs to a new model that never returns, such as after a reload; another model stays."""
+    shares: FairShare[object] = FairShare()
+    for cost, stays in batches:
+        new = object()
+        if stays:
+            shares.activate("stays")
+        shares.activate(new)
+        for key in (new, "stays") if stays else (new,):
+            shares.charge(key, cost)
+            shares.deactivate(key)
+        assert shares.tags <= MAX_COST
+
+
+def test_a_model_that_never_returns_is_forgotten() -> None:
+    shares: FairShare[object] = FairShare()
+    shares.activate("old")
+    shares.activate("new")
+    shares.charge("old", 100.0)
+    shares.deactivate("old")
+    assert shares.tags == 2
+    for _ in range(102):
+        shares.charge("new", 1.0)
+    assert shares.tags == 1

@@ -10,6 +10,7 @@ from export.publish import export_bundle
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.errors import BadBundle, BadRequest
+from server.models.fault_limits import FaultLimits
 from server.models.model import Model
 from server.models.registry import Registry, Slot
 from server.models.tokenizer import Tokenizer
@@ -51,7 +52,10 @@ class Shelf:
 
 def registry(shelf: Shelf, *models: Model, ensembles: tuple[EnsembleSetting, ...] = ()) -> Registry:
     return Registry(
-        {name: Slot(Path(name), model) for name, model in zip("ab", models, strict=False)}, ensembles, shelf
+        {name: Slot(Path(name), model) for name, model in zip("ab", models, strict=False)},
+        ensembles,
+        shelf,
+        FaultLimits(),
     )
 
 
@@ -103,7 +107,7 @@ async def test_one_of_several_is_reloaded_and_ensembles_follow(models: list[Mode
     await served.reload("b")
     assert [served.current(name).version for name in ("a", "b")] == versions(first, second)
     assert served.current("both").version != before
-    with pytest.raises(BadRequest, match="'both' is not served; these are: a, b"):
+    with pytest.raises(BadRequest, match="'both' is not served; the bundles are a, b"):
         await served.reload("both")
 
 
@@ -134,6 +138,7 @@ async def test_a_change_of_health_is_told_once(models: list[Model]) -> None:
         {"a": Slot(Path("a"), models[0])},
         (),
         Shelf(BadBundle("altered")),
+        FaultLimits(failed_calls=3),
     )
     served.on_health_change = lambda: told.append(served.failing("a"))
     for _ in range(4):

@@ -12,8 +12,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families as families_of
 
-from server.batching.batcher import BatchRecord
 from server.batching.buckets import Priority
+from server.batching.observer import BatchRecord
 from server.batching.queue_stats import PriorityStats, QueueStats
 from server.bundle import Bundle
 from server.observability.gpu_memory import GpuMemory, gpu_metrics, nvml
