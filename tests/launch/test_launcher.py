@@ -24,7 +24,8 @@ from server.engines.shared_tables import shared_tables
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts, tiny_network
-from tests.launch.test_signals import PATIENCE, free_port, until
+from tests.launch.test_signals import PATIENCE, until
+from tests.ports import reserved_port
 from tests.serving import predict, set_up
 
 TEXTS = random_texts(3)
@@ -72,7 +73,7 @@ def live(bundle: Bundle, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def workers(live: Path) -> Iterator[Workers]:
-    port = free_port()
+    port = reserved_port()
     command = [
         sys.executable,
         "prelabel.py",
