@@ -67,6 +67,20 @@ def _handlers() -> list[str]:
     return [repr(each) for each in logging.root.handlers if not type(each).__module__.startswith("_pytest")]
 
 
+def _environment() -> dict[str, str]:
+    """Not what pytest says of the test under way, and what torch notes when its compiler is imported."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
+    }
+
+
+def _start_method() -> str:
+    """The default is noted by the first who asks."""
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+
+
 def _policy() -> str:
     """The package that makes event loops; asyncio makes its own policy when it is first asked."""
     policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]  # the public name would make one
@@ -89,9 +103,7 @@ READERS: dict[str, Callable[[], Any]] = {
     "gc.isenabled": gc.isenabled,
     "gc.get_threshold": gc.get_threshold,
     "gc.freeze": lambda: gc.get_freeze_count() > 0,
-    "os.environ": lambda: {
-        name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"
-    },
+    "os.environ": _environment,
     "os.getcwd": os.getcwd,
     "os.umask": _umask,
     "os.getpriority": lambda: os.getpriority(os.PRIO_PROCESS, 0),
@@ -102,6 +114,6 @@ READERS: dict[str, Callable[[], Any]] = {
     "logging handlers": _handlers,
     "logging.disable": lambda: logging.root.manager.disable,
     "locale": lambda: locale.setlocale(locale.LC_ALL),
-    "multiprocessing start method": lambda: multiprocessing.get_start_method(allow_none=True),
+    "multiprocessing start method": _start_method,
     "asyncio policy": _policy,
 }

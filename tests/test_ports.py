@@ -7,7 +7,9 @@ import pytest
 
 from tests.ports import reserved_port
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets two sockets have one port so")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux lets two sockets have one port so"
+)
 
 
 def test_a_server_may_bind_it_and_others_may_not() -> None:
