@@ -25,7 +25,8 @@ from benchmarks import results
 from benchmarks.label_studio import body_of
 from benchmarks.served import memory_mb
 from benchmarks.texts import arguments, texts_of
-from tests.e2e.conftest import ROOT, free_port
+from tests.e2e.conftest import ROOT
+from tests.ports import reserved_port
 
 PERIOD = 0.01
 """Seconds between two questions for /health."""
@@ -65,7 +66,7 @@ def main() -> None:
 
 def start(bundle: Path, body: bytes) -> tuple[float, float, float]:
     """Seconds to the first /health and to the first predicted task of a new process, and its megabytes then."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    url = f"http://127.0.0.1:{(port := reserved_port())}"
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port)]
     with (
         TemporaryDirectory() as folder,

@@ -10,7 +10,8 @@ from types import MappingProxyType
 import httpx
 import psutil
 
-from tests.e2e.conftest import free_port, serving
+from tests.e2e.conftest import serving
+from tests.ports import reserved_port
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def served(
     """`prelabel serve` with these options and environment variables, on a free loopback port until the block
     ends.
     """
-    port = free_port()
+    port = reserved_port()
     with (
         TemporaryDirectory() as folder,
         serving(bundle, Path(folder) / "serve.log", *options, port=port, settings=settings) as client,

@@ -2,10 +2,11 @@
 the checkout.
 """
 
+import gc
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from export.publish import export_bundle
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.engines.factory import open_engine
+from tests import process_state
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +50,28 @@ WORDS = (
 )
 
 Benchmark = Callable[..., dict[str, Any]]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: each server that a test starts would have the garbage collector look at it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _process_as_before_the_module() -> Iterator[None]:
+    """The next fixture for modules: their own fixtures may change a setting while their tests run."""
+    before = process_state.settings()
+    yield
+    assert not process_state.differences(before, process_state.settings()), "settings left changed"
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before_the_test(_process_as_before_the_module: None) -> Iterator[None]:
+    """A test that leaves a setting of the process changed fails here: a later one could depend on it."""
+    before = process_state.settings()
+    yield
+    assert not process_state.differences(before, process_state.settings()), "settings left changed"
 
 
 @pytest.fixture(scope="session")

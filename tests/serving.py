@@ -28,9 +28,7 @@ def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
     settings = load_settings(
         bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options)
     )
-    config = uvicorn.Config(
-        build_app(settings, limits=limits), **server_options(settings) | {"log_level": "error"}
-    )
+    config = uvicorn.Config(build_app(settings, limits=limits), **server_options(settings))
     listening = listen(config)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})

@@ -19,6 +19,8 @@ from types import MappingProxyType
 import httpx
 import pytest
 
+from tests.ports import reserved_port
+
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT.parent / "shared" / "tutorial"
 USER = "e2e@example.com"
@@ -110,7 +112,7 @@ def serving(
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[httpx.Client]:
     """Run `prelabel serve` with these options and environment variables; a client of it."""
-    port = port or free_port()
+    port = port or reserved_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port), *options]
     with (

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,37 +90,49 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(
     assert not same(train(files, tmp_path / "b", TrainingOptions(seed=6, epochs=4)), first)
 
 
-SAME_SEED = """
+ELSEWHERE = """
 import sys
 from pathlib import Path
 from rich.console import Console
 from export.training.dataset import TrainingSource
 from export.training.pipeline import TrainingOptions, train_bundle
 
-source = TrainingSource(Path(sys.argv[1]), None, "review", "sentiment")
-train_bundle(source, Path(sys.argv[2]), TrainingOptions(seed=5, epochs=1), Console(quiet=True), torchscript=False)
+train_bundle(
+    TrainingSource(Path(sys.argv[1]), None, "review", "sentiment"),
+    Path(sys.argv[2]),
+    TrainingOptions(seed=5, epochs=4),
+    Console(quiet=True),
+    torchscript=False,
+)
 """
 
 
-def test_the_same_seed_gives_the_same_bundle_in_any_process_whatever_its_threads(tmp_path: Path) -> None:
-    files = TrainingSource(write(tmp_path / "train.csv", made_up(300, 1)), None, "review", "sentiment")
-    versions = []
-    for threads in (1, 2, 5):
-        out = tmp_path / f"here-{threads}" / "made"
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            made = train_bundle(files, out, TrainingOptions(seed=5, epochs=1), QUIET, torchscript=False)
-            versions.append(made.version)
-            assert torch.get_num_threads() == threads
-        finally:
-            torch.set_num_threads(before)
-    out = tmp_path / "there" / "made"
-    command = [sys.executable, "-c", SAME_SEED, str(files.train), str(out)]
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSource, Bundle]:
+    """A run that nothing ended, in a process with other numbers of threads than this one."""
+    folder = tmp_path_factory.mktemp("whole")
+    files = TrainingSource(write(folder / "train.csv", made_up(300, 1)), None, "review", "sentiment")
+    command = [sys.executable, "-c", ELSEWHERE, str(files.train), str(folder / "made")]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
-    versions.append(read_bundle(out).version)
-    assert len(set(versions)) == 1, versions
+    return files, read_bundle(folder / "made")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_same_seed_gives_the_same_bundle_in_any_process_whatever_its_threads(
+    whole: tuple[TrainingSource, Bundle], tmp_path: Path, torch_threads: Callable[[int], None], threads: int
+) -> None:
+    files, bundle = whole
+    torch_threads(threads)
+    assert train_bundle(files, tmp_path / "made", OPTIONS, QUIET, torchscript=False).version == bundle.version
+    assert torch.get_num_threads() == threads
 
 
 def test_what_the_manifest_is_told(trained: tuple[TrainingSource, Network]) -> None:
@@ -191,45 +204,60 @@ def test_any_number_of_classes_and_label_studios_export(tmp_path: Path) -> None:
     assert "test" not in bundle.manifest.metrics
 
 
-TRAIN = """
-import os, signal, sys
+class EndedInEpoch2(Console):
+    """Ends its process, or interrupts it, when it is to print what the second epoch gave."""
+
+    def __init__(self, end: signal.Signals) -> None:
+        super().__init__(quiet=True)
+        self._end = end
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if objects and str(objects[0]).startswith("epoch 2:"):
+            signal.raise_signal(self._end)
+
+
+def go_on(files: TrainingSource, out: Path) -> Bundle:
+    assert (out.parent / f".{out.name}.training").exists()
+    bundle = train_bundle(files, out, OPTIONS, QUIET, torchscript=False, resume=True)
+    assert not (out.parent / f".{out.name}.training").exists()
+    return bundle
+
+
+KILLED = """
+import signal, sys
 from pathlib import Path
-from rich.console import Console
 from export.training.dataset import TrainingSource
-from export.training.pipeline import TrainingOptions, train_bundle
+from export.training.pipeline import train_bundle
+from tests.export.test_training import OPTIONS, EndedInEpoch2
 
-folder, how = Path(sys.argv[1]), sys.argv[2]
-# a test run in the background hands down an interrupt that is ignored
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
-class Console(Console):
-    def print(self, *args, **kwargs):
-        if args and str(args[0]).startswith("epoch 2:") and how != "resume":
-            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGINT)
-
-train_bundle(TrainingSource(folder / "train.csv", None, "review", "sentiment"), folder / "made", TrainingOptions(seed=5, epochs=4), Console(quiet=True),
-             torchscript=False, resume=how == "resume")
+source = TrainingSource(Path(sys.argv[1]), None, "review", "sentiment")
+train_bundle(source, Path(sys.argv[2]), OPTIONS, EndedInEpoch2(signal.SIGKILL), torchscript=False)
 """
 
 
-def run(folder: Path, how: str) -> int:
-    return subprocess.run(
-        [sys.executable, "-c", TRAIN, folder, how], cwd=ROOT, check=False, timeout=120
-    ).returncode
+def test_a_run_that_was_killed_goes_on_to_the_same_bundle(
+    whole: tuple[TrainingSource, Bundle], tmp_path: Path
+) -> None:
+    files, bundle = whole
+    command = [sys.executable, "-c", KILLED, str(files.train), str(tmp_path / "made")]
+    killed = subprocess.run(command, cwd=ROOT, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert go_on(files, tmp_path / "made").version == bundle.version
 
 
-@pytest.mark.parametrize(("how", "status"), [("kill", -signal.SIGKILL), ("interrupt", 0)])
-def test_a_run_that_was_ended_goes_on_to_the_same_bundle(tmp_path: Path, how: str, status: int) -> None:
-    files = TrainingSource(write(tmp_path / "train.csv", made_up(300, 1)), None, "review", "sentiment")
-    whole = train_bundle(files, tmp_path / "whole" / "made", OPTIONS, QUIET, torchscript=False)
-    assert run(tmp_path, how) == status
-    assert (tmp_path / ".made.training").exists()
-    if how == "interrupt":
-        early: Bundle = read_bundle(tmp_path / "made")
-        assert len(early.manifest.metrics["history"]) < 4
-    assert run(tmp_path, "resume") == 0
-    assert read_bundle(tmp_path / "made").version == whole.version
-    assert not (tmp_path / ".made.training").exists()
+def test_a_run_that_was_interrupted_goes_on_to_the_same_bundle(
+    whole: tuple[TrainingSource, Bundle], tmp_path: Path
+) -> None:
+    files, bundle = whole
+    # a test run in the background hands down an interrupt that is ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        console = EndedInEpoch2(signal.SIGINT)
+        early = train_bundle(files, tmp_path / "made", OPTIONS, console, torchscript=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(early.manifest.metrics["history"]) < 4
+    assert go_on(files, tmp_path / "made").version == bundle.version
 
 
 def test_going_on_with_other_options_is_refused(

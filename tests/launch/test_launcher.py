@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from server.engines.shared_tables import shared_tables
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import Scoring
 from tests.conftest import ROOT, random_texts, tiny_network
-from tests.launch.test_signals import PATIENCE, free_port, until
+from tests.launch.test_signals import PATIENCE, until
+from tests.ports import reserved_port
 from tests.serving import predict, set_up
 
 TEXTS = random_texts(3)
@@ -60,19 +61,27 @@ class Workers:
             (float(each.rsplit(" ", 1)[1]) for each in found.splitlines() if each.startswith(f"{line} ")), 0.0
         )
 
-    def seen(self, asked: int = 40) -> set[int]:
-        """Processes that answered."""
-        return {told["worker"]["process"] for _ in range(asked) if (told := self.health())}
+    def both(self, gone: Collection[int] = ()) -> set[int]:
+        """The two processes that answer, other than those that are gone; waits for them."""
+        seen: set[int] = set()
+
+        def are_two() -> bool:
+            if told := self.health():
+                seen.add(told["worker"]["process"])
+            return len(seen - set(gone)) == 2
+
+        until(are_two)
+        return seen - set(gone)
 
 
-@pytest.fixture
-def live(bundle: Bundle, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle.path, tmp_path / "live"))
+@pytest.fixture(scope="module")
+def live(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(bundle.path, tmp_path_factory.mktemp("workers") / "live"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def workers(live: Path) -> Iterator[Workers]:
-    port = free_port()
+    port = reserved_port()
     command = [
         sys.executable,
         "prelabel.py",
@@ -92,7 +101,7 @@ def workers(live: Path) -> Iterator[Workers]:
     ) as process:
         try:
             found = Workers(process, port)
-            until(lambda: len(found.seen()) == 2)
+            found.both()
             yield found
         finally:
             process.terminate()
@@ -100,10 +109,11 @@ def workers(live: Path) -> Iterator[Workers]:
     assert not list(live.parent.glob("prelabel-*"))
 
 
-def test_what_a_project_asked_of_one_worker_holds_for_all(workers: Workers, bundle: Bundle) -> None:
+def test_what_a_project_asked_of_one_worker_holds_for_all(workers: Workers) -> None:
+    served = workers.health()["model_version"]
     with workers.client() as client:
         version = set_up(client, extra={"score": "margin"}).json()["model_version"]
-    assert version == f"{bundle.version}-margin"
+    assert version == f"{served}-margin"
     answers = []
     for _ in range(20):
         with workers.client() as client:
@@ -112,13 +122,9 @@ def test_what_a_project_asked_of_one_worker_holds_for_all(workers: Workers, bund
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_a_worker_that_died_is_replaced_and_a_hangup_takes_the_bundle_anew_in_all(
-    workers: Workers, bundle: Bundle, live: Path
-) -> None:
+def test_a_hangup_takes_the_bundle_anew_in_all(workers: Workers, live: Path) -> None:
     other = export_bundle(tiny_network(seed=1), live.parent / "other", torchscript=False)
-    before = workers.seen()
-    os.kill(min(before), signal.SIGKILL)
-    until(lambda: len(workers.seen() - {min(before)}) == 2)
+    assert workers.health()["model_version"] != other.version
     with workers.client() as client:
         refused = client.post("/admin/reload", headers={"Authorization": "Bearer t"})
     assert (
@@ -164,25 +170,19 @@ def test_the_memory_of_projects_is_shared_and_bounded(
     other.close()
 
 
-def test_any_worker_tells_what_all_counted_also_those_that_died(workers: Workers, live: Path) -> None:
+def test_a_worker_that_died_is_replaced_and_any_tells_what_all_counted(workers: Workers, live: Path) -> None:
     predicted = f'prelabel_requests_total{{model="{live.name}",route="/predict",status="200"}}'
     ready = f'prelabel_ready_workers{{model="{live.name}"}}'
+    starts = "prelabel_worker_starts_total"
+    before = workers.both()
+    requests_before, starts_before = workers.metric(predicted), workers.metric(starts)
     for _ in range(20):
         with workers.client() as client:
             predict(client, TEXTS)
-    assert {workers.metric(predicted) for _ in range(20)} == {20}
-    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [
-        2,
-        2,
-        2,
-    ]
-    before = workers.seen()
+    assert {workers.metric(predicted) for _ in range(20)} == {requests_before + 20}
+    assert [workers.metric(line) for line in ("prelabel_workers", starts, ready)] == [2, starts_before, 2]
     os.kill(min(before), signal.SIGKILL)
-    until(lambda: len(workers.seen() - {min(before)}) == 2)
-    assert {workers.metric(predicted) for _ in range(20)} == {20}
-    assert [workers.metric(line) for line in ("prelabel_workers", "prelabel_worker_starts_total", ready)] == [
-        2,
-        3,
-        2,
-    ]
+    workers.both(gone={min(before)})
+    assert {workers.metric(predicted) for _ in range(20)} == {requests_before + 20}
+    assert [workers.metric(line) for line in ("prelabel_workers", starts, ready)] == [2, starts_before + 1, 2]
     assert workers.metric('prelabel_queue_age_seconds{lane="bulk"}') == 0

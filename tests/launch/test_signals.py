@@ -18,6 +18,7 @@ import httpx
 from export.publish import export_bundle
 from server.bundle import Bundle
 from tests.conftest import ROOT, tiny_network
+from tests.ports import reserved_port
 from tests.serving import predict_body
 
 PATIENCE = 100.0
@@ -33,19 +34,12 @@ def until(state: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     other = export_bundle(tiny_network(seed=1), tmp_path / "other", torchscript=False)
     shutil.copytree(bundle.path, tmp_path / "live")
-    port = free_port()
+    port = reserved_port()
     command = [
         sys.executable,
         "prelabel.py",
@@ -86,7 +80,7 @@ def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(
 def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(
     bundle: Bundle, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = reserved_port()
     url = f"http://127.0.0.1:{port}"
     command = [
         sys.executable,
@@ -136,7 +130,7 @@ def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(
 
 def test_no_probe_finds_the_server_ready_while_it_drains(bundle: Bundle) -> None:
     """It drains for as long as a request is inside whose body is not complete."""
-    port = free_port()
+    port = reserved_port()
     url = f"http://127.0.0.1:{port}"
     command = [
         sys.executable,
@@ -188,7 +182,7 @@ def test_a_kill_during_a_reload_leaves_a_bundle_that_serves(bundle: Bundle, tmp_
     live = Path(shutil.copytree(bundle.path, tmp_path / "live"))
     before = {path.name: path.read_bytes() for path in live.iterdir()}
     for _ in range(2):
-        port = free_port()
+        port = reserved_port()
         command = [
             sys.executable,
             "prelabel.py",

@@ -17,7 +17,8 @@ from server.launch.startup_banner import address
 from server.launch.tls import tls_options
 from server.settings import Settings, load_settings
 from tests.conftest import ROOT
-from tests.launch.test_signals import PATIENCE, free_port, until
+from tests.launch.test_signals import PATIENCE, until
+from tests.ports import reserved_port
 from tests.serving import predict
 
 PASSWORD = "correct horse"
@@ -66,7 +67,7 @@ def test_a_real_server_speaks_https_and_nothing_else(
     bundle: Bundle, folder: Path, tmp_path: Path, workers: int
 ) -> None:
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
-    port = free_port()
+    port = reserved_port()
     command = [
         sys.executable,
         "prelabel.py",

@@ -25,7 +25,8 @@ from export.publish import export_bundle
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import ROOT, random_texts, tiny_network
-from tests.launch.test_signals import PATIENCE, free_port, until
+from tests.e2e.conftest import free_port
+from tests.launch.test_signals import PATIENCE, until
 from tests.on_ray.conftest import TwoNodes
 from tests.serving import predict, predict_body, running
 

@@ -211,7 +211,7 @@ def test_many_connections_are_taken_in_one_turn_of_the_event_loop() -> None:
             taken.append(transport)
 
     async def turns(clients: ExitStack) -> int:
-        listening = uvicorn_protocol.listen(uvicorn.Config("", host="127.0.0.1", port=0))
+        listening = uvicorn_protocol.listen(uvicorn.Config("", host="127.0.0.1", port=0, log_config=None))
         servers = [
             await asyncio.get_running_loop().create_server(Taken, sock=each, backlog=1000)
             for each in listening
