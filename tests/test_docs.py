@@ -1,4 +1,4 @@
-"""The Markdown files: links and anchors lead somewhere, targets and commands exist, the README's answer is real."""
+"""The Markdown files: links resolve, targets and commands exist, and the README's answer is the real one."""
 
 import json
 import re
