@@ -223,7 +223,7 @@ class Settings(BaseSettings):
         DEFAULT_SCORING.threshold,
         gt=0,
         le=1,
-        description='Minimum probability of a label in a `<Choices>` that takes several (`choice="multiple"`).',
+        description='Minimum probability of a label in a `<Choices>` with `choice="multiple"`.',
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Minimum level of log lines. Task texts and tokens are never logged."

@@ -1,4 +1,4 @@
-"""The Markdown files: links and anchors lead somewhere, targets and commands exist, the README's answer is real."""
+"""The Markdown files: links resolve, targets and commands exist, and the README's answer is the real one."""
 
 import json
 import re
@@ -89,6 +89,8 @@ def test_targets_files_and_commands_that_are_named_exist(path: Path) -> None:
     commands = set(typer.main.get_group(prelabel.app).commands)
     assert set(re.findall(r"(?:`|^|/)prelabel ([a-z]+)", text, re.MULTILINE)) <= commands
     if path != HISTORY:
+        for name in re.findall(r"prelabel bench ([a-z_]+)", text):
+            assert (ROOT / "benchmarks" / f"{name}.py").exists() or name == "peers"
         named = re.findall(r"`((?:server|export|tests|benchmarks|deploy|docs)/[\w./-]+\.\w+)`", text)
         assert not [name for name in named if not (ROOT / name).exists()]
 
