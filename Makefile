@@ -9,15 +9,21 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers docs screenshots lint-deploy deploy-test up up-cpu clean
+.PHONY: setup serve test test-slow lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers docs screenshots lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
 serve: .venv/serve/.done
 	.venv/serve/bin/prelabel serve $(ARGS)
 
+# in random order, a process for each core (at most four); the first lines say the seed: ARGS="--randomly-seed=…" repeats it
 test: .venv/dev/.done
-	$(DEV) -m pytest
+	$(DEV) -m pytest -n auto --dist worksteal $(ARGS)
+
+# the benchmarks in small, one after another, and examples of the properties that were not tried before
+test-slow: .venv/dev/.done
+	$(DEV) -m pytest -m slow $(ARGS)
+	$(DEV) -m pytest -m hypothesis --hypothesis-profile "other examples" $(ARGS)
 
 lint: .venv/dev/.done
 	.venv/dev/bin/ruff format --check .

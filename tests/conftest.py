@@ -4,6 +4,7 @@ the checkout.
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from benchmarks import results
 from export.checkpoint import read_network
 from export.cnn import Network, SentimentCNN, Shape
 from export.publish import export_bundle
-from server.bundle import Bundle
+from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine
 from server.engines.factory import open_engine
 from tests import process_state
@@ -27,8 +29,25 @@ from tests import process_state
 ROOT = Path(__file__).parent.parent
 
 # how long an example takes says how busy the machine is
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# the same examples in every run, so that a run fails for what was changed alone; `make test-slow` looks for others
+settings.register_profile("same examples", UNTIMED, derandomize=True)
+settings.register_profile("other examples", UNTIMED, max_examples=500)
+settings.load_profile("same examples")
+
+MOST_PROCESSES = 4
+"""Of those that tests are shared out to. Each has libraries and models of its own in memory, a gigabyte."""
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the cores are shared out already
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return min(
+        MOST_PROCESSES, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    )
+
 
 WORDS = (
     "<unk>",
@@ -97,18 +116,25 @@ def golden(shared: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def oracle_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle of the checkpoint that the reference answers are for."""
-    folder = tmp_path_factory.mktemp("oracle")
-    checkpoint = folder / "cnn.pt"
-    subprocess.run([sys.executable, shared / "oracle" / "make_checkpoint.py", checkpoint], check=True)
-    network = read_network(checkpoint, shared / "tutorial" / "vocab_obj.pt", ("Negative", "Positive"))
-    return export_bundle(network, folder / "oracle")
+    """The bundle of the checkpoint that the reference answers are for; made once for all processes of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "oracle.lock"):
+        if not (folder / "oracle").exists():
+            checkpoint = folder / "oracle.pt"
+            subprocess.run([sys.executable, shared / "oracle" / "make_checkpoint.py", checkpoint], check=True)
+            labels = ("Negative", "Positive")
+            network = read_network(checkpoint, shared / "tutorial" / "vocab_obj.pt", labels)
+            export_bundle(network, folder / "oracle")
+    return read_bundle(folder / "oracle")
 
 
 def tiny_network(widths: tuple[int, ...] = (2, 3, 5), classes: int = 2, seed: int = 0) -> Network:
     """A network small enough to export in a second, with weights that make probabilities differ."""
-    torch.manual_seed(seed)
-    cnn = SentimentCNN(Shape(len(WORDS), 8, 4, widths, classes)).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        cnn = SentimentCNN(Shape(len(WORDS), 8, 4, widths, classes)).eval()
     labels = ("Negative", "Positive", "Neutral", "Mixed")[:classes]
     return Network(cnn, WORDS, 0, 1, labels)
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from export.cnn import Network
+from prelabel import main
 from server.bundle import Bundle, read_bundle
 from server.settings import Settings
 from tests.conftest import ROOT, WORDS
@@ -87,15 +89,31 @@ def test_help_shows_the_defaults_that_settings_have() -> None:
         assert f"[default: ({default[0] if isinstance(default, tuple) else default})]" in shown
 
 
+def is_one_sentence(status: int, shown: str) -> bool:
+    return status == 1 and shown.splitlines()[-1].startswith("Error: ") and "Traceback" not in shown
+
+
 def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
-    for arguments in (
-        ["serve", "--bundle", tmp_path],
+    refused = prelabel("serve", "--bundle", tmp_path)
+    assert is_one_sentence(refused.returncode, refused.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ["serve", "--port", "70000"],
-        ["predict", tmp_path / "none.csv", tmp_path / "out.json"],
-        ["evaluate", tmp_path / "none.csv"],
-        ["export", "--checkpoint", tmp_path / "none.pt", "--vocab", "x", "--out", tmp_path / "x"],
-    ):
-        refused = prelabel(*arguments)
-        assert refused.returncode == 1
-        assert refused.stderr.splitlines()[-1].startswith("Error: ")
-        assert "Traceback" not in refused.stderr
+        ["predict", "none.csv", "out.json"],
+        ["evaluate", "none.csv"],
+        ["export", "--checkpoint", "none.pt", "--vocab", "x", "--out", "x"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_so_is_each_commands(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, as another one would only import the same again."""
+    monkeypatch.setattr("sys.argv", ["prelabel", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert isinstance(left.value.code, int)
+    assert is_one_sentence(left.value.code, capsys.readouterr().err)

@@ -271,7 +271,7 @@ async def test_a_failure_reaches_the_callers_of_that_batch_only() -> None:
 @pytest.mark.parametrize(
     "output",
     [np.zeros((1, 2)), np.zeros(2), np.full((2, 2), np.nan), None, [[1.0], [1.0, 2.0]], "ab", object()],
-    ids=repr,
+    ids=["one row", "one number a row", "nan", "None", "ragged", "text", "object"],
 )
 async def test_a_wrong_output_of_an_engine_is_an_error_for_its_callers(output: Any) -> None:
     async with serving(lambda rows, length: output) as served:

@@ -130,6 +130,7 @@ def test_a_client_asks_with_get_at_even_times_until_it_is_stopped(bundle: Bundle
     assert (outcome.late >= 0, outcome.busy > 0) == (True, True)
 
 
+@pytest.mark.slow
 def test_memory_of_a_server_and_of_its_workers(bundle: Bundle) -> None:
     with served(bundle.path, "--device", "cpu", "--workers", "2") as server:
         assert server.client.get("/health").json()["worker"]["of"] == 2
@@ -137,6 +138,7 @@ def test_memory_of_a_server_and_of_its_workers(bundle: Bundle) -> None:
         assert len(server.process.children(recursive=True)) >= 2
 
 
+@pytest.mark.slow
 def test_large_request(figures_of: Benchmark) -> None:
     from benchmarks.large_request import main
 
@@ -149,6 +151,7 @@ def test_large_request(figures_of: Benchmark) -> None:
     )
 
 
+@pytest.mark.slow
 def test_stage_breakdown(figures_of: Benchmark) -> None:
     from benchmarks.stage_breakdown import STAGES, main
 
@@ -161,6 +164,7 @@ def test_stage_breakdown(figures_of: Benchmark) -> None:
         assert each["total_us"] > 0
 
 
+@pytest.mark.slow
 def test_ready(figures_of: Benchmark) -> None:
     from benchmarks.ready import main
 
@@ -169,6 +173,7 @@ def test_ready(figures_of: Benchmark) -> None:
     assert figures["memory_mb"] > 0
 
 
+@pytest.mark.slow
 def test_bulk(figures_of: Benchmark, tmp_path: Path) -> None:
     from benchmarks.bulk import main
 
@@ -180,6 +185,7 @@ def test_bulk(figures_of: Benchmark, tmp_path: Path) -> None:
     assert figures["peak_memory_mb"] > 10
 
 
+@pytest.mark.slow
 def test_latency(figures_of: Benchmark) -> None:
     from benchmarks.latency import main
 
@@ -191,6 +197,7 @@ def test_latency(figures_of: Benchmark) -> None:
         assert (load["per_s"] > 0, load["refused"]) == (True, 0)
 
 
+@pytest.mark.slow
 def test_scaling(figures_of: Benchmark) -> None:
     from benchmarks.scaling import main
 
@@ -227,6 +234,7 @@ def test_scaling_cuts_texts_of_exact_lengths() -> None:
         assert {len(basic_english(text)) for text in texts_of_length(tokens, length)} == {length}
 
 
+@pytest.mark.slow
 def test_overload(figures_of: Benchmark) -> None:
     from benchmarks.overload import main
 
@@ -243,6 +251,7 @@ def test_overload(figures_of: Benchmark) -> None:
         assert 0 < load["seconds_to_usual"] < PATIENCE
 
 
+@pytest.mark.slow
 def test_soak(figures_of: Benchmark) -> None:
     from benchmarks.soak import main
 

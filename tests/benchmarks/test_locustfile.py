@@ -18,6 +18,8 @@ from server.bundle import Bundle
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
 
+pytestmark = pytest.mark.slow
+
 MAX_TASKS = 30
 ROOM = 20
 """Texts that may wait in the server."""
