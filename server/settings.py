@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.engines.devices import CudaOptions, Grid, cuda_devices
 from server.errors import BadSetting
-from server.files import secret
+from server.files import read_secret
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
 
@@ -256,6 +256,7 @@ class Settings(BaseSettings):
     @field_validator("ensemble", mode="before")
     @classmethod
     def _split_ensembles(cls, value: Any) -> Any:
+        value = ";".join(value) if isinstance(value, list) else value
         return (
             tuple(_ensemble(part) for part in value.split(";") if part.strip())
             if isinstance(value, str)
@@ -278,6 +279,7 @@ class Settings(BaseSettings):
     @field_validator("label_map", mode="before")
     @classmethod
     def _split_map(cls, value: Any) -> Any:
+        value = ",".join(value) if isinstance(value, list) else value
         if not isinstance(value, str):
             return value
         pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
@@ -387,12 +389,12 @@ def _ensemble(text: str) -> EnsembleSetting:
 
 
 def load_settings(**options: Any) -> Settings:
-    """The settings from the environment, under the `options` that are not None; secrets also out of files.
-    Raises BadSetting.
+    """The settings from the environment and from `options`, which go before it unless they are None or empty;
+    secrets also from files. Raises BadSetting.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, [])}
     for name in SECRETS - set(given):
-        if found := secret(f"PRELABEL_{name.upper()}", os.environ):
+        if found := read_secret(f"PRELABEL_{name.upper()}", os.environ):
             given[name] = found
     try:
         return Settings(**given)

@@ -11,7 +11,7 @@ import torch
 from export.training.state import Run
 from server.bundle import Bundle
 from server.errors import BadSetting
-from server.files import private, secret
+from server.files import atomic_write, private_opener, read_secret
 from server.label_studio.credentials import BasicAuth, basic_auth, token
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.offline.classifier import open_classifier
@@ -35,10 +35,10 @@ def mode(path: Path) -> int:
 
 def test_from_the_moment_it_is_made_and_where_it_was_there(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    with open(file, "wb", opener=private):
+    with open(file, "wb", opener=private_opener):
         assert mode(file) == 0o600
     file.chmod(0o666)
-    with open(file, "r+b", opener=private):
+    with open(file, "r+b", opener=private_opener):
         assert mode(file) == 0o600
 
 
@@ -95,12 +95,12 @@ def test_the_command_line_takes_files_too(tmp_path: Path) -> None:
 
 
 def test_neither_both_nor_a_strange_file(tmp_path: Path) -> None:
-    assert secret("A", {}) == ""
-    assert secret("A", {"A": "x"}) == "x"
+    assert read_secret("A", {}) == ""
+    assert read_secret("A", {"A": "x"}) == "x"
     file = tmp_path / "file"
     file.write_bytes(b"hush")
     with pytest.raises(BadSetting, match="A and A_FILE are both set") as refusal:
-        secret("A", {"A": "x", "A_FILE": str(file)})
+        read_secret("A", {"A": "x", "A_FILE": str(file)})
     assert "hush" not in str(refusal.value)
     for content, words in (
         (b"", "one line"),
@@ -111,11 +111,11 @@ def test_neither_both_nor_a_strange_file(tmp_path: Path) -> None:
     ):
         file.write_bytes(content)
         with pytest.raises(BadSetting, match=words) as refusal:
-            secret("A", {"A_FILE": str(file)})
+            read_secret("A", {"A_FILE": str(file)})
         assert "hush" not in str(refusal.value)
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(BadSetting, match=r"A_FILE = .* cannot be read"):
-            secret("A", {"A_FILE": str(path)})
+            read_secret("A", {"A_FILE": str(path)})
 
 
 @pytest.mark.parametrize(

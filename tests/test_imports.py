@@ -21,6 +21,7 @@ ORDER = [
     {"app"},
     {"launch"},
     {"on_ray"},
+    {"cli"},
 ]
 """The folders of `server/`, and the modules beside them: each may import from itself and from earlier lines."""
 

@@ -8,7 +8,7 @@ test texts are looked at once, at the end, for the final figures.
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from export.training.calibration import finish
 from export.training.console import FitBar, stage_bar, tell, warn
 from export.training.dataset import Examples, TrainingSource, read_data
 from export.training.loop import Recipe, fit
+from export.training.options import TrainingOptions
 from export.training.state import Run
 from export.training.teacher import opinions
 from export.training.word_vectors import PASSES, word_vectors
@@ -38,18 +39,6 @@ SPREAD = 0.1
 
 LEAST_STEPS = 600
 """Steps below which a run has more epochs: a hundred texts give two steps an epoch."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """`epochs` None: as many as the recipe has, or more where there are few texts. `ignore`: tokens that the
-    network must not see.
-    """
-
-    seed: int = 1
-    epochs: int | None = None
-    vocabulary: int = 30_000
-    ignore: str = ""
 
 
 def train_bundle(

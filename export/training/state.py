@@ -9,7 +9,7 @@ from torch import Tensor
 
 from export.cnn import SentimentCNN
 from server.errors import BadInput
-from server.files import private
+from server.files import atomic_write
 
 
 @dataclass
@@ -33,15 +33,13 @@ class Run:
         return cls(targets, weights_of(cnn), weights_of(cnn), weights_of(cnn))
 
     def save(self, note: Path, key: str) -> None:
-        """Write `note`, beside and renamed, so that a killed run leaves a whole one; `key` names everything
-        that decides the run.
+        """Write `note` atomically, so that a killed run leaves a whole one; `key` names everything that decides
+        the run.
         """
-        beside = note.with_name(note.name + ".new")
-        with open(beside, "wb", opener=private) as file:
+        with atomic_write(note) as file:
             torch.save(
                 {"key": key, "run": {each.name: getattr(self, each.name) for each in fields(self)}}, file
             )
-        beside.replace(note)
 
     @classmethod
     def load(cls, note: Path, key: str) -> "Run | None":

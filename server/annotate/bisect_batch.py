@@ -1,33 +1,34 @@
-"""Finding the bad ones in a list that is refused as a whole."""
+"""Bisection: finds the invalid items of a list that is refused as a whole."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
-REFUSALS = 32
-"""Refusals in a row after which a refused list is no longer searched for the bad ones: all of it is."""
+MAX_REFUSALS = 32
+"""After more refusals in a row than this, a refused list is not searched further: all its items have failed."""
 
 
 class BatchRefused(Exception):
-    """A list was refused for something in it. The message says why."""
+    """A list was refused because of at least one of its items. The message says why."""
 
 
 def bisect(items: list[T], attempt: Callable[[list[T]], None]) -> Iterator[tuple[T, str]]:
-    """Do `attempt` with all items, and with halves of what it refuses (BatchRefused): the bad ones come out,
-    each with the reason.
+    """Call `attempt` with all items, then with halves of each list it refuses by raising BatchRefused.
+
+    Yields the items that failed, each with the reason. One invalid item among n costs about 2·log2(n) calls.
     """
-    waiting = [items] if items else []
-    in_a_row = 0
-    while waiting:
-        part = waiting.pop()
+    parts = [items] if items else []
+    refusals = 0
+    while parts:
+        part = parts.pop()
         try:
             attempt(part)
-            in_a_row = 0
+            refusals = 0
         except BatchRefused as refusal:
-            in_a_row += 1
-            if len(part) == 1 or in_a_row > REFUSALS:
+            refusals += 1
+            if len(part) == 1 or refusals > MAX_REFUSALS:
                 yield from ((item, str(refusal)) for item in part)
             else:
                 middle = len(part) // 2
-                waiting += [part[middle:], part[:middle]]
+                parts += [part[middle:], part[:middle]]

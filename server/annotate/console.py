@@ -1,129 +1,146 @@
-"""A run of `annotate` as a person meets it: a bar while it runs, Ctrl-C, the summary, the exit status."""
+"""What a user sees of a run of `prelabel annotate`: progress bar, Ctrl-C, summary, exit status."""
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from server.annotate.run import AnnotateOptions, AnnotateResult
+from server.annotate.background import StopRequest
+from server.annotate.options import AnnotateOptions
+from server.annotate.run import AnnotateResult
 
-SHOWN_FAILURES = 20
+MAX_SHOWN_FAILURES = 20
+
 STOPPED = 130
-"""The exit status of what Ctrl-C stopped."""
+"""Exit status after Ctrl-C."""
+
+STOPPING = "Stopping: storing the predictions made so far. Ctrl-C again leaves at once."
+LEAVING = "Left at once: a request under way is not waited for; Label Studio may still store its predictions."
 
 
 @contextmanager
-def stop_on_ctrl_c(console: Console) -> Iterator[Event]:
-    """The event that Ctrl-C sets. A batch under way is waited for, as Label Studio stores it all the same; a
-    second Ctrl-C waits for nothing.
+def stop_on_ctrl_c(console: Console) -> Iterator[StopRequest]:
+    """The first Ctrl-C requests a stop, the second raises KeyboardInterrupt in the main thread, a third kills
+    the process.
     """
-    stop = Event()
+    stop = StopRequest()
 
-    def note(*_: object) -> None:
+    def handle(*_: object) -> None:
         if stop.is_set():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
         stop.set()
-        console.print("Stopping when the request under way is answered; Ctrl-C again stops at once.")
+        console.print(STOPPING)
 
-    before = signal.signal(signal.SIGINT, note)
+    previous = signal.signal(signal.SIGINT, handle)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """End the process without waiting for any thread."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[AnnotateResult], None]]:
-    """A bar over both halves of the work: predicting and storing."""
+    """A progress bar that counts each task twice: once predicted, once stored."""
     columns = (
         TextColumn("{task.fields[predicted]} predicted, {task.fields[stored]} stored, {task.fields[rate]}/s"),
         BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, TaskProgressColumn(), TimeRemainingColumn(), console=console, refresh_per_second=2
-    ) as bar:
+    with Progress(*columns, console=console, refresh_per_second=2) as bar:
         task = bar.add_task("tasks", total=None, predicted=0, stored=0, rate=0)
 
-        def update(outcome: AnnotateResult) -> None:
-            failed, elapsed = len(outcome.failed), bar.tasks[task].elapsed or 0
+        def update(result: AnnotateResult) -> None:
+            elapsed = bar.tasks[task].elapsed or 0
             bar.update(
                 task,
-                total=2 * outcome.found,
-                completed=outcome.predicted + outcome.stored + failed,
-                predicted=f"{outcome.predicted:,}",
-                stored=f"{outcome.stored:,}",
-                rate=f"{outcome.stored / elapsed:,.0f}" if elapsed else 0,
+                total=2 * result.found,
+                completed=result.predicted + result.stored + len(result.failed),
+                predicted=f"{result.predicted:,}",
+                stored=f"{result.stored:,}",
+                rate=f"{result.stored / elapsed:,.0f}" if elapsed else 0,
             )
 
         yield update
 
 
-def show(outcome: AnnotateResult, options: AnnotateOptions, console: Console) -> None:
-    """Print what was done, what failed and why, and how to go on."""
+def show(result: AnnotateResult, options: AnnotateOptions, console: Console) -> None:
+    """Print what was done, what failed and why, and how to continue."""
+    done = result.predicted if options.dry_run else result.stored
+    console.print(_summary(result, options, done))
+    _show_failures(result, console)
+    lines = []
+    if result.elapsed:
+        stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
+        rate = f"{done / result.elapsed:,.0f} tasks a second"
+        lines.append(f"{result.elapsed:.2f} s, {rate} ({stages}; fetch overlaps predict).")
+    if not result.finished:
+        lines.append("Not finished. Run the same command again to continue: what is stored stays.")
+    lines.append(_score_column(result))
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _summary(result: AnnotateResult, options: AnnotateOptions, done: int) -> Table:
     where = f"tab {options.view}" if options.view is not None else f"project {options.project}"
-    done = (
-        outcome.predicted + len(outcome.failed) if options.dry_run else outcome.stored + len(outcome.failed)
-    )
-    table = Table("", "tasks", title=f"{escape(outcome.version)} in {where}")
+    table = Table("", "tasks", title=f"{escape(result.version)} in {where}")
     table.columns[1].justify = "right"
-    if outcome.total is not None:
+    if result.total is not None:
+        unlabeled = ", without an annotation" if options.only_unlabeled else ""
         table.add_row(
-            "in the "
-            f"{'tab' if options.view is not None else 'project'}{', without an annotation' * options.only_unlabeled}",
-            f"{outcome.total:,}",
+            f"in the {'tab' if options.view is not None else 'project'}{unlabeled}", f"{result.total:,}"
         )
-        table.add_row("had this version already", f"{max(0, outcome.total - outcome.found):,}")
+        table.add_row("had this version already", f"{max(0, result.total - result.found):,}")
     table.add_row(
-        "predicted, nothing stored (--dry-run)" if options.dry_run else "predicted and stored",
-        f"{outcome.predicted if options.dry_run else outcome.stored:,}",
+        "predicted, nothing stored (--dry-run)" if options.dry_run else "predicted and stored", f"{done:,}"
     )
-    table.add_row("of them without text (an empty prediction)", f"{outcome.without_text:,}")
-    table.add_row("failed", f"{len(outcome.failed):,}")
-    if not outcome.finished:
-        table.add_row("left to do", f"{max(0, outcome.found - done):,}")
-    console.print(table)
-    _show_failures(outcome, console)
-    seconds = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in outcome.seconds.items())
-    rate = f"{done / outcome.elapsed:,.0f} tasks a second" if outcome.elapsed else ""
-    console.print(
-        f"{outcome.elapsed:.2f} s, {rate} ({seconds}; pull runs beside predict).",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if not outcome.finished:
-        console.print("Not finished. The same command goes on where this run stopped.", soft_wrap=True)
-    console.print(_score_column(outcome), highlight=False, soft_wrap=True)
+    table.add_row("of them without text (an empty prediction)", f"{result.without_text:,}")
+    table.add_row("failed", f"{len(result.failed):,}")
+    if not result.finished:
+        table.add_row("left to do", f"{max(0, result.found - done - len(result.failed)):,}")
+    return table
 
 
-def _show_failures(outcome: AnnotateResult, console: Console) -> None:
-    if not outcome.failed:
+def _show_failures(result: AnnotateResult, console: Console) -> None:
+    if not result.failed:
         return
     table = Table("task", "reason", title="Failed")
-    for task, reason in sorted(outcome.failed.items())[:SHOWN_FAILURES]:
+    for task, reason in sorted(result.failed.items())[:MAX_SHOWN_FAILURES]:
         table.add_row(str(task), escape(reason))
     console.print(table)
-    if len(outcome.failed) > SHOWN_FAILURES:
-        console.print(f"… and {len(outcome.failed) - SHOWN_FAILURES:,} more.", highlight=False)
+    if len(result.failed) > MAX_SHOWN_FAILURES:
+        console.print(f"… and {len(result.failed) - MAX_SHOWN_FAILURES:,} more.", highlight=False)
 
 
-def _score_column(outcome: AnnotateResult) -> str:
-    shown, version = escape(outcome.shown_version), escape(outcome.version)
-    if not outcome.shown_version:
-        return 'Label Studio\'s "Prediction score" column follows the version that the project is set to: none yet.'
-    if outcome.shown_version == outcome.version:
-        return f'Label Studio\'s "Prediction score" column shows the scores of {version}.'
+def _score_column(result: AnnotateResult) -> str:
+    shown, version, column = result.shown_version, result.version, 'Label Studio\'s "Prediction score" column'
+    if not shown:
+        return f"{column} shows the scores of the project's model version, which is not set yet."
+    if shown == version:
+        return f"{column} shows the scores of {version}."
     return (
-        f'Label Studio\'s "Prediction score" column shows the scores of {shown}, which the project is set to. For those of {version} choose it under '
-        f"Settings → Annotation → Live Predictions, or give the connected ML backend the title {version}."
+        f"{column} shows the scores of {shown}, the project's model version. To see those of {version}, choose "
+        "it under Settings → Annotation → Live Predictions, or make it the title of the connected ML backend."
     )
 
 
-def status(outcome: AnnotateResult | None) -> int:
-    if outcome is not None and outcome.stopped:
+def exit_status(result: AnnotateResult | None, stop: StopRequest) -> int:
+    """130 after Ctrl-C, 1 if a task failed, else 0."""
+    if stop.is_set():
         return STOPPED
-    return 1 if outcome is None or outcome.failed else 0
+    return 1 if result is None or result.failed else 0

@@ -1,8 +1,6 @@
-"""Where predictions for tasks come from.
+"""Tasks → predictions: what every source of predictions is, and the source that runs the model here.
 
-    tasks [{"id", "data"}] ─▶ source ─▶ predictions, one a task, in order, None where there is none
-
-Here is what every source is, and the one that is the model in this process; an ML backend is another.
+tasks [{"id", "data"}] ─▶ source ─▶ one prediction per task, in order, None where there is none
 """
 
 import math
@@ -19,64 +17,62 @@ from server.offline.classifier import open_classifier
 from server.offline.labeler import Labeler
 from server.settings import Settings
 
-NO_ANSWER = "there is no usable prediction for it in the answer"
+NO_PREDICTION = "the response has no usable prediction for this task"
 
 
 @dataclass(frozen=True)
 class PredictionSource:
-    """`predict` takes up to `batch` tasks; it raises BatchRefused where one of them may be at fault."""
+    """`predict` takes at most `batch` tasks and raises BatchRefused where one of them may be the cause."""
 
     version: str
     predict: Callable[[list[Task]], list[Prediction | None]]
     batch: int
 
     def answers(self, tasks: list[Task]) -> tuple[dict[int, Prediction], dict[int, str]]:
-        """(task id → prediction, task id → why there is none); a bad task costs only itself."""
-        found: dict[int, Prediction] = {}
+        """(task id → prediction, task id → reason for the tasks that failed). A bad task costs only itself."""
+        predicted: dict[int, Prediction] = {}
         failed: dict[int, str] = {}
 
         def attempt(part: list[Task]) -> None:
             for task, prediction in zip(part, self.predict(part), strict=True):
                 if prediction is None:
-                    failed[task["id"]] = NO_ANSWER
+                    failed[task["id"]] = NO_PREDICTION
                 else:
-                    found[task["id"]] = prediction
+                    predicted[task["id"]] = prediction
 
         for first in range(0, len(tasks), self.batch):
             for task, reason in bisect(tasks[first : first + self.batch], attempt):
                 failed[task["id"]] = reason
-        return found, failed
+        return predicted, failed
 
 
 OpenSource = Callable[[int, str], PredictionSource]
-"""Project id and labeling config → its source."""
+"""Project id and labeling config → the source for them."""
 
 
 @contextmanager
 def open_bundle(settings: Settings) -> Iterator[OpenSource]:
-    """The bundle, engine and score that the settings name, in this process. Raises BadBundle, BadSetting;
-    what it yields BadLabelConfig.
-    """
+    """The model in this process. Raises BadBundle, BadSetting; the yielded function raises BadLabelConfig."""
     with open_classifier(settings) as classifier:
         labels = classifier.bundle.labels
-        yield lambda _, config: in_process(
+        yield lambda _, config: local_source(
             Labeler(classifier, read_plan(config, labels, settings.label_map), settings.scoring)
         )
 
 
-def in_process(labeler: Labeler) -> PredictionSource:
-    """The model in this process; its classifier must be in use."""
+def local_source(labeler: Labeler) -> PredictionSource:
+    """The model in this process. The labeler's classifier must be open."""
 
     def predict(tasks: list[Task]) -> list[Prediction | None]:
         try:
             predictions = labeler.predictions([labeler.plan.texts(task["data"]) for task in tasks])
         except Exception as error:  # engines raise many unrelated types
             raise BatchRefused(f"the model call failed ({type(error).__name__})") from error
-        return [prediction if usable_score(prediction["score"]) else None for prediction in predictions]
+        return [prediction if is_usable_score(prediction["score"]) else None for prediction in predictions]
 
     return PredictionSource(labeler.version, predict, PAGE)
 
 
-def usable_score(score: Any) -> bool:
-    """Label Studio fails the whole list for a score that is no number, and chokes on one that is not finite."""
+def is_usable_score(score: Any) -> bool:
+    """Label Studio rejects a whole list for one score that is not a number, and fails later on NaN."""
     return score is None or (isinstance(score, int | float) and math.isfinite(score))

@@ -1,48 +1,40 @@
-"""Predictions for the tasks of a Label Studio project, stored in bulk.
+"""The loop of `prelabel annotate`: fetch tasks, predict, store predictions.
 
     Label Studio ─▶ pages of tasks ─▶ source ─▶ predictions ─▶ batches ─▶ Label Studio
 
-A page is fetched while the one before is predicted. Texts are dropped once predicted: what is held is two
-pages of tasks and one batch of predictions. Nothing is written down: a task that carries the version is done,
-so a run that was stopped goes on when it is run again.
+The next page is fetched while the current one is predicted. Texts are dropped once predicted: memory holds
+two pages of tasks and one batch of predictions. There is no state file: a task that has the version is done,
+so a stopped run continues when the command is run again.
+
+A stop request ends fetching and predicting at once, and stores what is predicted.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from time import perf_counter
+from functools import partial
+from time import perf_counter, sleep
 from typing import Any
 
-from server.annotate.prediction_source import PredictionSource
-from server.annotate.task_query import NOT_FOUND, PAGE, MissingPredictions, Task, chosen_tasks
+from server.annotate.background import Stopped, StopRequest, in_background
+from server.annotate.options import AnnotateOptions
+from server.annotate.prediction_source import OpenSource, PredictionSource
+from server.annotate.task_query import NOT_FOUND, PAGE, MissingPredictions, Task, select_tasks
 from server.annotate.upload import Item, Uploader
-from server.errors import BadSetting, LabelStudioRefused
+from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable, PrelabelError
 from server.label_studio.api_client import Api
+from server.label_studio.predictions import Prediction
 
-PUSH_SECONDS = 900.0
-"""How long a batch may take; Label Studio goes on storing what nobody waits for any more, so better wait."""
-
-
-@dataclass(frozen=True)
-class AnnotateOptions:
-    """`batch`: predictions in one request. Label Studio counts all of the project's tasks anew after each, so
-    a few large ones are fastest.
-    """
-
-    project: int
-    batch: int
-    view: int | None = None
-    only_unlabeled: bool = False
-    dry_run: bool = False
+UPLOAD_SECONDS = 900.0
+"""How long storing a batch may take. After a timeout Label Studio would go on storing unseen, so wait longer."""
 
 
 @dataclass
 class AnnotateResult:
-    """What a run did so far.
+    """What a run has done so far.
 
-    `total`: the tasks it was to look at, None where that was not counted; `found`: those without the version,
-    until all are listed at most so many; `failed`: task id → reason; `seconds` by stage, of which pulling
-    runs beside predicting.
+    `total`: tasks selected, None if not counted; `found`: tasks without the version, an upper bound until all
+    are listed; `failed`: task id → reason; `seconds` by stage, where fetching overlaps predicting.
     """
 
     version: str
@@ -52,7 +44,7 @@ class AnnotateResult:
     stored: int = 0
     without_text: int = 0
     failed: dict[int, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"pull": 0.0, "predict": 0.0, "push": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {"fetch": 0.0, "predict": 0.0, "store": 0.0})
     elapsed: float = 0.0
     stopped: bool = False
     finished: bool = False
@@ -60,55 +52,54 @@ class AnnotateResult:
     """The version whose scores Label Studio shows."""
 
 
+@dataclass(frozen=True)
+class PredictedPage:
+    """`predictions` by task id; `failed`: task id → reason."""
+
+    predictions: dict[int, Prediction]
+    failed: dict[int, str]
+    seconds: float
+
+
 class AnnotateRun:
-    """One run over one project. `open_source(project, labeling config)` gives the source. `outcome` is None
-    until it has begun.
+    """One run over one project. `result` is None until the project has been read.
+
+    `stop` may be set from another thread. `on_progress` is called after each page and each batch.
     """
 
     def __init__(
-        self, api: Api, options: AnnotateOptions, open_source: Callable[[int, str], PredictionSource]
+        self,
+        api: Api,
+        options: AnnotateOptions,
+        *,
+        stop: StopRequest,
+        on_progress: Callable[[AnnotateResult], None],
     ) -> None:
         self._api = api
         self._options = options
-        self._open_source = open_source
-        self.outcome: AnnotateResult | None = None
+        self._stop = stop
+        self._on_progress = on_progress
+        self.result: AnnotateResult | None = None
 
-    def go(
-        self,
-        *,
-        stop: Callable[[], bool],
-        wait: Callable[[float], Any],
-        on_progress: Callable[[AnnotateResult], None],
-    ) -> AnnotateResult:
-        """`stop` is asked between requests; `wait` takes the seconds before a repeat; `on_progress` is told
-        after each page and batch.
-        """
-        begun = perf_counter()
+    def run(self, open_source: OpenSource) -> None:
+        """Annotate the project with the source that `open_source` opens. Raises PrelabelError."""
+        started = perf_counter()
         project = self._project()
-        source = self._open_source(self._options.project, project["label_config"])
-        tasks, versions = self._tasks(project, source.version)
-        everything = self._options.view is None and not self._options.only_unlabeled
-        outcome = AnnotateResult(
+        source = open_source(self._options.project, project["label_config"])
+        tasks, versions = self._missing_predictions(project, source.version)
+        all_tasks = self._options.view is None and not self._options.only_unlabeled
+        self.result = result = AnnotateResult(
             source.version,
-            project["task_number"] if everything else tasks.total(),
+            project["task_number"] if all_tasks else tasks.total(),
             shown_version=project["model_version"] or "",
         )
-        self.outcome = outcome
         try:
-            self._loop(tasks, source, outcome, stop, wait, on_progress)
-            if (
-                not self._options.dry_run
-                and not outcome.shown_version
-                and (outcome.stored or source.version in versions)
-            ):
-                self._api.call(
-                    "PATCH", f"projects/{self._options.project}", json={"model_version": source.version}
-                )
-                outcome.shown_version = source.version
-            outcome.finished = not outcome.stopped
+            self._annotate(tasks, source, result)
+            if not result.shown_version and (result.stored or source.version in versions):
+                self._show_version(result)
+            result.finished = not result.stopped
         finally:
-            outcome.elapsed = perf_counter() - begun
-        return outcome
+            result.elapsed = perf_counter() - started
 
     def _project(self) -> dict[str, Any]:
         try:
@@ -117,88 +108,101 @@ class AnnotateRun:
             if error.http_status != NOT_FOUND:
                 raise
             raise BadSetting(
-                f"--project {self._options.project}: Label Studio has no such project, or this token "
-                "may not see it."
+                f"--project {self._options.project}: Label Studio has no such project, or this token has no "
+                "access to it; check the number, and the token's user."
             ) from None
         return project
 
-    def _tasks(self, project: dict[str, Any], version: str) -> tuple[MissingPredictions, list[str]]:
-        options = self._options
+    def _missing_predictions(
+        self, project: dict[str, Any], version: str
+    ) -> tuple[MissingPredictions, list[str]]:
+        """The tasks to annotate, and the versions of the predictions that the project has."""
+        options, get = self._options, self._api.get
         versions = (
-            list(self._api.get(f"projects/{options.project}/model-versions/"))
+            list(get(f"projects/{options.project}/model-versions/"))
             if project["total_predictions_number"]
             else []
         )
-        chosen = chosen_tasks(
-            self._api.get, options.project, options.view, only_unlabeled=options.only_unlabeled
-        )
-        # without `review` such a project's ML backend is called for every page that is listed
+        selected = select_tasks(get, options.project, options.view, only_unlabeled=options.only_unlabeled)
         review = bool(project["evaluate_predictions_automatically"])
         page = min(PAGE, options.batch)
         return MissingPredictions(
-            self._api.get, options.project, version, chosen, versions, page, review=review
+            get, options.project, version, selected, versions, page, review=review
         ), versions
 
-    def _loop(
-        self,
-        tasks: MissingPredictions,
-        source: PredictionSource,
-        outcome: AnnotateResult,
-        stop: Callable[[], bool],
-        wait: Callable[[float], Any],
-        on_progress: Callable[[AnnotateResult], None],
-    ) -> None:
+    def _annotate(self, tasks: MissingPredictions, source: PredictionSource, result: AnnotateResult) -> None:
+        """Fetch, predict and store until all tasks are done or a stop is requested."""
+        upload = Uploader(self._post, tasks.among, sleep)
         pages = tasks.pages()
-        held: list[Item] = []
+        predicted: list[Item] = []
         listed = 0
-        store = Uploader(self._post, tasks.among, wait)
 
-        def pull() -> list[Task] | None:
-            begun = perf_counter()
-            page = next(pages, None)
-            outcome.seconds["pull"] += perf_counter() - begun
-            return page
+        def fetch() -> tuple[list[Task] | None, float]:
+            started = perf_counter()
+            return next(pages, None), perf_counter() - started
 
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(pull)
-            while not outcome.stopped and (page := coming.result()) is not None:
-                coming = ahead.submit(pull)
-                outcome.found = tasks.found
+        try:
+            fetching = in_background(fetch)
+            while True:
+                page, seconds = self._stop.result_of(fetching)
+                result.seconds["fetch"] += seconds
+                if page is None:
+                    break
+                fetching = in_background(fetch)
+                result.found = tasks.found
                 listed += len(page)
-                held += _predict(source, page, outcome)
-                on_progress(outcome)
-                outcome.stopped = stop()
-                if len(held) >= self._options.batch and not outcome.stopped:
-                    self._push(held, store, outcome)
-                    held = []
-                    on_progress(outcome)
-                    outcome.stopped = stop()
-        if not outcome.stopped:
-            outcome.found = listed
-            self._push(held, store, outcome)
-            on_progress(outcome)
+                predicting = in_background(partial(_predict, source, page))
+                predicted += _count(self._stop.result_of(predicting), result)
+                self._on_progress(result)
+                if len(predicted) >= self._options.batch:
+                    batch, predicted = predicted, []
+                    self._store(batch, upload, result)
+            result.found = listed
+        except Stopped:
+            result.stopped = True
+        except LabelStudioUnreachable:
+            raise
+        except PrelabelError:
+            # the backend's failure is the one to report; Label Studio can still store what is predicted
+            with suppress(PrelabelError):
+                self._store(predicted, upload, result)
+            raise
+        self._store(predicted, upload, result)
 
-    def _push(self, items: list[Item], store: Uploader, outcome: AnnotateResult) -> None:
+    def _store(self, items: list[Item], upload: Uploader, result: AnnotateResult) -> None:
         if self._options.dry_run or not items:
             return
-        begun = perf_counter()
-        failed = store(items)
-        outcome.seconds["push"] += perf_counter() - begun
-        outcome.failed |= failed
-        outcome.stored += len(items) - len(failed)
+        started = perf_counter()
+        failed = upload(items)
+        result.seconds["store"] += perf_counter() - started
+        result.failed |= failed
+        result.stored += len(items) - len(failed)
+        self._on_progress(result)
 
     def _post(self, items: list[Item]) -> int:
         path = f"projects/{self._options.project}/import/predictions"
-        # no repeats here: what a lost answer has stored is asked first
-        created: int = self._api.call("POST", path, json=items, timeout=PUSH_SECONDS, retries=0)["created"]
+        # no retries in the client: the uploader first asks what a lost response has stored
+        created: int = self._api.call("POST", path, json=items, timeout=UPLOAD_SECONDS, retries=0)["created"]
         return created
 
+    def _show_version(self, result: AnnotateResult) -> None:
+        """Make Label Studio show the scores of this version, in a project that shows none yet."""
+        if self._options.dry_run:
+            return
+        self._api.call("PATCH", f"projects/{self._options.project}", json={"model_version": result.version})
+        result.shown_version = result.version
 
-def _predict(source: PredictionSource, page: list[Task], outcome: AnnotateResult) -> list[Item]:
-    begun = perf_counter()
-    found, failed = source.answers(page)
-    outcome.seconds["predict"] += perf_counter() - begun
-    outcome.failed |= failed
-    outcome.predicted += len(found)
-    outcome.without_text += sum(not prediction["result"] for prediction in found.values())
-    return [{"task": task, **prediction} for task, prediction in found.items()]
+
+def _predict(source: PredictionSource, page: list[Task]) -> PredictedPage:
+    started = perf_counter()
+    predictions, failed = source.answers(page)
+    return PredictedPage(predictions, failed, perf_counter() - started)
+
+
+def _count(page: PredictedPage, result: AnnotateResult) -> list[Item]:
+    """Add a page to the result; its predictions as items to store."""
+    result.seconds["predict"] += page.seconds
+    result.failed |= page.failed
+    result.predicted += len(page.predictions)
+    result.without_text += sum(not prediction["result"] for prediction in page.predictions.values())
+    return [{"task": task, **prediction} for task, prediction in page.predictions.items()]

@@ -1,10 +1,9 @@
-"""Which of a project's tasks still lack a model version, asked for in Label Studio's own filters, page by
-page.
+"""Lists the tasks of a project that have no prediction of a model version yet, page by page.
 
-    tab's filters ─▶ passes (filters joined by "and") ─▶ pages by rising task id
+    tab's filters ─▶ TaskFilters (each one query of Label Studio's Data Manager) ─▶ pages by rising task id
 
-Pages are cut by id, never by number: what is stored meanwhile changes what the filter finds, and numbers
-would shift.
+Each page starts after the last task id of the page before, not at a page number: predictions stored in the
+meantime remove tasks from the result and would shift page numbers.
 """
 
 import json
@@ -16,16 +15,17 @@ from server.errors import BadSetting, LabelStudioRefused
 
 Task = dict[str, Any]
 Filter = dict[str, Any]
+"""One condition on tasks, in the format of Label Studio's Data Manager."""
 Get = Callable[..., Any]
-"""`Api.get`: a path and its parameters → the answer's JSON."""
+"""`Api.get`: a path and its parameters → the response's JSON."""
 
 PAGE = 500
-"""Tasks in one answer: a few megabytes, and the cost of a request is shared by enough of them."""
+"""Tasks per response: a few megabytes, and enough tasks to spread the fixed cost of a request over."""
 
 NOT_FOUND = 404
 
 IDS_PAGE = 10_000
-"""Tasks in one answer that holds nothing but their ids."""
+"""Tasks per response that holds only their ids."""
 
 UNLABELED: Filter = {
     "filter": "filter:tasks:total_annotations",
@@ -37,40 +37,46 @@ UNLABELED: Filter = {
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """One run through the tasks that all `filters` let through. `look`: the version filter cannot tell, so
-    look at each task's predictions.
+    """One query: the tasks that meet all of `filters`.
+
+    With `check_versions` the query also returns tasks that have the version, so the versions of each task's
+    predictions are compared here.
     """
 
     filters: tuple[Filter, ...]
-    look: bool = False
+    check_versions: bool = False
 
 
-def tab_passes(filters: dict[str, Any] | None) -> list[tuple[Filter, ...]]:
-    """A tab's filters as passes whose union is the tab. "or" takes a pass an item, for a query joins all its
-    filters in one way.
+def filters_of_tab(tab: dict[str, Any] | None) -> list[tuple[Filter, ...]]:
+    """A tab's filters as queries whose union is the tab: one query for "and", one per filter for "or".
+
+    Our own filters are joined to each with "and", and a Data Manager query has one conjunction for all.
     """
-    items = (filters or {}).get("items") or []
-    if (filters or {}).get("conjunction") == "or":
+    items = (tab or {}).get("items") or []
+    if (tab or {}).get("conjunction") == "or":
         return [(item,) for item in items] or [()]
     return [tuple(items)]
 
 
-def version_passes(
-    chosen: Sequence[tuple[Filter, ...]], version: str, others: Collection[str]
+def missing_version(
+    selected: Sequence[tuple[Filter, ...]], version: str, other_versions: Collection[str]
 ) -> list[TaskFilter]:
-    """The passes that find what lacks `version`, in a project with the versions `others`.
+    """The queries for the selected tasks without a prediction of `version`.
 
-    Label Studio's filter finds a version inside longer ones, on SQLite in any case of letters. Where such a
-    longer one exists, the tasks that have it take a pass of their own, and are looked at.
+    Label Studio's filter matches substrings, on SQLite ignoring case: "not contains v1" hides a task that has
+    only "v1-margin". Where the project has such a longer version, a second query lists those tasks.
     """
-    passes = [TaskFilter((*filters, _versions("not_contains", version))) for filters in chosen]
-    if any(version.casefold() in other.casefold() for other in others if other != version):
-        passes += [TaskFilter((*filters, _versions("contains", version)), look=True) for filters in chosen]
-    return passes
+    queries = [TaskFilter((*filters, _versions("not_contains", version))) for filters in selected]
+    if any(version.casefold() in other.casefold() for other in other_versions if other != version):
+        queries += [
+            TaskFilter((*filters, _versions("contains", version)), check_versions=True)
+            for filters in selected
+        ]
+    return queries
 
 
 def _versions(operator: str, version: str) -> Filter:
-    # a list: of a bare text Label Studio would look for each letter
+    # a list: for a plain string Label Studio would search each of its letters
     return {
         "filter": "filter:tasks:predictions_model_versions",
         "operator": operator,
@@ -79,7 +85,7 @@ def _versions(operator: str, version: str) -> Filter:
     }
 
 
-def between(lowest: int, highest: int) -> tuple[Filter, Filter]:
+def id_range(lowest: int, highest: int) -> tuple[Filter, Filter]:
     return _id("greater_or_equal", lowest), _id("less_or_equal", highest)
 
 
@@ -87,95 +93,102 @@ def _id(operator: str, number: int) -> Filter:
     return {"filter": "filter:tasks:id", "operator": operator, "type": "Number", "value": number}
 
 
-def query(filters: Sequence[Filter], after: int | None = None) -> str:
-    """The Data Manager's query for what all `filters` let through, by rising id, past the id `after`."""
+def as_query(filters: Sequence[Filter], after: int | None = None) -> str:
+    """The `query` parameter of the Data Manager: tasks that meet all `filters`, by rising id, from after the
+    task id `after`.
+    """
     items = [*filters, *([_id("greater", after)] if after is not None else [])]
     return json.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]})
 
 
 @dataclass
 class MissingPredictions:
-    """The tasks of a project, or of one tab, that lack `version`."""
+    """The selected tasks of a project that have no prediction of `version`.
+
+    `other_versions` are the versions that the project's predictions have; `page` is in tasks.
+    """
 
     get: Get
     project: int
     version: str
-    chosen: list[tuple[Filter, ...]]
-    others: Collection[str] = ()
+    selected: list[tuple[Filter, ...]]
+    other_versions: Collection[str] = ()
     page: int = PAGE
     review: bool = False
-    """Asks Label Studio not to call its ML backend for the tasks it lists; costs time, so only where it
-    would.
+    """Keeps Label Studio from calling its ML backend for the tasks it lists. Makes listing slower, so only for
+    projects that evaluate predictions automatically.
     """
     found: int = field(default=0, init=False)
-    """How many there are at most, as far as is known: it grows with each pass that begins."""
+    """Upper bound of the number of tasks, as far as it is known: it grows with each query."""
 
     def pages(self) -> Iterator[list[Task]]:
         """Each task once, as `{"id", "data"}`."""
-        passes = version_passes(self.chosen, self.version, self.others)
+        queries = missing_version(self.selected, self.version, self.other_versions)
         seen: set[int] = set()
-        for one in passes:
+        for query in queries:
             known = self.found
-            for total, page in self._pages(one, "id,data", self.page):
+            for total, page in self._pages(query, "id,data", self.page):
                 self.found = max(self.found, known + total)
                 fresh = [task for task in page if task["id"] not in seen]
-                if len(passes) > 1:
+                if len(queries) > 1:
                     seen.update(task["id"] for task in fresh)
                 yield fresh
 
     def among(self, ids: Collection[int]) -> set[int]:
-        """Those of `ids` that are tasks of the project and lack the version."""
+        """The subset of `ids` that are tasks of the project without the version."""
         if not ids:
             return set()
-        passes = version_passes([between(min(ids), max(ids))], self.version, self.others)
-        lacking = {
-            task["id"] for one in passes for _, page in self._pages(one, "id", IDS_PAGE) for task in page
+        queries = missing_version([id_range(min(ids), max(ids))], self.version, self.other_versions)
+        missing = {
+            task["id"] for query in queries for _, page in self._pages(query, "id", IDS_PAGE) for task in page
         }
-        return lacking.intersection(ids)
+        return missing.intersection(ids)
 
     def total(self) -> int | None:
-        """All tasks, with the version or without; None where one query cannot count them."""
-        if len(self.chosen) > 1:
+        """The number of selected tasks, with or without the version; None where one query cannot count them."""
+        if len(self.selected) > 1:
             return None
-        counted: int = self._ask(self.chosen[0], page_size=1, include="id")["total"]
-        return counted
+        total: int = self._request(self.selected[0], page_size=1, include="id")["total"]
+        return total
 
-    def _pages(self, one: TaskFilter, fields: str, size: int) -> Iterator[tuple[int, list[Task]]]:
-        """(what the filters find from here to the end, the next page's tasks that lack the version)."""
+    def _pages(self, query: TaskFilter, fields: str, size: int) -> Iterator[tuple[int, list[Task]]]:
+        """(tasks that the query finds from this page on, this page's tasks without the version)."""
         after: int | None = None
         parameters = (
-            {"include": f"{fields},predictions", "fields": "all"} if one.look else {"include": fields}
+            {"include": f"{fields},predictions", "fields": "all"}
+            if query.check_versions
+            else {"include": fields}
         )
         while True:
-            answer = self._ask(one.filters, after, page_size=size, **parameters)
-            # a task with two predictions that the filter finds is listed twice
-            tasks = {task["id"]: task for task in answer["tasks"]}
+            response = self._request(query.filters, after, page_size=size, **parameters)
+            # the version filter lists a task once for each of its predictions that match
+            tasks = {task["id"]: task for task in response["tasks"]}
             if not tasks:
                 return
-            lacking = [task for task in tasks.values() if not (one.look and self._carries(task))]
-            yield answer["total"], [{name: task[name] for name in fields.split(",")} for task in lacking]
-            if len(answer["tasks"]) == answer["total"]:
+            missing = [
+                task for task in tasks.values() if not (query.check_versions and self._has_version(task))
+            ]
+            yield response["total"], [{name: task[name] for name in fields.split(",")} for task in missing]
+            if len(response["tasks"]) == response["total"]:
                 return
             after = max(tasks)
 
-    def _ask(self, filters: Sequence[Filter], after: int | None = None, **parameters: Any) -> Any:
-        """A page of tasks. Addresses in storages stay as they are, as in what Label Studio sends to an ML
-        backend.
-        """
+    def _request(self, filters: Sequence[Filter], after: int | None = None, **parameters: Any) -> Any:
+        """One page of tasks. URIs of cloud storage stay unresolved, as in the requests to an ML backend."""
         if self.review:
             parameters["review"] = "true"
         return self.get(
-            "tasks", project=self.project, resolve_uri="false", query=query(filters, after), **parameters
+            "tasks", project=self.project, resolve_uri="false", query=as_query(filters, after), **parameters
         )
 
-    def _carries(self, task: Task) -> bool:
+    def _has_version(self, task: Task) -> bool:
         return any(prediction["model_version"] == self.version for prediction in task["predictions"])
 
 
-def chosen_tasks(
+def select_tasks(
     get: Get, project: int, view: int | None, *, only_unlabeled: bool
 ) -> list[tuple[Filter, ...]]:
-    """The passes for a tab (`view`) or for all tasks. Raises BadSetting for a tab that another project has."""
+    """The queries for the tab `view`, or for all tasks. Raises BadSetting if the tab is not the project's."""
     filters = None
     if view is not None:
         try:
@@ -184,13 +197,12 @@ def chosen_tasks(
             if error.http_status != NOT_FOUND:
                 raise
             raise BadSetting(
-                f"--view {view}: Label Studio has no such tab; its number stands behind tab= in the "
-                "tab's address."
+                f"--view {view}: Label Studio has no such tab; take the number after tab= in the tab's URL."
             ) from None
         if tab["project"] != project:
             raise BadSetting(
-                f"--view {view}: the tab belongs to project {tab['project']}, not to {project}; its "
-                "number stands behind tab= in its address."
+                f"--view {view}: the tab belongs to project {tab['project']}, not to {project}; take the "
+                "number after tab= in the tab's URL."
             )
         filters = (tab["data"] or {}).get("filters")
-    return [(*one, UNLABELED) if only_unlabeled else one for one in tab_passes(filters)]
+    return [(*one, UNLABELED) if only_unlabeled else one for one in filters_of_tab(filters)]

@@ -1,8 +1,9 @@
-"""Predictions into Label Studio in few large requests, so that each is stored once and a bad one costs only
+"""Stores predictions in Label Studio in large requests: each prediction once, and an invalid one costs only
 itself.
 
-Label Studio refuses a whole list for one bad prediction, or leaves the bad ones out without a word; it may
-also have stored a list whose answer was lost. So what a request did is asked back, not assumed.
+Label Studio refuses a whole list for one invalid prediction, or skips invalid ones silently. It may also have
+stored a list whose response was lost. So after every failure this module asks which tasks still lack the
+version, instead of assuming it.
 """
 
 from collections.abc import Callable
@@ -16,30 +17,30 @@ Item = dict[str, Any]
 """`{"task": id, "model_version", "score", "result"}`."""
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before a repeat."""
+"""Seconds before each retry."""
 
-REPEATS_OF_500 = 2
-"""Of an error inside Label Studio: a locked database has passed by then, one bad prediction has not."""
+RETRIES_OF_500 = 2
+"""Retries after an internal error of Label Studio: enough for a locked database, wasted on an invalid item."""
 
-LEFT_OUT = (
-    "Label Studio left the prediction out; its log says why (most likely the labeling config was changed "
-    "meanwhile)"
+SKIPPED = (
+    "Label Studio skipped the prediction; its log has the reason (most likely the labeling config changed "
+    "during the run)"
 )
-GONE = "the task is no longer in the project, or has this version meanwhile"
+GONE = "the task was deleted, or got a prediction of this version, during the run"
 
 
 @dataclass(frozen=True)
 class Uploader:
-    """`post` sends a list and gives how many were stored; `lacking` tells which of these task ids exist and
-    lack the version; `wait` takes seconds.
+    """`post` stores a list and returns how many predictions were created; `missing` returns the subset of task
+    ids that exist and lack the version; `wait` sleeps for the given seconds.
     """
 
     post: Callable[[list[Item]], int]
-    lacking: Callable[[list[int]], set[int]]
+    missing: Callable[[list[int]], set[int]]
     wait: Callable[[float], None]
 
     def __call__(self, items: list[Item]) -> dict[int, str]:
-        """Store the items; task id → reason for those that cannot be. Raises LabelStudioRefused,
+        """Store the items. Returns task id → reason for those that failed. Raises LabelStudioRefused,
         LabelStudioUnreachable.
         """
         failed: dict[int, str] = {}
@@ -48,38 +49,39 @@ class Uploader:
         return failed
 
     def _attempt(self, items: list[Item], failed: dict[int, str]) -> None:
+        """Store a list, with retries. Raises BatchRefused if it holds an invalid item."""
         for pause in (*PAUSES, None):
             try:
                 created = self.post(items)
             except (LabelStudioRefused, LabelStudioUnreachable) as error:
                 status = error.http_status if isinstance(error, LabelStudioRefused) else None
                 if status == 400:
-                    self._without_the_gone(items, failed, str(error))
+                    self._without_deleted_tasks(items, failed, str(error))
                     return
-                if status == 413 or (status == 500 and pause not in PAUSES[:REPEATS_OF_500]):
+                if status == 413 or (status == 500 and pause not in PAUSES[:RETRIES_OF_500]):
                     raise BatchRefused(str(error)) from None
                 if pause is None or (status is not None and status < 500 and status not in (408, 429)):
                     raise
                 self.wait(pause)
-                items = self._still_lacking(items)
+                items = self._still_missing(items)
                 if not items:
                     return
             else:
                 if created < len(items):
-                    failed |= {item["task"]: LEFT_OUT for item in self._still_lacking(items)}
+                    failed |= {item["task"]: SKIPPED for item in self._still_missing(items)}
                 return
 
-    def _without_the_gone(self, items: list[Item], failed: dict[int, str], reason: str) -> None:
-        """Repeat a refused list without the tasks that are gone; when none is, the list is refused for
-        something else.
+    def _without_deleted_tasks(self, items: list[Item], failed: dict[int, str], reason: str) -> None:
+        """Retry a refused list without the tasks that are gone. Raises BatchRefused if none is: then the list
+        was refused for another reason.
         """
-        kept = self._still_lacking(items)
+        kept = self._still_missing(items)
         if len(kept) == len(items):
             raise BatchRefused(reason)
         failed |= dict.fromkeys({item["task"] for item in items} - {item["task"] for item in kept}, GONE)
         if kept:
             self._attempt(kept, failed)
 
-    def _still_lacking(self, items: list[Item]) -> list[Item]:
-        lacking = self.lacking([item["task"] for item in items])
-        return [item for item in items if item["task"] in lacking]
+    def _still_missing(self, items: list[Item]) -> list[Item]:
+        missing = self.missing([item["task"] for item in items])
+        return [item for item in items if item["task"] in missing]

@@ -1,4 +1,4 @@
-"""The result of `prelabel connect`, a line a thing."""
+"""The checklist that `prelabel connect` prints: one line per finding."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Line:
-    """✓ holds, ✗ does not hold, – was left out or is worth knowing."""
+    """✓ as it should be, ✗ wrong, – skipped or worth knowing."""
 
     mark: Literal["✓", "✗", "–"]
     text: str
@@ -18,20 +18,20 @@ class Line:
 COLOURS = {"✓": "green", "✗": "red", "–": "dim"}
 
 
-def holds(text: str) -> Line:
+def passed(text: str) -> Line:
     return Line("✓", text)
 
 
-def fails(text: str, remedy: str) -> Line:
+def failed(text: str, remedy: str) -> Line:
     return Line("✗", text, remedy)
 
 
-def aside(text: str) -> Line:
+def note(text: str) -> Line:
     return Line("–", text)
 
 
 def show(line: Line, console: Console) -> None:
-    """Plain words: nothing in them is taken for markup."""
+    """Print the line as it is: square brackets in it are not markup."""
     console.print(line.mark, style=COLOURS[line.mark], end=" ")
     console.print(line.text, markup=False, highlight=False, soft_wrap=True)
     if line.remedy:

@@ -1,309 +1,317 @@
-"""The steps of `prelabel connect`, and of `--check`, which takes the same ones and changes nothing."""
+"""The steps of `prelabel connect`. With --check they only look."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from server.connect import desired_state, restore_point
-from server.connect.backend_probe import BackendFails, BackendProbe, answers_like_one
-from server.connect.checklist import Line, aside, fails, holds
+from server.connect.backend_probe import SECONDS, SEE_LOG, BackendProblem, is_ml_backend, set_up
+from server.connect.checklist import Line, failed, note, passed
 from server.connect.desired_state import Row
-from server.connect.options import ConnectOptions
-from server.connect.step_runner import StepRunner
+from server.connect.project import Project
+from server.connect.remedies import REACH, is_blocked, is_invalid_url, plain_text
+from server.connect.step_runner import Step, StepRunner
 from server.errors import PrelabelError
-from server.label_studio.api_client import Api
+from server.label_studio.ml_backend_client import MlBackendClient
 
-CHANGE_IT = "Run this without --check."
+RUN_WITHOUT_CHECK = "Run this without --check."
 
 TEST_SECONDS = 120.0
-"""Label Studio waits 100 s for a prediction."""
+"""Timeout of the test prediction, for which Label Studio itself waits 100 s."""
 
 
-def connect(wish: ConnectOptions, api: Api, on_line: Callable[[Line], None]) -> bool:
-    """Connect the backend, or with `wish.check` see whether it is; True where nothing failed."""
-    visit = Connecting(wish, api)
-    steps = [
-        visit.label_studio, visit.the_project, visit.backend, visit.ml_backend, visit.the_only_one,
-        visit.live, visit.webhook, visit.left_overs, visit.state, visit.test_prediction, visit.scores,
-    ]  # fmt: skip
-    return visit.go(steps, on_line)
-
-
-class Connecting(StepRunner):
-    """`version`: the model version that the backend answers; `replaced`: URLs of ML backends removed in this
-    run.
+class ConnectSteps(StepRunner):
+    """`version` is the model version that the backend returned; `replaced` are the URLs of the ML backends
+    removed in this run; `in_use` becomes true once the project is known to use the backend.
     """
 
-    def __init__(self, wish: ConnectOptions, api: Api) -> None:
-        super().__init__(wish, api)
+    def __init__(self, project: Project) -> None:
+        super().__init__(project)
         self.version = ""
         self.replaced: list[str] = []
         self.in_use = False
 
-    def may_go_on(self) -> bool:
-        return self.row is not None and (self.wish.check or self.in_use)
+    def steps(self) -> list[Step]:
+        return [
+            self.label_studio, self.label_studio_project, self.backend_is_up, self.ml_backend,
+            self.only_ml_backend, self.live_predictions, self.webhook, self.orphaned_webhooks,
+            self.connection_state, self.test_prediction, self.score_column,
+        ]  # fmt: skip
 
-    def found(self) -> Row:
-        """The ML backend; the steps that ask for it come after the one that adds it."""
-        if self.row is None:
+    def can_continue(self) -> bool:
+        return self.project.backend is not None and (self.options.check or self.in_use)
+
+    def backend(self) -> Row:
+        """The ML backend's row. Steps that need it come after the one that adds it."""
+        if self.project.backend is None:
             raise LookupError("no ML backend")
-        return self.row
+        return self.project.backend
 
-    def backend(self) -> Iterator[Line]:
-        """Is it up, as seen from here, and what does it say of the labeling config?"""
-        with BackendProbe(self.wish.backend, self.wish.auth) as backend:
+    def backend_is_up(self) -> Iterator[Line]:
+        """The backend responds to this machine and can serve the project's labeling config."""
+        row, data = self.project.backend, self.project.data
+        with MlBackendClient(self.options.backend, self.options.auth, SECONDS) as client:
             try:
-                self.version = backend.set_up(
-                    desired_state.name_of(self.project),
-                    self.project["label_config"],
-                    self.row and self.row["extra_params"],
+                self.version = set_up(
+                    client,
+                    desired_state.backend_project_name(data),
+                    data["label_config"],
+                    row and row["extra_params"],
                 )
-            except BackendFails as failure:
-                yield fails(str(failure), failure.remedy)
+            except BackendProblem as problem:
+                yield failed(str(problem), problem.remedy)
                 return
-        yield holds(
-            f"The backend {self.wish.backend} serves this labeling config with the model version "
+        yield passed(
+            f"The backend {self.options.backend} serves this labeling config with the model version "
             f"{self.version}."
         )
 
     def ml_backend(self) -> Iterator[Line]:
-        """Label Studio's record of the backend, with the model version as its title."""
-        others = [row for row in self.rows if row is not self.row]
-        behind = bool(self.rows) and self.rows[0] is not self.row
-        if behind and not self.wish.replace and not (self.row and self.wish.check):
-            yield fails(
-                f"The project uses another ML backend, {self.rows[0]['url']}, and Label Studio only "
-                "ever uses a project's first.",
+        """Label Studio has the backend, with the model version as its title."""
+        row, backends = self.project.backend, self.project.backends
+        is_second = bool(backends) and not self.project.uses_backend()
+        if is_second and not self.options.replace and not (row and self.options.check):
+            yield failed(
+                f"The project uses another ML backend, {backends[0]['url']}, and Label Studio only ever uses a "
+                "project's first.",
                 "Remove it under Settings → Model, or run this with --replace, which removes it.",
             )
-        elif self.row is None and self.wish.check:
-            yield fails("The backend is not an ML backend of this project.", CHANGE_IT)
-        elif self.row is None:
-            yield from self._add(others)
+        elif row is None and self.options.check:
+            yield failed("The backend is not an ML backend of this project.", RUN_WITHOUT_CHECK)
+        elif row is None:
+            yield from self._add()
         else:
-            yield from self._update(self.row, others)
+            yield from self._update(row)
 
-    def _add(self, others: list[Row]) -> Iterator[Line]:
+    def _add(self) -> Iterator[Line]:
         fields = {
-            "url": self.wish.backend,
-            "project": self.wish.project,
+            "url": self.options.backend,
+            "project": self.options.project,
             "title": self.version,
-        } | desired_state.auth_fields(self.wish.auth)
-        fields["description"] = restore_point.write(restore_point.before_of(self.project, others, None))
+            "description": restore_point.write(
+                restore_point.take(self.project.data, self.project.others(), None)
+            ),
+        }
         try:
-            self.change("POST", "ml", fields)
+            self.project.change("POST", "ml", fields | desired_state.auth_fields(self.options.auth))
         except PrelabelError as error:
-            if not desired_state.is_blocked(error):
+            if not is_blocked(error):
                 raise
-            # with ML_BLOCK_LOCAL_IP=False alone Label Studio refuses the address, yet has saved the ML
-            # backend and uses it
-            self.reload()
-            if self.row is None:
+            # with ML_BLOCK_LOCAL_IP=False alone, Label Studio refuses the address but has saved the ML backend
+            # and uses it
+            self.project.reload()
+            if self.project.backend is None:
                 raise
-            yield holds(
-                f"ML backend {self.row['id']}: Label Studio refused its address and kept it all the same."
+            yield passed(
+                f"ML backend {self.project.backend['id']}: added, although Label Studio refused its address."
             )
             return
-        self.reload()
-        if self.row is None:
-            yield fails(
-                "Label Studio answered and added nothing.",
-                "Where its address leads on to another, as from http to https, a change is lost: give "
-                "--label-studio that other address.",
+        self.project.reload()
+        if self.project.backend is None:
+            yield failed(
+                "Label Studio responded, but added nothing.",
+                "If its address redirects, as from http to https, changes are lost: give --label-studio the "
+                "address that it redirects to.",
             )
         else:
-            yield holds(f"ML backend {self.row['id']}: added.")
+            yield passed(f"ML backend {self.project.backend['id']}: added.")
 
-    def _update(self, row: Row, others: list[Row]) -> Iterator[Line]:
-        changes = desired_state.row_changes(row, self.version, self.wish.auth)
-        if self.wish.check:
-            wrong = f"ML backend {row['id']} is not as it should be: {_listed(changes)}."
+    def _update(self, row: Row) -> Iterator[Line]:
+        changes = desired_state.backend_changes(row, self.version, self.options.auth)
+        as_it_should_be = passed(f"ML backend {row['id']} has the model version as its title.")
+        if self.options.check:
             yield (
-                fails(wrong, CHANGE_IT)
+                failed(f"ML backend {row['id']} needs changes: {_names(changes)}.", RUN_WITHOUT_CHECK)
                 if changes
-                else holds(f"ML backend {row['id']} has the model version as its title.")
+                else as_it_should_be
             )
             return
         if restore_point.read(row["description"]) is None and (
-            changes or desired_state.live_changes(self.project, self.version)
+            changes or desired_state.live_changes(self.project.data, self.version)
         ):
-            earlier = {
-                name: value for name, value in row.items() if name in restore_point.FIELDS and name in changes
-            }
+            before = {name: row[name] for name in restore_point.FIELDS if name in changes}
             changes["description"] = restore_point.write(
-                restore_point.before_of(self.project, others, earlier), row["description"]
+                restore_point.take(self.project.data, self.project.others(), before), row["description"]
             )
-        # a backend that is not connected is saved again as it is, for then Label Studio tells its reason
+        # saving an ML backend that is not connected makes Label Studio connect again, and return its reason
         if changes or row["state"] != "CO":
-            self.patch_row(row, changes)
-            self.reload()
-            yield holds(f"ML backend {row['id']}: updated ({_listed(changes) or 'saved again'}).")
+            self.project.patch_backend(row, changes)
+            self.project.reload()
+            yield passed(f"ML backend {row['id']}: updated ({_names(changes) or 'saved again'}).")
         else:
-            yield holds(f"ML backend {row['id']} has the model version as its title.")
+            yield as_it_should_be
 
-    def the_only_one(self) -> Iterator[Line]:
-        """Label Studio only ever uses a project's first ML backend."""
-        others = [row for row in self.rows if row["id"] != self.found()["id"]]
-        if self.wish.replace and not self.wish.check:
-            for row in others:
-                self.change("DELETE", f"ml/{row['id']}")
-                self.replaced.append(row["url"])
-                yield holds(f"ML backend {row['id']}, {row['url']}: removed.")
-            if others:
-                self.reload()
-                others = []
-        self.in_use = bool(self.rows) and self.rows[0]["id"] == self.found()["id"]
+    def only_ml_backend(self) -> Iterator[Line]:
+        """The backend is the project's first; with --replace the only one."""
+        if self.options.replace and not self.options.check:
+            yield from self._remove_others()
+        self.in_use = self.project.uses_backend()
+        others = self.project.others()
         if not self.in_use:
-            yield fails(
-                "It is not the project's first ML backend, and Label Studio only ever uses the first.",
+            yield failed(
+                "The backend is not the project's first ML backend, and Label Studio only ever uses the first.",
                 "Run this with --replace.",
             )
         elif others:
-            yield holds("It is the project's first ML backend, which is the one that Label Studio uses.")
-            yield aside(
-                f"Never used: {', '.join(row['url'] for row in others)}. Remove it under Settings → "
-                "Model, or run this with --replace."
+            yield passed("The backend is the project's first ML backend, the one that Label Studio uses.")
+            yield note(
+                f"Never used: {', '.join(row['url'] for row in others)}. Remove it under Settings → Model, or "
+                "run this with --replace."
             )
         else:
-            yield holds("It is the project's only ML backend.")
+            yield passed("The backend is the project's only ML backend.")
 
-    def live(self) -> Iterator[Line]:
-        """Are predictions made when a task is opened?"""
-        changes = desired_state.live_changes(self.project, self.found()["title"])
-        if changes and self.wish.check:
-            yield fails(
-                f"Live predictions of this model are off: {_listed(changes)} in the project.", CHANGE_IT
+    def _remove_others(self) -> Iterator[Line]:
+        others = self.project.others()
+        for row in others:
+            self.project.change("DELETE", f"ml/{row['id']}")
+            self.replaced.append(row["url"])
+            yield passed(f"ML backend {row['id']}, {row['url']}: removed.")
+        if others:
+            self.project.reload()
+
+    def live_predictions(self) -> Iterator[Line]:
+        """Label Studio asks for a prediction when a task is opened."""
+        changes = desired_state.live_changes(self.project.data, self.backend()["title"])
+        if changes and self.options.check:
+            yield failed(
+                f"Live predictions of this model are off: {_names(changes)} in the project.",
+                RUN_WITHOUT_CHECK,
             )
             return
         if changes:
-            self.change("PATCH", f"projects/{self.wish.project}", changes)
-        yield holds(f"Live predictions of this model are on{' now' if changes else ''}.")
+            self.project.change("PATCH", f"projects/{self.options.project}", changes)
+        yield passed(f"Live predictions of this model are {'now on' if changes else 'on'}.")
 
     def webhook(self) -> Iterator[Line]:
-        """One, with the header for the backend's password, which Label Studio does not send to webhooks."""
-        kept, extra = desired_state.split_webhooks(self.webhooks(), self.wish.backend)
-        headers = {
-            hook["id"]: desired_state.headers_wanted(hook["headers"] or {}, self.wish.auth, self.found())
-            for hook in kept
-        }
-        stale = [hook for hook in kept if headers[hook["id"]] != (hook["headers"] or {})]
-        wrong = [
-            words
-            for words, it_is in (
-                ("there is none", not kept),
-                (f"{len(extra)} too many", extra),
-                ("its Authorization header", stale),
-            )
-            if it_is
+        """There is one webhook, with the backend's credentials."""
+        kept, duplicates = desired_state.split_duplicates(self.project.webhooks(), self.options.backend)
+        headers = {hook["id"]: self._headers(hook) for hook in kept}
+        outdated = [hook for hook in kept if headers[hook["id"]] != (hook["headers"] or {})]
+        problems = [
+            *(["there is none"] if not kept else []),
+            *([f"{len(duplicates)} too many"] if duplicates else []),
+            *(["its Authorization header"] if outdated else []),
         ]
-        if wrong and self.wish.check:
-            yield fails(f"The webhook is not as it should be: {', '.join(wrong)}.", CHANGE_IT)
+        if problems and self.options.check:
+            yield failed(f"The webhook needs changes: {', '.join(problems)}.", RUN_WITHOUT_CHECK)
             return
-        for hook in extra:
-            self.remove_webhook(hook)
-        for hook in stale:
-            # without its actions Label Studio would forget them
+        for hook in duplicates:
+            self.project.remove_webhook(hook)
+        for hook in outdated:
+            # without `actions`, Label Studio would clear them
             fields = {"url": hook["url"], "headers": headers[hook["id"]], "actions": hook["actions"]}
-            self.change("PATCH", f"webhooks/{hook['id']}/", fields, project=self.wish.project)
-        if not kept:
-            try:
-                self._add_webhook()
-            except PrelabelError as error:
-                if not desired_state.not_a_web_address(error):
-                    raise
-                yield aside(
-                    "No webhook: Label Studio takes none to a host name without a dot. Predictions do "
-                    "not need it."
-                )
-                return
-        repaired = f" (repaired: {', '.join(wrong)})" if wrong else ""
-        yield holds(f"The webhook is there, once{repaired}.")
+            self.project.change("PATCH", f"webhooks/{hook['id']}/", fields, project=self.options.project)
+        if not kept and not self._add_webhook():
+            yield note(
+                "No webhook: Label Studio accepts no webhook URL whose host has no dot. Predictions do not "
+                "need one."
+            )
+            return
+        repaired = f" (repaired: {', '.join(problems)})" if problems else ""
+        yield passed(f"There is one webhook for the backend{repaired}.")
 
-    def _add_webhook(self) -> None:
-        headers = {"Authorization": self.wish.auth.header} if self.wish.auth else {}
-        shape = {"send_payload": True, "send_for_all_actions": True, "headers": headers}
-        self.change(
-            "POST",
-            "webhooks/",
-            {"project": self.wish.project, "url": desired_state.webhook_url(self.wish.backend)} | shape,
-        )
+    def _headers(self, hook: Row) -> dict[str, str]:
+        return desired_state.webhook_headers(hook["headers"] or {}, self.options.auth, self.backend())
 
-    def left_overs(self) -> Iterator[Line]:
-        """Label Studio keeps the webhook of an ML backend that was removed, and goes on calling it."""
-        gone, perhaps = desired_state.left_over(
-            self.webhooks(), [row["url"] for row in self.rows], self.wish.backend, self.replaced
+    def _add_webhook(self) -> bool:
+        """False if Label Studio accepts no webhook for this host."""
+        fields: dict[str, Any] = {
+            "project": self.options.project,
+            "url": desired_state.webhook_url(self.options.backend),
+            "send_payload": True,
+            "send_for_all_actions": True,
+            "headers": {"Authorization": self.options.auth.header} if self.options.auth else {},
+        }
+        try:
+            self.project.change("POST", "webhooks/", fields)
+        except PrelabelError as error:
+            if not is_invalid_url(error):
+                raise
+            return False
+        return True
+
+    def orphaned_webhooks(self) -> Iterator[Line]:
+        """No webhook is left of an ML backend that was removed: Label Studio would go on calling it."""
+        orphans, possible = desired_state.orphaned_webhooks(
+            self.project.webhooks(),
+            [row["url"] for row in self.project.backends],
+            self.options.backend,
+            self.replaced,
         )
-        # nothing is asked on a host that only Label Studio's data names
-        asked = [hook for hook in perhaps if desired_state.same_host(hook["url"], self.wish.backend)]
-        gone += [hook for hook in asked if answers_like_one(hook["url"].removesuffix("/webhook"))]
-        for hook in perhaps:
-            if hook not in gone:
-                yield aside(
-                    f"Webhook {hook['url']} may be left over from an ML backend that is gone; if "
-                    "nothing of yours answers there,"
-                    " remove it under Settings → Webhooks."
-                )
-        for hook in gone:
-            if self.wish.check:
-                yield fails(f"Webhook {hook['url']} is left over from an ML backend that is gone.", CHANGE_IT)
+        for hook in possible:
+            # requests go only to a host that the user named, not to one that only Label Studio's data names
+            if desired_state.same_host(hook["url"], self.options.backend) and is_ml_backend(
+                hook["url"].removesuffix("/webhook")
+            ):
+                orphans.append(hook)
             else:
-                self.remove_webhook(hook)
-                yield holds(f"Webhook {hook['url']}, left over from an ML backend that is gone: removed.")
+                yield note(
+                    f"Webhook {hook['url']} may be left over from a removed ML backend. If nothing of yours "
+                    "responds there, remove it under Settings → Webhooks."
+                )
+        for hook in orphans:
+            left_over = f"Webhook {hook['url']}, left over from a removed ML backend"
+            if self.options.check:
+                yield failed(f"{left_over}: still there.", RUN_WITHOUT_CHECK)
+            else:
+                self.project.remove_webhook(hook)
+                yield passed(f"{left_over}: removed.")
 
-    def state(self) -> Iterator[Line]:
-        """What does Label Studio see?"""
-        self.row = row = self.look(f"ml/{self.found()['id']}")
+    def connection_state(self) -> Iterator[Line]:
+        """Label Studio is connected to the backend and sees the same model version."""
+        self.project.backend = row = self.project.read(f"ml/{self.backend()['id']}")
+        state, seen = row["readable_state"], row["model_version"]
         if row["state"] != "CO":
-            said = desired_state.in_words(PrelabelError(row["error_message"] or "it does not say why"))
-            remedy = (
-                f"{CHANGE_IT} Then Label Studio tells its reason." if self.wish.check else desired_state.REACH
+            reason = plain_text(PrelabelError(row["error_message"] or "it gives no reason"))
+            yield failed(
+                f"Label Studio's state of the backend is {state}: {reason}",
+                f"{RUN_WITHOUT_CHECK} Label Studio then gives its reason." if self.options.check else REACH,
             )
-            yield fails(f"Label Studio's state of the backend is {row['readable_state']}: {said}", remedy)
-        elif self.version and row["model_version"] != self.version:
-            found = (
-                f"Label Studio sees the model version {row['model_version']}, this command {self.version}."
+        elif self.version and seen != self.version:
+            yield failed(
+                f"Label Studio sees the model version {seen}, this command {self.version}.",
+                "Two servers respond at this address, or the model has just changed: run this again.",
             )
-            yield fails(found, "Two servers answer at this address, or it has just changed: run this again.")
         else:
-            yield holds(
-                f"Label Studio sees it: {row['readable_state']}, model version {row['model_version']}."
-            )
+            yield passed(f"Label Studio's state of the backend is {state}, model version {seen}.")
 
     def test_prediction(self) -> Iterator[Line]:
-        """One task through Label Studio; nothing of it is stored."""
-        if not self.project["task_number"]:
-            yield aside("No test prediction: the project has no tasks yet.")
+        """Label Studio gets a prediction for one task; it stores nothing of it."""
+        backend = self.backend()
+        if not self.project.data["task_number"]:
+            yield note("No test prediction: the project has no tasks yet.")
             return
-        if self.found()["state"] != "CO":
-            yield aside("No test prediction: Label Studio is not connected to the backend.")
+        if backend["state"] != "CO":
+            yield note("No test prediction: Label Studio is not connected to the backend.")
             return
         try:
-            answer = self.api.call(
+            response = self.project.api.call(
                 "POST",
-                f"ml/{self.found()['id']}/predict/test",
+                f"ml/{backend['id']}/predict/test",
                 params={"random": "true"},
                 timeout=TEST_SECONDS,
                 retries=0,
             )
         except PrelabelError as error:
-            yield fails(
-                f"The test prediction failed: {desired_state.in_words(error)}", "The backend's log says more."
-            )
+            yield failed(f"The test prediction failed: {plain_text(error)}", SEE_LOG)
             return
-        yield desired_state.test_verdict(answer, self.version or self.found()["model_version"])
+        yield desired_state.test_verdict(response, self.version or backend["model_version"])
 
-    def scores(self) -> Iterator[Line]:
+    def score_column(self) -> Iterator[Line]:
         """The Data Manager's score column shows predictions of the project's model version only."""
-        self.project = self.look(f"projects/{self.wish.project}")
-        title, version = self.found()["title"], self.version or self.found()["model_version"]
-        if self.project["model_version"] == title == version:
-            yield holds("The Data Manager's column “Prediction score” shows this model's scores.")
+        self.project.data = self.project.read(f"projects/{self.options.project}")
+        in_project, title = self.project.data["model_version"], self.backend()["title"]
+        version = self.version or self.backend()["model_version"]
+        if in_project == title == version:
+            yield passed("The Data Manager's column “Prediction score” shows this model's scores.")
         else:
-            names = f"project {self.project['model_version']!r}, title {title!r}, model {version!r}"
-            yield fails(
+            names = f"project {in_project!r}, title {title!r}, model {version!r}"
+            yield failed(
                 f"The column “Prediction score” stays empty: the model versions differ ({names}).",
-                CHANGE_IT if self.wish.check else "Run this again.",
+                RUN_WITHOUT_CHECK if self.options.check else "Run this again.",
             )
 
 
-def _listed(changes: Row) -> str:
-    """Names of fields, never their values: a password may be among them."""
+def _names(changes: Row) -> str:
+    """Names of the fields, never their values: a password may be among them."""
     return ", ".join(name for name in changes if name not in ("description", "auth_method"))

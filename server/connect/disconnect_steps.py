@@ -1,87 +1,84 @@
-"""The steps of `prelabel connect --disconnect`: takes back what connect made, and nothing else. Predictions
-stay.
-"""
+"""The steps of `prelabel connect --disconnect`: undo what connect changed, and nothing else. Predictions stay."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 from server.connect import desired_state, restore_point
-from server.connect.checklist import Line, aside, holds
+from server.connect.checklist import Line, note, passed
 from server.connect.desired_state import Row
-from server.connect.options import ConnectOptions
-from server.connect.step_runner import StepRunner
+from server.connect.step_runner import Step, StepRunner
 from server.errors import LabelStudioRefused
-from server.label_studio.api_client import Api
 
 
-def disconnect(wish: ConnectOptions, api: Api, on_line: Callable[[Line], None]) -> bool:
-    """True where nothing failed; a second time there is nothing left to do."""
-    visit = Disconnecting(wish, api)
-    return visit.go([visit.label_studio, visit.the_project, visit.take_back], on_line)
+class DisconnectSteps(StepRunner):
+    """Safe to run again: a second run finds nothing left to undo."""
 
+    def steps(self) -> list[Step]:
+        return [self.label_studio, self.label_studio_project, self.undo]
 
-class Disconnecting(StepRunner):
-    def take_back(self) -> Iterator[Line]:
-        before = restore_point.read(self.row["description"]) if self.row else None
-        if self.row is None:
+    def undo(self) -> Iterator[Line]:
+        """Remove the ML backend that connect added, or restore the fields of the one that it changed."""
+        row = self.project.backend
+        before = restore_point.read(row["description"]) if row else None
+        if row is None:
             removed = yield from self._remove_webhooks()
             if not removed:
-                yield holds(f"Nothing to undo: {self.wish.backend} is not an ML backend of this project.")
+                yield passed(f"Nothing to undo: {self.options.backend} is not an ML backend of this project.")
         elif before is None:
-            yield holds("Nothing to undo: this ML backend has no note of what was before.")
-            yield aside(
-                f"ML backend {self.row['id']} stays; remove it under Settings → Model if it is not wanted."
+            yield passed("Nothing to undo: this ML backend's description holds no settings from before.")
+            yield note(
+                f"ML backend {row['id']} stays; remove it under Settings → Model if you do not want it."
             )
         elif before.made:
-            yield from self._remove(self.row, before)
+            yield from self._remove(row, before)
         else:
-            yield from self._hand_back(self.row, before)
+            yield from self._restore_backend(row, before)
 
     def _remove(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
-        """The ML backend last: it holds the note, which a second try needs."""
-        yield from self._restore(row, before)
+        """The ML backend goes last: it holds the restore point, which a second try needs."""
+        yield from self._restore_project(row, before)
         yield from self._remove_webhooks()
-        self.change("DELETE", f"ml/{row['id']}")
-        yield holds(f"ML backend {row['id']}, {row['url']}: removed. Predictions stay.")
+        self.project.change("DELETE", f"ml/{row['id']}")
+        yield passed(f"ML backend {row['id']}, {row['url']}: removed. Predictions stay.")
 
-    def _hand_back(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
-        """An ML backend that was there before connect: as it was. Its title first, for the project's model
-        version may have been that.
+    def _restore_backend(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
+        """Restore an ML backend that existed before connect: its title first, because the project's model
+        version may have been that title.
         """
-        earlier = {name: value for name, value in before.row.items() if name in restore_point.FIELDS}
-        self.patch_row(row, earlier | {"description": restore_point.own_words(row["description"])})
-        yield holds(
-            f"ML backend {row['id']}, {row['url']}: as it was before; it was not added by connect, so "
-            "it stays."
+        fields = {name: value for name, value in before.row.items() if name in restore_point.FIELDS}
+        own_text = restore_point.own_text(row["description"])
+        self.project.patch_backend(row, fields | {"description": own_text})
+        yield passed(
+            f"ML backend {row['id']}, {row['url']}: restored; it stays, because connect did not add it."
         )
-        yield from self._restore(row, before)
+        yield from self._restore_project(row, before)
 
-    def _restore(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
-        changes = restore_point.restored(self.project, row["title"], before)
-        path = f"projects/{self.wish.project}"
+    def _restore_project(self, row: Row, before: restore_point.RestorePoint) -> Iterator[Line]:
+        changes = restore_point.project_changes(self.project.data, row["title"], before)
+        path = f"projects/{self.options.project}"
         if not changes:
-            yield holds("The project's settings: nothing to restore.")
+            yield passed("The project's settings: nothing to restore.")
             return
         try:
-            self.change("PATCH", path, changes)
-            yield holds("The project's settings are as before.")
+            self.project.change("PATCH", path, changes)
+            yield passed("The project's settings are restored.")
         except LabelStudioRefused as error:
             if error.http_status != 400 or not changes.get("model_version"):
                 raise
-            self.change("PATCH", path, changes | {"model_version": ""})
-            yield aside(
-                "The project has no model version now: Label Studio does not know "
-                f"{changes['model_version']!r} any more, which it was before."
+            self.project.change("PATCH", path, changes | {"model_version": ""})
+            yield note(
+                f"The project now has no model version: the former one, {changes['model_version']!r}, no longer "
+                "exists in Label Studio."
             )
 
     def _remove_webhooks(self) -> Generator[Line, None, bool]:
-        """Those that Label Studio made; were there any?"""
+        """Remove the backend's webhooks that Label Studio made; returns whether there were any."""
         hooks = [
             hook
-            for hook in self.webhooks()
-            if desired_state.same_url(hook["url"], desired_state.webhook_url(self.wish.backend))
-            and desired_state.as_label_studio_makes(hook)
+            for hook in self.project.webhooks()
+            if desired_state.same_url(hook["url"], desired_state.webhook_url(self.options.backend))
+            and desired_state.made_by_label_studio(hook)
         ]
         for hook in hooks:
-            self.remove_webhook(hook)
-            yield holds(f"Webhook {hook['url']}: removed.")
+            self.project.remove_webhook(hook)
+            yield passed(f"Webhook {hook['url']}: removed.")
         return bool(hooks)

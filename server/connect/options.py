@@ -1,4 +1,4 @@
-"""What `prelabel connect` was asked for, checked before anything is sent."""
+"""What `prelabel connect` does, checked before any request is sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,7 @@ from server.label_studio.credentials import BasicAuth, basic_auth, web_address
 
 @dataclass(frozen=True)
 class ConnectOptions:
-    """`backend` without a slash at its end; `check` only looks; `replace` removes other ML backends of the
-    project.
-    """
+    """URLs have no trailing slash. `check` changes nothing; `replace` removes the project's other ML backends."""
 
     label_studio: str
     project: int
@@ -19,6 +17,7 @@ class ConnectOptions:
     auth: BasicAuth | None = None
     check: bool = False
     replace: bool = False
+    disconnect: bool = False
 
 
 def read_options(
@@ -32,8 +31,15 @@ def read_options(
     disconnect: bool,
     replace: bool,
 ) -> ConnectOptions:
-    """The command's options as a wish. Raises BadSetting."""
+    """The options of the command line. Raises BadSetting."""
     if disconnect and (check or replace):
-        raise BadSetting("--disconnect goes with neither --check nor --replace.")
-    addresses = web_address("--label-studio", label_studio), web_address("--backend", backend)
-    return ConnectOptions(addresses[0], project, addresses[1], basic_auth(auth, environ), check, replace)
+        raise BadSetting("--disconnect cannot be combined with --check or --replace; give only one of them.")
+    return ConnectOptions(
+        web_address("--label-studio", label_studio),
+        project,
+        web_address("--backend", backend),
+        basic_auth(auth, environ),
+        check,
+        replace,
+        disconnect,
+    )

@@ -1,5 +1,5 @@
-"""What was there before `prelabel connect`, kept in the description of the ML backend in Label Studio, behind
-the user's own words.
+"""The settings before `prelabel connect`, kept as JSON in the description of the ML backend in Label Studio,
+after the user's own text.
 """
 
 import json
@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SENTENCE = "Connected by `prelabel connect`, which takes it back with --disconnect. Before: "
+"""Marks the JSON. Restore points are found by these words, so they must not change."""
 
 FIELDS = ("title", "auto_update")
-"""Of an ML backend that was there before, what connect may change and can put back."""
+"""Fields of an ML backend that connect may change and can restore."""
 
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """`made`: connect added the ML backend. The others: what connect found in the project and in an ML
-    backend that it did not add.
+    """`made`: connect added the ML backend; else `row` holds the fields that it changed. The others are the
+    project's.
     """
 
     made: bool
@@ -25,13 +26,14 @@ class RestorePoint:
     row: dict[str, Any] = field(default_factory=dict)
 
 
-def write(before: RestorePoint, own_words: str | None = None) -> str:
-    own = f"{own_words.rstrip()}\n" if own_words and own_words.strip() else ""
+def write(before: RestorePoint, own_text: str | None = None) -> str:
+    """The description that holds the restore point after the user's own text."""
+    own = f"{own_text.rstrip()}\n" if own_text and own_text.strip() else ""
     return f"{own}{SENTENCE}{json.dumps(asdict(before), ensure_ascii=False, separators=(',', ':'))}"
 
 
 def read(description: str | None) -> RestorePoint | None:
-    """The note in a description; None where there is none that connect could have written."""
+    """The restore point in a description, None if there is no valid one."""
     _, found, data = (description or "").rpartition(SENTENCE)
     if not found:
         return None
@@ -49,19 +51,20 @@ def read(description: str | None) -> RestorePoint | None:
     return before if all(isinstance(part, kind) for part, kind in types) else None
 
 
-def own_words(description: str | None) -> str:
-    """A description without the note."""
-    words, found, _ = (description or "").rpartition(SENTENCE)
-    return words.rstrip() if found else description or ""
+def own_text(description: str | None) -> str:
+    """A description without the restore point."""
+    text, found, _ = (description or "").rpartition(SENTENCE)
+    return text.rstrip() if found else description or ""
 
 
-def before_of(
+def take(
     project: Mapping[str, Any], replaced: Sequence[Mapping[str, Any]], changed: dict[str, Any] | None
 ) -> RestorePoint:
-    """The note for a project as it is; `changed`: earlier values of an ML backend that was there, None for a
-    new one.
+    """The restore point of a project as it is now.
 
-    An ML backend that is replaced and that connect had added hands on what was before it.
+    `changed` holds the current values of an existing ML backend's fields that connect will change, None for a
+    new ML backend. If one of the `replaced` ML backends was added by connect and is in use, its restore point's
+    project settings are taken over.
     """
     for row in replaced:
         earlier = read(row["description"])
@@ -77,13 +80,13 @@ def before_of(
     )
 
 
-def restored(project: Mapping[str, Any], title: str, before: RestorePoint) -> dict[str, Any]:
-    """What to change in the project to have it as before, as far as it still is what connect made it."""
+def project_changes(project: Mapping[str, Any], title: str, before: RestorePoint) -> dict[str, Any]:
+    """Fields of the project to restore. Those changed by somebody else since connect stay as they are."""
     version = project["model_version"] or ""
     changes: dict[str, Any] = {}
     if version == title != before.model_version:
         changes["model_version"] = before.model_version
     if project["show_collab_predictions"] and not before.show_collab_predictions:
-        # Label Studio empties the model version with it, unless one comes along
+        # Label Studio clears the model version together with it, unless one is sent too
         changes = {"show_collab_predictions": False, "model_version": changes.get("model_version", version)}
     return changes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from server.errors import BadSetting
-from server.files import secret
+from server.files import read_secret
 
 KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
 USER_VARIABLE, PASSWORD_VARIABLE = "PRELABEL_BASIC_AUTH_USER", "PRELABEL_BASIC_AUTH_PASS"
@@ -67,7 +67,7 @@ def stays(named: str, url: str) -> bool:
 
 def token(environ: Mapping[str, str]) -> str:
     """Label Studio's API token. Raises BadSetting."""
-    found = secret(KEY_VARIABLE, environ).strip()
+    found = read_secret(KEY_VARIABLE, environ).strip()
     if not found:
         raise BadSetting(
             f"{KEY_VARIABLE} is not set: put an API token of Label Studio there, or the name of a file "
@@ -85,7 +85,7 @@ def basic_auth(option: str | None, environ: Mapping[str, str]) -> BasicAuth | No
         if not (user and password):
             raise BadSetting("--basic-auth: expected USER:PASSWORD.")
     else:
-        user, password = environ.get(USER_VARIABLE, ""), secret(PASSWORD_VARIABLE, environ)
+        user, password = environ.get(USER_VARIABLE, ""), read_secret(PASSWORD_VARIABLE, environ)
         if bool(user) != bool(password):
             raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE} go together; only one of them is set.")
     if ":" in user or not (user + password).isascii():

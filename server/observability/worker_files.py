@@ -16,6 +16,8 @@ from typing import IO
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
+from server.files import atomic_replace
+
 ENDED = "ended"
 """In place of a process's number."""
 
@@ -60,11 +62,10 @@ def _add(source: Path, target: Path) -> None:
         if path.exists():
             for key, value, _, _ in MmapedDict.read_all_values_from_file(path):
                 total[key] = total.get(key, 0.0) + value
-    fresh = target.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    values = MmapedDict(str(fresh))
-    for key, value in total.items():
-        values.write_value(key, value, 0.0)
-    values.close()
-    fresh.replace(target)
+    with atomic_replace(target) as new:
+        new.unlink(missing_ok=True)  # of a process that died: the library would add to it
+        values = MmapedDict(str(new))
+        for key, value in total.items():
+            values.write_value(key, value, 0.0)
+        values.close()
     source.unlink()

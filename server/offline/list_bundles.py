@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.table import Column, Table
 
 from server.bundle import Bundle, read_bundle
 from server.errors import BadBundle, BadInput
+from server.label_studio.ml_backend_client import MlBackendClient, NoResponse
+
+SECONDS = 5.0
+"""Timeout of the request to a running server."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,16 @@ def find_bundles(folder: Path) -> list[Entry]:
     return [_entry(path) for path in paths]
 
 
-def serving(backend: str) -> set[str]:
-    """The versions that the server at this URL has in use. Raises BadInput when it does not answer."""
+def served_versions(backend: str) -> set[str]:
+    """The model versions that the server at this URL serves. Raises BadInput if there is no Prelabel."""
     try:
-        answer = httpx.get(f"{backend.rstrip('/')}/health", timeout=5).raise_for_status().json()
-        return {str(version) for version in answer["models"].values()}
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"{backend}: no Prelabel answers there ({type(error).__name__}); check the URL and that it runs."
-        ) from None
+        with MlBackendClient(backend.rstrip("/"), None, SECONDS) as client:
+            models = client.health().get("models")
+    except NoResponse as error:
+        raise BadInput(f"{backend}: no response ({error}); check the URL and that the server runs.") from None
+    if not isinstance(models, dict):
+        raise BadInput(f"{backend}: expected a Prelabel server, found another; check the URL.")
+    return {str(version) for version in models.values()}
 
 
 def show(entries: list[Entry], served: set[str] | None, console: Console) -> None:

@@ -20,7 +20,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from server.errors import BadInput
-from server.files import private, replace_whole
+from server.files import atomic_write, private_opener
 from server.offline.classifier import CHUNK
 from server.offline.labeler import Labeler
 from server.offline.records import Records, columns_of, open_records
@@ -62,7 +62,7 @@ def predict_file(
     try:
         with (
             open_records(source) as (records, position),
-            open(part, "r+b" if progress.rows else "wb", opener=private) as file,
+            open(part, "r+b" if progress.rows else "wb", opener=private_opener) as file,
         ):
             file.truncate(progress.written)
             file.seek(progress.written)
@@ -71,7 +71,8 @@ def predict_file(
             writer = TaskWriter(file, as_list=out.suffix == ".json")
             for _ in write_tasks(records, writer, labeler, progress, source):
                 file.flush()
-                replace_whole(note, progress.model_dump_json().encode())
+                with atomic_write(note) as kept:
+                    kept.write(progress.model_dump_json().encode())
                 if on_progress is not None:
                     on_progress(progress.rows, position())
             writer.end(progress)

@@ -3,13 +3,20 @@
 import importlib.util
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from server.errors import BadSetting
 from server.settings import Settings
 
 LOCAL = "local"
 """The address of a cluster of this machine alone, that is started and stopped with the command."""
+
+REPLICAS = "1"
+CPUS = 1
+"""Replicas, and CPU cores of each replica or process, unless given."""
+
+FORMATS = ("jsonl", "parquet")
+"""Of output files; the first unless another is given."""
 
 MOST = 1000
 """Replicas: more is a slip of the finger."""
@@ -29,6 +36,26 @@ class Share:
 
     cpus: int
     gpus: int
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """The options of a command that are for a Ray cluster, None where not given. Raises BadSetting for one that
+    was given without --on-ray.
+    """
+
+    on_ray: bool
+    ray_address: str | None
+    replicas: str | None = None
+    replica_cpus: int | None = None
+    format: str | None = None
+    process_cpus: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.on_ray:
+            given = asdict(self)
+            del given["on_ray"]
+            check_none_given(**given)
 
 
 def read_address(given: str | None, environ: Mapping[str, str]) -> str:
@@ -56,9 +83,9 @@ def read_replicas(text: str) -> Replicas:
 
 def read_suffix(form: str | None) -> str:
     """The suffix of output files. Raises BadSetting."""
-    if form not in (None, "jsonl", "parquet"):
-        raise BadSetting(f"--format = {form!r}: expected jsonl or parquet.")
-    return f".{form or 'jsonl'}"
+    if form not in (None, *FORMATS):
+        raise BadSetting(f"--format = {form!r}: expected {' or '.join(FORMATS)}.")
+    return f".{form or FORMATS[0]}"
 
 
 def share(settings: Settings, cpus: int) -> Share:

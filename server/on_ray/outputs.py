@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from server.files import private
+from server.files import private_opener
 from server.offline.classifier import CHUNK
 from server.offline.predict_file import Progress, TaskWriter, Writer, dumps
 
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 @contextmanager
 def open_output(path: Path, suffix: str) -> Iterator[Writer]:
     """Whole when the block ends. Raises OSError."""
-    with open(path, "wb", opener=private) as file:
+    with open(path, "wb", opener=private_opener) as file:
         if suffix == ".jsonl":
             yield TaskWriter(file, as_list=False)
             return

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from pydantic import ValidationError
 
 from server.errors import BadInput
-from server.files import replace_whole
+from server.files import atomic_write
 from server.offline.predict_file import Progress, key_of
 from server.offline.records import COMPRESSIONS, FORMATS, format_of
 
@@ -79,7 +79,8 @@ class OutputTarget:
         note.unlink(missing_ok=True)
         self.file(part).parent.mkdir(parents=True, exist_ok=True)
         whole.replace(self.file(part))
-        replace_whole(note, progress.model_dump_json().encode())
+        with atomic_write(note) as file:
+            file.write(progress.model_dump_json().encode())
 
     def clean(self) -> None:
         """Removes what processes that died have left."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from server.connect import checklist, desired_state, restore_point
+from server.connect import checklist, desired_state, remedies, restore_point
 from server.connect.options import ConnectOptions, read_options
 from server.connect.restore_point import RestorePoint
 from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable
@@ -55,21 +55,23 @@ def numbers(hooks: list[desired_state.Row]) -> list[int]:
 
 
 def test_an_ml_backend_is_given_the_version_as_its_title_and_the_password_it_lacks() -> None:
-    assert desired_state.row_changes(ml_backend(), "v1", None) == {}
-    assert desired_state.row_changes(ml_backend(title="default", auto_update=False), "v1", None) == {
+    assert desired_state.backend_changes(ml_backend(), "v1", None) == {}
+    assert desired_state.backend_changes(ml_backend(title="default", auto_update=False), "v1", None) == {
         "title": "v1",
         "auto_update": True,
     }
-    assert desired_state.row_changes(ml_backend(title="default"), None, None) == {}
+    assert desired_state.backend_changes(ml_backend(title="default"), None, None) == {}
     secret = {
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": "label-studio",
         "basic_auth_pass": AUTH.password,
     }
-    assert desired_state.row_changes(ml_backend(), "v1", AUTH) == secret
+    assert desired_state.backend_changes(ml_backend(), "v1", AUTH) == secret
     has = {"auth_method": "BASIC_AUTH", "basic_auth_user": "label-studio", "basic_auth_pass_is_set": True}
-    assert desired_state.row_changes(ml_backend(**has), "v1", AUTH) == {}
-    assert desired_state.row_changes(ml_backend(**has | {"basic_auth_user": "other"}), "v1", AUTH) == secret
+    assert desired_state.backend_changes(ml_backend(**has), "v1", AUTH) == {}
+    assert (
+        desired_state.backend_changes(ml_backend(**has | {"basic_auth_user": "other"}), "v1", AUTH) == secret
+    )
 
 
 def test_live_predictions_need_the_title_as_the_projects_version() -> None:
@@ -83,14 +85,16 @@ def test_live_predictions_need_the_title_as_the_projects_version() -> None:
 
 def test_a_webhook_carries_the_password_exactly_where_the_backend_has_one() -> None:
     none, has = ml_backend(), ml_backend(auth_method="BASIC_AUTH")
-    assert desired_state.headers_wanted({}, AUTH, none) == {"Authorization": HEADER}
-    assert desired_state.headers_wanted({"authorization": "Basic old", "X-Own": "1"}, AUTH, has) == {
+    assert desired_state.webhook_headers({}, AUTH, none) == {"Authorization": HEADER}
+    assert desired_state.webhook_headers({"authorization": "Basic old", "X-Own": "1"}, AUTH, has) == {
         "Authorization": HEADER,
         "X-Own": "1",
     }
-    assert desired_state.headers_wanted({"Authorization": HEADER, "X-Own": "1"}, None, none) == {"X-Own": "1"}
+    assert desired_state.webhook_headers({"Authorization": HEADER, "X-Own": "1"}, None, none) == {
+        "X-Own": "1"
+    }
     # a password that this run was not given is no reason to take it away
-    assert desired_state.headers_wanted({"Authorization": HEADER}, None, has) == {"Authorization": HEADER}
+    assert desired_state.webhook_headers({"Authorization": HEADER}, None, has) == {"Authorization": HEADER}
 
 
 def test_one_webhook_is_kept_and_only_label_studios_own_are_repetitions() -> None:
@@ -102,10 +106,10 @@ def test_one_webhook_is_kept_and_only_label_studios_own_are_repetitions() -> Non
         webhook(5, url="http://192.0.2.7:9090/webhook"),
         webhook(6, headers={"X-Own": "1"}),
     ]
-    kept, extra = desired_state.split_webhooks(hooks, f"{BACKEND}/")
+    kept, extra = desired_state.split_duplicates(hooks, f"{BACKEND}/")
     assert (numbers(kept), numbers(extra)) == ([2, 4, 6], [1, 3])
-    assert desired_state.split_webhooks(hooks[:1], BACKEND) == (hooks[:1], [])
-    assert desired_state.split_webhooks([hooks[4]], BACKEND) == ([], [])
+    assert desired_state.split_duplicates(hooks[:1], BACKEND) == (hooks[:1], [])
+    assert desired_state.split_duplicates([hooks[4]], BACKEND) == ([], [])
 
 
 def test_left_over_webhooks() -> None:
@@ -120,7 +124,7 @@ def test_left_over_webhooks() -> None:
         webhook(8, url="http://192.0.2.7:9090/mine/webhook", headers={"X-Own": "1"}),
         webhook(9, url="http://192.0.2.7:9090/older/webhook", project=None),
     ]
-    sure, perhaps = desired_state.left_over(
+    sure, perhaps = desired_state.orphaned_webhooks(
         hooks, [BACKEND, "http://192.0.2.7:9090/used/"], BACKEND, ["http://192.0.2.8:9090/replaced/"]
     )
     assert (numbers(sure), numbers(perhaps)) == ([2, 4], [3])
@@ -157,13 +161,13 @@ def test_origins_know_the_usual_ports() -> None:
     ],
 )
 def test_remedies(words: str, status: int, named: str) -> None:
-    assert named in desired_state.remedy(LabelStudioRefused(words, status))
+    assert named in remedies.remedy(LabelStudioRefused(words, status))
 
 
 def test_the_remedy_for_no_answer_and_words_without_markup() -> None:
-    assert "--label-studio" in desired_state.remedy(LabelStudioUnreachable("no answer"))
+    assert "--label-studio" in remedies.remedy(LabelStudioUnreachable("no answer"))
     assert (
-        desired_state.in_words(LabelStudioRefused('No. <a href="https://x.example">Learn\n more</a>', 400))
+        remedies.plain_text(LabelStudioRefused('No. <a href="https://x.example">Learn\n more</a>', 400))
         == "No. Learn more"
     )
 
@@ -193,7 +197,7 @@ def test_the_verdict_on_a_test_prediction() -> None:
 def test_a_note_comes_back_out_of_a_description(before: RestorePoint, own: str) -> None:
     description = restore_point.write(before, own)
     assert restore_point.read(description) == restore_point.read(f"{description} and more words") == before
-    assert restore_point.own_words(description) == own
+    assert restore_point.own_text(description) == own
 
 
 @pytest.mark.parametrize(
@@ -221,35 +225,41 @@ def test_what_is_no_note(description: str | None) -> None:
 def test_a_note_is_about_what_was_before_the_first_connect() -> None:
     project = {"show_collab_predictions": True, "model_version": "a"}
     first = ml_backend(title="a", description=restore_point.write(RestorePoint(True, False, "")))
-    assert restore_point.before_of(project, [], None) == RestorePoint(True, True, "a")
-    assert restore_point.before_of(project, [first], None) == RestorePoint(True, False, "")
-    assert restore_point.before_of(project, [ml_backend(title="a")], {"title": "default"}) == RestorePoint(
+    assert restore_point.take(project, [], None) == RestorePoint(True, True, "a")
+    assert restore_point.take(project, [first], None) == RestorePoint(True, False, "")
+    assert restore_point.take(project, [ml_backend(title="a")], {"title": "default"}) == RestorePoint(
         False, True, "a", {"title": "default"}
     )
-    assert restore_point.before_of(project | {"model_version": None}, [first], None) == RestorePoint(
+    assert restore_point.take(project | {"model_version": None}, [first], None) == RestorePoint(
         True, True, ""
     )
 
 
 def test_only_what_connect_set_is_restored() -> None:
     on: dict[str, Any] = {"show_collab_predictions": True, "model_version": "v1"}
-    assert restore_point.restored(on, "v1", RestorePoint(True, True, "old")) == {"model_version": "old"}
-    assert restore_point.restored(on, "v1", RestorePoint(True, False, "")) == {
+    assert restore_point.project_changes(on, "v1", RestorePoint(True, True, "old")) == {
+        "model_version": "old"
+    }
+    assert restore_point.project_changes(on, "v1", RestorePoint(True, False, "")) == {
         "show_collab_predictions": False,
         "model_version": "",
     }
-    assert restore_point.restored(on, "v1", RestorePoint(True, True, "v1")) == {}
+    assert restore_point.project_changes(on, "v1", RestorePoint(True, True, "v1")) == {}
     assert (
-        restore_point.restored(on | {"model_version": "chosen since"}, "v1", RestorePoint(True, True, "old"))
+        restore_point.project_changes(
+            on | {"model_version": "chosen since"}, "v1", RestorePoint(True, True, "old")
+        )
         == {}
     )
     kept = {"show_collab_predictions": False, "model_version": "chosen since"}
     assert (
-        restore_point.restored(on | {"model_version": "chosen since"}, "v1", RestorePoint(True, False, "old"))
+        restore_point.project_changes(
+            on | {"model_version": "chosen since"}, "v1", RestorePoint(True, False, "old")
+        )
         == kept
     )
     assert (
-        restore_point.restored(
+        restore_point.project_changes(
             {"show_collab_predictions": False, "model_version": ""}, "v1", RestorePoint(True, False, "")
         )
         == {}
@@ -290,9 +300,11 @@ def test_the_backends_user_and_password() -> None:
             basic_auth(option, environ)
 
 
-def test_a_wish_and_its_token() -> None:
-    wish = read_options("http://x/", 7, f"{BACKEND}/", None, {}, check=True, disconnect=False, replace=True)
-    assert wish == ConnectOptions("http://x", 7, BACKEND, None, check=True, replace=True)
+def test_options_and_the_token() -> None:
+    options = read_options(
+        "http://x/", 7, f"{BACKEND}/", None, {}, check=True, disconnect=False, replace=True
+    )
+    assert options == ConnectOptions("http://x", 7, BACKEND, None, check=True, replace=True)
     with pytest.raises(BadSetting, match="--disconnect"):
         read_options("http://x", 7, BACKEND, None, {}, check=True, disconnect=True, replace=False)
     assert token({"LABEL_STUDIO_API_KEY": " abc\n"}) == "abc"
@@ -300,7 +312,7 @@ def test_a_wish_and_its_token() -> None:
 
 def test_a_line_is_printed_as_it_is() -> None:
     out = io.StringIO()
-    checklist.show(checklist.fails("a [bold]title[/bold]", "do [this]"), Console(file=out, width=10))
+    checklist.show(checklist.failed("a [bold]title[/bold]", "do [this]"), Console(file=out, width=10))
     assert out.getvalue() == "✗ a [bold]title[/bold]\n  → do [this]\n"
 
 
@@ -336,4 +348,7 @@ def test_refusals_before_anything_is_sent(environ: dict[str, str], options: list
 
 
 def test_a_projects_name_is_the_one_that_label_studio_gives_its_backends() -> None:
-    assert desired_state.name_of({"id": 7, "created_at": "2026-01-02T03:04:05.678901Z"}) == "7.1767323045"
+    assert (
+        desired_state.backend_project_name({"id": 7, "created_at": "2026-01-02T03:04:05.678901Z"})
+        == "7.1767323045"
+    )

@@ -21,7 +21,8 @@ from rich.console import Console
 from export.cnn import Network
 from export.training.calibration import fit_temperature
 from export.training.dataset import Texts, TrainingSource, build_vocabulary, hold_out
-from export.training.pipeline import TrainingOptions, train_bundle, train_network
+from export.training.options import TrainingOptions
+from export.training.pipeline import train_bundle, train_network
 from server.bundle import Bundle, read_bundle
 from server.errors import BadInput
 from server.evaluate.classification_metrics import ClassificationMetrics

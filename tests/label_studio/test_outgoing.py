@@ -15,13 +15,15 @@ import pytest
 
 from server.annotate.backend_source import open_backend
 from server.bundle import Bundle
-from server.connect.backend_probe import BackendFails, BackendProbe
-from server.connect.connect_steps import Connecting
+from server.connect.backend_probe import BackendProblem, set_up
+from server.connect.connect_steps import ConnectSteps
 from server.connect.options import ConnectOptions
+from server.connect.project import Project
 from server.errors import BackendFailed, LabelStudioRefused
 from server.label_studio.api_client import Api
 from server.label_studio.credentials import BasicAuth, stays
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
+from server.label_studio.ml_backend_client import MlBackendClient
 from tests.conftest import ROOT
 from tests.serving import predict, running
 from tests.test_imports import imported
@@ -142,8 +144,8 @@ def test_a_backends_password_and_tasks_never_go_to_another_server(
     named: Recorder, other: Recorder, status: int
 ) -> None:
     named.answers |= {path: (status, f"{other.url}{path}") for path in ("/health", "/setup")}
-    with BackendProbe(named.url, AUTH) as backend, pytest.raises(BackendFails, match=str(status)):
-        backend.set_up("1.1", TUTORIAL_CONFIG, None)
+    with MlBackendClient(named.url, AUTH, 5.0) as client, pytest.raises(BackendProblem, match=str(status)):
+        set_up(client, "1.1", TUTORIAL_CONFIG, None)
     with (
         open_backend(named.url, AUTH, {}, lambda _: None) as source,
         pytest.raises(BackendFailed, match=str(status)),
@@ -164,15 +166,13 @@ def test_connect_asks_on_no_host_that_only_label_studio_names(named: Recorder, o
         "is_active": True,
         "actions": [],
     }
-    visit = Connecting(
-        ConnectOptions(named.url, 7, "http://127.0.0.1:9", AUTH, check=True),
-        Api(named.url, "legacy", retries=0),
-    )
+    options = ConnectOptions(named.url, 7, "http://127.0.0.1:9", AUTH, check=True)
+    steps = ConnectSteps(Project(options, Api(named.url, "legacy", retries=0)))
     named.said = [hook | {"url": f"{elsewhere}/webhook"}]
-    assert [line.mark for line in visit.left_overs()] == ["–"]
+    assert [line.mark for line in steps.orphaned_webhooks()] == ["–"]
     assert other.seen == []
     named.said = [hook | {"url": f"{other.url}/webhook"}]
-    assert [line.mark for line in visit.left_overs()] == ["✗"]
+    assert [line.mark for line in steps.orphaned_webhooks()] == ["✗"]
     assert [(method, path, "Authorization" in headers) for method, path, headers, _ in other.seen] == [
         ("GET", "/health", False)
     ]

@@ -1,4 +1,4 @@
-"""What bundles there are, and which of them serve."""
+"""What bundles there are, and which of them a server serves."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ from rich.console import Console
 
 from server.bundle import Bundle
 from server.errors import BadInput
-from server.offline.list_bundles import find_bundles, serving, show
+from server.offline.list_bundles import find_bundles, served_versions, show
 from tests.serving import running
 
 
@@ -26,7 +26,7 @@ def test_bundles_are_listed_with_what_is_wrong_and_what_serves(bundle: Bundle, t
     assert "vocab.txt was altered" in broken.problem
     assert good.size > 1000
     with running(bundle) as client:
-        served = serving(f"{client.base_url}/")
+        served = served_versions(f"{client.base_url}/")
     assert served == {bundle.version}
     console = Console(width=300, record=True, quiet=False, file=(tmp_path / "shown.txt").open("w"))
     show([broken, good], served, console)
@@ -39,5 +39,5 @@ def test_bundles_are_listed_with_what_is_wrong_and_what_serves(bundle: Bundle, t
 def test_a_folder_without_bundles_and_a_server_that_is_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no bundle there"):
         find_bundles(tmp_path)
-    with pytest.raises(BadInput, match="no Prelabel answers there"):
-        serving("http://127.0.0.1:9")
+    with pytest.raises(BadInput, match="no response"):
+        served_versions("http://127.0.0.1:9")

@@ -1,0 +1,1 @@
+"""The command line: options of the commands, and their help pages."""
