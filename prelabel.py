@@ -15,7 +15,7 @@ from rich.markup import escape
 from server.errors import BadSetting, PrelabelError
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from server.models.registry import Registry
 
 app = typer.Typer(
     help="Pre-annotates Label Studio tasks with a text classifier you exported yourself.",
@@ -474,8 +474,8 @@ def serve_command(
         return
     check_none_given(ray_address=ray_address, replicas=replicas, replica_cpus=replica_cpus)
 
-    def tell(application: "Starlette") -> None:
-        told = startup_banner(settings, application.state.registry)
+    def tell(registry: "Registry") -> None:
+        told = startup_banner(settings, registry)
         if is_json(settings.log_format):
             logging.getLogger("prelabel").info("serving", extra={"fields": told})
             return
