@@ -6,6 +6,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import psutil
@@ -134,7 +135,7 @@ def test_large_chunked_bodies_leave_slots_to_single_tasks(bundle: Bundle) -> Non
     ("path", "options"), [("/setup", {}), ("/webhook", {}), ("/admin/reload", {"admin_token": "a" * 20})]
 )
 def test_control_requests_have_limits_of_their_own(
-    bundle: Bundle, path: str, options: dict[str, str]
+    bundle: Bundle, path: str, options: dict[str, Any]
 ) -> None:
     credentials = {"Authorization": f"Bearer {options['admin_token']}"} if options else {}
     with running(bundle, max_requests=1, **options) as client:
