@@ -23,15 +23,15 @@ from server.interpreter import INTERPRETER
 from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.models.health import Health
 from server.models.model import Model, load_model
-from server.models.registry import Registry, Slot
+from server.models.registry import load_registry
 from server.models.reload_signal import reload_on_sighup
 from server.observability.batch_observer import ServerBatchObserver
 from server.observability.build_info import build_metrics
-from server.observability.gpu_memory import gpu_metrics, nvml
+from server.observability.gpu_memory import NvmlReader, gpu_metrics
 from server.observability.metrics import Metrics
 from server.observability.metrics_page import MetricsPage
 from server.observability.project_activity import ProjectActivity
-from server.observability.tracing import Traced, close_traces, open_traces
+from server.observability.tracing import TracingMiddleware, close_traces, open_traces, start_traces
 from server.prediction.predictor import Predictor
 from server.prediction.scoring_store import ProjectScorings
 from server.settings import Settings
@@ -70,12 +70,7 @@ def build_app(
 
     metrics = Metrics()
     traces = open_traces(os.environ)
-    registry = Registry(
-        {name: Slot(path, load(path)) for name, path in settings.bundles.items()},
-        settings.ensemble,
-        load,
-        limits,
-    )
+    registry = load_registry(settings, load, limits)
     device = next(iter(registry.slots.values())).current.engine.device
     threads = settings.threads(device)
     batcher = Batcher(
@@ -111,7 +106,7 @@ def build_app(
     page = MetricsPage(
         metrics.registry,
         shared / METRICS if shared else None,
-        [partial(build_metrics, registry), partial(gpu_metrics, nvml())],
+        [partial(build_metrics, registry), partial(gpu_metrics, NvmlReader())],
     )
 
     def metrics_page() -> bytes:
@@ -123,6 +118,8 @@ def build_app(
         with INTERPRETER.tuned():
             metrics.started(threads, list(settings.bundles))
             publish_health()
+            if traces is not None:
+                start_traces(traces)
             async with batcher:
                 with reload_on_sighup(registry):
                     yield
@@ -136,7 +133,7 @@ def build_app(
         routes=build_routes(settings, status, predictors, activity, metrics_page, sighup_to),
         exception_handlers=error_handlers(activity),
         middleware=[
-            *([Middleware(Traced, provider=traces)] if traces else []),
+            *([Middleware(TracingMiddleware, provider=traces)] if traces else []),
             Middleware(RequestMiddleware, on_request_done=metrics.request),
         ],
         lifespan=lifespan,

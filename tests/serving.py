@@ -5,6 +5,7 @@ requests.
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,22 +15,28 @@ from server.app import build_app
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.launch.launcher import server_options
-from server.launch.uvicorn_protocol import listen
-from server.models.fault_limits import DEFAULT_LIMITS
+from server.launch.uvicorn_protocol import HEAD_TIMEOUT, READ_TIMEOUT, Connection, listen
+from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.settings import load_settings
 
 
 @contextmanager
-def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a server for these bundles; connections queue until it is ready. `options` are settings, and
-    `limits`.
-    """
-    limits = options.pop("limits", DEFAULT_LIMITS)
+def running(
+    *bundles: Bundle,
+    limits: FaultLimits = DEFAULT_LIMITS,
+    head_timeout: float = HEAD_TIMEOUT,
+    read_timeout: float = READ_TIMEOUT,
+    **options: Any,
+) -> Iterator[httpx.Client]:
+    """A client of a server for these bundles; connections queue until it is ready. `options` are settings."""
     settings = load_settings(
         bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options)
     )
-    config = uvicorn.Config(build_app(settings, limits=limits), **server_options(settings))
-    listening = listen(config)
+    protocol = partial(Connection, head_timeout=head_timeout)
+    config = uvicorn.Config(
+        build_app(settings, limits=limits), **server_options(settings) | {"http": protocol}
+    )
+    listening = listen(config, read_timeout)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})
     thread.start()

@@ -3,19 +3,19 @@
 import logging
 
 from rich.console import Console
-from starlette.applications import Starlette
 
 from server.launch.launcher import serve
 from server.launch.startup_banner import as_lines, startup_banner
 from server.log_setup import is_json
+from server.models.registry import Registry
 from server.settings import Settings
 
 
 def serve_here(settings: Settings, console: Console) -> None:
     """Serve until a signal ends it. The banner goes to the log as JSON, or to the console. Raises PrelabelError."""
 
-    def announce(app: Starlette) -> None:
-        banner = startup_banner(settings, app.state.registry)
+    def announce(registry: Registry) -> None:
+        banner = startup_banner(settings, registry)
         if is_json(settings.log_format):
             logging.getLogger("prelabel").info("serving", extra={"fields": banner})
             return

@@ -1,8 +1,8 @@
-"""The server as one process or several.
+"""Starts the server as one process, or as a parent with several worker processes.
 
-Several are uvicorn's: a parent that opens the port, starts them, replaces one that died, and on SIGHUP
-replaces them all, one by one, each when the next is ready. They share a folder of the parent's: the tables,
-mapped into each one's memory, what projects asked for, and what each has counted.
+uvicorn's `Multiprocess` is the parent: it opens the port, starts the workers, replaces one that dies, and on
+SIGHUP replaces all of them one at a time. The workers share a temporary folder: memory-mapped tables, the
+scoring chosen by each project, and metric values.
 """
 
 import os
@@ -22,28 +22,31 @@ from server.app import METRICS, build_app
 from server.launch.tls import tls_options
 from server.launch.uvicorn_protocol import Connection, listen
 from server.log_setup import start_logging
-from server.observability.worker_files import live_in
+from server.models.fault_limits import DEFAULT_LIMITS
+from server.models.model import Model, load_model
+from server.models.registry import Registry, load_registry
+from server.observability.tracing import open_traces
+from server.observability.worker_files import hold_alive_lock
 from server.settings import Settings
 
 WORKER_TIMEOUT = 15
-"""Seconds within which a worker answers its parent's question whether it is alive, and is ready in place of
-another. Of one that died while it was asked the parent hears only when they are over.
+"""Seconds within which a worker must reply to the parent's health check, and within which a replacement must
+be ready. If a worker dies during the check, the parent notices only after this time.
 """
 
+OnChecked = Callable[[Registry], None]
+"""Called once when every bundle has been loaded and checked, before the port opens."""
 
-def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
-    """Serve until a signal ends it. `on_checked` is called when every bundle has been loaded and checked,
-    before the port is opened.
 
-    Raises BadSetting, BadBundle.
-    """
+def serve(settings: Settings, on_checked: OnChecked) -> None:
+    """Serve until a signal ends the process. Raises BadSetting, BadBundle before the port opens."""
     start_logging(settings.log_level, settings.log_format)
     options = server_options(settings)
     if settings.workers == 1:
         app = build_app(settings)
-        on_checked(app)
+        on_checked(app.state.registry)
         config = uvicorn.Config(app, **options)
-        with ends_in_good_order():
+        with ignore_repeated_signal():
             uvicorn.Server(config).run(listen(config))
         if app.state.health.crash_reason() is not None:
             raise SystemExit(1)  # logged already; a supervisor restarts a process that failed
@@ -51,9 +54,9 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
     with TemporaryDirectory(prefix="prelabel-") as folder:
         shared = Path(folder)
         (shared / METRICS).mkdir()
-        # the library looks for it when it is imported, which the workers do anew
+        # prometheus_client reads it at import; the workers import it in new processes
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared / METRICS)
-        on_checked(build_app(settings, shared))
+        check_startup(settings, shared, on_checked)
         config = uvicorn.Config(
             partial(_worker, settings, shared),
             factory=True,
@@ -64,8 +67,25 @@ def serve(settings: Settings, on_checked: Callable[[Starlette], None]) -> None:
         Multiprocess(config, listen(config)).run()
 
 
+def check_startup(
+    settings: Settings,
+    shared: Path,
+    on_checked: OnChecked,
+    load: Callable[[Path, Settings, Path], Model] = load_model,
+) -> None:
+    """Check in the parent whatever would stop a worker from starting: load each bundle, then close it. The
+    parent itself serves nothing, so it builds no app. Raises BadSetting, BadBundle.
+    """
+    open_traces(os.environ)  # raises if the packages are missing; starts nothing
+    registry = load_registry(settings, lambda path: load(path, settings, shared), DEFAULT_LIMITS)
+    try:
+        on_checked(registry)
+    finally:
+        registry.close()
+
+
 def server_options(settings: Settings) -> dict[str, Any]:
-    """uvicorn's."""
+    """Options of `uvicorn.Config`."""
     return {
         "host": settings.host,
         "port": settings.port,
@@ -73,17 +93,17 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "http": Connection,
         "timeout_keep_alive": 30,
         "timeout_graceful_shutdown": settings.drain_timeout,
-        "log_config": None,  # as everything else is logged
-        "access_log": False,  # the envelope's line is in its place
+        "log_config": None,  # uvicorn logs through our handler
+        "access_log": False,  # RequestMiddleware writes the access log
         "server_header": False,
         **tls_options(settings),
     }
 
 
 @contextmanager
-def ends_in_good_order() -> Iterator[None]:
-    """uvicorn stops on a signal and then raises it once more, for whoever handled it before: here nobody who
-    would end the process with a failure.
+def ignore_repeated_signal() -> Iterator[None]:
+    """uvicorn shuts down on SIGTERM or SIGINT and then raises the signal again for the previous handler. The
+    default handler would end the process with a failure status, so ignore the second signal.
     """
     before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -95,6 +115,6 @@ def ends_in_good_order() -> Iterator[None]:
 
 def _worker(settings: Settings, shared: Path) -> Starlette:
     start_logging(settings.log_level, settings.log_format)
-    app = build_app(settings, shared, sighup_to=f"their parent, process {os.getppid()}")
-    app.state.life = live_in(shared / METRICS)
+    app = build_app(settings, shared, sighup_to=f"the parent, process {os.getppid()}")
+    app.state.alive_lock = hold_alive_lock(shared / METRICS)
     return app

@@ -1,8 +1,8 @@
-"""Connections that do nothing, or take nothing, do not stay.
+"""uvicorn's HTTP protocol and listening sockets, with timeouts for clients that stall.
 
-uvicorn closes a connection that is idle between two requests. A client that never ends the head of a request,
-or never reads its answer, would keep one for ever; the first is closed here, the second by the operating
-system.
+uvicorn closes a connection that is idle between two requests. It would keep a connection forever if the
+client never finished the head of a request or never read its response. `Connection` closes the first kind;
+TCP_USER_TIMEOUT makes the operating system close the second.
 """
 
 import asyncio
@@ -13,69 +13,73 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT = 20.0
-"""Seconds for the head of a request, from the first byte, or from the connection's beginning to the first
-request's end of head.
+"""Seconds to receive the head of a request. The timer starts when the connection opens, and for later
+requests with their first byte.
 """
 
 READ_TIMEOUT = 60.0
-"""Seconds after which a client that takes no more bytes of its answer is given up."""
+"""Seconds after which a connection is dropped if the client reads nothing of its response."""
 
 ACCEPTS = 16
-"""Most connections that are taken in one turn of the event loop. libuv takes one a turn from each socket that
-it listens on. Turns are long while many requests are answered, and Label Studio makes a connection for each
-request: under load they waited for seconds to be taken, /health among them, and were lost when too many did.
+"""Maximum connections accepted in one turn of the event loop: libuv accepts one per turn and listening
+socket. Turns are long under load and Label Studio opens a connection per request. With one socket,
+connections, including those of /health, waited for seconds and were lost when the backlog was full.
 """
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with a time limit for heads. The body has one where it is read (`server/transport/request_body.py`)."""
+    """uvicorn's protocol with a timeout for request heads. Bodies have their own timeout where they are read
+    (`server/transport/request_body.py`).
+    """
 
-    _head_alarm: asyncio.TimerHandle | None = None
+    def __init__(self, *args: Any, head_timeout: float = HEAD_TIMEOUT, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timeout = head_timeout
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._await_head()
+        self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._head_alarm is None and self.cycle is not None and self.cycle.response_complete:
-            self._await_head()
+        if self._head_timer is None and self.cycle is not None and self.cycle.response_complete:
+            self._start_head_timer()
 
     def on_headers_complete(self) -> None:
-        self._head_came()
+        self._stop_head_timer()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_came()
+        self._stop_head_timer()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        # an idle connection is not said farewell to: over TLS the client must answer that, and has 30 s for
-        # it
+        # abort an idle connection: a TLS close waits up to 30 s for the client's reply
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
         else:
             super().shutdown()
 
-    def _await_head(self) -> None:
-        self._head_alarm = self.loop.call_later(HEAD_TIMEOUT, self._close)
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self._head_timeout, self._close)
 
-    def _head_came(self) -> None:
-        if self._head_alarm is not None:
-            self._head_alarm.cancel()
-            self._head_alarm = None
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def _close(self) -> None:
         self.transport.close()
 
 
-def listen(config: uvicorn.Config) -> list[socket.socket]:
-    """The socket, ACCEPTS times, on which connections wait until the server runs; they are given up when
-    their clients take nothing for READ_TIMEOUT.
+def listen(config: uvicorn.Config, read_timeout: float = READ_TIMEOUT) -> list[socket.socket]:
+    """Bind the port and listen on it: one socket, duplicated ACCEPTS times. Connections queue until the
+    server runs. `read_timeout` in seconds.
     """
     bound = config.bind_socket()
     bound.listen(config.backlog)
-    # where Linux has it: connections inherit it, and it counts also while the client's window is closed
+    # Linux only; accepted connections inherit it, and it also applies while the client's window is closed
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_TIMEOUT * 1000))
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(read_timeout * 1000))
     return [bound, *(bound.dup() for _ in range(ACCEPTS - 1))]

@@ -17,7 +17,7 @@ from server.errors import BadBundle, BadRequest, PrelabelError
 from server.models.ensemble import Ensemble
 from server.models.fault_limits import FaultLimits
 from server.models.model import Model
-from server.settings import EnsembleSetting
+from server.settings import EnsembleSetting, Settings
 
 log = logging.getLogger(__name__)
 
@@ -242,3 +242,9 @@ class Registry:
                 setting.name, [self.slots[member].current for member in setting.members], setting.weights
             )
         self._current = current
+
+
+def load_registry(settings: Settings, load: Load, limits: FaultLimits) -> Registry:
+    """Load every bundle of `settings`. Raises BadBundle, BadSetting."""
+    slots = {name: Slot(path, load(path)) for name, path in settings.bundles.items()}
+    return Registry(slots, settings.ensemble, load, limits)

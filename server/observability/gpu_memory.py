@@ -1,6 +1,4 @@
-"""Memory of the host's NVIDIA GPUs, as their driver tells it (NVML). Nothing where there is no driver, or
-nvidia-ml-py is not installed.
-"""
+"""Memory of the host's NVIDIA GPUs, read from the driver (NVML). Empty without a driver or nvidia-ml-py."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,41 +8,56 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """In bytes; `gpu` is the device's number in the driver's order."""
+    """`used` and `total` in bytes; `gpu` is the device's index in the driver's order."""
 
     gpu: str
     used: int
     total: int
 
 
-def nvml() -> Callable[[], list[GpuMemory]] | None:
-    """Reads all GPUs' memory; None where NVML does not answer."""
+ReadGpus = Callable[[], list[GpuMemory]]
+
+
+class NvmlReader:
+    """Reads the memory of all GPUs through NVML, which is opened at the first read and stays open."""
+
+    def __init__(self) -> None:
+        self._read: ReadGpus | None = None
+
+    def __call__(self) -> list[GpuMemory]:
+        if self._read is None:
+            self._read = _open_nvml()
+        return self._read()
+
+
+def _open_nvml() -> ReadGpus:
+    """Always reads an empty list where NVML cannot be used."""
     try:
         import pynvml
     except ImportError:
-        return None
+        return list
     try:
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(place) for place in range(pynvml.nvmlDeviceGetCount())]
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError:
-        return None
+        return list
 
     def read() -> list[GpuMemory]:
         found = []
-        for place, handle in enumerate(handles):
+        for index, handle in enumerate(handles):
             try:
                 memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
             except pynvml.NVMLError:
-                continue  # one that fell off the bus; the others are told
-            found.append(GpuMemory(str(place), int(memory.used), int(memory.total)))
+                continue  # this GPU has failed; still report the others
+            found.append(GpuMemory(str(index), int(memory.used), int(memory.total)))
         return found
 
     return read
 
 
-def gpu_metrics(read: Callable[[], list[GpuMemory]] | None) -> Iterable[Metric]:
-    """Two gauges by GPU; nothing where there is none."""
-    gpus = read() if read is not None else []
+def gpu_metrics(read: ReadGpus) -> Iterable[Metric]:
+    """Used and total memory of each GPU; nothing on a host without GPUs."""
+    gpus = read()
     if not gpus:
         return
     used = GaugeMetricFamily(

@@ -5,7 +5,8 @@
 
 Labels take few values: routes as the server names them, names of models, bundles and labels, and never what a
 client wrote. With several worker processes the library keeps all values in files of a folder that they share
-(PROMETHEUS_MULTIPROC_DIR, read when it is imported); `server/observability/metrics_page.py` puts them together.
+(PROMETHEUS_MULTIPROC_DIR, read when it is imported); `server/observability/metrics_page.py` puts them
+together.
 """
 
 import math

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from server.observability.metrics import ARRIVAL, PREFIX
-from server.observability.worker_files import forget_dead, one_at_a_time
+from server.observability.worker_files import exclusive, merge_ended
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -57,8 +57,8 @@ class MetricsPage:
     def _counted(self) -> Iterable[Metric]:
         if self._folder is None:
             return self._registry.collect()
-        with one_at_a_time(self._folder):
-            forget_dead(self._folder)
+        with exclusive(self._folder):
+            merge_ended(self._folder)
             return sorted(
                 MultiProcessCollector(None, str(self._folder)).collect(), key=lambda metric: metric.name
             )

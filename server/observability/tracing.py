@@ -1,9 +1,8 @@
-"""Traces for OpenTelemetry, where the standard variables ask for them; else nothing of this is imported or
-runs.
+"""OpenTelemetry traces, if the standard OTEL_* variables ask for them. Otherwise nothing of it is imported.
 
-A span a request, continued from the caller's `traceparent`, and below it one for each stage of a request for
-predictions. They are made when the request is over, from what was measured anyway, and sent in the
-background. No text, token or address is in them.
+Each request gets a span that continues the caller's `traceparent`, and a prediction request one child span
+per stage. Spans are created when the request is finished, from timings that are measured anyway, and exported
+in the background. They contain no texts, tokens or addresses.
 """
 
 import asyncio
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
-"""Others a client has made up; the semantic conventions call them _OTHER."""
+"""HTTP methods reported by name. The semantic conventions call any other method `_OTHER`."""
 
 
-def wanted(environment: Mapping[str, str]) -> str | None:
-    """The variable that asks for traces; None where none does, or another one forbids them."""
+def endpoint_variable(environment: Mapping[str, str]) -> str | None:
+    """The name of the variable that enables tracing; None if none is set or another variable disables it."""
     if (
         environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
         or environment.get("OTEL_TRACES_EXPORTER") == "none"
@@ -37,35 +36,40 @@ def wanted(environment: Mapping[str, str]) -> str | None:
 
 
 def open_traces(environment: Mapping[str, str]) -> "TracerProvider | None":
-    """Sends spans over OTLP/HTTP to the endpoint that `environment` names; None where it names none. Raises
-    BadSetting where the packages are missing.
+    """A provider that exports nothing until `start_traces`; None if `environment` does not enable tracing.
+    Raises BadSetting if the packages are missing.
     """
-    asked = wanted(environment)
-    if asked is None:
+    variable = endpoint_variable(environment)
+    if variable is None:
         return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: F401 - start_traces needs it
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise BadSetting(
-            f"{asked} asks for traces, and OpenTelemetry is not installed; install prelabel[otel], or "
-            "unset it."
+            f"{variable} enables traces, but OpenTelemetry is not installed; install prelabel[otel], or "
+            "unset the variable."
         ) from None
-    ours = Resource.create({"service.name": "prelabel", "service.version": version("prelabel")})
-    provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
+    defaults = Resource.create({"service.name": "prelabel", "service.version": version("prelabel")})
+    return TracerProvider(resource=defaults.merge(OTELResourceDetector().detect()))
+
+
+def start_traces(provider: "TracerProvider") -> None:
+    """Start the background thread that exports spans over OTLP/HTTP to the endpoint of the environment."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
 
 
 async def close_traces(provider: "TracerProvider") -> None:
-    """Sends what is not sent yet."""
+    """Export the remaining spans and end the thread."""
     await asyncio.to_thread(provider.shutdown)
 
 
-class Traced:
-    """ASGI middleware around the envelope, which leaves what it knows of a request in the scope's state."""
+class TracingMiddleware:
+    """ASGI middleware outside RequestMiddleware, which leaves the request's context in `scope["state"]`."""
 
     def __init__(self, app: ASGIApp, provider: "TracerProvider") -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -86,15 +90,15 @@ class Traced:
                     for name, value in scope["headers"]
                     if name in (b"traceparent", b"tracestate")
                 }
-                self._told(carrier, begun, state["context"], state["http_stats"])
+                self._record(carrier, begun, state["context"], state["http_stats"])
 
-    def _told(
+    def _record(
         self, carrier: Mapping[str, str], begun: int, context: RequestContext, http_stats: HttpStats
     ) -> None:
-        """`begun` in nanoseconds."""
+        """Create the spans of a finished request that began at `begun`, in nanoseconds since the epoch."""
         from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
-        attributes = attributes_of(context, http_stats)
+        attributes = span_attributes(context, http_stats)
         name = " ".join(filter(None, (str(attributes["http.request.method"]), http_stats.route)))
         parent = self._propagator.extract(carrier)
         span = self._tracer.start_span(
@@ -103,16 +107,16 @@ class Traced:
         if span.is_recording():
             if http_stats.status >= 500 or not http_stats.status:
                 span.set_status(StatusCode.ERROR)
-            inside = set_span_in_context(span)
-            for stage, start, end in laid_out(context.seconds, http_stats.seconds):
-                child = self._tracer.start_span(stage, context=inside, start_time=begun + start)
+            inner = set_span_in_context(span)
+            for stage, start, end in stage_intervals(context.seconds, http_stats.seconds):
+                child = self._tracer.start_span(stage, context=inner, start_time=begun + start)
                 child.end(begun + end)
         span.end(begun + int(http_stats.seconds * 1e9))
 
 
-def attributes_of(context: RequestContext, http_stats: HttpStats) -> dict[str, Any]:
-    """By the semantic conventions for HTTP servers where they have a name for it."""
-    found = {
+def span_attributes(context: RequestContext, http_stats: HttpStats) -> dict[str, Any]:
+    """Named as in the semantic conventions for HTTP servers where these have a name."""
+    attributes = {
         "http.request.method": http_stats.method if http_stats.method in METHODS else "_OTHER",
         "http.route": http_stats.route,
         "http.response.status_code": http_stats.status or None,
@@ -122,20 +126,19 @@ def attributes_of(context: RequestContext, http_stats: HttpStats) -> dict[str, A
         "prelabel.tasks": context.tasks,
         "prelabel.tokens": context.tokens,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
-def laid_out(seconds: Mapping[str, float], total: float) -> list[tuple[str, int, int]]:
-    """Each stage with its begin and end in nanoseconds of the request.
+def stage_intervals(seconds: Mapping[str, float], total: float) -> list[tuple[str, int, int]]:
+    """(stage, start, end) in nanoseconds from the start of the request.
 
-    One after the other, as a single task goes through them. In a large request pieces overlap and stages may
-    take more than `total` together: then each is told from the beginning, for how long it took and not for
-    when.
+    The stages of a single task follow one another. In a large request they overlap and their sum may exceed
+    `total`. In that case every stage starts at 0 and only its duration is meaningful.
     """
     overlap = sum(seconds.values()) > total
-    found, now = [], 0
+    intervals, now = [], 0
     for stage, spent in seconds.items():
         end = now + int(spent * 1e9)
-        found.append((stage, now, end))
+        intervals.append((stage, now, end))
         now = 0 if overlap else end
-    return found
+    return intervals

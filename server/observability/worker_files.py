@@ -1,9 +1,9 @@
-"""The folder into which several processes count, a few files each, as the library writes them.
+"""Metric files of several worker processes in one shared folder, as prometheus_client writes them.
 
-A process holds a lock on a file of its own while it lives: the system lets go of it however it ends, and no
-other process's number can be taken for it. Of one that ended, what it counted is added to the files of
-`ENDED`, so that there are never more than those of the living and one set; what it said of its own state goes
-with it.
+Each process holds a lock on its own file while it lives. The operating system releases the lock however the
+process ends, so a reused process id cannot be mistaken for a living worker. When a process has ended, its
+counters and histograms are added to the files of ENDED and its gauges are dropped. The number of files is
+thus bounded by the living processes plus one set.
 """
 
 import fcntl
@@ -19,42 +19,44 @@ from prometheus_client.multiprocess import mark_process_dead
 from server.files import atomic_replace
 
 ENDED = "ended"
-"""In place of a process's number."""
+"""Replaces the process id in the names of the files of ended processes."""
 
 
-def live_in(folder: Path) -> IO[str]:
-    """Tells the others that this process lives, as long as what is returned stays open."""
+def hold_alive_lock(folder: Path) -> IO[str]:
+    """Mark this process as living for as long as the returned file stays open."""
     path = folder / f"{os.getpid()}.starting"
     lock = path.open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    path.rename(path.with_suffix(".alive"))  # only now it is looked at
+    path.rename(path.with_suffix(".alive"))  # visible to merge_ended only when locked
     return lock
 
 
 @contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Blocks while another process, or thread, is at the files."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Lock the folder; blocks while another process or thread holds the lock."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def forget_dead(folder: Path) -> None:
-    """Nobody else may be at the files (`one_at_a_time`), but for the living, who write to their own."""
+def merge_ended(folder: Path) -> None:
+    """Merge the files of ended processes into those of ENDED. The caller holds `exclusive`; living processes
+    keep writing to their own files.
+    """
     for path in folder.glob("*.alive"):
         with path.open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue  # it lives
+                continue  # the process lives
             mark_process_dead(path.stem, str(folder))
             for kind in ("counter", "histogram"):
-                _add(folder / f"{kind}_{path.stem}.db", folder / f"{kind}_{ENDED}.db")
+                _merge(folder / f"{kind}_{path.stem}.db", folder / f"{kind}_{ENDED}.db")
             path.unlink()
 
 
-def _add(source: Path, target: Path) -> None:
-    """Add the values in one file to those in another, and remove the one."""
+def _merge(source: Path, target: Path) -> None:
+    """Add the values of `source` to those of `target` and remove `source`."""
     if not source.exists():
         return
     total: dict[str, float] = {}

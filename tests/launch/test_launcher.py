@@ -6,23 +6,30 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from export.publish import export_bundle
-from server.arrays import Ids
+from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.engines.fixed_point_tables import read_tables
 from server.engines.shared_tables import shared_tables
+from server.errors import BadSetting
+from server.launch.launcher import check_startup
+from server.models.model import Model
+from server.models.registry import Registry
+from server.models.tokenizer import Tokenizer
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import Scoring
+from server.settings import Settings, load_settings
 from tests.conftest import ROOT, random_texts, tiny_network
 from tests.launch.test_signals import PATIENCE, until
 from tests.ports import reserved_port
@@ -95,7 +102,8 @@ def workers(live: Path) -> Iterator[Workers]:
         "--workers",
         "2",
     ]
-    environment = os.environ | {"PRELABEL_ADMIN_TOKEN": "t", "TMPDIR": str(live.parent)}
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PRELABEL_ADMIN_TOKEN": "t", "TMPDIR": str(live.parent)} | one_thread
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -122,6 +130,10 @@ def test_what_a_project_asked_of_one_worker_holds_for_all(workers: Workers) -> N
     assert all(answer == answers[0] for answer in answers)
 
 
+def test_the_parent_runs_no_engine_threads(workers: Workers) -> None:
+    assert psutil.Process(workers.process.pid).num_threads() == 1
+
+
 def test_a_hangup_takes_the_bundle_anew_in_all(workers: Workers, live: Path) -> None:
     other = export_bundle(tiny_network(seed=1), live.parent / "other", torchscript=False)
     assert workers.health()["model_version"] != other.version
@@ -129,12 +141,47 @@ def test_a_hangup_takes_the_bundle_anew_in_all(workers: Workers, live: Path) -> 
         refused = client.post("/admin/reload", headers={"Authorization": "Bearer t"})
     assert (
         refused.status_code,
-        f"SIGHUP to their parent, process {workers.process.pid}" in refused.text,
+        f"SIGHUP to the parent, process {workers.process.pid}" in refused.text,
     ) == (400, True)
     shutil.rmtree(live)
     other.path.rename(live)
     workers.process.send_signal(signal.SIGHUP)
     until(lambda: {workers.health().get("model_version") for _ in range(20)} == {other.version})
+
+
+class FakeEngine:
+    """Knows only whether it is open."""
+
+    name = device = "fake"
+    degraded: str | None = None
+    is_open = True
+
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_path: Path, fails: bool) -> None:
+    engine, loaded, open_at_check = FakeEngine(), list[tuple[Path, Path]](), list[bool]()
+
+    def load(path: Path, _: Settings, shared: Path) -> Model:
+        loaded.append((path, shared))
+        return Model(bundle, engine, Tokenizer.of(bundle))
+
+    def on_checked(registry: Registry) -> None:
+        open_at_check.append(engine.is_open)
+        if fails:
+            raise BadSetting("no")
+
+    settings = load_settings(bundle=(bundle.path,), device="cpu", workers=2)
+    with pytest.raises(BadSetting) if fails else nullcontext():
+        check_startup(settings, tmp_path, on_checked, load)
+    assert loaded == [(bundle.path, tmp_path)]
+    assert open_at_check == [True]
+    assert not engine.is_open
 
 
 def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) -> None:

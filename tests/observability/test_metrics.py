@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 
 import httpx
 import numpy as np
@@ -16,7 +17,7 @@ from server.batching.buckets import Priority
 from server.batching.observer import BatchRecord
 from server.batching.queue_stats import PriorityStats, QueueStats
 from server.bundle import Bundle
-from server.observability.gpu_memory import GpuMemory, gpu_metrics, nvml
+from server.observability.gpu_memory import GpuMemory, NvmlReader, gpu_metrics
 from server.observability.metrics import Metrics
 from server.observability.metrics_page import MetricsPage
 from server.observability.prediction_stats import SCORE_BOUNDS, PredictionStats
@@ -195,7 +196,7 @@ def test_a_tally_of_nothing_and_of_bounds() -> None:
 
 
 def test_memory_of_gpus_where_there_are_some() -> None:
-    assert list(gpu_metrics(None)) == list(gpu_metrics(list)) == []
+    assert list(gpu_metrics(list)) == []
     told = {
         metric.name: {sample.labels["gpu"]: sample.value for sample in metric.samples}
         for metric in gpu_metrics(two_gpus)
@@ -204,8 +205,35 @@ def test_memory_of_gpus_where_there_are_some() -> None:
         "prelabel_gpu_memory_used_bytes": {"0": 1, "1": 3},
         "prelabel_gpu_memory_total_bytes": {"0": 2, "1": 4},
     }
-    read = nvml()
-    assert read is None or all(0 < gpu.used <= gpu.total for gpu in read())
+    assert all(0 < gpu.used <= gpu.total for gpu in NvmlReader()())
+
+
+def fake_nvml(opened: list[str]) -> ModuleType:
+    """Three GPUs, of which the second has failed."""
+
+    def memory(handle: int) -> SimpleNamespace:
+        if handle == 1:
+            raise OSError
+        return SimpleNamespace(used=handle, total=8)
+
+    module = ModuleType("pynvml")
+    vars(module).update(
+        NVMLError=OSError,
+        nvmlInit=lambda: opened.append("nvml"),
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetMemoryInfo=memory,
+    )
+    return module
+
+
+def test_nvml_is_opened_once_at_the_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(opened))
+    read = NvmlReader()
+    assert opened == []
+    assert read() == read() == [GpuMemory("0", 0, 8), GpuMemory("2", 2, 8)]
+    assert opened == ["nvml"]
 
 
 def two_gpus() -> list[GpuMemory]:

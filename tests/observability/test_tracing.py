@@ -2,6 +2,8 @@
 it.
 """
 
+import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +17,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from server.bundle import Bundle
 from server.errors import BadSetting
-from server.observability.tracing import laid_out, open_traces, wanted
+from server.observability.tracing import (
+    close_traces,
+    endpoint_variable,
+    open_traces,
+    stage_intervals,
+    start_traces,
+)
 from tests.conftest import ROOT
 from tests.serving import predict, running
 
@@ -137,9 +145,15 @@ def test_a_caller_who_does_not_sample_is_followed(bundle: Bundle, collector: Col
 
 
 def test_stages_of_pieces_that_overlap_are_told_from_the_beginning() -> None:
-    assert laid_out({"tokenize": 1e-6, "queue": 2e-6}, 5e-6) == [("tokenize", 0, 1000), ("queue", 1000, 3000)]
-    assert laid_out({"tokenize": 1e-6, "queue": 2e-6}, 2e-6) == [("tokenize", 0, 1000), ("queue", 0, 2000)]
-    assert laid_out({}, 1.0) == []
+    assert stage_intervals({"tokenize": 1e-6, "queue": 2e-6}, 5e-6) == [
+        ("tokenize", 0, 1000),
+        ("queue", 1000, 3000),
+    ]
+    assert stage_intervals({"tokenize": 1e-6, "queue": 2e-6}, 2e-6) == [
+        ("tokenize", 0, 1000),
+        ("queue", 0, 2000),
+    ]
+    assert stage_intervals({}, 1.0) == []
 
 
 @pytest.mark.parametrize(
@@ -149,13 +163,24 @@ def test_stages_of_pieces_that_overlap_are_told_from_the_beginning() -> None:
      ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, None)],
 )  # fmt: skip
 def test_the_standard_variables_ask_and_forbid(environment: dict[str, str], asked: str | None) -> None:
-    assert wanted(environment) == asked
+    assert endpoint_variable(environment) == asked
 
 
 def test_where_the_packages_are_missing_the_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(BadSetting, match=r"OTEL_EXPORTER_OTLP_ENDPOINT asks for traces.*prelabel\[otel\]"):
+    with pytest.raises(BadSetting, match=r"OTEL_EXPORTER_OTLP_ENDPOINT enables traces.*prelabel\[otel\]"):
         open_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
+
+
+def test_the_export_thread_starts_with_the_server_and_not_with_its_parts(collector: Collector) -> None:
+    before = set(threading.enumerate())
+    provider = open_traces(dict(os.environ))
+    assert provider is not None
+    assert set(threading.enumerate()) == before
+    start_traces(provider)
+    assert set(threading.enumerate()) > before
+    asyncio.run(close_traces(provider))
+    assert set(threading.enumerate()) == before
 
 
 def test_nothing_is_loaded_where_nobody_asks(bundle: Bundle) -> None:

@@ -18,10 +18,10 @@ from pathlib import Path
 from server.batching.buckets import Priority
 from server.batching.queue_stats import PriorityStats
 from server.observability.metrics import Metrics
-from server.observability.worker_files import live_in
+from server.observability.worker_files import hold_alive_lock
 from server.observability.access_log import RequestContext, HttpStats
 
-life = live_in(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+lock = hold_alive_lock(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 metrics = Metrics()
 metrics.started(3, ["a"])
 metrics.ready("a", ready=sys.argv[1] == "ready")

@@ -206,7 +206,7 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(
             for path in ("/versions", "/live", "/ready", "/predict", "/nothing", "/v2", "/openapi.json")
         ],
     ]
-    limits = {"max_body_bytes": 500_000, "path_prefix": "/prelabel"}
+    limits: dict[str, Any] = {"max_body_bytes": 500_000, "path_prefix": "/prelabel"}
 
     def answered(client: httpx.Client) -> list[Any]:
         found = []

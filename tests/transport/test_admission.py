@@ -6,6 +6,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import psutil
@@ -134,7 +135,7 @@ def test_large_chunked_bodies_leave_slots_to_single_tasks(bundle: Bundle) -> Non
     ("path", "options"), [("/setup", {}), ("/webhook", {}), ("/admin/reload", {"admin_token": "a" * 20})]
 )
 def test_control_requests_have_limits_of_their_own(
-    bundle: Bundle, path: str, options: dict[str, str]
+    bundle: Bundle, path: str, options: dict[str, Any]
 ) -> None:
     credentials = {"Authorization": f"Bearer {options['admin_token']}"} if options else {}
     with running(bundle, max_requests=1, **options) as client:
@@ -172,11 +173,8 @@ def test_a_text_that_is_too_long_costs_its_task_alone(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("sent", [(b"",), (b"POST /predict HT",), (head(0, "GET", "/health"), b"GET /hea")])
-def test_a_head_that_does_not_end_is_given_up(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...]
-) -> None:
-    monkeypatch.setattr(uvicorn_protocol, "HEAD_TIMEOUT", 0.2)
-    with running(bundle) as client, connected(client) as slow:
+def test_a_head_that_does_not_end_is_given_up(bundle: Bundle, sent: tuple[bytes, ...]) -> None:
+    with running(bundle, head_timeout=0.2) as client, connected(client) as slow:
         for part in sent[:-1]:
             slow.sendall(part)
             assert b" 200 " in slow.recv(65536)
@@ -184,10 +182,9 @@ def test_a_head_that_does_not_end_is_given_up(
         all_of(slow)
 
 
-def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uvicorn_protocol, "READ_TIMEOUT", 1.0)
+def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle) -> None:
     body = json.dumps(predict_body(["good film"] * 40_000)).encode()
-    with running(bundle) as client, socket.socket() as deaf:
+    with running(bundle, read_timeout=1.0) as client, socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((client.base_url.host, client.base_url.port or 80))
         mine = deaf.getsockname()[1]

@@ -1,0 +1,1 @@
+"""Checks of the source text beyond ruff and mypy."""
