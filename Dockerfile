@@ -2,10 +2,10 @@
 ARG BASE=ubuntu:24.04
 ARG ORT=cpu
 
-# From here on Dockerfile and Dockerfile.cuda are the same, line by line.
+# From here on Dockerfile and Dockerfile.cuda are identical.
 # --target export: the image with torch, for `prelabel train` and `prelabel export`.
 FROM ${BASE} AS base
-# Ubuntu takes superseded versions off its servers: a pinned one would soon stop building
+# Ubuntu removes superseded versions from its servers, so builds with pinned versions would soon fail
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
@@ -22,8 +22,8 @@ COPY export export
 COPY artifacts/imdb-cnn artifacts/imdb-cnn
 RUN python3 -m venv /opt/prelabel \
     && /opt/prelabel/bin/python -m pip install --no-cache-dir --constraint constraints.txt ".[${ORT}]"
-# kernels for the CPU of the machine that builds; on another one they are compiled at the start.
-# numba knows a source by its time: out of a wheel it has whole seconds, which is what layers keep
+# Compiles the kernels for the CPU of the build machine; on another CPU they are compiled at startup.
+# numba identifies a source file by its modification time. Files from a wheel have whole seconds, as image layers do.
 RUN printf 'review\na fine film\n' > /tmp/one.csv \
     && NUMBA_CACHE_DIR=/opt/kernels PRELABEL_ENGINE=tables /opt/prelabel/bin/prelabel predict /tmp/one.csv /tmp/one.json \
     && rm /tmp/one.csv /tmp/one.json

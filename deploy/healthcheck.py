@@ -1,7 +1,6 @@
-"""Whether the server in this container is ready, as the image's HEALTHCHECK asks: status 0 or 1, and the
-server's own words, which `docker inspect` keeps.
+"""The image's HEALTHCHECK: exit status 0 if the server in this container is ready, otherwise 1.
 
-python deploy/healthcheck.py
+Prints the server's response, which `docker inspect` keeps.
 """
 
 import os
@@ -11,30 +10,31 @@ import urllib.error
 import urllib.request
 
 SHOWN = 2000
-"""Bytes of an answer."""
+"""Maximum bytes of the response to print."""
 
 
-def ask(path: str) -> tuple[int, str]:
-    """The status and what is said; status 0 where nothing answers."""
+def get(path: str) -> tuple[int, str]:
+    """The status and the body of the response; status 0 and the reason if there is none."""
     scheme = "https" if os.environ.get("PRELABEL_TLS_CERT") else "http"
-    # the certificate is for the name that others use, not for this address
-    trusting = ssl._create_unverified_context()  # noqa: S323, SLF001
-    url = f"{scheme}://127.0.0.1:{os.environ.get('PRELABEL_PORT', '9090')}{path}"
+    # the certificate is for the server's public name, not for 127.0.0.1
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001
+    # the Dockerfile sets the port
+    url = f"{scheme}://127.0.0.1:{os.environ['PRELABEL_PORT']}{path}"
     opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting)
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
     try:
-        with opener.open(url, timeout=4) as answer:
-            return int(answer.status), answer.read(SHOWN).decode("utf-8", "replace")
-    except urllib.error.HTTPError as refusal:
-        return refusal.code, refusal.read(SHOWN).decode("utf-8", "replace")
-    except OSError as nothing:
-        return 0, f"{url} does not answer: {nothing}"
+        with opener.open(url, timeout=4) as response:
+            return int(response.status), response.read(SHOWN).decode("utf-8", "replace")
+    except urllib.error.HTTPError as response:
+        return response.code, response.read(SHOWN).decode("utf-8", "replace")
+    except OSError as error:
+        return 0, f"{url} does not answer: {error}"
 
 
 def main() -> int:
-    status, said = ask("/ready")
-    sys.stdout.write(f"{said}\n")
+    status, body = get("/ready")
+    sys.stdout.write(f"{body}\n")
     return 0 if status == 200 else 1
 
 

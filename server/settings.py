@@ -13,7 +13,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from server.engines.devices import CudaOptions, Grid, cuda_devices
+from server.engines.devices import (
+    BUCKET_LENGTHS,
+    CPU_BATCH_TOKENS,
+    GPU_BATCH_TOKENS,
+    GPU_MEM_LIMIT,
+    CudaOptions,
+    Grid,
+    cuda_devices,
+)
 from server.errors import BadSetting
 from server.files import read_secret
 from server.log_setup import LogFormat
@@ -114,7 +122,7 @@ class Settings(BaseSettings):
         ),
     )
     gpu_mem_limit: int = Field(
-        8 * 2**30,
+        GPU_MEM_LIMIT,
         ge=2**20,
         description="Maximum bytes of GPU memory that ONNX Runtime takes for each bundle.",
     )
@@ -137,15 +145,15 @@ class Settings(BaseSettings):
         ),
     )
     bucket_lengths: Annotated[tuple[int, ...], NoDecode] = Field(
-        (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096),
+        BUCKET_LENGTHS,
         description="Padded lengths in tokens, in ascending order, separated by commas.",
     )
     batch_tokens: int = Field(
         0,
         ge=0,
         description=(
-            "Maximum padded tokens (rows × length) in one model call; 0 means 8,192 on a CPU and 65,536 "
-            "on a GPU."
+            f"Maximum padded tokens (rows × length) in one model call; 0 means {CPU_BATCH_TOKENS:,} on a CPU "
+            f"and {GPU_BATCH_TOKENS:,} on a GPU."
         ),
     )
     max_wait: float = Field(
@@ -351,7 +359,7 @@ class Settings(BaseSettings):
 
     def budget(self, device: str) -> int:
         """Padded tokens in one model call on `device`."""
-        return self.batch_tokens or (65_536 if "cuda" in device else 8192)
+        return self.batch_tokens or (GPU_BATCH_TOKENS if "cuda" in device else CPU_BATCH_TOKENS)
 
     @property
     def cuda(self) -> CudaOptions:

@@ -24,6 +24,18 @@ IN_FLIGHT = 3
 the interactive lane.
 """
 
+BUCKET_LENGTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
+"""Default padded lengths in tokens, ascending."""
+
+CPU_BATCH_TOKENS = 8_192
+"""Default maximum of padded tokens in one model call on a CPU."""
+
+GPU_BATCH_TOKENS = 65_536
+"""The same on a GPU."""
+
+GPU_MEM_LIMIT = 8 * 2**30
+"""Default maximum of GPU memory for one engine, in bytes."""
+
 
 def cuda_devices(setting: str) -> tuple[str, ...]:
     """The GPUs that `auto`, `cuda` or a list of them names, such as `cuda:0`. Raises ValueError for words
@@ -86,5 +98,5 @@ class Grid:
 class CudaOptions:
     """`mem_limit` is in bytes, for each engine."""
 
-    grid: Grid = Grid((64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096), 65_536)
-    mem_limit: int = 8 * 2**30
+    grid: Grid = Grid(BUCKET_LENGTHS, GPU_BATCH_TOKENS)
+    mem_limit: int = GPU_MEM_LIMIT

@@ -34,6 +34,9 @@ WORKER_TIMEOUT = 15
 be ready. If a worker dies during the check, the parent notices only after this time.
 """
 
+KEEP_ALIVE = 30
+"""Seconds after which an idle connection is closed, with one server and on a cluster."""
+
 OnChecked = Callable[[Registry], None]
 """Called once when every bundle has been loaded and checked, before the port opens."""
 
@@ -91,7 +94,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "port": settings.port,
         "loop": "uvloop",
         "http": Connection,
-        "timeout_keep_alive": 30,
+        "timeout_keep_alive": KEEP_ALIVE,
         "timeout_graceful_shutdown": settings.drain_timeout,
         "log_config": None,  # uvicorn logs through our handler
         "access_log": False,  # RequestMiddleware writes the access log

@@ -12,6 +12,7 @@ import numpy as np
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine, pad
+from server.engines.devices import CPU_BATCH_TOKENS
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
 from server.settings import Settings
@@ -32,7 +33,7 @@ class Classifier:
     bundle: Bundle
     engine: Engine
     threads: int
-    batch_tokens: int = 8192
+    batch_tokens: int = CPU_BATCH_TOKENS
     tokenizer: Tokenizer = field(init=False)
     _pool: ThreadPoolExecutor = field(init=False)
 

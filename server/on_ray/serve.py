@@ -16,6 +16,7 @@ from ray.serve.exceptions import RayServeException
 
 from server.bundle import read_bundle
 from server.errors import BadSetting, PrelabelError, one_line
+from server.launch.launcher import KEEP_ALIVE
 from server.launch.startup_banner import LOCAL, address, asks_for
 from server.log_setup import start_logging
 from server.on_ray.application import application
@@ -107,7 +108,7 @@ def http_options(settings: Settings) -> dict[str, Any]:
         "host": settings.host,
         "port": settings.port,
         "request_timeout_s": settings.request_timeout + GRACE,
-        "keep_alive_timeout_s": 30,
+        "keep_alive_timeout_s": KEEP_ALIVE,
         **tls,
     }
 

@@ -144,9 +144,9 @@ def test_every_port_is_on_loopback_and_every_image_has_a_version() -> None:
 
 def test_stopping_waits_for_what_is_begun() -> None:
     prelabel = content(FILES[0])["services"]["prelabel"]
-    assert int(prelabel["stop_grace_period"].removesuffix("s")) > int(
-        prelabel["environment"]["PRELABEL_DRAIN_TIMEOUT"]
-    )
+    assert "PRELABEL_DRAIN_TIMEOUT" not in prelabel["environment"], "the default of the setting holds"
+    drain = Settings.model_fields["drain_timeout"].default
+    assert int(prelabel["stop_grace_period"].removesuffix("s")) > drain
 
 
 def up(tmp_path: Path, kind: str, **programs: str) -> subprocess.CompletedProcess[str]:
@@ -181,7 +181,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
         ({"docker": "exit 1"}, "Docker daemon"),
         ({"docker": '[ "$1" = info ]'}, "compose plugin"),
         ({"nvidia_smi": "echo 570.12.1"}, "found 570.12.1"),
-        ({"nvidia_smi": "exit 9"}, "names no GPU"),
+        ({"nvidia_smi": "exit 9"}, "lists no GPU"),
     ],
 )
 def test_what_does_not_work_is_said(tmp_path: Path, programs: dict[str, str], said: str) -> None:

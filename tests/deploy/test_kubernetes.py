@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from server.settings import Settings
 from tests.deploy.dockerfile import read
 from tests.e2e.conftest import ROOT
 
@@ -55,7 +56,8 @@ def test_all_select_the_pods_of_the_deployment() -> None:
 def test_a_pod_ends_only_when_its_requests_are_answered() -> None:
     pod = content("deployment.yaml")["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    drain = next(int(each["value"]) for each in container["env"] if each["name"] == "PRELABEL_DRAIN_TIMEOUT")
+    assert "env" not in container, "the defaults of the settings hold"
+    drain = Settings.model_fields["drain_timeout"].default
     pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] > pause + drain
 
@@ -131,4 +133,4 @@ def test_rendered(name: str, tag: str, gpus: int | None, scaled_by: list[str]) -
     scaler = next(each for each in rendered if each["kind"] == "HorizontalPodAutoscaler")
     assert [each["type"] for each in scaler["spec"]["metrics"]] == scaled_by
     assert scaler["spec"]["maxReplicas"] == content("autoscaler.yaml")["spec"]["maxReplicas"]
-    assert "PRELABEL_DRAIN_TIMEOUT" in [each["name"] for each in container["env"]]
+    assert [each["name"] for each in container.get("env", ())] == (["PRELABEL_DEVICE"] if gpus else [])
