@@ -86,7 +86,7 @@ def build_app(
         on_crash=on_crash,
     )
     health = Health(registry, batcher)
-    publish_health = partial(health.publish, metrics.ready)
+    publish_health = partial(health.publish, metrics.set_ready)
     registry.on_health_change = publish_health
     activity = ProjectActivity()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
@@ -134,7 +134,7 @@ def build_app(
         exception_handlers=error_handlers(activity),
         middleware=[
             *([Middleware(TracingMiddleware, provider=traces)] if traces else []),
-            Middleware(RequestMiddleware, on_request_done=metrics.request),
+            Middleware(RequestMiddleware, on_request_done=metrics.on_request_done),
         ],
         lifespan=lifespan,
     )

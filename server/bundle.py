@@ -1,14 +1,15 @@
-"""A bundle as a value: the folder that `export` publishes and `server` serves.
+"""The bundle: a folder with a model, which `export` publishes and `server` serves.
 
     artifacts/NAME/
-        manifest.json   format, name, version, labels, tokenizer, ids, widths, temperature, metrics, parity, sha256 of each file
-        vocab.txt       one token a line; a token's id is its line, counted from zero
+        manifest.json   format, name, version, labels, tokenizer, ids, widths, temperature, metrics, parity,
+                        and the SHA-256 of each file
+        vocab.txt       one token per line; the id of a token is its line number, from 0
         model.onnx      the folded network
-        model.ts        the same as TorchScript (optional)
+        model.ts        the same network as TorchScript (optional)
 
-`version` is `<name>-<12 hex>` of the content, so the same content has the same version on every machine.
-Everything that decides an answer counts: vocabulary, model.onnx, labels, tokenizer, ids. Figures about the
-model do not, nor does model.ts, which is proven to answer the same.
+`version` is `<name>-<12 hex digits of a content hash>`, so the same content has the same version on every
+machine. The hash covers everything that affects predictions: vocabulary, model.onnx, labels, tokenizer, ids.
+It does not cover metrics, nor model.ts, whose equal results are proven at export.
 """
 
 import errno
@@ -26,15 +27,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from server.errors import BadBundle
 
 FORMAT = 1
-"""The manifest format that this Prelabel writes and reads."""
+"""The manifest format that this version of Prelabel writes and reads."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Of a bundle, and of its files."""
+"""Names of bundles and of their files."""
 MAX_MANIFEST = 2**24
-"""Bytes."""
+"""Maximum size of manifest.json, in bytes."""
 
 
 class Manifest(BaseModel):
-    """manifest.json, checked. `labels` in class order; `widths` in tokens; `features` = filters × widths."""
+    """The validated manifest.json. `labels` in class order; `widths` in tokens; `features` = filters ×
+    widths.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,28 +61,28 @@ class Manifest(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels: every label must be another")
+            raise ValueError("labels must be unique")
         if self.min_length != max(self.widths):
-            raise ValueError("min_length: it must be the widest filter")
+            raise ValueError("min_length must be the width of the widest filter")
         if not {"model.onnx", "vocab.txt"} <= set(self.files):
-            raise ValueError("files: model.onnx and vocab.txt must be listed")
+            raise ValueError("files must list model.onnx and vocab.txt")
         if not all(NAME.fullmatch(name) for name in self.files):
-            raise ValueError("files: a name must be a plain file name")
+            raise ValueError("files must be plain file names, without folders")
         return self
 
     def content_version(self) -> str:
-        """`<name>-<12 hex>`: SHA-256 over everything that decides an answer."""
-        deciding = {
+        """`<name>-<12 hex digits>`: SHA-256 of everything that affects predictions."""
+        hashed = {
             "format", "labels", "tokenizer", "unknown_id", "pad_id", "widths", "min_length", "temperature",
         }  # fmt: skip
         files = f"{self.files['model.onnx']} {self.files['vocab.txt']}"
-        content = hashlib.sha256(f"{self.model_dump_json(include=deciding)} {files}".encode())
+        content = hashlib.sha256(f"{self.model_dump_json(include=hashed)} {files}".encode())
         return f"{self.name}-{content.hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read and checked. `vocabulary` maps token → id."""
+    """A validated bundle. `vocabulary` maps token → id."""
 
     path: Path
     manifest: Manifest
@@ -106,16 +109,16 @@ class Bundle:
         return tuple(self.vocabulary)
 
     def file(self, name: str) -> Path:
-        """The path of one of the bundle's files. Raises BadBundle when the bundle has no such file."""
+        """The path of a file of the bundle. Raises BadBundle if the manifest does not list it."""
         if name not in self.manifest.files:
             raise BadBundle(
-                f"{self.path}: this bundle has no {name}; export it with that file, or choose another engine."
+                f"{self.path}: the bundle has no {name}; export it with that file, or choose another engine."
             )
         return self.path / name
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read and check a bundle folder; each checksum is computed. Raises BadBundle."""
+    """Read a bundle folder and verify every checksum. Raises BadBundle."""
     manifest = _read_manifest(path)
     for name, expected in manifest.files.items():
         try:
@@ -127,32 +130,33 @@ def read_bundle(path: Path) -> Bundle:
             ) from None
         if found != expected:
             raise BadBundle(
-                f"{path}: {name} was altered or cut off: its sha256 is {found[:12]}…, the manifest says "
+                f"{path}: {name} is altered or truncated: its sha256 is {found[:12]}…, but the manifest has "
                 f"{expected[:12]}…; export the bundle again."
             )
     if manifest.version != manifest.content_version():
         raise BadBundle(
-            f"{path}: the manifest says version {manifest.version!r} but its content is "
+            f"{path}: the manifest has version {manifest.version!r}, but its content is version "
             f"{manifest.content_version()!r}; export the bundle again."
         )
     vocabulary = {token: i for i, token in enumerate(read_vocabulary(path / "vocab.txt"))}
     if not max(manifest.unknown_id, manifest.pad_id) < len(vocabulary):
         raise BadBundle(
-            f"{path}: unknown_id and pad_id must lie within the {len(vocabulary)} tokens of vocab.txt."
+            f"{path}: unknown_id and pad_id must be less than {len(vocabulary)}, the number of tokens "
+            "in vocab.txt."
         )
     return Bundle(path, manifest, MappingProxyType(vocabulary))
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """One token a line, in the order of their ids. Raises BadBundle for other bytes, an empty line or a token
-    twice.
+    """The tokens, one per line, in the order of their ids. Raises BadBundle for bytes that are not UTF-8, an
+    empty line or a repeated token.
     """
     try:
-        # not splitlines: a token may hold a character that Unicode calls a line end
+        # not splitlines: a token may contain one of Unicode's other line separators
         tokens = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise BadBundle(
-            f"{path}: expected UTF-8 text with one token a line, found other bytes at {error.start}."
+            f"{path}: expected UTF-8 text with one token per line, but byte {error.start} is not UTF-8."
         ) from None
     tokens = [token.removesuffix("\r") for token in tokens]
     seen: set[str] = set()
@@ -160,16 +164,18 @@ def read_vocabulary(path: Path) -> list[str]:
         if not token or token in seen:
             raise BadBundle(
                 f"{path}: line {line} {'is empty' if not token else f'repeats the token {token!r}'}; "
-                "each line must hold another token."
+                "each line must contain a different token."
             )
         seen.add(token)
     return tokens
 
 
 def sha256_of(path: Path) -> str:
-    """Raises OSError, also for what is no plain file: a pipe or a device may never end."""
+    """The SHA-256 in hex. Raises OSError, also if `path` is not a regular file: a pipe or device may never
+    end.
+    """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "no plain file")
+        raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -178,11 +184,11 @@ def _read_manifest(path: Path) -> Manifest:
     file = path / "manifest.json"
     try:
         if file.exists() and not (file.is_file() and file.stat().st_size <= MAX_MANIFEST):
-            raise OSError(errno.EINVAL, f"no plain file of at most {MAX_MANIFEST // 2**20} MB")
+            raise OSError(errno.EINVAL, f"not a regular file of at most {MAX_MANIFEST // 2**20} MB")
         text = file.read_bytes()
     except OSError as error:
         raise BadBundle(
-            f"{path}: no bundle there: manifest.json cannot be read ({error.strerror}); make one with "
+            f"{path}: not a bundle: manifest.json cannot be read ({error.strerror}); create one with "
             "`prelabel export` or `prelabel train`."
         ) from None
     try:
@@ -192,7 +198,8 @@ def _read_manifest(path: Path) -> Manifest:
         where = ".".join(map(str, first["loc"])) or "manifest"
         if where == "format":
             raise BadBundle(
-                f"{path}: manifest.json has format {first['input']!r}, this Prelabel reads format "
+                f"{path}: manifest.json has format {first['input']!r}, but this version of Prelabel "
+                "reads format "
                 f"{FORMAT}; update Prelabel, or export the bundle again."
             ) from None
         raise BadBundle(f"{path}: manifest.json: {where}: {first['msg']}; export the bundle again.") from None

@@ -1,4 +1,4 @@
-"""Functions compiled for the CPU by numba, the interpreter's lock released while they run."""
+"""Compiles functions for the CPU with numba; they run without the GIL."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import numba
 
 
 def compiled(function: Any) -> Any:
-    """Compiled at the first call. The machine code is kept beside the function's file or in the user's cache;
-    where neither can be written, in memory.
+    """Compiles `function` at its first call. The machine code is cached in the source folder or the user's
+    cache folder, and only in memory if neither can be written.
     """
     try:
         return numba.njit(nogil=True, cache=True)(function)

@@ -1,7 +1,7 @@
-"""Log lines, ours and uvicorn's alike: JSON where a program reads them, plain words where a person does.
+"""Log format of Prelabel and uvicorn: JSON lines for programs, plain text for a terminal.
 
-A line may carry fields: `log.info("request", extra={"fields": {"status": 200}})`. Of an exception the lines
-tell the types and the places in the code, and not its own words, for those may quote what a client sent.
+A line may have fields: `log.info("request", extra={"fields": {"status": 200}})`. For an exception, the log
+shows types and positions in the code but not its message, which may quote client input.
 """
 
 import json
@@ -15,16 +15,16 @@ import msgspec
 
 LogFormat = Literal["auto", "json", "text"]
 
-TALKATIVE = ("numba", "asyncio", "httpx", "httpcore")
-"""Libraries that would drown everything else at the level debug."""
+VERBOSE_LIBRARIES = ("numba", "asyncio", "httpx", "httpcore")
+"""Libraries that log too much at level debug; they log warnings only."""
 
 
 def start_logging(level: str, form: LogFormat) -> None:
-    """Log to stderr from `level` on; `auto` is text on a terminal and JSON elsewhere."""
+    """Log to stderr, from `level` up. `auto` is text on a terminal, otherwise JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if is_json(form) else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    for library in TALKATIVE:
+    for library in VERBOSE_LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
@@ -33,7 +33,7 @@ def is_json(form: LogFormat) -> bool:
 
 
 class JsonLines(logging.Formatter):
-    """A JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -45,7 +45,7 @@ class JsonLines(logging.Formatter):
             **fields_of(record),
         }
         if record.exc_info and record.exc_info[1]:
-            line["traceback"] = places(record.exc_info[1])
+            line["traceback"] = traceback_without_messages(record.exc_info[1])
         try:
             return msgspec.json.encode(line).decode()
         except UnicodeEncodeError:
@@ -53,15 +53,19 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """Time, level, message, and the fields as name=value. What is not printable is shown as its escape: a
-    client must not write lines of its own.
+    """Time, level, message, and the fields as name=value. Non-printable characters are escaped, so that
+    clients cannot inject lines.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
         fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
         line = printable(f"{time} {record.levelname:<7} {record.getMessage()}{fields}")
-        return f"{line}\n{places(record.exc_info[1])}" if record.exc_info and record.exc_info[1] else line
+        return (
+            f"{line}\n{traceback_without_messages(record.exc_info[1])}"
+            if record.exc_info and record.exc_info[1]
+            else line
+        )
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -77,11 +81,11 @@ def printable(text: str) -> str:
     )
 
 
-def places(error: BaseException) -> str:
-    """Types and places of an exception and of what it came from, the last first."""
-    found = []
+def traceback_without_messages(error: BaseException) -> str:
+    """Types and positions of an exception and its causes, the latest first."""
+    parts = []
     each: BaseException | None = error
     while each is not None:
-        found.append("".join([*traceback.format_tb(each.__traceback__), type(each).__qualname__]))
+        parts.append("".join([*traceback.format_tb(each.__traceback__), type(each).__qualname__]))
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-    return "\n\nwhich came from\n\n".join(found)
+    return "\n\ncaused by\n\n".join(parts)

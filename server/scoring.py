@@ -1,12 +1,13 @@
-"""How certain a prediction is, as the one number by which Label Studio sorts and samples, the lowest first.
+"""Prediction scores: the certainty of a prediction as one number. Label Studio sorts and samples by it,
+lowest first.
 
-    confidence   max p              the probability of the chosen class, as in the tutorial: 1/K … 1
-    margin       p₁ − p₂            how far the best class is ahead of the second: 0 … 1
-    entropy      1 − H(p) / ln K    with H(p) = −Σ p ln p: 0 for a guess among K classes, 1 for certainty
+    confidence   max p              probability of the best class, as in the tutorial: 1/K … 1
+    margin       p₁ − p₂            difference between the two best classes: 0 … 1
+    entropy      1 − H(p) / ln K    with H(p) = −Σ p ln p: 0 if all K classes are equal, 1 for certainty
 
-All three rise with certainty and lie in [0, 1]; for two classes they sort alike, for more they differ in what
-they call uncertain. They are the measures of uncertainty sampling in Settles (2009), "Active Learning
-Literature Survey", §3.1.
+All three are in [0, 1] and rise with certainty. With two classes they give the same order, with more classes
+they differ. They are the measures for uncertainty sampling in Settles (2009), "Active Learning Literature
+Survey", §3.1.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ Scores: TypeAlias = npt.NDArray[np.float64]
 
 
 def scores_of(probabilities: Floats, score: Score) -> Scores:
-    """Numbers in [0, 1], float64[rows], from probabilities float32[rows, classes]."""
+    """Scores in [0, 1], float64[rows], of probabilities float32[rows, classes]."""
     exact = probabilities.astype(np.float64)
     match score:
         case "confidence":
@@ -42,23 +43,20 @@ def scores_of(probabilities: Floats, score: Score) -> Scores:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How probabilities become a prediction: what its score is, and from which probability on a choice of
-    several is taken.
+    """How probabilities become a prediction. `threshold` is the minimum probability of a label where a
+    prediction may have several.
     """
 
     score: Score = "confidence"
     threshold: float = 0.5
 
     def version(self, bundle_version: str) -> str:
-        """The model version of such predictions: Label Studio never sorts two kinds together, and asks anew
-        after a change.
+        """The model version of the predictions. Any other scoring than the default is part of it, so that
+        Label Studio requests new predictions after a change and never sorts two kinds of scores together.
         """
-        kind = "" if self.score == "confidence" else f"-{self.score}"
-        return (
-            bundle_version
-            + kind
-            + ("" if self.threshold == DEFAULT_SCORING.threshold else f"-t{self.threshold:g}")
-        )
+        score = "" if self.score == DEFAULT_SCORING.score else f"-{self.score}"
+        threshold = "" if self.threshold == DEFAULT_SCORING.threshold else f"-t{self.threshold:g}"
+        return f"{bundle_version}{score}{threshold}"
 
 
 DEFAULT_SCORING = Scoring()

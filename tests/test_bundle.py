@@ -50,20 +50,23 @@ def flip_a_bit(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (truncate, "model.onnx was altered or cut off"),
-        (flip_a_bit, "vocab.txt was altered or cut off"),
+        (truncate, "model.onnx is altered or truncated"),
+        (flip_a_bit, "vocab.txt is altered or truncated"),
         (
             lambda folder: (folder / "model.onnx").unlink(),
             "model.onnx is listed in the manifest but cannot be read",
         ),
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json"),
-        (lambda folder: edit_manifest(folder, format=2), "format 2, this Prelabel reads format 1"),
-        (lambda folder: edit_manifest(folder, labels=["Positive", "Negative"]), "but its content is"),
-        (lambda folder: edit_manifest(folder, version="tiny-000000000000"), "but its content is"),
+        (
+            lambda folder: edit_manifest(folder, format=2),
+            "format 2, but this version of Prelabel reads format 1",
+        ),
+        (lambda folder: edit_manifest(folder, labels=["Positive", "Negative"]), "but its content is version"),
+        (lambda folder: edit_manifest(folder, version="tiny-000000000000"), "but its content is version"),
         (lambda folder: edit_manifest(folder, temperature=0), "temperature"),
         (lambda folder: edit_manifest(folder, surprise=1), "surprise"),
-        (lambda folder: edit_manifest(folder, labels=["A", "A"]), "every label must be another"),
+        (lambda folder: edit_manifest(folder, labels=["A", "A"]), "labels must be unique"),
         *(
             (
                 lambda folder, name=name: edit_manifest(
@@ -78,12 +81,12 @@ def flip_a_bit(folder: Path) -> None:
         (lambda folder: pipe(folder / "vocab.txt"), "vocab.txt is listed in the manifest but cannot be read"),
         (
             lambda folder: (folder / "vocab.txt").unlink() or (folder / "vocab.txt").symlink_to("/dev/zero"),
-            "no plain file",
+            "not a regular file",
         ),
-        (lambda folder: pipe(folder / "manifest.json"), "no plain file"),
+        (lambda folder: pipe(folder / "manifest.json"), "not a regular file"),
         (
             lambda folder: (folder / "manifest.json").write_bytes(b" " * (MAX_MANIFEST + 1)),
-            "no plain file of at most 16 MB",
+            "not a regular file of at most 16 MB",
         ),
     ],
 )

@@ -62,10 +62,20 @@ def test_for_two_classes_all_sort_alike(one: float, other: float) -> None:
 
 @pytest.mark.parametrize(
     ("extra", "wanted"),
-    [(None, Scoring()), ("", Scoring()), ("free text", Scoring()), ("[1]", Scoring()), (7, Scoring()), ({}, Scoring()), ("{", Scoring()),
-     ({"score": "entropy", "other": 1}, Scoring("entropy")), ('{"score": "margin"}', Scoring("margin")),
-     ({"threshold": 0.25}, Scoring(threshold=0.25)), ('{"threshold": 1, "score": "margin"}', Scoring("margin", 1.0))],
-)  # fmt: skip
+    [
+        (None, Scoring()),
+        ("", Scoring()),
+        ("free text", Scoring()),
+        ("[1]", Scoring()),
+        (7, Scoring()),
+        ({}, Scoring()),
+        ("{", Scoring()),
+        ({"score": "entropy", "other": 1}, Scoring("entropy")),
+        ('{"score": "margin"}', Scoring("margin")),
+        ({"threshold": 0.25}, Scoring(threshold=0.25)),
+        ('{"threshold": 1, "score": "margin"}', Scoring("margin", 1.0)),
+    ],
+)
 def test_extra_params_of_any_kind_survive(extra: object, wanted: Scoring) -> None:
     assert scoring_wanted(extra, Scoring()) == wanted
 

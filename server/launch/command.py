@@ -12,9 +12,11 @@ from server.settings import Settings
 
 
 def serve_here(settings: Settings, console: Console) -> None:
-    """Serve until a signal ends it. The banner goes to the log as JSON, or to the console. Raises PrelabelError."""
+    """Serve until a signal ends the process. The banner goes to the log as JSON, or to the console. Raises
+    PrelabelError.
+    """
 
-    def announce(registry: Registry) -> None:
+    def show_banner(registry: Registry) -> None:
         banner = startup_banner(settings, registry)
         if is_json(settings.log_format):
             logging.getLogger("prelabel").info("serving", extra={"fields": banner})
@@ -22,4 +24,4 @@ def serve_here(settings: Settings, console: Console) -> None:
         for line in as_lines(banner):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    serve(settings, announce)
+    serve(settings, show_banner)

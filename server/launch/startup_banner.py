@@ -1,6 +1,4 @@
-"""What the server tells of itself when it starts: what answers, where, on what, for whom, and within which
-limits. Nothing secret.
-"""
+"""The startup banner: served models with URL and engine, limits, and authentication. Contains no secrets."""
 
 import socket
 from typing import Any
@@ -9,15 +7,15 @@ from server.models.registry import Registry
 from server.settings import Settings
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - what is asked for, not what is bound
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with the setting, not bound
 
 
 def startup_banner(settings: Settings, registry: Registry) -> dict[str, Any]:
-    """As fields of a log line."""
+    """The banner as fields of a log line."""
     device = registry.current(registry.names[0]).members[0].model.engine.device
     return {
         "models": [
-            _model(settings, registry, name, first=not place) for place, name in enumerate(registry.names)
+            _model(settings, registry, name, first=not index) for index, name in enumerate(registry.names)
         ],
         "threads": settings.threads(device),
         "workers": settings.workers,
@@ -28,52 +26,50 @@ def startup_banner(settings: Settings, registry: Registry) -> dict[str, Any]:
             "waiting_rows": settings.max_waiting_rows,
             "seconds": settings.request_timeout,
         },
-        "asks_for": asks_for(settings),
+        "auth": auth_methods(settings),
     }
 
 
-def as_lines(told: dict[str, Any]) -> list[str]:
-    """The same for a person, who is told first what to do with it."""
-    limits = told["limits"]
+def as_lines(banner: dict[str, Any]) -> list[str]:
+    """The banner as text, with the URL for Label Studio first."""
+    limits = banner["limits"]
     body = f"{limits['body_bytes'] / 2**20:,.0f} MiB"
     return [
         *(
-            f"{model['version']} ({model['engine']} on {model['device']}): give Label Studio the URL "
+            f"{model['version']} ({model['engine']} on {model['device']}): connect Label Studio to "
             f"{model['url']}"
-            for model in told["models"]
+            for model in banner["models"]
         ),
-        f"workers: {told['workers']}, each with {told['threads']} model calls at the same time",
+        f"workers: {banner['workers']}, engine threads per worker: {banner['threads']}",
         (
-            f"limits: {limits['tasks']:,} tasks and {body} a request, {limits['seconds']:g} s for an answer, "
-            f"{limits['requests']:,} requests and {limits['waiting_rows']:,} texts at the same time"
+            f"limits: {limits['tasks']:,} tasks, {body} and {limits['seconds']:g} s per request; "
+            f"{limits['requests']:,} requests and {limits['waiting_rows']:,} texts per model in flight"
         ),
-        f"asks for: {told['asks_for']}",
+        f"auth: {banner['auth']}",
     ]
 
 
 def address(settings: Settings) -> str:
-    """The server's URL as another machine may know it."""
+    """The server's URL, with the host name if it listens on all addresses."""
     host = socket.gethostname() if settings.host in EVERYWHERE else settings.host
     host = f"[{host}]" if ":" in host else host
     port = settings.port or "PORT"
     return f"{'https' if settings.tls_cert else 'http'}://{host}:{port}{settings.path_prefix}"
 
 
-def asks_for(settings: Settings) -> str:
-    """What a caller must have."""
-    ways = [
-        *(["a user and a password"] if settings.basic_auth_user else []),
-        *(["a token"] if settings.api_tokens else []),
+def auth_methods(settings: Settings) -> str:
+    """The accepted authentication methods, with a warning if an open server is reachable from other hosts."""
+    methods = [
+        *(["user and password"] if settings.basic_auth_user else []),
+        *(["bearer token"] if settings.api_tokens else []),
     ]
-    if ways:
-        return " or ".join(ways)
+    if methods:
+        return " or ".join(methods)
+    if settings.host in LOCAL:
+        return "none"
     return (
-        "nothing"
-        if settings.host in LOCAL
-        else (
-            "nothing: whoever reaches the port may ask; PRELABEL_BASIC_AUTH_USER and "
-            "PRELABEL_BASIC_AUTH_PASS change that"
-        )
+        "none, so every host that reaches the port has access; set PRELABEL_BASIC_AUTH_USER and "
+        "PRELABEL_BASIC_AUTH_PASS to require a password"
     )
 
 

@@ -1,7 +1,7 @@
-"""One line in the log for each request: what is known of it, and which of that is told.
+"""Access log: one line per request.
 
-Never told: bodies, texts, credentials, queries, and paths that lead nowhere, for a client may have put
-anything there.
+Bodies, texts, credentials, query strings and unknown paths are never logged, because they may contain
+anything.
 """
 
 import logging
@@ -16,10 +16,10 @@ from server.observability.prediction_stats import PredictionStats
 from server.observability.project_activity import name_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""Ids of a caller's own that are taken over; for others one is made."""
+"""Request IDs accepted from a client. Any other is replaced by a generated one."""
 
 ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
-"""A proxy on this machine names the client, in a header: anything else than an address is not told."""
+"""A proxy may set the client's address in a header; anything but an IP address is not logged."""
 
 PROBES = {
     "/health",
@@ -30,12 +30,12 @@ PROBES = {
     "/v2/health/ready",
     "/v2/models/{name}/ready",
 }
-"""Asked every few seconds, so their good answers are told only at the level debug."""
+"""Called every few seconds, so successful calls are logged at level debug."""
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """What the parts of the server tell of a request; None is not told. `seconds` by stage."""
+    """What handlers record about a request. None is not logged. `seconds` per stage."""
 
     id: str
     project: object = None
@@ -50,8 +50,8 @@ class RequestContext:
 
 @dataclass(slots=True)
 class HttpStats:
-    """What is seen of a request from outside. `route` is a route's own path, None where none was found;
-    `status` is 0 where nothing was answered.
+    """What the middleware records about a request. `route` is the route's pattern, None if no route matched;
+    `status` is 0 if no response was sent.
     """
 
     method: str
@@ -66,7 +66,7 @@ class HttpStats:
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The caller's `X-Request-Id` where it is a short plain token, else a new one."""
+    """The client's `X-Request-Id` if it matches REQUEST_ID, otherwise a new ID."""
     for name, value in headers:
         if name == b"x-request-id":
             given = value.decode("latin-1")
@@ -84,8 +84,8 @@ def level_of(route: str | None, status: int) -> int:
 
 
 def fields_of(context: RequestContext, http_stats: HttpStats) -> Mapping[str, Any]:
-    """What is told, without what is not known."""
-    told = {
+    """The fields of the log line; fields without a value are left out."""
+    fields = {
         "request_id": context.id,
         "method": http_stats.method,
         "route": http_stats.route,
@@ -106,7 +106,7 @@ def fields_of(context: RequestContext, http_stats: HttpStats) -> Mapping[str, An
         "error": type(context.error).__name__ if context.error else None,
         "reason": str(context.error) if context.error else None,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -1,6 +1,4 @@
-"""Whoever is told of model calls: the registry, which builds a failing engine anew, and the metrics. And what
-`/metrics` looks up when it is asked.
-"""
+"""Passes the batcher's events to the metrics, and the outcome of model calls to the registry."""
 
 from server.batching.buckets import Priority
 from server.batching.observer import BatchObserver, BatchRecord
@@ -10,7 +8,7 @@ from server.observability.metrics import Metrics
 
 
 class ServerBatchObserver(BatchObserver):
-    """The batcher's watcher."""
+    """The registry rebuilds an engine whose calls keep failing."""
 
     def __init__(self, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
@@ -21,7 +19,7 @@ class ServerBatchObserver(BatchObserver):
         self._metrics.on_batch_done(self._registry.bundle_of(record.run_batch), record)
 
     def on_queue_changed(self, priority: Priority, stats: PriorityStats) -> None:
-        self._metrics.waiting(priority, stats)
+        self._metrics.on_queue_changed(priority, stats)
 
     def on_abandoned(self, priority: Priority, rows: int) -> None:
-        self._metrics.abandoned(priority, rows)
+        self._metrics.on_abandoned(priority, rows)

@@ -1,4 +1,4 @@
-"""Metrics that name what is running: build, engine, device and model versions."""
+"""Metrics with the versions of the build and of the served models."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -12,16 +12,16 @@ from server.observability.metrics_page import info
 
 
 def build_metrics(registry: Registry) -> Iterable[Metric]:
-    """What this server is, and which model versions it answers with."""
+    """`prelabel_build_info`, `prelabel_degraded` and `prelabel_model_info`, read from the registry."""
     engine = registry.current(registry.names[0]).members[0].model.engine
-    about = {"engine": engine.name, "device": engine.device, **_versions()}
+    labels = {"engine": engine.name, "device": engine.device, **_versions()}
     yield info(
         "prelabel_build_info",
-        "1, with what the server is made of as labels; engine and device are the first bundle's.",
-        about,
+        "Always 1; the labels are versions, and the engine and device of the first bundle.",
+        labels,
     )
     degraded = GaugeMetricFamily(
-        "prelabel_degraded", "1 where a model runs on the CPU though a GPU was expected.", labels=["model"]
+        "prelabel_degraded", "1 if a model runs on the CPU although a GPU was expected.", labels=["model"]
     )
     for name in registry.names:
         degraded.add_metric(
@@ -29,9 +29,7 @@ def build_metrics(registry: Registry) -> Iterable[Metric]:
         )
     yield degraded
     models = [{"model": name, "version": registry.current(name).version} for name in registry.names]
-    yield info(
-        "prelabel_model_info", "1 for each model that is served, with its version as a label.", *models
-    )
+    yield info("prelabel_model_info", "Always 1, for each served model; its version is a label.", *models)
 
 
 @cache
@@ -44,7 +42,7 @@ def _versions() -> dict[str, str]:
 
 
 def _version_of(*packages: str) -> str:
-    """Of the first that is installed."""
+    """The version of the first of `packages` that is installed, otherwise "none"."""
     for package in packages:
         try:
             return version(package)

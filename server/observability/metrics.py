@@ -1,12 +1,11 @@
-"""What is counted, for Prometheus. [docs/metrics.md] tells what a person does with each.
+"""Prometheus metrics of one process. docs/metrics.md explains each.
 
-    request is over ──envelope──▶ `request`
-    model call is over, request enters or leaves, caller left ──batcher──▶ `on_batch_done`, `waiting`, `abandoned`
+They are recorded in two places: RequestMiddleware reports finished requests, and the batch observer reports
+model calls and the queue.
 
-Labels take few values: routes as the server names them, names of models, bundles and labels, and never what a
-client wrote. With several worker processes the library keeps all values in files of a folder that they share
-(PROMETHEUS_MULTIPROC_DIR, read when it is imported); `server/observability/metrics_page.py` puts them
-together.
+Labels have few values, and none that a client wrote: route patterns, and the names of models, bundles, labels
+and errors. With several worker processes, prometheus_client keeps the values in files in a shared folder
+(PROMETHEUS_MULTIPROC_DIR, read at import), and `server/observability/metrics_page.py` aggregates them.
 """
 
 import math
@@ -23,7 +22,7 @@ from server.batching.queue_stats import PriorityStats
 from server.observability.access_log import HttpStats, RequestContext
 from server.observability.prediction_stats import SCORE_BOUNDS, PredictionStats
 
-M = TypeVar("M", "QuickCounter", "QuickGauge", "TalliedHistogram")
+M = TypeVar("M", "FastCounter", "FastGauge", "FastHistogram")
 
 SECONDS = (
     0.0005,
@@ -44,49 +43,49 @@ SECONDS = (
     50.0,
     100.0,
 )
-"""Upper bounds of latencies: from a single task's half millisecond to what Label Studio waits."""
+"""Upper bounds of latency buckets: from 0.5 ms, a single task, to 100 s, Label Studio's timeout."""
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-"""Upper bounds of a batch's rows."""
+"""Upper bounds of the buckets for rows per batch."""
 
 PREFIX = "prelabel_"
 
 Mode = Literal["livesum", "livemin"]
 
 NONE = "none"
-"""The label of a request that led to no route or to no model: one value, for a client may have asked for
-anything.
-"""
+"""Label of a request that matched no route or no model."""
 
 ARRIVAL = "queue_oldest_arrival"
-"""Kept, and told as an age: seconds of the monotonic clock, which all processes of a host share; infinite
-where nobody waits.
+"""Gauge of the oldest request in flight, exported as an age: seconds of the monotonic clock, which is the
+same in all processes of a host; infinite if no request is in flight.
 """
 
 
-class QuickCounter(Counter):
-    """The library's `inc` looks at each call whether it may count, and takes examples."""
+class FastCounter(Counter):
+    """Without the library's checks at every call, and without exemplars."""
 
-    def count(self, amount: float = 1) -> None:
+    def add(self, amount: float = 1) -> None:
         self._value.inc(amount)
 
 
-class QuickGauge(Gauge):
+class FastGauge(Gauge):
+    """Without the library's checks at every record."""
+
     def set(self, value: float) -> None:
         self._value.set(value)
 
 
-class TalliedHistogram(Histogram):
-    """A histogram that finds its bucket by halves, and takes many values at once: the library's looks at all
-    bounds, and takes them one by one.
+class FastHistogram(Histogram):
+    """Finds the bucket by bisection and can add many values at once; the library's histogram compares with
+    every bound, for one value at a time.
     """
 
-    def seen(self, amount: float) -> None:
+    def add(self, amount: float) -> None:
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
         self._sum.inc(amount)
 
-    def add(self, counts: Sequence[int], total: float) -> None:
-        """`counts` by bucket, the last beyond all bounds, and the sum of the values."""
+    def add_counts(self, counts: Sequence[int], total: float) -> None:
+        """Add `counts` per bucket, the last one for +Inf, and `total`, the sum of the values."""
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
                 bucket.inc(count)
@@ -94,30 +93,30 @@ class TalliedHistogram(Histogram):
 
 
 class Metrics:
-    """One process's. `registry` holds them where it is the only one."""
+    """`registry` holds the values if this is the only process; otherwise they are in the shared files."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = self._counter("requests", "Requests that are over.", "model", "route", "status")
+        self._requests = self._counter("requests", "Finished requests.", "model", "route", "status")
         self._seconds = self._histogram(
             "request_seconds",
-            "Seconds from a request's head to the end of its answer.",
+            "Seconds from a request's head to the end of its response.",
             SECONDS,
             "model",
             "route",
         )
         self._stages = self._histogram(
             "stage_seconds",
-            "Seconds of a request for predictions by stage, as in Server-Timing.",
+            "Seconds of a prediction request by stage, as in Server-Timing.",
             SECONDS,
             "model",
             "stage",
         )
         self._tasks = self._counter(
-            "tasks", "Tasks by what became of them: predicted, empty or failed.", "model", "outcome"
+            "tasks", "Tasks by outcome: predicted, empty or failed.", "model", "outcome"
         )
         self._refusals = self._counter(
-            "refusals", "Requests refused, by the kind of error that the log names.", "model", "reason"
+            "refusals", "Rejected requests by the kind of error, as in the log.", "model", "reason"
         )
         self._predictions = self._counter(
             "predictions", "Texts by the label that the model finds most probable.", "version", "label"
@@ -125,57 +124,56 @@ class Metrics:
         self._scores = self._histogram(
             "prediction_score", "Scores of the texts' predictions.", SCORE_BOUNDS, "version"
         )
-        self._rows = self._histogram("batch_rows", "Texts in a model call.", ROWS, "bundle", "lane")
-        self._tokens = self._counter("batch_tokens", "Tokens of the texts in model calls.", "bundle", "lane")
+        self._rows = self._histogram("batch_rows", "Texts per model record.", ROWS, "bundle", "lane")
+        self._tokens = self._counter(
+            "batch_tokens", "Tokens of the texts in model calls, without padding.", "bundle", "lane"
+        )
         self._padded = self._counter(
             "batch_padded_tokens",
-            "Texts in model calls times the length that they are padded to.",
+            "Texts in model calls times their padded length.",
             "bundle",
             "lane",
         )
-        self._engine = self._counter("engine_seconds", "Seconds of model calls that succeeded.", "bundle")
-        self._failures = self._counter("engine_failures", "Model calls that failed.", "bundle")
+        self._engine = self._counter("engine_seconds", "Seconds of successful model calls.", "bundle")
+        self._failures = self._counter("engine_failures", "Failed model calls.", "bundle")
         self._abandoned = self._counter(
             "abandoned_rows",
-            "Texts whose caller left while they waited for a model call or were in one.",
+            "Texts whose client disconnected or ran out of time before their model call ended.",
             "lane",
         )
-        self._waiting = self._gauge("queue_rows", "Texts admitted and not yet answered.", "livesum", "lane")
-        self._arrival = self._gauge(ARRIVAL, "Arrival of the oldest request that waits.", "livemin", "lane")
+        self._in_flight = self._gauge("queue_rows", "Texts of requests in flight.", "livesum", "lane")
+        self._arrival = self._gauge(ARRIVAL, "Arrival of the oldest request in flight.", "livemin", "lane")
         self._ready = self._gauge(
-            "ready_workers", "Worker processes in which the model answers.", "livesum", "model"
+            "ready_workers", "Worker processes in which the model works.", "livesum", "model"
         )
-        self._workers = self._gauge("workers", "Worker processes that run.", "livesum")
-        self._starts = self._counter(
-            "worker_starts", "Worker processes that were started, the first ones too."
-        )
+        self._workers = self._gauge("workers", "Running worker processes.", "livesum")
+        self._starts = self._counter("worker_starts", "Started worker processes, including the first ones.")
         self._threads = self._gauge(
             "engine_threads",
-            "Model calls that can run at the same time, that for single tasks included.",
+            "Model calls that can run concurrently, including the one reserved for single tasks.",
             "livesum",
         )
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Callable[..., QuickCounter]:
-        return _child(QuickCounter(PREFIX + name, meaning, labels, registry=self.registry), labels)
+    def _counter(self, name: str, description: str, *labels: str) -> Callable[..., FastCounter]:
+        return _child(FastCounter(PREFIX + name, description, labels, registry=self.registry), labels)
 
-    def _gauge(self, name: str, meaning: str, mode: Mode, *labels: str) -> Callable[..., QuickGauge]:
-        """`mode` is how the values of several processes become one; "live" leaves out those that ended."""
+    def _gauge(self, name: str, description: str, mode: Mode, *labels: str) -> Callable[..., FastGauge]:
+        """`mode` says how to aggregate processes; the "live" modes ignore those that have ended."""
         return _child(
-            QuickGauge(PREFIX + name, meaning, labels, registry=self.registry, multiprocess_mode=mode), labels
+            FastGauge(PREFIX + name, description, labels, registry=self.registry, multiprocess_mode=mode),
+            labels,
         )
 
     def _histogram(
-        self, name: str, meaning: str, bounds: tuple[float, ...], *labels: str
-    ) -> Callable[..., TalliedHistogram]:
+        self, name: str, description: str, bounds: tuple[float, ...], *labels: str
+    ) -> Callable[..., FastHistogram]:
         return _child(
-            TalliedHistogram(PREFIX + name, meaning, labels, registry=self.registry, buckets=bounds), labels
+            FastHistogram(PREFIX + name, description, labels, registry=self.registry, buckets=bounds), labels
         )
 
     def started(self, threads: int, bundles: Sequence[str]) -> None:
-        """This process serves from now on. What has not happened yet is told as 0, so that the first time
-        shows as a rise.
-        """
-        self._starts().count()
+        """This process starts to serve. Creates counters at 0, so that Prometheus sees the first increase."""
+        self._starts().add()
         self._workers().set(1)
         self._threads().set(threads)
         for bundle in bundles:
@@ -183,24 +181,24 @@ class Metrics:
             self._failures(bundle)
         for priority in Priority:
             self._abandoned(priority.name.lower())
-            self.waiting(priority, PriorityStats())
+            self.on_queue_changed(priority, PriorityStats())
 
-    def ready(self, model: str, ready: bool) -> None:
+    def set_ready(self, model: str, ready: bool) -> None:
         self._ready(model).set(ready)
 
-    def request(self, context: RequestContext, http_stats: HttpStats) -> None:
-        """A request is over."""
+    def on_request_done(self, context: RequestContext, http_stats: HttpStats) -> None:
+        """A request has finished."""
         model, route = http_stats.model or NONE, http_stats.route or NONE
-        self._requests(model, route, http_stats.status).count()
-        self._seconds(model, route).seen(http_stats.seconds)
+        self._requests(model, route, http_stats.status).add()
+        self._seconds(model, route).add(http_stats.seconds)
         if context.error is not None:
-            self._refusals(model, type(context.error).__name__).count()
+            self._refusals(model, type(context.error).__name__).add()
         if context.prediction_stats is not None:
-            self._predicted(model, context, context.prediction_stats)
+            self._add_predictions(model, context, context.prediction_stats)
 
-    def _predicted(self, model: str, context: RequestContext, prediction_stats: PredictionStats) -> None:
+    def _add_predictions(self, model: str, context: RequestContext, stats: PredictionStats) -> None:
         for stage, seconds in context.seconds.items():
-            self._stages(model, stage).seen(seconds)
+            self._stages(model, stage).add(seconds)
         empty, failed = context.empty or 0, context.failed or 0
         for outcome, tasks in (
             ("predicted", (context.tasks or 0) - empty - failed),
@@ -208,34 +206,34 @@ class Metrics:
             ("failed", failed),
         ):
             if tasks:
-                self._tasks(model, outcome).count(tasks)
-        for label, texts in zip(prediction_stats.labels, prediction_stats.by_label, strict=True):
+                self._tasks(model, outcome).add(tasks)
+        for label, texts in zip(stats.labels, stats.by_label, strict=True):
             if texts:
-                self._predictions(prediction_stats.version, label).count(texts)
-        self._scores(prediction_stats.version).add(prediction_stats.by_score, prediction_stats.score_sum)
+                self._predictions(stats.version, label).add(texts)
+        self._scores(stats.version).add_counts(stats.by_score, stats.score_sum)
 
-    def on_batch_done(self, bundle: str, call: BatchRecord) -> None:
-        """A model call of `bundle` is over."""
-        if call.seconds is None:
-            self._failures(bundle).count()
+    def on_batch_done(self, bundle: str, record: BatchRecord) -> None:
+        """A model call of `bundle` finished or failed."""
+        if record.seconds is None:
+            self._failures(bundle).add()
             return
-        priority = call.priority.name.lower()
-        self._engine(bundle).count(call.seconds)
-        self._rows(bundle, priority).seen(call.rows)
-        self._tokens(bundle, priority).count(call.tokens)
-        self._padded(bundle, priority).count(call.rows * call.length)
+        priority = record.priority.name.lower()
+        self._engine(bundle).add(record.seconds)
+        self._rows(bundle, priority).add(record.rows)
+        self._tokens(bundle, priority).add(record.tokens)
+        self._padded(bundle, priority).add(record.rows * record.length)
 
-    def waiting(self, priority: Priority, waiting: PriorityStats) -> None:
+    def on_queue_changed(self, priority: Priority, stats: PriorityStats) -> None:
         name = priority.name.lower()
-        self._waiting(name).set(waiting.rows)
-        self._arrival(name).set(math.inf if waiting.oldest is None else waiting.oldest)
+        self._in_flight(name).set(stats.rows)
+        self._arrival(name).set(math.inf if stats.oldest is None else stats.oldest)
 
-    def abandoned(self, priority: Priority, rows: int) -> None:
-        self._abandoned(priority.name.lower()).count(rows)
+    def on_abandoned(self, priority: Priority, rows: int) -> None:
+        self._abandoned(priority.name.lower()).add(rows)
 
 
 def _child(metric: M, labels: tuple[str, ...]) -> Callable[..., M]:
-    """The metric for values of its `labels`: kept, for looking it up costs the library more than counting.
-    Without labels it is itself.
+    """Returns the metric's child for label values. Children are cached, because looking one up costs more
+    than counting. A metric without labels is its own child.
     """
     return cache(metric.labels) if labels else lambda: metric

@@ -1,7 +1,4 @@
-"""`/metrics`: what all worker processes counted, and what is only looked at when it is asked for.
-
-Several processes count into files of one folder (`server/observability/worker_files.py`).
-"""
+"""The text of `/metrics`: values of all worker processes, and values that are read at each scrape."""
 
 import math
 import time
@@ -18,41 +15,41 @@ from server.observability.worker_files import exclusive, merge_ended
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-Look = Callable[[], Iterable[Metric]]
-"""What is read when it is asked for."""
+ReadMetrics = Callable[[], Iterable[Metric]]
+"""Reads metrics at the time of the scrape."""
 
 
 class MetricsPage:
-    """The text of `/metrics`. `folder` is that of several processes, None where there is only one, whose
-    metrics are in `registry`.
+    """Reads the metric files of several processes in `folder` (`server/observability/worker_files.py`), or
+    `registry` if `folder` is None. `readers` are called at each scrape.
     """
 
     def __init__(
         self,
         registry: CollectorRegistry,
         folder: Path | None,
-        looks: Iterable[Look],
+        readers: Iterable[ReadMetrics],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._folder = folder
-        self._looks = tuple(looks)
+        self._readers = tuple(readers)
         self._clock = clock
 
     def text(self) -> bytes:
-        """Reads files: not on the event loop."""
+        """Reads files, so do not call it on the event loop."""
         return generate_latest(self)
 
     def collect(self) -> Iterable[Metric]:
-        """As the library asks a registry."""
+        """Interface of a prometheus_client registry."""
         for metric in self._counted():
             if metric.name == PREFIX + ARRIVAL:
                 yield queue_age(metric, self._clock())
             else:
                 metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
                 yield metric
-        for look in self._looks:
-            yield from look()
+        for read in self._readers:
+            yield from read()
 
     def _counted(self) -> Iterable[Metric]:
         if self._folder is None:
@@ -65,10 +62,10 @@ class MetricsPage:
 
 
 def queue_age(arrival: Metric, now: float) -> Metric:
-    """Seconds since the oldest request that is not yet answered was admitted, by lane; 0 where there is none."""
+    """The age of the oldest request in flight from its `arrival` gauge, by priority."""
     age = GaugeMetricFamily(
         "prelabel_queue_age_seconds",
-        "Seconds since the oldest request that is not yet answered was admitted; 0 where there is none.",
+        "Seconds since the oldest request in flight was admitted; 0 if there is none.",
         labels=("lane",),
     )
     for sample in arrival.samples:
@@ -78,9 +75,9 @@ def queue_age(arrival: Metric, now: float) -> Metric:
     return age
 
 
-def info(name: str, meaning: str, *labels: dict[str, str]) -> Metric:
-    """A gauge that is 1, for what its labels say, once for each of `labels`."""
-    family = Metric(name, meaning, "gauge")
+def info(name: str, description: str, *labels: dict[str, str]) -> Metric:
+    """A gauge with the value 1 for each of `labels`."""
+    family = Metric(name, description, "gauge")
     for each in labels:
         family.add_sample(name, each, 1.0)
     return family

@@ -1,6 +1,4 @@
-"""What a request's predictions were, in numbers small enough to be counted for every request: how often each
-label, and how certain.
-"""
+"""Label counts and a score histogram for the predictions of one request."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -9,13 +7,13 @@ from server.arrays import Floats
 from server.scoring import Scores
 
 SCORE_BOUNDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Upper bounds of the score's buckets, each inclusive."""
+"""Inclusive upper bounds of the score buckets."""
 
 
 @dataclass
 class PredictionStats:
-    """Of the texts that `version` answered: `by_label` counts the most probable label of each, `by_score`
-    scores by bucket, the last beyond all bounds.
+    """Counts for the texts predicted by `version`. `by_label`: texts per most probable label; `by_score`:
+    texts per score bucket, the last one for scores above all bounds.
     """
 
     version: str
@@ -29,8 +27,8 @@ class PredictionStats:
         self.by_score = [0] * (len(SCORE_BOUNDS) + 1)
 
     def add(self, probabilities: Floats, scores: Scores) -> None:
-        """Of one text a row: float32[rows, classes], float64[rows]. For a piece of a request: most have one
-        row, for which arrays cost more than they count.
+        """Add one micro-batch: probabilities float32[rows, classes], scores float64[rows]. A plain loop,
+        because most micro-batches have one row, for which NumPy is slower.
         """
         for best in probabilities.argmax(axis=1).tolist():
             self.by_label[best] += 1

@@ -1,7 +1,7 @@
-"""What happened to each project, for whoever asks why nothing is predicted: Label Studio hides it.
+"""Recent activity per project, shown at GET /, because Label Studio hides backend errors.
 
-Held in memory, bounded, and free of task texts, labeling configs and credentials: projects by Label Studio's
-own name for them, counts, times, and the plain reasons of refusals.
+Bounded and in memory. It contains Label Studio's project names, counts, times and error messages, but no task
+texts, labeling configs or credentials.
 """
 
 import re
@@ -14,11 +14,10 @@ from typing import TypedDict
 from server.errors import BadLabelConfig, PrelabelError
 
 PROJECT = re.compile(r"[\w.-]{1,100}", re.ASCII)
-"""Label Studio's name for a project is `<id>.<unix time of its creation>`; what is none is told as "unknown".
-"""
+"""Label Studio names a project `<id>.<unix time of its creation>`."""
 
 MAX_PROJECTS = 1_000
-"""Projects that are told of; of more, the one that was heard of longest ago is forgotten."""
+"""Maximum number of projects kept; the least recently active one is evicted."""
 
 
 class ErrorStatus(TypedDict):
@@ -36,7 +35,7 @@ class RefusedConfig(TypedDict):
 
 
 class ProjectStatus(TypedDict):
-    """A `Project` with the names of its model and of itself."""
+    """A `Project` as JSON, with its name and that of its model."""
 
     project: str
     model: str
@@ -57,7 +56,7 @@ class ActivitySnapshot(TypedDict):
 
 @dataclass
 class Project:
-    """One project as one model sees it. `config` is what is served, or why nothing is."""
+    """One project with one model. `config` lists the controls that get predictions, or says why none does."""
 
     set_up: str | None = None
     model_version: str | None = None
@@ -70,25 +69,25 @@ class Project:
 
 
 class ProjectActivity:
-    """`now` gives the time."""
+    """`now` returns the current time."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
         self._projects: OrderedDict[tuple[str, str], Project] = OrderedDict()
-        self._refusals: deque[RefusedConfig] = deque(maxlen=20)
+        self._refused_configs: deque[RefusedConfig] = deque(maxlen=20)
 
     def set_up(self, model: str, project: object, version: str, served: str) -> bool:
-        """A project was told `version`; `served` says which controls are filled from which texts. True where
-        that is news.
+        """`project` was set up with the model version `version`; `served` says which controls are predicted
+        from which texts. True if either has changed.
         """
         entry = self._entry(model, project)
-        news = (entry.model_version, entry.config) != (version, served)
+        changed = (entry.model_version, entry.config) != (version, served)
         entry.set_up, entry.model_version, entry.config = self._time(), version, served
-        return news
+        return changed
 
     def predicted(self, model: str, project: object, *, predicted: int, empty: int, failed: int) -> None:
-        """Tasks that got a result, had no text (or no label above the threshold), and whose model call
-        failed.
+        """Count tasks with a result, tasks without text or without a label above the threshold, and tasks
+        whose model call failed.
         """
         entry = self._entry(model, project)
         entry.predicted += predicted
@@ -96,7 +95,7 @@ class ProjectActivity:
         entry.failed += failed
 
     def refused(self, model: str, project: object, error: PrelabelError) -> None:
-        """A request that was refused, or part of one that failed."""
+        """A request, or a part of one, ended in `error`."""
         entry = self._entry(model, project)
         time = self._time()
         entry.last_errors.append(
@@ -105,12 +104,12 @@ class ProjectActivity:
         entry.refused += 1
         if isinstance(error, BadLabelConfig):
             entry.set_up, entry.config = time, str(error)
-            self._refusals.append(
+            self._refused_configs.append(
                 {"time": time, "model": model, "project": name_of(project), "reason": str(error)}
             )
 
     def snapshot(self, model: str | None = None) -> ActivitySnapshot:
-        """Everything, or of one model, for JSON; what was heard of last comes first."""
+        """The activity of all projects, or those of one model; the latest first."""
         projects: list[ProjectStatus] = [
             {
                 "project": project,
@@ -130,7 +129,7 @@ class ProjectActivity:
         return {
             "projects": projects,
             "refused_configs": [
-                refusal for refusal in reversed(self._refusals) if model in (None, refusal["model"])
+                refused for refused in reversed(self._refused_configs) if model in (None, refused["model"])
             ],
         }
 
@@ -147,5 +146,5 @@ class ProjectActivity:
 
 
 def name_of(project: object) -> str:
-    """Label Studio's name for a project, "unknown" for anything else."""
+    """`project` if it is a project name of Label Studio, otherwise "unknown"."""
     return project if isinstance(project, str) and PROJECT.fullmatch(project) else "unknown"

@@ -17,7 +17,7 @@ from ray.serve.exceptions import RayServeException
 from server.bundle import read_bundle
 from server.errors import BadSetting, PrelabelError, one_line
 from server.launch.launcher import KEEP_ALIVE
-from server.launch.startup_banner import LOCAL, address, asks_for
+from server.launch.startup_banner import LOCAL, address, auth_methods
 from server.log_setup import start_logging
 from server.on_ray.application import application
 from server.on_ray.cluster import connected
@@ -202,5 +202,5 @@ def told(settings: Settings, versions: dict[str, str], replicas: Replicas, share
             for place, (name, version) in enumerate(versions.items())
         ),
         f"replicas: {count} on {len(ray.nodes())} nodes, each with {share.cpus} CPUs and {share.gpus} GPUs",
-        f"asks for: {asks_for(settings)}",
+        f"auth: {auth_methods(settings)}",
     ]

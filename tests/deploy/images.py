@@ -22,13 +22,24 @@ BASE = "localhost/base"
 CERTIFICATES = "/etc/pip.crt"
 OWN: dict[str, list[str]] = {"buildah": [], "podman": ["--runtime", "runc", "--cgroup-manager", "cgroupfs"]}
 CONFINED = [
-    "--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges",
+    "--network",
+    "host",
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop",
+    "all",
+    "--security-opt",
+    "no-new-privileges",
     # U: owned by the image's user, where Compose has uid and gid; podman then keeps the mode that /tmp has in
     # the image
-    "--tmpfs", "/tmp:U",  # noqa: S108
+    "--tmpfs",
+    "/tmp:U",  # noqa: S108
     # podman's own are above what it may set in some containers
-    "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
-]  # fmt: skip
+    "--ulimit",
+    "nofile=4096:4096",
+    "--ulimit",
+    "nproc=4096:4096",
+]
 """As docker-compose.yml has it but for the mode of /tmp, on this host's loopback."""
 ALONE = {"DISABLE_HC_SYSTEMD": "true"}
 """Podman has systemd run the health checks; here the test asks for each."""

@@ -96,8 +96,10 @@ def test_prometheus_is_told_of_the_pods_and_let_in() -> None:
     template = content("deployment.yaml")["spec"]["template"]
     port = template["spec"]["containers"][0]["ports"][0]
     assert template["metadata"]["annotations"] == {
-        "prometheus.io/scrape": "true", "prometheus.io/port": str(port["containerPort"]), "prometheus.io/path": "/metrics",
-    }  # fmt: skip
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port["containerPort"]),
+        "prometheus.io/path": "/metrics",
+    }
     (ingress,) = content("network.yaml")["spec"]["ingress"]
     assert {"matchLabels": {"app.kubernetes.io/name": "prometheus"}} in [
         each.get("podSelector") for each in ingress["from"]

@@ -44,9 +44,11 @@ EVERYTHING = f"""<View>
   <Number name="number" toName="review" min="1" max="5"/>
 </View>"""
 TASK = {
-    "film": {"title": "A great film."}, "review": ["An awful", "film."], "page": "<p>A <b>great</b> film.</p>",
+    "film": {"title": "A great film."},
+    "review": ["An awful", "film."],
+    "page": "<p>A <b>great</b> film.</p>",
     "talk": [{"who": "A", "says": "It was awful."}, {"who": "B", "says": "Bad."}],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +193,14 @@ def test_every_kind_of_labeling_config_is_filled(
         stored = {each["task"]: each for each in predictions_of(studio, project)}
     first, second = (stored[task] for task in sorted(stored))
     assert {region["from_name"]: region["value"] for region in first["result"]} == {
-        "one": {"choices": ["Negative"]}, "some": {"choices": ["Positive"]}, "alias": {"choices": ["positive"]}, "said": {"choices": ["Negative"]},
-        "tree": {"taxonomy": [["Opinion", "neg"]]}, "stars": {"rating": 1}, "number": {"number": 1},
-    }  # fmt: skip
+        "one": {"choices": ["Negative"]},
+        "some": {"choices": ["Positive"]},
+        "alias": {"choices": ["positive"]},
+        "said": {"choices": ["Negative"]},
+        "tree": {"taxonomy": [["Opinion", "neg"]]},
+        "stars": {"rating": 1},
+        "number": {"number": 1},
+    }
     assert 0 < first["score"] < 1
     assert len(second["result"]) == 7
 

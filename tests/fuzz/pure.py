@@ -25,11 +25,30 @@ LONGEST_REFUSAL = 3_000
 """Characters: what is wrong is quoted, not sent back whole."""
 
 DATA: tuple[Any, ...] = (
-    {"review": "good", "html": "<p>good</p>", "talk": [{"says": "x"}], "film": {"title": "It"}, "body": [{"text": "b"}], "a": [1, [2], {"b": []}]},
-    {"review": ["x", 1, "\ud800"], "html": "<!--" * 50, "talk": [None, [], {"says": {}}], "film": [], "body": {"0": "x"}, "a": ["x"] * 3},
+    {
+        "review": "good",
+        "html": "<p>good</p>",
+        "talk": [{"says": "x"}],
+        "film": {"title": "It"},
+        "body": [{"text": "b"}],
+        "a": [1, [2], {"b": []}],
+    },
+    {
+        "review": ["x", 1, "\ud800"],
+        "html": "<!--" * 50,
+        "talk": [None, [], {"says": {}}],
+        "film": [],
+        "body": {"0": "x"},
+        "a": ["x"] * 3,
+    },
     {"review": 10**400, "html": "<![CDATA[" * 50, "talk": 1e999, "body": [[]], "": "x"},
-    {}, None, [], "x", [[["x"]]], 7,
-)  # fmt: skip
+    {},
+    None,
+    [],
+    "x",
+    [[["x"]]],
+    7,
+)
 """Tasks' data to read by a config that was taken."""
 
 EXTRA: tuple[Any, ...] = (

@@ -131,10 +131,10 @@ def test_a_real_server_speaks_https_and_nothing_else(
             r"tls_cert \(PRELABEL_TLS_CERT\) = .*none.pem': cannot be read \(No such file or directory\)",
         ),
         (("cert.pem", "none.pem"), r"tls_key \(PRELABEL_TLS_KEY\) = .*none.pem': cannot be read"),
-        (("text.pem", "key.pem"), r"not a certificate in PEM form whose key is"),
-        (("cert.pem", "other.pem"), r"not a certificate in PEM form whose key is .*MISMATCH"),
-        (("cert.pem", "locked.pem"), r"with the password of PRELABEL_TLS_KEY_PASSWORD"),
-        (("cert.pem", "locked.pem", "wrong"), r"with the password of PRELABEL_TLS_KEY_PASSWORD"),
+        (("text.pem", "key.pem"), r"expected a PEM certificate with the private key"),
+        (("cert.pem", "other.pem"), r"expected a PEM certificate with the private key .*MISMATCH"),
+        (("cert.pem", "locked.pem"), r"and PRELABEL_TLS_KEY_PASSWORD if the key has a password"),
+        (("cert.pem", "locked.pem", "wrong"), r"and PRELABEL_TLS_KEY_PASSWORD if the key has a password"),
     ],
 )
 def test_files_that_cannot_be_served_with_are_refused_in_plain_words(

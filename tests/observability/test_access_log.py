@@ -17,7 +17,7 @@ from starlette.responses import Response
 from server.app import build_app
 from server.bundle import Bundle
 from server.errors import BadRequest
-from server.launch.startup_banner import address, as_lines, asks_for
+from server.launch.startup_banner import address, as_lines, auth_methods
 from server.log_setup import JsonLines, TextLines
 from server.observability.access_log import HttpStats, RequestContext, fields_of, level_of, request_id
 from server.settings import load_settings
@@ -79,9 +79,17 @@ def test_a_line_a_request_with_what_it_took(bundle: Bundle, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
-    [("GET", "/", b"", 200), ("GET", "/health", b"", 200), ("GET", "/nowhere", b"", 404), ("GET", "/predict", b"", 405), ("POST", "/predict", b"x", 400),
-     ("POST", "/predict", b"x" * 6000, 413), ("POST", "/admin/reload", b"", 401), ("POST", "/setup", b'{"schema": "<View/>"}', 422)],
-)  # fmt: skip
+    [
+        ("GET", "/", b"", 200),
+        ("GET", "/health", b"", 200),
+        ("GET", "/nowhere", b"", 404),
+        ("GET", "/predict", b"", 405),
+        ("POST", "/predict", b"x", 400),
+        ("POST", "/predict", b"x" * 6000, 413),
+        ("POST", "/admin/reload", b"", 401),
+        ("POST", "/setup", b'{"schema": "<View/>"}', 422),
+    ],
+)
 def test_the_id_comes_back_in_every_answer_and_every_error(
     client: httpx.Client, method: str, path: str, body: bytes, status: int
 ) -> None:
@@ -144,9 +152,16 @@ def test_ids_levels_and_fields() -> None:
     context = RequestContext("1", project="a text that is no name", error=BadRequest("no"))
     told = fields_of(context, HttpStats("GET", "for=someone\n", status=400))
     assert told == {
-        "request_id": "1", "method": "GET", "status": 400, "project": "unknown", "total_ms": 0.0, "bytes_in": 0, "bytes_out": 0,
-        "error": "BadRequest", "reason": "no",
-    }  # fmt: skip
+        "request_id": "1",
+        "method": "GET",
+        "status": 400,
+        "project": "unknown",
+        "total_ms": 0.0,
+        "bytes_in": 0,
+        "bytes_out": 0,
+        "error": "BadRequest",
+        "reason": "no",
+    }
 
 
 def test_an_answers_own_headers_stay() -> None:
@@ -176,9 +191,7 @@ def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_pat
     assert told["models"] == [
         {"name": "tiny", "version": bundle.version, "engine": "tables", "device": "cpu", "url": url}
     ]
-    assert (
-        told.items() >= {"message": "serving", "level": "info", "workers": 1, "asks_for": "nothing"}.items()
-    )
+    assert told.items() >= {"message": "serving", "level": "info", "workers": 1, "auth": "none"}.items()
     assert told["limits"] == {
         "tasks": 50000,
         "body_bytes": 268435456,
@@ -187,15 +200,15 @@ def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_pat
         "seconds": 95.0,
     }
     lines = as_lines(told)
-    assert lines[0] == f"{bundle.version} (tables on cpu): give Label Studio the URL {url}"
-    assert lines[-1] == "asks for: nothing"
+    assert lines[0] == f"{bundle.version} (tables on cpu): connect Label Studio to {url}"
+    assert lines[-1] == "auth: none"
 
 
 def test_the_url_is_one_that_another_machine_can_use() -> None:
     assert address(load_settings(host="0.0.0.0", path_prefix="/p")) == f"http://{socket.gethostname()}:9090/p"  # noqa: S104
     assert address(load_settings(host="::1")) == "http://[::1]:9090"
-    assert "whoever reaches the port" in asks_for(load_settings(host="0.0.0.0"))  # noqa: S104
-    assert asks_for(load_settings(basic_auth_user="u", basic_auth_pass="p")) == "a user and a password"
+    assert "every host that reaches the port" in auth_methods(load_settings(host="0.0.0.0"))  # noqa: S104
+    assert auth_methods(load_settings(basic_auth_user="u", basic_auth_pass="p")) == "user and password"
 
 
 def test_the_format_is_a_setting(bundle: Bundle, tmp_path: Path) -> None:

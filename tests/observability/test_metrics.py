@@ -58,7 +58,7 @@ def test_requests_are_counted_by_model_route_and_status(client: httpx.Client, bu
     predict(client, ["good film"])
     predict(client, ["bad"], path=f"/p/{name}")
     client.post("/predict", json={})
-    client.get("/a/text/of/a/client")
+    client.get("/a/secretive/path")
     client.get(f"/{name}/nowhere")
     after = scraped(client, "/p/metrics")
 
@@ -77,7 +77,7 @@ def test_requests_are_counted_by_model_route_and_status(client: httpx.Client, bu
     )
     for stage in ("tokenize", "queue", "engine", "results"):
         assert rise("stage_seconds_count", model=name, stage=stage) == 2
-    assert "client" not in client.get("/metrics").text
+    assert "secretive" not in client.get("/metrics").text
 
 
 def test_tasks_predictions_and_batches_are_counted(client: httpx.Client, bundle: Bundle) -> None:
@@ -147,7 +147,7 @@ def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
         return value(samples(exposition.text().decode()), metric, lane=priority)
 
     assert told("queue_age_seconds", "bulk") == told("queue_rows", "bulk") == 0
-    metrics.waiting(Priority.BULK, PriorityStats(7, 90.0))
+    metrics.on_queue_changed(Priority.BULK, PriorityStats(7, 90.0))
     assert (
         told("queue_age_seconds", "bulk"),
         told("queue_rows", "bulk"),
@@ -155,9 +155,9 @@ def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
     ) == (10.0, 7, 0)
     now = 101.5
     assert told("queue_age_seconds", "bulk") == 11.5
-    metrics.waiting(Priority.BULK, PriorityStats(3, 101.0))
+    metrics.on_queue_changed(Priority.BULK, PriorityStats(3, 101.0))
     assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk")) == (0.5, 3)
-    metrics.waiting(Priority.BULK, PriorityStats())
+    metrics.on_queue_changed(Priority.BULK, PriorityStats())
     assert told("queue_age_seconds", "bulk") == 0
 
 
@@ -175,8 +175,8 @@ def test_the_oldest_inside_is_the_first_that_came_and_has_not_left() -> None:
 def test_failures_and_callers_that_left() -> None:
     metrics = Metrics()
     metrics.on_batch_done("a", BatchRecord(echo, Priority.BULK, 3, 64, 90, None))
-    metrics.abandoned(Priority.BULK, 5)
-    metrics.ready("a", ready=False)
+    metrics.on_abandoned(Priority.BULK, 5)
+    metrics.set_ready("a", ready=False)
     found = samples(generate_latest(metrics.registry).decode())
     assert value(found, "engine_failures_total", bundle="a") == 1
     assert value(found, "batch_rows_count", bundle="a", lane="bulk") == 0
@@ -265,5 +265,8 @@ def full_name(metric: Metric) -> str:
 
 
 def test_bulk_commands_do_not_load_the_library() -> None:
-    code = "import sys, prelabel, server.offline.predict_file, server.annotate.run; sys.exit('prometheus_client' in sys.modules)"
+    code = (
+        "import sys, prelabel, server.offline.predict_file, server.annotate.run; "
+        "sys.exit('prometheus_client' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -21,10 +21,19 @@ def test_a_project_from_set_up_to_failure() -> None:
     activity.predicted("m", "1.5", predicted=1, empty=0, failed=2)
     activity.refused("m", "1.5", EngineFailed("The model call failed."))
     assert told(activity)["1.5"] == {
-        "project": "1.5", "model": "m", "set_up": STAMP, "model_version": "m-1", "config": "c ← t ($body)",
-        "predicted": 4, "empty": 1, "failed": 2, "refused": 1,
-        "last_errors": [{"time": STAMP, "error": "EngineFailed", "status": 500, "reason": "The model call failed."}],
-    }  # fmt: skip
+        "project": "1.5",
+        "model": "m",
+        "set_up": STAMP,
+        "model_version": "m-1",
+        "config": "c ← t ($body)",
+        "predicted": 4,
+        "empty": 1,
+        "failed": 2,
+        "refused": 1,
+        "last_errors": [
+            {"time": STAMP, "error": "EngineFailed", "status": 500, "reason": "The model call failed."}
+        ],
+    }
     assert activity.snapshot()["refused_configs"] == []
 
 

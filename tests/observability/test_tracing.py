@@ -158,10 +158,14 @@ def test_stages_of_pieces_that_overlap_are_told_from_the_beginning() -> None:
 
 @pytest.mark.parametrize(
     ("environment", "asked"),
-    [({}, None), ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
-     ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "True"}, None),
-     ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, None)],
-)  # fmt: skip
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "True"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, None),
+    ],
+)
 def test_the_standard_variables_ask_and_forbid(environment: dict[str, str], asked: str | None) -> None:
     assert endpoint_variable(environment) == asked
 

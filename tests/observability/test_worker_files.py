@@ -24,9 +24,9 @@ from server.observability.access_log import RequestContext, HttpStats
 lock = hold_alive_lock(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 metrics = Metrics()
 metrics.started(3, ["a"])
-metrics.ready("a", ready=sys.argv[1] == "ready")
-metrics.request(RequestContext("1"), HttpStats("GET", None, route="/health", model="a", status=200, seconds=0.2))
-metrics.waiting(Priority.BULK, PriorityStats(5, time.monotonic() - float(sys.argv[2])))
+metrics.set_ready("a", ready=sys.argv[1] == "ready")
+metrics.on_request_done(RequestContext("1"), HttpStats("GET", None, route="/health", model="a", status=200, seconds=0.2))
+metrics.on_queue_changed(Priority.BULK, PriorityStats(5, time.monotonic() - float(sys.argv[2])))
 print("counted", flush=True)
 sys.stdin.read()
 """

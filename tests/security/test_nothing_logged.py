@@ -50,14 +50,31 @@ def basic(user: str, password: str) -> str:
 
 
 AUTHORIZATIONS = (
-    basic(USER, PASSWORD), f"Bearer {TOKEN}", f"Bearer {ADMIN}", f"Bearer {MARK}-wrong", basic(MARK, MARK), basic(USER, MARK), f"{MARK}", f"Basic {MARK}",
-)  # fmt: skip
+    basic(USER, PASSWORD),
+    f"Bearer {TOKEN}",
+    f"Bearer {ADMIN}",
+    f"Bearer {MARK}-wrong",
+    basic(MARK, MARK),
+    basic(USER, MARK),
+    f"{MARK}",
+    f"Basic {MARK}",
+)
 
 INFER = "/v2/models/tiny/infer"
 
 PATHS = (
-    "/", "/health", "/setup", "/predict", "/versions", "/webhook", "/admin/reload", "/admin/rollback", "/v2", INFER, "/openapi.json",
-)  # fmt: skip
+    "/",
+    "/health",
+    "/setup",
+    "/predict",
+    "/versions",
+    "/webhook",
+    "/admin/reload",
+    "/admin/rollback",
+    "/v2",
+    INFER,
+    "/openapi.json",
+)
 
 ROUTES = [
     *itertools.product(("GET", "POST", "PUT"), PATHS),
