@@ -253,7 +253,8 @@ def connect(
 ) -> None:
     """Connect the server to a Label Studio project.
 
-    Sets up live predictions, scores and the webhook, and proves them with a test prediction. Safe to run again.
+    Sets up live predictions, scores and the webhook, and proves them with a test prediction. Safe to run
+    again.
     """
     from server.connect.command import connect_backend
     from server.connect.options import read_options
@@ -278,7 +279,8 @@ def bench(context: typer.Context) -> None:
     checkout = Path(__file__).parent
     if not (checkout / "benchmarks").is_dir():
         raise BadSetting(
-            "bench: the benchmarks are not installed with Prelabel; run .venv/dev/bin/prelabel bench in a source "
+            "bench: the benchmarks are not installed with Prelabel; run .venv/dev/bin/prelabel bench in "
+            "a source "
             "checkout."
         )
     sys.path.insert(0, str(checkout))

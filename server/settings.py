@@ -19,6 +19,12 @@ from server.files import read_secret
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
 
+CUDA = CudaOptions()
+"""Its defaults are those of the settings, too."""
+
+CPU_BATCH_TOKENS = 8192
+"""Padded tokens in one model call on a CPU, unless set."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """What a bearer token may be (RFC 6750)."""
@@ -114,7 +120,7 @@ class Settings(BaseSettings):
         ),
     )
     gpu_mem_limit: int = Field(
-        8 * 2**30,
+        CUDA.mem_limit,
         ge=2**20,
         description="Maximum bytes of GPU memory that ONNX Runtime takes for each bundle.",
     )
@@ -137,15 +143,15 @@ class Settings(BaseSettings):
         ),
     )
     bucket_lengths: Annotated[tuple[int, ...], NoDecode] = Field(
-        (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096),
+        CUDA.grid.lengths,
         description="Padded lengths in tokens, in ascending order, separated by commas.",
     )
     batch_tokens: int = Field(
         0,
         ge=0,
         description=(
-            "Maximum padded tokens (rows × length) in one model call; 0 means 8,192 on a CPU and 65,536 "
-            "on a GPU."
+            f"Maximum padded tokens (rows × length) in one model call; 0 means {CPU_BATCH_TOKENS:,} on a CPU "
+            f"and {CUDA.grid.budget:,} on a GPU."
         ),
     )
     max_wait: float = Field(
@@ -351,7 +357,7 @@ class Settings(BaseSettings):
 
     def budget(self, device: str) -> int:
         """Padded tokens in one model call on `device`."""
-        return self.batch_tokens or (65_536 if "cuda" in device else 8192)
+        return self.batch_tokens or (CUDA.grid.budget if "cuda" in device else CPU_BATCH_TOKENS)
 
     @property
     def cuda(self) -> CudaOptions:

@@ -33,7 +33,7 @@ class Batcher:
     ...     return np.array([[len(row), length] for row in rows], dtype=np.float32)
     >>> async def main():
     ...     batcher = Batcher(
-    ...         Buckets((8, 16), budget=64),
+    ...         Buckets((8, 16), budget=64, max_wait=0.0, bulk_patience=8),
     ...         EngineThreads(2, call_timeout=60, max_hung=8),
     ...         RowAdmission(max_waiting_rows=100),
     ...         BatchObserver(),

@@ -71,9 +71,7 @@ class Buckets(Generic[R]):
     A batch is due when it is full or when its oldest row has waited `max_wait` seconds.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], *, budget: int, max_wait: float = 0.0, bulk_patience: int = 8
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], *, budget: int, max_wait: float, bulk_patience: int) -> None:
         self._lengths = tuple(lengths)
         self._max_wait = max_wait
         self._bulk_patience = bulk_patience

@@ -12,7 +12,9 @@ from server.settings import Settings
 
 
 def serve_here(settings: Settings, console: Console) -> None:
-    """Serve until a signal ends it. The banner goes to the log as JSON, or to the console. Raises PrelabelError."""
+    """Serve until a signal ends it. The banner goes to the log as JSON, or to the console. Raises
+    PrelabelError.
+    """
 
     def announce(registry: Registry) -> None:
         banner = startup_banner(settings, registry)

@@ -14,7 +14,7 @@ from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
-from server.settings import Settings
+from server.settings import CPU_BATCH_TOKENS, Settings
 
 CHUNK = 2048
 """Rows that a bulk command holds at a time."""
@@ -32,7 +32,7 @@ class Classifier:
     bundle: Bundle
     engine: Engine
     threads: int
-    batch_tokens: int = 8192
+    batch_tokens: int = CPU_BATCH_TOKENS
     tokenizer: Tokenizer = field(init=False)
     _pool: ThreadPoolExecutor = field(init=False)
 

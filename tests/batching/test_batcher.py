@@ -143,7 +143,7 @@ async def serving(
     observer: BatchObserver | None = None,
 ) -> AsyncIterator[Served]:
     recorder, crashes = Recorder(), list[int]()
-    buckets = BreakableBuckets((4, 8), budget=16, max_wait=max_wait)
+    buckets = BreakableBuckets((4, 8), budget=16, max_wait=max_wait, bulk_patience=8)
     batcher = Batcher(
         buckets,
         EngineThreads(threads, call_timeout=PATIENCE, max_hung=8),
@@ -461,7 +461,7 @@ def engine_threads() -> int:
 
 async def test_nothing_runs_before_the_batcher_is_entered_and_after_it_is_left() -> None:
     batcher = Batcher(
-        Buckets((4,), budget=4),
+        Buckets((4,), budget=4, max_wait=0.0, bulk_patience=8),
         EngineThreads(2, call_timeout=PATIENCE, max_hung=1),
         RowAdmission(1),
         BatchObserver(),
