@@ -253,7 +253,8 @@ def connect(
 ) -> None:
     """Connect the server to a Label Studio project.
 
-    Sets up live predictions, scores and the webhook, and proves them with a test prediction. Safe to run again.
+    Sets up live predictions, scores and the webhook, and proves them with a test prediction. Safe to run
+    again.
     """
     from server.connect.command import connect_backend
     from server.connect.options import read_options
@@ -277,10 +278,8 @@ def bench(context: typer.Context) -> None:
 
     checkout = Path(__file__).parent
     if not (checkout / "benchmarks").is_dir():
-        raise BadSetting(
-            "bench: the benchmarks are not installed with Prelabel; run .venv/dev/bin/prelabel bench in a source "
-            "checkout."
-        )
+        remedy = "run .venv/dev/bin/prelabel bench in a source checkout"
+        raise BadSetting(f"bench: the benchmarks are not installed with Prelabel; {remedy}.")
     sys.path.insert(0, str(checkout))
     sys.argv = ["prelabel bench", *context.args]
     runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
@@ -297,7 +296,8 @@ def _report_bundle(version: str, out: Path) -> None:
 def main() -> None:
     """Run the command line; an error is one sentence on stderr and exit status 1."""
     try:
-        app(prog_name="prelabel")
+        # `app()` would also replace sys.excepthook
+        typer.main.get_command(app)(prog_name="prelabel")
     except PrelabelError as error:
         console.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

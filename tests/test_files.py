@@ -1,4 +1,4 @@
-"""Files: private to their owner whatever the umask, and secrets from files by one rule."""
+"""Files: private whatever the umask, replaced as a whole, and secrets from files by one rule."""
 
 import os
 import stat
@@ -33,7 +33,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_from_the_moment_it_is_made_and_where_it_was_there(tmp_path: Path) -> None:
+def test_a_private_file_is_private_from_the_start_and_if_it_existed(tmp_path: Path) -> None:
     file = tmp_path / "file"
     with open(file, "wb", opener=private_opener):
         assert mode(file) == 0o600
@@ -42,8 +42,31 @@ def test_from_the_moment_it_is_made_and_where_it_was_there(tmp_path: Path) -> No
         assert mode(file) == 0o600
 
 
-def test_predict(bundle: Bundle, tmp_path: Path) -> None:
-    rows = 3000  # more than one chunk, so that something is seen on the way
+def test_an_atomic_write_is_private_and_replaces_a_file_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    (tmp_path / "file.new").write_bytes(b"left over from a killed process")
+    with atomic_write(file) as new:
+        new.write(b"new")
+        new.flush()
+        assert file.read_bytes() == b"old"
+    assert (file.read_bytes(), mode(file)) == (b"new", 0o600)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    with pytest.raises(type(error)), atomic_write(file) as new:
+        new.write(b"half")
+        raise error
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_files_of_predict_are_private(bundle: Bundle, tmp_path: Path) -> None:
+    rows = 3000  # more than one chunk, so that files are seen before the end
     (tmp_path / "in.jsonl").write_text('{"review": "good film"}\n' * rows)
     seen: dict[str, int] = {}
 
@@ -57,14 +80,14 @@ def test_predict(bundle: Bundle, tmp_path: Path) -> None:
     assert mode(tmp_path / "out.jsonl") == 0o600
 
 
-def test_the_state_of_a_training(tmp_path: Path) -> None:
+def test_the_state_of_a_training_is_private(tmp_path: Path) -> None:
     Run.start(tiny_network().cnn, torch.zeros(1, 2)).save(tmp_path / "state", "key")
     assert mode(tmp_path / "state") == 0o600
     assert Run.load(tmp_path / "state", "key") is not None
 
 
-def test_the_folder_of_the_workers(bundle: Bundle, tmp_path: Path) -> None:
-    """It holds projects' names and wishes."""
+def test_the_folder_of_the_workers_is_private(bundle: Bundle, tmp_path: Path) -> None:
+    """It holds the names of projects and their extra params."""
     with serving(
         bundle.path, tmp_path / "log", "--device", "cpu", "--workers", "2", settings={"TMPDIR": str(tmp_path)}
     ):
@@ -87,14 +110,14 @@ def test_every_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_
     }
 
 
-def test_the_command_line_takes_files_too(tmp_path: Path) -> None:
+def test_the_command_line_reads_secrets_from_files_too(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("key\n")
     assert token({"LABEL_STUDIO_API_KEY_FILE": str(tmp_path / "key")}) == "key"
     environ = {"PRELABEL_BASIC_AUTH_USER": "u", "PRELABEL_BASIC_AUTH_PASS_FILE": str(tmp_path / "key")}
     assert basic_auth(None, environ) == BasicAuth("u", "key")
 
 
-def test_neither_both_nor_a_strange_file(tmp_path: Path) -> None:
+def test_a_secret_set_twice_or_an_unusable_file_is_refused(tmp_path: Path) -> None:
     assert read_secret("A", {}) == ""
     assert read_secret("A", {"A": "x"}) == "x"
     file = tmp_path / "file"
@@ -129,7 +152,7 @@ def test_neither_both_nor_a_strange_file(tmp_path: Path) -> None:
         ({"tls_key": "key.pem"}, "PRELABEL_TLS_KEY both"),
     ],
 )
-def test_secrets_that_cannot_be_are_refused_without_showing_them(options: dict[str, str], words: str) -> None:
+def test_invalid_secrets_are_refused_without_showing_them(options: dict[str, str], words: str) -> None:
     with pytest.raises(BadSetting, match=words) as refusal:
         load_settings(**options)
     assert "hush" not in str(refusal.value)

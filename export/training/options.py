@@ -1,4 +1,6 @@
-"""The options of a training run and their defaults. Imports no torch, so that `prelabel train --help` needs none."""
+"""The options of a training run and their defaults. Imports no torch, so that `prelabel train --help` needs
+none.
+"""
 
 from dataclasses import dataclass
 

@@ -75,7 +75,9 @@ class BackendSource:
         return PredictionSource(version, predict, TASKS)
 
     def _call(self, path: str, request: Callable[[], BackendResponse]) -> dict[str, Any]:
-        """The JSON object of the response; a busy backend is tried again. Raises BackendFailed, BatchRefused."""
+        """The JSON object of the response; a busy backend is tried again. Raises BackendFailed,
+        BatchRefused.
+        """
         for pause in (*PAUSES, None):
             try:
                 response = request()

@@ -43,7 +43,9 @@ class StopRequest:
         return self._requested.done()
 
     def result_of(self, future: "Future[T]") -> T:
-        """The result of `future`. Raises Stopped as soon as a stop is requested, even if `future` still runs."""
+        """The result of `future`. Raises Stopped as soon as a stop is requested, even if `future` still
+        runs.
+        """
         waited_for: list[Future[Any]] = [future, self._requested]
         wait(waited_for, return_when=FIRST_COMPLETED)
         if self.is_set():

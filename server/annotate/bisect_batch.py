@@ -6,7 +6,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MAX_REFUSALS = 32
-"""After more refusals in a row than this, a refused list is not searched further: all its items have failed."""
+"""After more refusals in a row than this, a refused list is not searched further: all its items have failed.
+"""
 
 
 class BatchRefused(Exception):

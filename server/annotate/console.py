@@ -134,7 +134,8 @@ def _score_column(result: AnnotateResult) -> str:
     if shown == version:
         return f"{column} shows the scores of {version}."
     return (
-        f"{column} shows the scores of {shown}, the project's model version. To see those of {version}, choose "
+        f"{column} shows the scores of {shown}, the project's model version. To see those of {version}, "
+        "choose "
         "it under Settings → Annotation → Live Predictions, or make it the title of the connected ML backend."
     )
 

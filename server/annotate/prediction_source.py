@@ -29,7 +29,9 @@ class PredictionSource:
     batch: int
 
     def answers(self, tasks: list[Task]) -> tuple[dict[int, Prediction], dict[int, str]]:
-        """(task id → prediction, task id → reason for the tasks that failed). A bad task costs only itself."""
+        """(task id → prediction, task id → reason for the tasks that failed). A bad task costs only
+        itself.
+        """
         predicted: dict[int, Prediction] = {}
         failed: dict[int, str] = {}
 

@@ -26,7 +26,8 @@ from server.label_studio.api_client import Api
 from server.label_studio.predictions import Prediction
 
 UPLOAD_SECONDS = 900.0
-"""How long storing a batch may take. After a timeout Label Studio would go on storing unseen, so wait longer."""
+"""How long storing a batch may take. After a timeout Label Studio would go on storing unseen, so wait longer.
+"""
 
 
 @dataclass

@@ -115,8 +115,8 @@ class MissingPredictions:
     other_versions: Collection[str] = ()
     page: int = PAGE
     review: bool = False
-    """Keeps Label Studio from calling its ML backend for the tasks it lists. Makes listing slower, so only for
-    projects that evaluate predictions automatically.
+    """Keeps Label Studio from calling its ML backend for the tasks it lists. Makes listing slower, so only
+    for projects that evaluate predictions automatically.
     """
     found: int = field(default=0, init=False)
     """Upper bound of the number of tasks, as far as it is known: it grows with each query."""
@@ -145,7 +145,9 @@ class MissingPredictions:
         return missing.intersection(ids)
 
     def total(self) -> int | None:
-        """The number of selected tasks, with or without the version; None where one query cannot count them."""
+        """The number of selected tasks, with or without the version; None where one query cannot count
+        them.
+        """
         if len(self.selected) > 1:
             return None
         total: int = self._request(self.selected[0], page_size=1, include="id")["total"]

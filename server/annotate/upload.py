@@ -20,7 +20,8 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each retry."""
 
 RETRIES_OF_500 = 2
-"""Retries after an internal error of Label Studio: enough for a locked database, wasted on an invalid item."""
+"""Retries after an internal error of Label Studio: enough for a locked database, wasted on an invalid item.
+"""
 
 SKIPPED = (
     "Label Studio skipped the prediction; its log has the reason (most likely the labeling config changed "
@@ -31,8 +32,8 @@ GONE = "the task was deleted, or got a prediction of this version, during the ru
 
 @dataclass(frozen=True)
 class Uploader:
-    """`post` stores a list and returns how many predictions were created; `missing` returns the subset of task
-    ids that exist and lack the version; `wait` sleeps for the given seconds.
+    """`post` stores a list and returns how many predictions were created; `missing` returns the subset of
+    task ids that exist and lack the version; `wait` sleeps for the given seconds.
     """
 
     post: Callable[[list[Item]], int]

@@ -5,7 +5,6 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from server.annotate.options import BATCH
 from server.label_studio.credentials import KEY_VARIABLE, PASSWORD_VARIABLE, USER_VARIABLE
 from server.on_ray.options import CPUS, FORMATS, LOCAL, REPLICAS
 from server.settings import Settings
@@ -128,7 +127,8 @@ InputFile = Annotated[
     typer.Argument(
         metavar="IN",
         help=(
-            "Texts: .csv, .json, .jsonl (also .xz, .gz) or .parquet; with --on-ray a folder of such files too."
+            "Texts: .csv, .json, .jsonl (also .xz, .gz) or .parquet; with --on-ray a folder of such "
+            "files too."
         ),
     ),
 ]

@@ -71,7 +71,8 @@ class ConnectSteps(StepRunner):
         is_second = bool(backends) and not self.project.uses_backend()
         if is_second and not self.options.replace and not (row and self.options.check):
             yield failed(
-                f"The project uses another ML backend, {backends[0]['url']}, and Label Studio only ever uses a "
+                f"The project uses another ML backend, {backends[0]['url']}, and Label Studio only ever "
+                "uses a "
                 "project's first.",
                 "Remove it under Settings → Model, or run this with --replace, which removes it.",
             )
@@ -96,8 +97,8 @@ class ConnectSteps(StepRunner):
         except PrelabelError as error:
             if not is_blocked(error):
                 raise
-            # with ML_BLOCK_LOCAL_IP=False alone, Label Studio refuses the address but has saved the ML backend
-            # and uses it
+            # with ML_BLOCK_LOCAL_IP=False alone, Label Studio refuses the address but has saved the ML
+            # backend and uses it
             self.project.reload()
             if self.project.backend is None:
                 raise
@@ -148,13 +149,15 @@ class ConnectSteps(StepRunner):
         others = self.project.others()
         if not self.in_use:
             yield failed(
-                "The backend is not the project's first ML backend, and Label Studio only ever uses the first.",
+                "The backend is not the project's first ML backend, and Label Studio only ever uses the "
+                "first.",
                 "Run this with --replace.",
             )
         elif others:
             yield passed("The backend is the project's first ML backend, the one that Label Studio uses.")
             yield note(
-                f"Never used: {', '.join(row['url'] for row in others)}. Remove it under Settings → Model, or "
+                f"Never used: {', '.join(row['url'] for row in others)}. Remove it under Settings → "
+                "Model, or "
                 "run this with --replace."
             )
         else:

@@ -12,7 +12,9 @@ Row = dict[str, Any]
 
 
 def backend_project_name(project: Row) -> str:
-    """The name that Label Studio gives a project in requests to ML backends: `<id>.<unix time of creation>`."""
+    """The name that Label Studio gives a project in requests to ML backends: `<id>.<unix time of
+    creation>`.
+    """
     return f"{project['id']}.{int(datetime.fromisoformat(project['created_at']).timestamp())}"
 
 
@@ -69,8 +71,8 @@ def webhook_headers(headers: Mapping[str, str], auth: BasicAuth | None, row: Row
 
 
 def made_by_label_studio(hook: Row) -> bool:
-    """Whether a webhook looks like those that Label Studio adds with an ML backend. An Authorization header may
-    have been added since.
+    """Whether a webhook looks like those that Label Studio adds with an ML backend. An Authorization header
+    may have been added since.
     """
     return bool(
         hook["project"]
@@ -82,7 +84,9 @@ def made_by_label_studio(hook: Row) -> bool:
 
 
 def split_duplicates(hooks: Iterable[Row], backend: str) -> tuple[list[Row], list[Row]]:
-    """(the backend's webhooks to keep, duplicates). Only webhooks that Label Studio made can be duplicates."""
+    """(the backend's webhooks to keep, duplicates). Only webhooks that Label Studio made can be
+    duplicates.
+    """
     own = [hook for hook in hooks if same_url(hook["url"], webhook_url(backend))]
     made = [hook for hook in own if made_by_label_studio(hook)]
     keep = next((hook for hook in made if hook["is_active"]), made[0] if made else None)
@@ -95,8 +99,8 @@ def orphaned_webhooks(
 ) -> tuple[list[Row], list[Row]]:
     """(certain, possible) webhooks of ML backends that were removed; Label Studio keeps calling them.
 
-    `urls` are those of the project's ML backends, `replaced` those removed in this run. An orphan is certain on
-    the origin of `backend` or of a replaced one; on another origin it is only possible.
+    `urls` are those of the project's ML backends, `replaced` those removed in this run. An orphan is certain
+    on the origin of `backend` or of a replaced one; on another origin it is only possible.
     """
     certain: list[Row] = []
     possible: list[Row] = []

@@ -1,4 +1,6 @@
-"""The steps of `prelabel connect --disconnect`: undo what connect changed, and nothing else. Predictions stay."""
+"""The steps of `prelabel connect --disconnect`: undo what connect changed, and nothing else. Predictions
+stay.
+"""
 
 from collections.abc import Generator, Iterator
 
@@ -66,7 +68,8 @@ class DisconnectSteps(StepRunner):
                 raise
             self.project.change("PATCH", path, changes | {"model_version": ""})
             yield note(
-                f"The project now has no model version: the former one, {changes['model_version']!r}, no longer "
+                f"The project now has no model version: the former one, {changes['model_version']!r}, "
+                "no longer "
                 "exists in Label Studio."
             )
 

@@ -9,7 +9,9 @@ from server.label_studio.credentials import BasicAuth, basic_auth, web_address
 
 @dataclass(frozen=True)
 class ConnectOptions:
-    """URLs have no trailing slash. `check` changes nothing; `replace` removes the project's other ML backends."""
+    """URLs have no trailing slash. `check` changes nothing; `replace` removes the project's other ML
+    backends.
+    """
 
     label_studio: str
     project: int

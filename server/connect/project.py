@@ -14,8 +14,8 @@ READ_RETRIES = 1
 class Project:
     """The project and the ML backend that the options name, as of the last `reload`.
 
-    `data` is the project, `backends` are its ML backends, the one in use first, and `backend` is the one at the
-    options' URL, if any. Methods raise LabelStudioRefused and LabelStudioUnreachable.
+    `data` is the project, `backends` are its ML backends, the one in use first, and `backend` is the one at
+    the options' URL, if any. Methods raise LabelStudioRefused and LabelStudioUnreachable.
     """
 
     def __init__(self, options: ConnectOptions, api: Api) -> None:
@@ -50,8 +50,8 @@ class Project:
         self.change("DELETE", f"webhooks/{hook['id']}/")
 
     def patch_backend(self, row: Row, changes: Row) -> None:
-        """Change an ML backend. Label Studio fails on a change without the URL, and connects to the backend with
-        nothing but the fields of the change.
+        """Change an ML backend. Label Studio fails on a change without the URL, and connects to the backend
+        with nothing but the fields of the change.
         """
         kept = {
             name: row[name] for name in ("url", "project", "title", "extra_params") if row[name] is not None

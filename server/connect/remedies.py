@@ -10,11 +10,12 @@ UNBLOCK = (
     "SSRF_PROTECTION_ENABLED=False), then run this again."
 )
 REACH = (
-    "Label Studio's machine must reach this address. In a container, 127.0.0.1 and localhost are the container "
+    "Label Studio's machine must reach this address. In a container, 127.0.0.1 and localhost are the "
+    "container "
     "itself: give the name or address that the backend has from there, and start the backend with "
     "--host 0.0.0.0."
 )
-ANOTHER_TOKEN = (
+OTHER_KEY = (
     "Take a token from Label Studio (Account & Settings → Personal Access Token or Legacy Token) and set "
     "LABEL_STUDIO_API_KEY to it."
 )
@@ -30,7 +31,7 @@ def remedy(error: PrelabelError) -> str:
     if is_blocked(error):
         return UNBLOCK
     if status == 401:
-        return ANOTHER_TOKEN
+        return OTHER_KEY
     if "Can't resolve hostname" in message or "health check failed" in message:
         return REACH
     if "authentication parameters" in message or "401 Client Error" in message:

@@ -63,8 +63,8 @@ def take(
     """The restore point of a project as it is now.
 
     `changed` holds the current values of an existing ML backend's fields that connect will change, None for a
-    new ML backend. If one of the `replaced` ML backends was added by connect and is in use, its restore point's
-    project settings are taken over.
+    new ML backend. If one of the `replaced` ML backends was added by connect and is in use, its restore
+    point's project settings are taken over.
     """
     for row in replaced:
         earlier = read(row["description"])

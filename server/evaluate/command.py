@@ -22,7 +22,9 @@ def evaluate_bundle(
     by: str | None,
     plots: Path | None,
 ) -> None:
-    """Measure the settings' bundle on the labelled texts of `source`; tables go to stdout. Raises PrelabelError."""
+    """Measure the settings' bundle on the labelled texts of `source`; tables go to stdout. Raises
+    PrelabelError.
+    """
     if plots is not None:
         check_available()
     with open_classifier(settings) as classifier, progress_bar(console, size_of(source)) as on_progress:

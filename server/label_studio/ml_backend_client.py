@@ -18,7 +18,9 @@ class NoResponse(Exception):
 
 @dataclass(frozen=True)
 class BackendResponse:
-    """`body` is the JSON object of the response, None if it holds anything else; `retry_after` is in seconds."""
+    """`body` is the JSON object of the response, None if it holds anything else; `retry_after` is in
+    seconds.
+    """
 
     status: int
     reason: str

@@ -40,9 +40,7 @@ class Share:
 
 @dataclass(frozen=True)
 class RayOptions:
-    """The options of a command that are for a Ray cluster, None where not given. Raises BadSetting for one that
-    was given without --on-ray.
-    """
+    """The options for a Ray cluster, None where not given. Raises BadSetting for one without --on-ray."""
 
     on_ray: bool
     ray_address: str | None

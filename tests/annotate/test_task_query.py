@@ -39,8 +39,8 @@ def test_a_tab_of_another_project_is_refused() -> None:
 
 @dataclass
 class Listing:
-    """Label Studio's list of tasks, for the filters that `MissingPredictions` makes. Versions by task id; what `listed`
-    ends with is stored meanwhile.
+    """Label Studio's list of tasks, for the filters that `MissingPredictions` makes. Versions by task id;
+    what `listed` ends with is stored meanwhile.
     """
 
     versions: dict[int, list[str]]

@@ -10,8 +10,8 @@ from server.errors import LabelStudioRefused, LabelStudioUnreachable
 
 @dataclass
 class Studio:
-    """A Label Studio that stores each prediction that comes, but for what it is told. `lost_responses`: answers that
-    are lost after the storing.
+    """A Label Studio that stores each prediction that comes, but for what it is told. `lost_responses`:
+    answers that are lost after the storing.
     """
 
     tasks: set[int]

@@ -144,8 +144,7 @@ def test_origins_know_the_usual_ports() -> None:
             "USE_DEFAULT_BANNED_SUBNETS=False",
         ),
         (
-            "POST /api/ml: 400: … Additional info: URL resolves to a reserved network address (block: "
-            "10.0.0.0/8)",
+            "POST /api/ml: 400: … URL resolves to a reserved network address (block: 10.0.0.0/8)",
             400,
             "USE_DEFAULT_BANNED_SUBNETS=False",
         ),

@@ -12,7 +12,6 @@ import torch
 from export.cnn import Network
 from prelabel import main
 from server.bundle import Bundle, read_bundle
-from server.settings import Settings
 from tests.conftest import ROOT, WORDS
 
 
@@ -80,13 +79,6 @@ def test_evaluate_prints_figures_and_draws_them(bundle: Bundle, tmp_path: Path) 
         "accuracy-by-length.png",
         "accuracy-by-group.png",
     }
-
-
-def test_help_shows_the_defaults_that_settings_have() -> None:
-    shown = prelabel("serve", "--help").stdout
-    for name in ("bundle", "host", "port", "score"):
-        default = Settings.model_fields[name].default
-        assert f"[default: ({default[0] if isinstance(default, tuple) else default})]" in shown
 
 
 def is_one_sentence(status: int, shown: str) -> bool:
