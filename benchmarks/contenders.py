@@ -20,10 +20,10 @@ from benchmarks.conv import conv_onnx
 from benchmarks.tutorial_loop import network_of
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.devices import CudaOptions, Grid, number_of
+from server.engines.devices import CudaOptions, Grid, device_number
 from server.engines.factory import open_engine
 from server.engines.onnx_cuda import BoundCalls, Slot, cuda_provider
-from server.engines.onnx_runtime import CPU, CUDA, Network, Provider, open_session
+from server.engines.onnx_runtime import CPU, CUDA, DynamicSession, Provider, open_session
 from server.engines.pinned_memory import HostBuffers, PinnedHostBuffers, PlainHostBuffers
 from server.engines.torch_device import TorchDevice
 
@@ -50,7 +50,7 @@ def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions
         ),
         "fused": lambda: fused(bundle, device),
         "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
-        "onnx, not bound": lambda: Network(open_session(bundle, provider), widest=widest).run,
+        "onnx, not bound": lambda: DynamicSession(open_session(bundle, provider), widest=widest).run,
         "onnx, CUDA graphs": lambda: captured(bundle, provider, device, options.grid),
         "ORT Conv": lambda: ort_conv(bundle, provider),
         "torch eager": lambda: eager(bundle, device),
@@ -76,7 +76,7 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
     one at a time.
     """
     session = open_session(bundle, (provider[0], {**provider[1], "enable_cuda_graph": "1"}))
-    start = Network(session, widest=max(bundle.widths)).start
+    start = DynamicSession(session, widest=max(bundle.widths)).start
     slot = Slot(
         Replaying(session),
         device,
@@ -91,7 +91,7 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
     one.submit(slot.warm_up, Barrier(1)).result()
 
     def run(ids: Ids, lengths: Ids) -> Floats:
-        most = grid.most_rows(ids.shape[1])
+        most = grid.max_rows(ids.shape[1])
         if most is None:
             raise ValueError(f"{ids.shape[1]} tokens: longer than every shape")
         parts = [
@@ -103,7 +103,7 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
 
 
 def host_of(device: str) -> HostBuffers:
-    return PlainHostBuffers() if device == "cpu" else PinnedHostBuffers(number_of(device))
+    return PlainHostBuffers() if device == "cpu" else PinnedHostBuffers(device_number(device))
 
 
 def fused(bundle: Bundle, device: str) -> Run:
@@ -155,9 +155,11 @@ def eager(bundle: Bundle, device: str) -> Run:
     model = network_of(bundle).to(device)
 
     def run(ids: Ids, lengths: Ids) -> Floats:
-        with torch.inference_mode(), on.in_order():
+        with torch.inference_mode(), on.context():
             answer: Floats = (
-                torch.softmax(model(on.put(ids.astype(np.int64)), on.put(lengths.astype(np.int64))), dim=1)
+                torch.softmax(
+                    model(on.upload(ids.astype(np.int64)), on.upload(lengths.astype(np.int64))), dim=1
+                )
                 .cpu()
                 .numpy()
             )

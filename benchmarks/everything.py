@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.report import SECTIONS
 from benchmarks.texts import arguments
-from server.engines.devices import NVIDIA
+from server.engines.devices import NVIDIA_DRIVER
 from tests.e2e.conftest import ROOT
 
 PEERS, GPU = "peers", "gpu"
@@ -52,9 +52,9 @@ def main() -> None:
             "them.",
             soft_wrap=True,
         )
-    if GPU in names and not NVIDIA.exists():
+    if GPU in names and not NVIDIA_DRIVER.exists():
         names.remove(GPU)
-        console.print("The GPU is left out: this host has no NVIDIA driver.")
+        console.print("The GPU is left out: this host has no NVIDIA_DRIVER driver.")
     words = [str(asked.reviews.resolve())] if asked.reviews else []
     if asked.bundle != parser.get_default("bundle"):
         words += ["--bundle", str(asked.bundle.resolve())]

@@ -29,10 +29,10 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import client, results, tables
-from benchmarks.client import quantile
 from benchmarks.contenders import SIZED, Contender, Run, contenders, opened
 from benchmarks.engine import with_torchscript
 from benchmarks.label_studio import body_of
+from benchmarks.load_result import quantile
 from benchmarks.rounds import medians
 from benchmarks.served import served
 from benchmarks.texts import arguments, numbers_of, texts_of

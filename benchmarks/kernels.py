@@ -23,7 +23,7 @@ from server.arrays import Floats, Ids
 from server.bundle import read_bundle
 from server.engines.base import pad
 from server.engines.cpu_tables import WINDOWS, TablesEngine, _scan
-from server.engines.fixed_point_tables import HALF, Tables, read_tables
+from server.engines.fixed_point_tables import HIGH_UNIT, Int16Tables, read_int16_tables
 from server.models.tokenizer import Tokenizer
 
 Features = Callable[[Ids, Ids, Any], None]
@@ -38,7 +38,7 @@ def main() -> None:
     bundle = read_bundle(asked.bundle)
     tokenizer = Tokenizer.of(bundle)
     rows = tokenizer.encode_all(texts_of(asked.reviews, asked.texts))
-    tables = read_tables(bundle)
+    tables = read_int16_tables(bundle)
     ids, lengths = pad(rows, max(map(len, rows)))
     exact = probabilities(tables, features_in_float64(tables, rows))
     ways: dict[str, Callable[[], Floats]] = {
@@ -86,7 +86,7 @@ def main() -> None:
     write("kernels", {"texts": len(rows), "tokens": tokens, "ways": figures})
 
 
-def by_features(tables: Tables, way: Features, ids: Ids, lengths: Ids) -> Callable[[], Floats]:
+def by_features(tables: Int16Tables, way: Features, ids: Ids, lengths: Ids) -> Callable[[], Floats]:
     def run() -> Floats:
         features = np.zeros((len(lengths), *tables.bias.shape))
         way(ids, lengths, features)
@@ -95,20 +95,20 @@ def by_features(tables: Tables, way: Features, ids: Ids, lengths: Ids) -> Callab
     return run
 
 
-def probabilities(tables: Tables, features: npt.NDArray[np.float64]) -> Floats:
+def probabilities(tables: Int16Tables, features: npt.NDArray[np.float64]) -> Floats:
     logits = np.einsum("rbf,lbf->rl", features, tables.head) + tables.head_bias
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Floats = raised / raised.sum(axis=1, keepdims=True)
     return shares
 
 
-def numbers_of(tables: Tables) -> npt.NDArray[np.float64]:
-    whole = tables.high.astype(np.float64) * HALF + tables.low
+def numbers_of(tables: Int16Tables) -> npt.NDArray[np.float64]:
+    whole = tables.high.astype(np.float64) * HIGH_UNIT + tables.low
     whole *= np.repeat(tables.unit, tables.widths, axis=0)
     return whole
 
 
-def features_in_float64(tables: Tables, rows: list[Ids]) -> npt.NDArray[np.float64]:
+def features_in_float64(tables: Int16Tables, rows: list[Ids]) -> npt.NDArray[np.float64]:
     numbers = numbers_of(tables)
     features = np.zeros((len(rows), *tables.bias.shape))
     for place, row in enumerate(rows):
@@ -125,7 +125,7 @@ def _jitted(function: Any) -> Any:
     return numba.njit(nogil=True)(function)
 
 
-def in_float32(tables: Tables, *, constant: bool) -> Features:
+def in_float32(tables: Int16Tables, *, constant: bool) -> Features:
     """A loop over windows, taps and filters; where `constant`, for the number of filters there is."""
     numbers, widths, bias = numbers_of(tables).astype(np.float32), tables.widths, tables.bias
     known = bias.shape[1] if constant else 0
@@ -154,7 +154,7 @@ def in_float32(tables: Tables, *, constant: bool) -> Features:
     return lambda ids, lengths, features: run(ids, lengths, numbers, widths, bias, features)
 
 
-def scan_alone(tables: Tables) -> Features:
+def scan_alone(tables: Int16Tables) -> Features:
     """The largest sum of high halves, taken for the largest window."""
     filters = tables.bias.shape[1]
 
@@ -170,7 +170,7 @@ def scan_alone(tables: Tables) -> Features:
                     _scan(words, high, first, widths[bank], sums, largest, filters)
                     for f in range(filters):
                         features[row, bank, f] = max(
-                            features[row, bank, f], largest[f] * HALF * unit[bank, f] + bias[bank, f]
+                            features[row, bank, f], largest[f] * HIGH_UNIT * unit[bank, f] + bias[bank, f]
                         )
                 first += widths[bank]
 

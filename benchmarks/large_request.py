@@ -20,8 +20,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import client, results
-from benchmarks.client import Outcome
 from benchmarks.label_studio import body_of
+from benchmarks.load_result import LoadResult
 from benchmarks.served import Served, served
 from benchmarks.texts import arguments, texts_of
 from server.offline.classifier import open_classifier
@@ -54,8 +54,8 @@ def main() -> None:
         without_server()
         memory = {"idle": server.memory_mb()}
         idle, beside, alone, seconds_beside, ceiling = (
-            list[Outcome](),
-            list[Outcome](),
+            list[LoadResult](),
+            list[LoadResult](),
             list[float](),
             list[float](),
             list[float](),
@@ -63,9 +63,9 @@ def main() -> None:
         for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
             idle.append(client.run(server.url(), singles, seconds=asked.idle).checked())
             alone.append(whole())
-            seconds, outcome = client.beside(server.url(), singles, whole)
+            seconds, load = client.run_during(server.url(), singles, whole)
             seconds_beside.append(seconds)
-            beside.append(outcome.checked())
+            beside.append(load.checked())
             ceiling.append(without_server())
         memory["after"] = server.memory_mb()
     figures = {
@@ -101,7 +101,7 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def told(rounds: list[Outcome]) -> dict[str, float]:
+def told(rounds: list[LoadResult]) -> dict[str, float]:
     """What the single tasks of a round waited, in the median of the rounds."""
     return {
         "singles": statistics.median_low(len(each.latencies) for each in rounds),

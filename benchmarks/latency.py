@@ -18,8 +18,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import client, results
-from benchmarks.client import Outcome
 from benchmarks.label_studio import body_of
+from benchmarks.load_result import LoadResult
 from benchmarks.served import served
 from benchmarks.texts import arguments, numbers_of, texts_of
 
@@ -40,7 +40,7 @@ def main() -> None:
     asked = parser.parse_args()
     bodies = [body_of([text]) for text in texts_of(asked.reviews, TEXTS)]
     capacities: list[float] = []
-    loads: dict[int, list[Outcome]] = {share: [] for share in asked.shares}
+    loads: dict[int, list[LoadResult]] = {share: [] for share in asked.shares}
     with served(asked.bundle) as server, Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("runs", total=asked.rounds * (1 + len(loads)))
         for number in range(asked.rounds):
@@ -66,7 +66,7 @@ def main() -> None:
     results.write("latency", figures)
 
 
-def told(rounds: list[Outcome]) -> dict[str, float]:
+def told(rounds: list[LoadResult]) -> dict[str, float]:
     return {
         "per_s": statistics.median(each.requests_per_s for each in rounds),
         "p50_ms": statistics.median(each.ms(0.5) for each in rounds),

@@ -24,8 +24,10 @@ from locust import FastHttpUser, LoadTestShape, events, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 
-from benchmarks.client import PATIENCE, REFUSALS, timing_of
 from benchmarks.label_studio import HEADERS, body_of, setup_body
+from benchmarks.load_generator import PATIENCE
+from benchmarks.load_result import stages_of
+from benchmarks.response_check import REFUSALS
 from benchmarks.texts import numbers_of, texts_of
 
 SINGLES = 1000
@@ -143,7 +145,7 @@ class LabelStudio(FastHttpUser):
             method, path, name=name, data=cast("Any", body), catch_response=True
         ) as answer:
             headers: Mapping[str, Any] = answer.headers or {}
-            for stage, spent in timing_of(headers.get("server-timing") or "").items():
+            for stage, spent in stages_of(headers.get("server-timing") or "").items():
                 self.environment.events.request.fire(
                     request_type="timing",
                     name=f"{name}: {stage}",

@@ -31,8 +31,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import client, results
-from benchmarks.client import Outcome, quantile, started
+from benchmarks.client import started
 from benchmarks.label_studio import body_of
+from benchmarks.load_result import LoadResult, quantile
+from benchmarks.response_check import WRONG
 from benchmarks.served import Served, served
 from benchmarks.texts import arguments, numbers_of, texts_of
 
@@ -164,7 +166,7 @@ def under_load(
         retrieving.stop()
         worked = server.processor_seconds() - worked
         usual = seconds_to_usual(server, load)
-        health, retrieved, annotated = probing.outcome(), retrieving.outcome(), annotating.outcome()
+        health, retrieved, annotated = probing.result(), retrieving.result(), annotating.result()
     return {
         "seconds": seconds,
         "per_s": rate,
@@ -179,27 +181,23 @@ def under_load(
     }
 
 
-def told(outcome: Outcome) -> dict[str, Any]:
+def told(result: LoadResult) -> dict[str, Any]:
     """What became of one client's requests. 503 is a refusal too, but one that the server's overload does not
     excuse.
     """
-    errors = {what: count for what, count in outcome.failed.items() if what.startswith("status 5")}
-    errors |= {
-        f"status {status}": len(waits) for status, waits in outcome.refusals.items() if status != "429"
-    }
-    wrong = outcome.failed.get(client.WRONG, 0)
-    refusals = outcome.refusals.get("429", [])
+    errors = {what: count for what, count in result.failed.items() if what.startswith("status 5")}
+    errors |= {f"status {status}": len(waits) for status, waits in result.refusals.items() if status != "429"}
+    wrong = result.failed.get(WRONG, 0)
+    refusals = result.refusals.get("429", [])
     return {
-        "requests": len(outcome.latencies) + outcome.refused + sum(outcome.failed.values()),
-        "right": len(outcome.latencies),
+        "requests": len(result.latencies) + result.refused + sum(result.failed.values()),
+        "right": len(result.latencies),
         "wrong": wrong,
-        **waits_of(outcome.latencies),
+        **waits_of(result.latencies),
         "refused": {"requests": len(refusals), **waits_of(refusals)},
         "server_errors": sum(errors.values()),
         "failed": {
-            what: count
-            for what, count in outcome.failed.items()
-            if what != client.WRONG and what not in errors
+            what: count for what, count in result.failed.items() if what != WRONG and what not in errors
         },
     }
 

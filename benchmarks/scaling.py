@@ -27,6 +27,7 @@ from rich.table import Table
 
 from benchmarks import client, results
 from benchmarks.label_studio import body_of
+from benchmarks.load_result import LoadResult
 from benchmarks.served import Served, served
 from benchmarks.texts import arguments, numbers_of, texts_of
 from server.models.tokenizer import basic_english
@@ -97,25 +98,23 @@ def main() -> None:
     results.write("scaling", figures)
 
 
-def with_clients(
-    ask: Callable[..., client.Outcome], bodies: Sequence[bytes], number: int
-) -> dict[str, float]:
-    outcome = ask(bodies, clients=number).checked()
-    return {"requests_per_s": outcome.requests_per_s, "p50_ms": outcome.ms(0.5), "p99_ms": outcome.ms(0.99)}
+def with_clients(ask: Callable[..., LoadResult], bodies: Sequence[bytes], number: int) -> dict[str, float]:
+    result = ask(bodies, clients=number).checked()
+    return {"requests_per_s": result.requests_per_s, "p50_ms": result.ms(0.5), "p99_ms": result.ms(0.99)}
 
 
-def with_tasks(ask: Callable[..., client.Outcome], bodies: Sequence[bytes]) -> dict[str, float]:
-    outcome = ask(bodies).checked()
-    return {"tasks_per_s": outcome.tasks_per_s, "p50_ms": outcome.ms(0.5)}
+def with_tasks(ask: Callable[..., LoadResult], bodies: Sequence[bytes]) -> dict[str, float]:
+    result = ask(bodies).checked()
+    return {"tasks_per_s": result.tasks_per_s, "p50_ms": result.ms(0.5)}
 
 
-def with_tokens(ask: Callable[..., client.Outcome], bodies: Sequence[bytes]) -> dict[str, float]:
-    outcome = ask(bodies).checked()
-    return {"tasks_per_s": outcome.tasks_per_s, "us_per_task": 1e6 / outcome.tasks_per_s}
+def with_tokens(ask: Callable[..., LoadResult], bodies: Sequence[bytes]) -> dict[str, float]:
+    result = ask(bodies).checked()
+    return {"tasks_per_s": result.tasks_per_s, "us_per_task": 1e6 / result.tasks_per_s}
 
 
 def with_workers(server: Served, texts: list[str], seconds: float) -> dict[str, float]:
-    def ask(clients: int, tasks: int) -> client.Outcome:
+    def ask(clients: int, tasks: int) -> LoadResult:
         return client.run(
             server.url(), bodies_of(texts, tasks), clients=clients, seconds=seconds, new_connections=True
         ).checked()

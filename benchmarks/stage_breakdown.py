@@ -23,8 +23,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import client, results
-from benchmarks.client import Outcome
 from benchmarks.label_studio import body_of
+from benchmarks.load_result import LoadResult
 from benchmarks.served import served
 from benchmarks.texts import arguments, texts_of
 
@@ -49,7 +49,7 @@ def main() -> None:
         "large": [body_of(texts[: asked.tasks])],
         "single": [body_of([text]) for text in texts[: asked.singles]],
     }
-    found: dict[str, list[Outcome]] = {kind: [] for kind in bodies}
+    found: dict[str, list[LoadResult]] = {kind: [] for kind in bodies}
     with served(asked.bundle) as server:
         for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
             for kind, each in bodies.items():
@@ -59,7 +59,7 @@ def main() -> None:
     results.write("stage_breakdown", figures)
 
 
-def breakdown(rounds: list[Outcome], tasks: int) -> dict[str, Any]:
+def breakdown(rounds: list[LoadResult], tasks: int) -> dict[str, Any]:
     """Microseconds: of the whole request divided by its tasks, but `text_waited_us` as it is."""
 
     def us(stage: str) -> float:

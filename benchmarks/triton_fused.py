@@ -1,11 +1,13 @@
-"""The folded sum as one kernel for the GPU, compiled by Triton: gather, sum and maximum in registers, nothing
-in between in memory.
+"""The folded network as one Triton kernel: gather, sum and maximum in registers.
 
     features[row, f] = max(0, bias[f] + max over windows t of Σ_j T[ids[row, t + j], j, f])
 
-A graph of operators writes and reads each of these sums, about 30 KB a token of the default network; the
-kernel reads the looked-up rows alone, 6 KB a token, and most of those from the GPU's cache, for a few words
-make most of a text. Rows go at their own length: padding costs nothing, and a long text needs no pieces.
+A graph of operators writes each of these sums to memory and reads it back, about 30 KB a token of the default
+network. The kernel only reads the looked-up rows, 6 KB a token, most of them from the GPU's cache, because
+few words make up most of a text. Rows run at their own length: padding costs nothing, and long texts need no
+chunks.
+
+A contender of `benchmarks/gpu.py`, not an engine of the server: no measurement on a GPU shows its worth yet.
 """
 
 import numpy as np
@@ -19,75 +21,100 @@ from server.engines.folded_weights import read_folded_weights
 from server.engines.torch_device import TorchDevice
 
 WINDOWS = 16
-"""Windows that a program sums at a time, all filters of each: what its registers hold."""
+"""Windows that a program sums at a time, with all filters of each: as many as its registers hold."""
 
 CHUNK = 512
-"""Windows of one program. A long text goes to several, and their maxima meet in memory."""
+"""Windows of one program. A long text is split over several, which combine their maxima in memory."""
 
 
 class FusedEngine:
-    """One set of tables on one GPU, safe to call from several threads. On `cpu` it runs in Triton's
-    interpreter only, for tests.
+    """One set of tables on one GPU, safe to call from several threads. `cpu` is for tests, in Triton's
+    interpreter.
     """
 
     name = "fused"
     degraded: str | None = None
 
     def __init__(self, bundle: Bundle, device: str) -> None:
-        """Raises NoCuda, BadBundle."""
-        self._on = TorchDevice(device)
+        """Raises CudaUnavailable, BadBundle."""
+        self._device = TorchDevice(device)
         self.device = device
         self._widths = bundle.widths
         folded = read_folded_weights(bundle)
-        self._tables, self._bias, self._head_bias = (
-            self._on.keep(each) for each in (folded.tables, folded.bias, folded.head_bias)
+        head = folded.head.reshape(len(folded.head), -1)
+        self._tables, self._bias, self._head, self._head_bias = (
+            torch.from_numpy(each).to(device) for each in (folded.tables, folded.bias, head, folded.head_bias)
         )
-        self._head = self._on.keep(folded.head.reshape(len(folded.head), -1))
-        # compiled at the first call of all, whatever its shape
+        # the first call compiles the kernel for all shapes
         shortest = bundle.manifest.min_length
         self.run(np.zeros((1, shortest), dtype=np.int32), np.full(1, shortest, dtype=np.int32))
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        with torch.inference_mode(), self._on.in_order():
+        with torch.inference_mode(), self._device.context():
             try:
                 logits = torch.addmm(self._head_bias, self._features(ids, lengths), self._head.T)
-                answer: Floats = torch.softmax(logits, dim=1).cpu().numpy()
+                probabilities: Floats = torch.softmax(logits, dim=1).cpu().numpy()
             except torch.OutOfMemoryError:
                 raise MemoryError(
                     f"torch has no memory for {ids.shape[0]} rows of {ids.shape[1]} tokens"
                 ) from None
-            return answer
+            return probabilities
 
     def close(self) -> None:
-        """torch frees the tables with their last reference; there is nothing to end."""
+        """Nothing to do: torch frees the tables with their last reference."""
 
     def _features(self, ids: Ids, lengths: Ids) -> torch.Tensor:
         """float32[rows, widths × filters]."""
         rows, length = ids.shape
         taps, filters = self._tables.shape[1:]
-        there, of = self._on.put(ids), self._on.put(lengths)
+        on_device, row_lengths = self._device.upload(ids), self._device.upload(lengths)
         features = torch.zeros((rows, len(self._widths) * filters), dtype=torch.float32, device=self.device)
         first_tap = 0
         for bank, width in enumerate(self._widths):
             _bank[rows, triton.cdiv(length, CHUNK)](
-                there, of, self._tables, self._bias[bank], features[:, bank * filters :], length, features.shape[1], first_tap,
-                WIDTH=width, TAPS=taps, FILTERS=filters, LANES=triton.next_power_of_2(filters), WINDOWS=WINDOWS, CHUNK=CHUNK,
-            )  # fmt: skip
+                on_device,
+                row_lengths,
+                self._tables,
+                self._bias[bank],
+                features[:, bank * filters :],
+                length,
+                features.shape[1],
+                first_tap,
+                WIDTH=width,
+                TAPS=taps,
+                FILTERS=filters,
+                LANES=triton.next_power_of_2(filters),
+                WINDOWS=WINDOWS,
+                CHUNK=CHUNK,
+            )
             first_tap += width
         return features
 
 
-# else a kernel is compiled anew at the first length that 16 divides, and at the first that it does not
+# otherwise Triton compiles one kernel for lengths divisible by 16 and another for the rest, each when it is
+# met
 @triton.jit(do_not_specialize=["length", "stride", "first_tap"])  # type: ignore[untyped-decorator]
-def _bank(  # type: ignore[no-untyped-def]  # pointers, and numbers known when it is compiled
-    ids, lengths, tables, bias, features, length, stride, first_tap,
-    WIDTH: tl.constexpr, TAPS: tl.constexpr, FILTERS: tl.constexpr, LANES: tl.constexpr, WINDOWS: tl.constexpr, CHUNK: tl.constexpr,
-):  # fmt: skip
-    """One row's windows, CHUNK of them, for the filters of one width.
+def _bank(  # type: ignore[no-untyped-def]  # pointers, and constants of the compiled kernel
+    ids,
+    lengths,
+    tables,
+    bias,
+    features,
+    length,
+    stride,
+    first_tap,
+    WIDTH: tl.constexpr,
+    TAPS: tl.constexpr,
+    FILTERS: tl.constexpr,
+    LANES: tl.constexpr,
+    WINDOWS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """CHUNK windows of one row, for the filters of one width.
 
     ids int32[rows, length], lengths int32[rows], tables float32[words, TAPS, FILTERS], bias float32[FILTERS]
-    → features float32[rows, FILTERS], `stride` apart: the larger of what is there and this. They begin as
-    zeros, which is ReLU.
+    → features float32[rows, FILTERS] with rows `stride` apart: the maximum of the present value and this
+    chunk's. They start as zeros, which makes this ReLU.
     """
     row = tl.program_id(0)
     begin = tl.program_id(1) * CHUNK

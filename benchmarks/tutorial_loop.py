@@ -17,7 +17,7 @@ from benchmarks.tokenizer import published
 from export.cnn import SentimentCNN, Shape
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.folded_weights import tensors_of
+from server.engines.folded_weights import read_tensors
 
 
 class TutorialLoop:
@@ -77,7 +77,7 @@ def network_of(bundle: Bundle) -> SentimentCNN:
     """The network that the bundle was made of, from the tensors of its model.onnx; the temperature is in its
     head. In eval mode.
     """
-    tensors = {name: torch.tensor(array) for name, array in tensors_of(bundle).items()}
+    tensors = {name: torch.tensor(array) for name, array in read_tensors(bundle).items()}
     (vocabulary, dimensions), filters = tensors["embedding"].shape, len(tensors["bias0"])
     cnn = SentimentCNN(
         Shape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)), pad=bundle.manifest.pad_id

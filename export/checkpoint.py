@@ -1,6 +1,6 @@
-"""Read the tutorial's files, executing nothing that is in them: `cnn.pt` (a state_dict) and the vocabulary.
+"""Reads the tutorial's checkpoint `cnn.pt` (a state_dict) without executing anything in it.
 
-Every refusal is one sentence: which file, what was expected, what was found.
+Each error is one sentence: the file, what was expected, what was found.
 """
 
 import re
@@ -15,14 +15,14 @@ from export.vocabulary import read_vocab
 from server.errors import BadInput
 
 MAX_PICKLE = 2**14
-"""Bytes of a state_dict without its numbers: some 150 for each tensor."""
+"""Maximum bytes of a state_dict without its numbers; it takes about 150 for each tensor."""
 
 KEY = re.compile(r"embedding\.weight|convs\.\d+\.(weight|bias)|fc\.(weight|bias)")
 
 
 def read_network(checkpoint: Path, vocab: Path, labels: tuple[str, ...]) -> Network:
-    """The network of a checkpoint with its vocabulary; temperature 1, so that answers are the checkpoint's
-    own. Raises BadInput.
+    """The network of a checkpoint and its vocabulary, with temperature 1: its probabilities are those of the
+    checkpoint. Raises BadInput.
     """
     state = read_state(checkpoint)
     shape = shape_of(state, checkpoint)
@@ -43,14 +43,14 @@ def read_network(checkpoint: Path, vocab: Path, labels: tuple[str, ...]) -> Netw
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state_dict as float32 tensors, every value finite. Raises BadInput."""
+    """A state_dict as float32 tensors with finite values. Raises BadInput."""
     expected = f"{path}: expected a state_dict saved by torch.save"
     try:
         _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(f"{expected}, but the file cannot be read ({error.strerror}).") from None
-    except Exception:  # torch raises a dozen unrelated types for files that are no checkpoint
+    except Exception:  # torch raises a dozen unrelated types for other files
         raise BadInput(f"{expected}, found {_what_is(path)}.") from None
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -62,7 +62,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     for key, value in state.items():
         if not KEY.fullmatch(key):
             raise BadInput(
-                f'{path}: expected only embedding, convs.N and fc tensors, found "{key}"; this is another network.'
+                f'{path}: expected only embedding, convs.N and fc tensors, found "{key}": this is another '
+                "network."
             )
         if not value.is_floating_point() or value.layout is not torch.strided:
             raise BadInput(
@@ -78,14 +79,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
             )
         if not torch.isfinite(value.float()).all():
             raise BadInput(
-                f"{path}: {key}: expected finite numbers, found NaN or infinity; the training went wrong."
+                f"{path}: {key}: expected finite numbers, found NaN or infinity; the training failed."
             )
     return {key: value.float() for key, value in state.items()}
 
 
 def _check_archive(path: Path) -> None:
-    """torch.save packs nothing, and what is packed may unpack to anything. torch takes minutes to refuse some
-    pickles that are long, which a state_dict's is not. Raises ValueError.
+    """Raises ValueError for compressed entries, which torch.save never writes and which may expand to any
+    size, and for a long pickle: torch needs minutes to reject some, and a state_dict's is short.
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
@@ -96,8 +97,8 @@ def _check_archive(path: Path) -> None:
 
 
 def shape_of(state: dict[str, Tensor], path: Path) -> Shape:
-    """The sizes of the network, from the shapes of its tensors. Raises BadInput when one is missing or they
-    disagree.
+    """The sizes of the network, from the shapes of its tensors. Raises BadInput if a tensor is missing or the
+    shapes contradict each other.
     """
 
     def tensor(key: str, *sizes: int | None) -> tuple[int, ...]:
@@ -140,12 +141,13 @@ def _what_is(path: Path) -> str:
         return "an HTML or XML page (a failed download?)"
     if start.startswith(b"PK"):
         return (
-            "a zip archive that is no plain state_dict: it is damaged or packed, or holds objects other "
+            "a zip archive that is no plain state_dict: it is damaged or compressed, or holds objects other "
             "than tensors"
         )
     if start.startswith(b"\x80"):
         return (
-            "a pickle, which could run code and is not opened; a state_dict from before torch 1.6 is one "
-            "too, save that again with a newer torch"
+            "a pickle, which could run code and is not opened; a state_dict from before torch 1.6 is a "
+            "pickle "
+            "too, save it again with a newer torch"
         )
     return "other bytes"

@@ -27,7 +27,7 @@ class Shape:
 class SentimentCNN(nn.Module):
     """ids int64[rows, length] → logits float32[rows, classes]; `length` is at least the widest filter.
 
-    With `lengths` int64[rows], windows that reach past a row's length count for nothing, as at inference.
+    With `lengths` int64[rows], windows that reach past a row's length are ignored, as at inference.
     """
 
     def __init__(self, shape: Shape, *, pad: int = 1, dropout: float = 0.25) -> None:
@@ -49,7 +49,7 @@ class SentimentCNN(nn.Module):
                 inside = torch.arange(windows.shape[-1], device=lengths.device) <= (
                     lengths - width
                 ).unsqueeze(1)
-                windows = windows * inside.unsqueeze(1)  # ReLU makes zero the neutral element of the maximum
+                windows = windows * inside.unsqueeze(1)  # after ReLU, zero is neutral for the maximum
             pooled.append(windows.amax(dim=-1))
         logits: Tensor = self.fc(self.dropout(torch.cat(pooled, dim=-1)))
         return logits
@@ -63,24 +63,24 @@ class SentimentCNN(nn.Module):
 
     @torch.inference_mode()
     def predict(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Probabilities float32[rows, classes], each row run alone and in eval mode: the reference of every
-        parity proof.
+        """Probabilities float32[rows, classes], each row alone and in eval mode: the reference of the parity
+        check.
         """
         self.eval()
         return torch.cat([torch.softmax(self(torch.tensor([list(row)])), dim=-1) for row in rows])
 
 
 def taps_of(conv: nn.Conv1d) -> Tensor:
-    """[filters, dimensions, width] → [dimensions, width × filters]: E @ taps is, for each word, its row for
-    every tap.
+    """Weights [filters, dimensions, width] → taps [dimensions, width × filters]: E @ taps holds, for each
+    word, its row for every tap.
     """
     return conv.weight.permute(1, 2, 0).reshape(conv.in_channels, -1)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network with everything that a bundle needs to know of it. `tokens` in order of their ids, `labels`
-    of classes.
+    """A network and everything that its bundle needs. `tokens` are in the order of their ids, `labels` in the
+    order of classes.
     """
 
     cnn: SentimentCNN

@@ -1,12 +1,12 @@
-"""Embedding and convolution folded into look-up tables: the module that is traced.
+"""The exported module: embedding and convolution folded into look-up tables.
 
-A convolution is linear in the embedding row, so tap j of a filter bank is a table `T[v, j] = W[:, :, j] ·
-E[v]` and the convolution at t is `Σ_j T[x[t + j], j]`: a sum of looked-up rows, exact up to rounding, with no
-window of embeddings ever built.
+A convolution is linear in the embedding row. So tap j of a filter bank is a table `T[v, j] = W[:, :, j] ·
+E[v]`, and the convolution at t is `Σ_j T[x[t + j], j]`: a sum of looked-up rows, exact up to rounding, which
+needs no windows of embeddings.
 
-The module keeps E and W and computes the tables in `forward`, from constants only: an engine folds that once
-while it loads the file, so the file holds V × D numbers where the tables hold V × filters × Σ widths. Where
-every weight is a float16 number the file stores float16 (half the size, no loss); otherwise float32.
+The module stores E and W and computes the tables in `forward` from constants. An engine folds them once while
+it loads the file, so the file holds V × D numbers where the tables hold V × filters × Σ widths. Weights that
+are all float16 numbers are stored as float16 (half the size, no loss), others as float32.
 """
 
 import torch
@@ -23,8 +23,8 @@ def stored(tensor: Tensor) -> Tensor:
 
 @torch.jit.script
 def steps_of(ids: Tensor) -> Tensor:
-    """0, 1, … int64[length], where `ids` are. A trace would keep the device that it was made on; a script
-    asks for it at every call.
+    """0, 1, … int64[length], on the device of `ids`. A trace would keep the device of the tracing as a
+    constant; a script reads it at every call.
     """
     return torch.arange(ids.shape[1], device=ids.device)
 
@@ -33,10 +33,10 @@ class FoldedCNN(nn.Module):
     """ids int32[rows, length], lengths int32[rows], carry float32[rows or 1, features] → (probabilities,
     features).
 
-    `length` and every entry of `lengths` are at least the widest filter; what stands behind a row's length is
-    ignored: windows that would reach past it repeat the row's last window, which leaves the maximum as it is.
-    `carry` is the running maximum of the pieces of a long text, zeros at its start (ReLU makes zero the
-    neutral element); `features` float32[rows, features] is the carry of the next piece.
+    `length` and every entry of `lengths` are at least the widest filter. Ids at or after a row's length are
+    ignored: windows that would reach past it repeat the row's last window, which does not change the maximum.
+    `carry` is the running maximum over the chunks of a long text, zeros for the first (after ReLU, zero is
+    neutral); `features` float32[rows, features] is the carry of the next chunk.
     """
 
     def __init__(self, cnn: SentimentCNN, temperature: float = 1.0) -> None:

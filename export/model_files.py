@@ -1,4 +1,4 @@
-"""Folded module → model.ts (TorchScript) and model.onnx, both with free numbers of rows and tokens."""
+"""Writes a bundle's model files: model.ts (TorchScript) and model.onnx, with dynamic rows and lengths."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ Example = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def write_models(folded: FoldedCNN, folder: Path) -> None:
-    """Trace `folded` and write both files; the ONNX file has passed `onnx.checker`."""
+    """Trace `folded` and write both files; checks the ONNX file with `onnx.checker`."""
     widest, features = max(folded.widths), folded.filters * len(folded.widths)
     example: Example = (
         torch.zeros((2, widest + 4), dtype=torch.int32),
@@ -28,7 +28,7 @@ def write_models(folded: FoldedCNN, folder: Path) -> None:
             folder / "model.onnx",
             dynamo=False,
             opset_version=OPSET,
-            # the tables are V × filters × Σ widths; the engine folds them as it loads
+            # folded tables would hold V × filters × Σ widths numbers: the engine folds them when it loads
             do_constant_folding=False,
             input_names=["ids", "lengths", "carry"],
             output_names=["probabilities", "features"],

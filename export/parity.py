@@ -1,7 +1,7 @@
-"""The proof that a bundle answers what its network answers.
+"""Parity check before publication: every engine must give the network's own probabilities.
 
-The same texts go through the eager network one by one, and through every engine one by one and in batches of
-mixed length: the largest |Δp| and the agreement of classes, and a refusal when they are not good enough.
+The same texts run through the eager network one by one, and through every engine one by one and in batches of
+mixed length. The report holds the largest |Δp| and the agreement of classes for each engine.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from server.errors import PrelabelError
 from server.models.tokenizer import Tokenizer
 
 TOLERANCE = 1e-5
-"""Largest |Δp| between the eager network and an engine."""
+"""Largest allowed |Δp| between the eager network and an engine."""
 
 
 class NotProven(PrelabelError):
-    """The files do not answer what the network answers; nothing is published."""
+    """An engine's probabilities differ from the network's; nothing is published."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What one engine gave: `max_difference` in probability, `agreement` as a share of the texts."""
+    """One engine: `max_difference` in probability, `agreement` of classes as a share of the texts."""
 
     engine: str
     texts: int
@@ -43,7 +43,7 @@ class Parity:
 
 
 def prove(network: Network, bundle: Bundle) -> list[Parity]:
-    """One line an engine, over texts of every awkward kind. The bundle must hold both model files."""
+    """One entry for each engine, over `awkward_rows`. The bundle must hold both model files."""
     rows = awkward_rows(network, bundle)
     expected = network.cnn.predict([row.tolist() for row in rows]).numpy()
     if network.temperature != 1.0:
@@ -61,30 +61,30 @@ def prove(network: Network, bundle: Bundle) -> list[Parity]:
 
 
 def check(report: Sequence[Parity]) -> None:
-    """Raises NotProven, naming the engine and its figures."""
-    for line in report:
-        if not line.proven:
+    """Raises NotProven with the engine and its figures."""
+    for entry in report:
+        if not entry.proven:
             raise NotProven(
-                f"{line.engine} differs from the network by {line.max_difference:.1e} in probability "
+                f"{entry.engine} differs from the network by {entry.max_difference:.1e} in probability "
                 f"(allowed: {TOLERANCE:g}) and agrees "
-                f"on {line.agreement:.1%} of {line.texts} texts; nothing was published."
+                f"on {entry.agreement:.1%} of {entry.texts} texts; nothing was published."
             )
 
 
 def as_table(report: Sequence[Parity]) -> Table:
     table = Table("engine", "texts", "max |Δp|", "same class", title="Parity with the eager network")
-    for line in report:
-        table.add_row(line.engine, str(line.texts), f"{line.max_difference:.1e}", f"{line.agreement:.1%}")
+    for entry in report:
+        table.add_row(entry.engine, str(entry.texts), f"{entry.max_difference:.1e}", f"{entry.agreement:.1%}")
     return table
 
 
 def as_manifest(report: Sequence[Parity]) -> dict[str, Any]:
-    return {"tolerance": TOLERANCE, "engines": [asdict(line) for line in report]}
+    return {"tolerance": TOLERANCE, "engines": [asdict(entry) for entry in report]}
 
 
 def awkward_rows(network: Network, bundle: Bundle) -> list[Ids]:
-    """Ids of texts that are empty, shorter than the widest filter, just as long, unknown, and longer than one
-    model call.
+    """Ids of texts that are empty, of unknown words, shorter than the widest filter, exactly as long, and
+    longer than one model call.
     """
     tokenizer = Tokenizer.of(bundle)
     random = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def awkward_rows(network: Network, bundle: Bundle) -> list[Ids]:
 
 
 def _in_batches(engine: Engine, rows: Sequence[Ids]) -> Floats:
-    """All rows in batches of eight neighbours, whatever their lengths."""
+    """All rows, in batches of eight regardless of their lengths."""
     return np.concatenate([_run(engine, rows[i : i + 8]) for i in range(0, len(rows), 8)])
 
 

@@ -1,4 +1,4 @@
-"""Write a bundle folder: all of it, proven, under its name, or nothing."""
+"""Publishes a bundle folder atomically, after its parity check."""
 
 import ctypes
 import os
@@ -25,35 +25,37 @@ def export_bundle(
     force: bool = False,
     on_report: Callable[[Any], None] | None = None,
 ) -> Bundle:
-    """Trace, prove and publish `network` as the bundle folder `out`; `on_report` gets the parity table.
+    """Trace `network`, check its parity and publish it as the bundle folder `out`; `on_report` gets the
+    parity table.
 
-    Everything is written to a folder beside and renamed, so a reader never sees half a bundle. Raises
-    BadInput when `out` exists and not `force`, NotProven when an engine differs.
+    Everything is written to a temporary folder next to `out` and renamed, so a reader never sees half a
+    bundle. Raises BadInput if `out` exists without `force` or cannot be written, NotProven if an engine
+    differs.
     """
     out = out.absolute()
     check_name(out, force=force)
-    beside = out.with_name(f".{out.name}.{os.getpid()}.new")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
-        beside.mkdir(parents=True)
-        _write(network, beside, out.name)
-        report = prove(network, read_bundle(beside))
+        temporary.mkdir(parents=True)
+        _write(network, temporary, out.name)
+        report = prove(network, read_bundle(temporary))
         if on_report is not None:
             on_report(as_table(report))
         check(report)
         if not torchscript:
-            (beside / "model.ts").unlink()
-        _write_manifest(network, beside, out.name, parity=as_manifest(report))
-        read_bundle(beside)
-        _swap(beside, out)
+            (temporary / "model.ts").unlink()
+        _write_manifest(network, temporary, out.name, parity=as_manifest(report))
+        read_bundle(temporary)
+        _swap(temporary, out)
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be written ({error.strerror}).") from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return read_bundle(out)
 
 
 def check_name(out: Path, *, force: bool) -> None:
-    """Raises BadInput where a bundle `out` could not be published, for long work to ask before it begins."""
+    """Raises BadInput if a bundle `out` could not be published; call it before long work."""
     out = out.absolute()
     if not NAME.fullmatch(out.name):
         raise BadInput(
@@ -61,7 +63,7 @@ def check_name(out: Path, *, force: bool) -> None:
             "underscores, at most 100."
         )
     if out.exists() and not force:
-        raise BadInput(f"--out {out}: there is a bundle already; choose another name or give --force.")
+        raise BadInput(f"--out {out}: a bundle exists there already; choose another name or give --force.")
 
 
 def _write(network: Network, folder: Path, name: str) -> None:
@@ -92,14 +94,13 @@ def _write_manifest(network: Network, folder: Path, name: str, parity: dict[str,
 
 
 def _swap(new: Path, out: Path) -> None:
-    """Put `new` in the place of `out`, in one step: whenever the process or the machine stops, `out` is the
-    one or the other, whole.
+    """Replace `out` by `new` in one step: if the process or the machine stops, `out` is one of both,
+    complete.
     """
     if not out.exists():
         new.rename(out)
     elif not _exchange(new, out):
-        # a system without that step: what was there is moved aside first, so that no name ever holds parts of
-        # two
+        # without an atomic exchange: move the old folder away first, so that no name holds parts of both
         old = out.with_name(f".{out.name}.{os.getpid()}.old")
         out.rename(old)
         try:
@@ -111,8 +112,8 @@ def _swap(new: Path, out: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Both names for one another (Linux' renameat2 with RENAME_EXCHANGE, which Python has no name for);
-    whether the system can.
+    """Exchange two names atomically, by Linux's renameat2 with RENAME_EXCHANGE, which Python does not offer;
+    False if the system cannot.
     """
     try:
         renameat2 = ctypes.CDLL(None).renameat2

@@ -1,8 +1,8 @@
 """Reads a pickled torchtext Vocab without executing it.
 
-Unpickling would import and call whatever the file names. This reader interprets the opcodes (documented in
-Python's `pickletools`) itself: it builds lists, tuples and dicts, and puts a `Symbol` in place of every class.
-It imports nothing, calls nothing, and refuses every name that a Vocab does not need.
+Unpickling imports and calls whatever the file names. This reader interprets the opcodes (documented in
+Python's `pickletools`) itself: it builds lists, tuples and dicts, and a `Symbol` instead of every class. It
+imports nothing, calls nothing, and rejects every name that a Vocab does not need.
 """
 
 import pickletools
@@ -12,51 +12,53 @@ from typing import Any
 from server.errors import BadInput
 
 MAX_STEPS = 4_000_000
-"""Opcodes of a pickled vocabulary: each token takes two or three, and each may make an object."""
+"""Maximum opcodes of a pickled vocabulary; a token takes two or three, and each may create an object."""
 
 VOCAB, NATIVE_VOCAB = "torchtext.vocab.vocab Vocab", "torchtext._torchtext Vocab"
 CONTAINERS = frozenset({"collections OrderedDict", "__builtin__ set", "builtins set"})
-"""What a torch module's own bookkeeping is made of; its content is of no interest."""
+"""Containers of a torch module's internal state, whose content is ignored."""
 
 
 @dataclass(eq=False)
 class Symbol:
-    """Stands for a class or an instance of it; `state` is what BUILD gave it."""
+    """A class or an instance of it; `state` is the argument of BUILD."""
 
     name: str
     state: Any = None
 
 
 class PickleReader:
-    """Reads pickle opcodes as data. Raises BadInput for an opcode or a name that a Vocab does not need."""
+    """A pickle machine without calls. `run` raises BadInput for an opcode or a name that a Vocab does not
+    need.
+    """
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
-        """What was on the stack before each mark."""
+        """The stack before each mark."""
         self.memo: dict[int, Any] = {}
         self.symbols: list[Symbol] = []
 
     def run(self, data: bytes) -> list[Symbol]:
-        """Every instance that the pickle would have made."""
+        """Every instance that unpickling would create."""
         for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if number == MAX_STEPS:
                 raise BadInput(f"more than {MAX_STEPS} opcodes")
             self.step(opcode.name, argument)
         return self.symbols
 
-    def step(self, name: str, argument: Any) -> None:  # noqa: C901  one case an opcode
+    def step(self, name: str, argument: Any) -> None:  # noqa: C901 - one case for each opcode
         stack = self.stack
         match name:
             case "PROTO" | "FRAME" | "STOP":
                 pass
             case "GLOBAL":
-                stack.append(self.known(argument))
+                stack.append(self.symbol(argument))
             case "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
-                # only text has a form that cannot be endless
+                # formatting anything but text may never end
                 stack.append(
-                    self.known(
+                    self.symbol(
                         f"{module} {attribute}"
                         if isinstance(attribute, str) and isinstance(module, str)
                         else "? ?"
@@ -93,7 +95,7 @@ class PickleReader:
                 self.stack[-1].extend(items)
             case "SETITEM" | "SETITEMS":
                 if name == "SETITEMS":
-                    self.since_mark()  # a module's bookkeeping: its instances are kept in `symbols` anyway
+                    self.since_mark()  # internal state of a module; `symbols` has its instances
                 else:
                     del stack[-2:]
             case "NEWOBJ" | "REDUCE":
@@ -112,7 +114,7 @@ class PickleReader:
             case _:
                 raise BadInput(f"the opcode {name}")
 
-    def known(self, name: str) -> Symbol:
+    def symbol(self, name: str) -> Symbol:
         if name not in CONTAINERS and name not in (VOCAB, NATIVE_VOCAB):
             raise BadInput(f'the name "{name.replace(" ", ".")}"')
         return Symbol(name)

@@ -1,4 +1,4 @@
-"""Vocabularies: a text file with one token per line, or torchtext's pickled `vocab_obj.pt`.
+"""Reads vocabularies: a text file with one token a line, or torchtext's pickled `vocab_obj.pt`.
 
 `torch.save` of a `torchtext.vocab.Vocab` is a zip with one pickle; `export/safe_pickle.py` reads it as data.
 """
@@ -15,12 +15,12 @@ from server.errors import BadBundle, BadInput
 UNKNOWN, PAD = "<unk>", "<pad>"
 
 MAX_PICKLE = 64 * 2**20
-"""Bytes of a pickled vocabulary."""
+"""Maximum bytes of a pickled vocabulary."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`tokens` in order of their ids."""
+    """`tokens` are in the order of their ids."""
 
     tokens: tuple[str, ...]
     unknown_id: int
@@ -51,14 +51,14 @@ def read_vocab(path: Path) -> Vocabulary:
     unknown = ids.get(UNKNOWN) if unknown is None else unknown
     if unknown is None or PAD not in ids or not 0 <= unknown < len(tokens):
         raise BadInput(
-            f"{path}: expected the tokens {UNKNOWN} and {PAD}, found neither or one of them among "
+            f"{path}: expected the tokens {UNKNOWN} and {PAD}, found at most one of them among "
             f"{len(tokens)} tokens."
         )
     return Vocabulary(tuple(tokens), unknown, ids[PAD])
 
 
 def _pickle_of(path: Path) -> bytes:
-    """The one pickle inside torch's zip format, or the file itself in its older, bare form."""
+    """The pickle in torch's zip format, or the whole file in its older format."""
     try:
         if not zipfile.is_zipfile(path):
             _check_size(path, path.stat().st_size)
@@ -73,7 +73,7 @@ def _pickle_of(path: Path) -> bytes:
             return archive.read(pickles[0])
     except BadInput:
         raise
-    except Exception as error:  # zipfile raises a dozen unrelated types for archives that are damaged
+    except Exception as error:  # zipfile raises a dozen unrelated types for damaged archives
         raise BadInput(
             f"{path}: expected a torch archive, found a damaged zip ({type(error).__name__}: {error})."
         ) from None
@@ -82,7 +82,7 @@ def _pickle_of(path: Path) -> bytes:
 def _check_size(path: Path, size: int) -> None:
     if size > MAX_PICKLE:
         raise BadInput(
-            f"{path}: expected a vocabulary of at most {MAX_PICKLE // 2**20} MB, found {size} bytes of one."
+            f"{path}: expected a vocabulary of at most {MAX_PICKLE // 2**20} MB, found {size} bytes."
         )
 
 
@@ -91,7 +91,7 @@ def _from_pickle(path: Path, data: bytes) -> tuple[list[str], int | None]:
     expected = f"{path}: expected a torchtext Vocab"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pickletools warns of what it finds strange
+            warnings.simplefilter("ignore")  # pickletools warns about odd escapes
             native = [
                 symbol
                 for symbol in PickleReader().run(data)

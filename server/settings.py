@@ -27,12 +27,6 @@ from server.files import read_secret
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
 
-CUDA = CudaOptions()
-"""Its defaults are those of the settings, too."""
-
-CPU_BATCH_TOKENS = 8192
-"""Padded tokens in one model call on a CPU, unless set."""
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """What a bearer token may be (RFC 6750)."""

@@ -1,9 +1,8 @@
-"""From the fitted network to what is published: weights rounded to float16, one temperature, and the figures.
+"""Finishes a fitted network: rounds its weights to float16, calibrates its confidences, measures it.
 
-One temperature for all logits, so that a confidence of 0.8 means right in 80 of 100 cases.
-
-Guo et al. (2017), "On Calibration of Modern Neural Networks": the T that minimises the log loss of
-softmax(logits / T) on texts that were held out. It changes no class and no order of confidences.
+A confidence of 0.8 should be right in 80 of 100 cases. Temperature scaling (Guo et al. 2017, "On Calibration
+of Modern Neural Networks") divides all logits by one T, which minimises the log loss of softmax(logits / T)
+on held-out texts. It changes neither classes nor the order of confidences.
 """
 
 import math
@@ -19,14 +18,14 @@ from export.training.loop import logits_of
 from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
 LIMITS = 0.05, 20.0
-"""Where a handful of held-out texts, all of them right, would drive the temperature without bound."""
+"""Bounds of the temperature, which would diverge if all of a few held-out texts were right."""
 
-LEAST_CALIBRATED = 100
-"""Held-out texts below which the temperature stays 1: it would be fitted to chance."""
+MIN_CALIBRATED = 100
+"""Minimum number of held-out texts for a calibration; with fewer, the temperature stays 1."""
 
 
 def fit_temperature(logits: Tensor, classes: Tensor) -> float:
-    """T from logits float32[rows, classes] and classes int64[rows]; within LIMITS."""
+    """The temperature within LIMITS for logits float32[rows, classes] and classes int64[rows]."""
 
     def loss(log_t: float) -> float:
         return float(torch.nn.functional.cross_entropy(logits.double() / math.exp(log_t), classes))
@@ -36,8 +35,8 @@ def fit_temperature(logits: Tensor, classes: Tensor) -> float:
 
 
 def finish(cnn: SentimentCNN, data: Data) -> tuple[float, dict[str, Any]]:
-    """Round the weights to float16, as the bundle stores them, and fit the temperature: (temperature, figures
-    before and after).
+    """Round the weights to float16, as the bundle stores them, and fit the temperature. Returns (temperature,
+    metrics with and without calibration and rounding).
     """
     parts = {"held_out": data.held_out} | ({"test": data.test} if data.test is not None else {})
     exact = {name: logits_of(cnn, examples) for name, examples in parts.items()}
@@ -45,25 +44,25 @@ def finish(cnn: SentimentCNN, data: Data) -> tuple[float, dict[str, Any]]:
     logits = {name: logits_of(cnn, examples) for name, examples in parts.items()}
     temperature = (
         fit_temperature(logits["held_out"], data.held_out.classes)
-        if len(data.held_out) >= LEAST_CALIBRATED
+        if len(data.held_out) >= MIN_CALIBRATED
         else 1.0
     )
-    figures = {}
+    metrics = {}
     for name, examples in parts.items():
-        figures[name] = _figures(logits[name], examples, temperature)
-        figures[f"{name}_uncalibrated"] = _figures(logits[name], examples, 1.0)
-        figures[f"{name}_before_float16"] = _figures(exact[name], examples, temperature)
-    return temperature, figures
+        metrics[name] = _metrics(logits[name], examples, temperature)
+        metrics[f"{name}_uncalibrated"] = _metrics(logits[name], examples, 1.0)
+        metrics[f"{name}_before_float16"] = _metrics(exact[name], examples, temperature)
+    return temperature, metrics
 
 
-def _figures(logits: Tensor, examples: Examples, temperature: float) -> dict[str, Any]:
-    figures = ClassificationMetrics(logits.shape[1])
-    figures.add(torch.softmax(logits / temperature, dim=1).numpy(), examples.classes.numpy())
+def _metrics(logits: Tensor, examples: Examples, temperature: float) -> dict[str, Any]:
+    metrics = ClassificationMetrics(logits.shape[1])
+    metrics.add(torch.softmax(logits / temperature, dim=1).numpy(), examples.classes.numpy())
     return {
-        "texts": figures.rows,
-        "accuracy": figures.accuracy,
-        "interval_95": wilson(figures.right, figures.rows),
-        "f1": figures.f1.tolist(),
-        "log_loss": figures.log_loss,
-        "calibration_error": figures.calibration_error,
+        "texts": metrics.rows,
+        "accuracy": metrics.accuracy,
+        "interval_95": wilson(metrics.right, metrics.rows),
+        "f1": metrics.f1.tolist(),
+        "log_loss": metrics.log_loss,
+        "calibration_error": metrics.calibration_error,
     }

@@ -1,4 +1,4 @@
-"""What a person sees while `prelabel train` works, and when it is done."""
+"""Console output of `prelabel train`: progress bars, final figures and warnings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from export.training.calibration import LEAST_CALIBRATED
+from export.training.calibration import MIN_CALIBRATED
 from export.training.dataset import Examples
 
 
 @contextmanager
 def stage_bar(console: Console, what: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """A bar for a stage before fitting; without `total` it only shows that work goes on."""
+    """A progress bar for a stage before fitting; call the yielded function for each of `total` steps."""
     with Progress(
         SpinnerColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console
     ) as bar:
@@ -30,7 +30,7 @@ def stage_bar(console: Console, what: str, total: int | None) -> Iterator[Callab
 
 
 class FitBar:
-    """The watcher of a fit: a bar with loss and accuracy, and a line an epoch."""
+    """Shows a fit: a bar with loss and accuracy, and one line for each epoch. See `loop.FitObserver`."""
 
     def __init__(self, console: Console, steps: int, *, done: int) -> None:
         shown = TextColumn(
@@ -66,8 +66,8 @@ class FitBar:
         )
 
 
-def tell(metrics: dict[str, Any], temperature: float, console: Console) -> None:
-    """One line for the held-out texts, one for the test texts where there are any."""
+def print_metrics(metrics: dict[str, Any], temperature: float, console: Console) -> None:
+    """One line for the held-out texts, and one for the test texts if there are any."""
     for name, what in (
         ("held_out", "held-out training texts, which chose the epoch and the temperature"),
         ("test", "test texts"),
@@ -83,21 +83,21 @@ def tell(metrics: dict[str, Any], temperature: float, console: Console) -> None:
             )
 
 
-def warn(figures: dict[str, Any], held_out: Examples, console: Console) -> None:
-    """Say it when the held-out texts cannot tell the network from a guess, or are too few for honest
-    confidences.
+def print_warnings(metrics: dict[str, Any], held_out: Examples, console: Console) -> None:
+    """Warn if the held-out texts do not show that the network beats a constant guess, or are too few for a
+    calibration. `metrics` are those of the held-out texts.
     """
     frequent = int(held_out.classes.bincount().max()) / len(held_out)
-    if figures["interval_95"][0] <= frequent:
+    if metrics["interval_95"][0] <= frequent:
         console.print(
-            f"[yellow]As far as {len(held_out):,} held-out texts can tell, this is no better than "
-            f"always giving the most frequent label ({frequent:.2f}): "
+            f"[yellow]On {len(held_out):,} held-out texts this is not measurably better than "
+            f"always predicting the most frequent label ({frequent:.2f}): "
             "train on more labelled texts before you use it.[/yellow]",
             soft_wrap=True,
         )
-    if len(held_out) < LEAST_CALIBRATED:
+    if len(held_out) < MIN_CALIBRATED:
         console.print(
-            f"[yellow]Confidences are not calibrated: that takes at least {LEAST_CALIBRATED} held-out "
-            "texts, a tenth of the training texts.[/yellow]",
+            f"[yellow]Confidences are not calibrated: calibration needs at least {MIN_CALIBRATED} held-out "
+            "texts, which are a tenth of the training texts.[/yellow]",
             soft_wrap=True,
         )

@@ -1,4 +1,4 @@
-"""Labelled texts → token ids: the vocabulary, what is held out, and batches of like length."""
+"""Reads labelled texts as token ids: vocabulary, train/validation split, and batches of similar length."""
 
 import re
 from collections import Counter, defaultdict
@@ -17,7 +17,7 @@ from server.models.tokenizer import Tokenizer, basic_english
 from server.offline.labelled import open_labelled
 
 HELD_OUT = 0.1
-"""Share of the training texts that is not fitted."""
+"""Share of the training texts that is held out for validation."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, places: Sequence[int]) -> "Examples":
-        return Examples([self.rows[i] for i in places], self.classes[list(places)])
+    def take(self, indices: Sequence[int]) -> "Examples":
+        return Examples([self.rows[i] for i in indices], self.classes[list(indices)])
 
-    def padded(self, places: Sequence[int], pad: int) -> tuple[Tensor, Tensor]:
-        """(ids int64[rows, length], lengths int64[rows])."""
-        rows = [self.rows[i] for i in places]
+    def padded(self, indices: Sequence[int], pad: int) -> tuple[Tensor, Tensor]:
+        """(ids int64[rows, length] padded with `pad`, lengths int64[rows])."""
+        rows = [self.rows[i] for i in indices]
         ids = np.full((len(rows), max(map(len, rows))), pad, dtype=np.int64)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = row
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
         return torch.from_numpy(ids), torch.tensor([len(row) for row in rows])
 
     def batches(self, size: int, random: np.random.Generator | None = None) -> Iterator[list[int]]:
-        """Places in batches of like length; with `random` each time other ones, in random order."""
+        """Indices in batches of similar length; with `random`, every call gives other batches."""
         shuffled = range(len(self)) if random is None else random.permutation(len(self)).tolist()
         order = sorted(shuffled, key=lambda i: len(self.rows[i]) // (1 if random is None else 16))
         groups = [order[i : i + size] for i in range(0, len(order), size)]
@@ -60,8 +60,8 @@ class Examples:
 
 @dataclass(frozen=True)
 class TrainingSource:
-    """Where the labelled texts are: `text` and `label` name columns, or in Label Studio's export a column and
-    a control.
+    """The files of labelled texts. `text` and `label` name columns; in an export of Label Studio, a column
+    and a control tag.
     """
 
     train: Path
@@ -72,7 +72,9 @@ class TrainingSource:
 
 @dataclass(frozen=True)
 class Data:
-    """What is fitted, what is held out of the training texts, and the test texts, all as ids of `tokens`."""
+    """Training texts (`fitted` and `held_out`) and test texts, all as ids of `tokens`. `left_out` counts
+    tasks without a label.
+    """
 
     labels: tuple[str, ...]
     tokens: tuple[str, ...]
@@ -83,17 +85,17 @@ class Data:
 
 
 def read_data(source: TrainingSource, *, seed: int, vocabulary: int, ignored: str, min_length: int) -> Data:
-    """Read, hold out, build the vocabulary of what is fitted, encode. Raises BadInput."""
+    """Read and split the texts, build the vocabulary of the fitted ones, encode all. Raises BadInput."""
     texts = read_texts(source.train, source.text, source.label)
     labels = tuple(sorted(set(texts.labels)))
     if len(labels) < 2:
         raise BadInput(
-            f'{source.train}: "{source.label}" holds one class only ({labels[0]}); there is nothing to tell apart.'
+            f'{source.train}: "{source.label}" holds one class only ({labels[0]}); expected two or more.'
         )
     tested = read_texts(source.test, source.text, source.label) if source.test else None
     unseen = sorted(set(tested.labels) - set(labels)) if tested else []
     if unseen:
-        raise BadInput(f"{source.test}: labels that {source.train} never shows: {', '.join(unseen)}.")
+        raise BadInput(f"{source.test}: labels that {source.train} does not have: {', '.join(unseen)}.")
     fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(seed), source.train)
     tokens = tuple(build_vocabulary([texts.texts[i] for i in fitted], vocabulary, ignored))
     ids = {token: i for i, token in enumerate(tokens)}
@@ -127,33 +129,33 @@ def read_texts(path: Path, text: str, label: str) -> Texts:
 def hold_out(
     data: Texts, share: float, random: np.random.Generator, path: Path
 ) -> tuple[list[int], list[int]]:
-    """Places (to fit, held out): `share` of each label's texts, at least one; the same text is never on both
-    sides.
+    """Indices (fitted, held out), stratified: `share` of each label's texts, at least one. Equal texts are on
+    the same side.
 
-    Raises BadInput when a label has only one text.
+    Raises BadInput if a label has only one text.
     """
     by_text: defaultdict[str, list[int]] = defaultdict(list)
-    for place, words in enumerate(data.texts):
-        by_text[words].append(place)
+    for i, words in enumerate(data.texts):
+        by_text[words].append(i)
     by_label: defaultdict[str, list[list[int]]] = defaultdict(list)
-    for places in by_text.values():
-        by_label[data.labels[places[0]]].append(places)
+    for indices in by_text.values():
+        by_label[data.labels[indices[0]]].append(indices)
     fitted, held_out = [], []
     for label, groups in sorted(by_label.items()):
         if len(groups) < 2:
             raise BadInput(f'{path}: the label "{label}" has one text only; give it more, or leave it out.')
         cut = max(1, round(len(groups) * share))
         shuffled = [groups[i] for i in random.permutation(len(groups))]
-        held_out += [place for places in shuffled[:cut] for place in places]
-        fitted += [place for places in shuffled[cut:] for place in places]
+        held_out += [i for indices in shuffled[:cut] for i in indices]
+        fitted += [i for indices in shuffled[cut:] for i in indices]
     return sorted(fitted), sorted(held_out)
 
 
 def build_vocabulary(texts: Sequence[str], size: int, ignored: str = "") -> list[str]:
-    """<unk>, <pad>, then the most frequent tokens; ties in alphabetical order, so the same texts give the
-    same ids.
+    """<unk>, <pad>, then the most frequent tokens, `size` in all; ties are in alphabetical order, so the same
+    texts give the same ids.
 
-    Tokens that match the regular expression `ignored` as a whole are left out: the network sees them as
+    Tokens that the regular expression `ignored` matches as a whole are left out: the network sees them as
     <unk>. Raises BadInput.
     """
     try:

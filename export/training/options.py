@@ -1,14 +1,12 @@
-"""The options of a training run and their defaults. Imports no torch, so that `prelabel train --help` needs
-none.
-"""
+"""The options of a training run. Imports no torch, so that `prelabel train --help` needs none."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """`epochs` None: as many as the recipe has, or more where there are few texts. `ignore`: tokens that the
-    network must not see.
+    """`epochs` None is the recipe's number, or more for few texts. `vocabulary` is its size. `ignore` is a
+    regular expression of tokens that the network must not see.
     """
 
     seed: int = 1

@@ -1,9 +1,10 @@
-"""Labelled texts → a bundle: the story of `prelabel train`, in order.
+"""Training pipeline: labelled texts in, a published bundle out.
 
-    read ─▶ hold out ─▶ vocabulary ─▶ word vectors, teacher's opinions ─▶ fit ─▶ temperature ─▶ float16 ─▶ figures ─▶ bundle
+    read ─▶ hold out ─▶ vocabulary ─▶ word vectors, teacher ─▶ fit ─▶ float16 ─▶ temperature ─▶ metrics
+    ─▶ bundle
 
-A tenth of the *training* texts is held out; it alone decides which epoch is kept, and the temperature. The
-test texts are looked at once, at the end, for the final figures.
+A tenth of the *training* texts is held out. It alone selects the epoch and the temperature. The test texts
+are used once, at the end, for the final metrics.
 """
 
 import hashlib
@@ -19,12 +20,12 @@ from export.cnn import Network, SentimentCNN, Shape
 from export.publish import check_name, export_bundle
 from export.reproducible import reproducible
 from export.training.calibration import finish
-from export.training.console import FitBar, stage_bar, tell, warn
+from export.training.console import FitBar, print_metrics, print_warnings, stage_bar
 from export.training.dataset import Examples, TrainingSource, read_data
 from export.training.loop import Recipe, fit
 from export.training.options import TrainingOptions
 from export.training.state import Run
-from export.training.teacher import opinions
+from export.training.teacher import teacher_probabilities
 from export.training.word_vectors import PASSES, word_vectors
 from export.vocabulary import PAD, UNKNOWN
 from server.bundle import Bundle
@@ -37,8 +38,8 @@ DIMENSIONS, FILTERS, WIDTHS = 300, 100, (3, 5, 7)
 SPREAD = 0.1
 """Standard deviation of the initial word vectors."""
 
-LEAST_STEPS = 600
-"""Steps below which a run has more epochs: a hundred texts give two steps an epoch."""
+MIN_STEPS = 600
+"""Minimum steps of a run, for which few texts get more epochs: a hundred texts are two steps an epoch."""
 
 
 def train_bundle(
@@ -54,15 +55,15 @@ def train_bundle(
 ) -> Bundle:
     """Train on `source` and publish the bundle `out`. Raises BadInput.
 
-    Ctrl-C publishes the best weights so far; a later call with `resume` goes on from the last whole epoch,
-    also after a kill.
+    Ctrl-C publishes the best weights so far. A later call with `resume` continues from the last complete
+    epoch, also after a kill.
     """
-    note = out.with_name(f".{out.name}.training")
-    resumes = resume and note.exists()
+    state = out.with_name(f".{out.name}.training")
+    resumes = resume and state.exists()
     check_name(out, force=force or resumes)
     if plots_folder is not None:
         plots.check_available()
-    network, done = train_network(source, options, console, note=note, resume=resume)
+    network, done = train_network(source, options, console, state=state, resume=resume)
     bundle = export_bundle(
         network, out, torchscript=torchscript, force=force or resumes, on_report=console.print
     )
@@ -71,10 +72,10 @@ def train_bundle(
             network.metrics["history"], network.metrics["best_epoch"], plots_folder / "learning-curve.png"
         )
     if done:
-        note.unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
     else:
         console.print(
-            "Stopped early; the best weights so far are published. The same command with --resume goes on.",
+            "Stopped early; the best weights so far are published. The same command with --resume continues.",
             soft_wrap=True,
         )
     return bundle
@@ -82,10 +83,10 @@ def train_bundle(
 
 @reproducible()
 def train_network(
-    source: TrainingSource, options: TrainingOptions, console: Console, *, note: Path, resume: bool = False
+    source: TrainingSource, options: TrainingOptions, console: Console, *, state: Path, resume: bool = False
 ) -> tuple[Network, bool]:
-    """The network of `source`, and whether it is done or was stopped by Ctrl-C; `note` is kept from epoch to
-    epoch. Raises BadInput.
+    """The network trained on `source`, and whether training is complete or was stopped by Ctrl-C. The file
+    `state` is written after each epoch. Raises BadInput.
     """
     torch.manual_seed(options.seed)
     started = time.monotonic()
@@ -101,13 +102,19 @@ def train_network(
     shape = Shape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))
     cnn = SentimentCNN(shape, pad=data.tokens.index(PAD), dropout=recipe.dropout)
     key = _key(source, options)
-    run = Run.load(note, key) if resume else None
+    run = Run.load(state, key) if resume else None
     if run is None:
-        run = _prepared(cnn, data.fitted, options.seed, console)
+        run = _new_run(cnn, data.fitted, options.seed, console)
     steps = recipe.steps(len(data.fitted))
     with FitBar(console, recipe.epochs * steps, done=run.epoch * steps) as bar:
         done = fit(
-            cnn, data.fitted, data.held_out, recipe, run, watcher=bar, on_epoch=lambda: _save(run, note, key)
+            cnn,
+            data.fitted,
+            data.held_out,
+            recipe,
+            run,
+            observer=bar,
+            on_epoch=lambda: _save(run, state, key),
         )
     with console.status("calibrating and measuring"):
         temperature, figures = finish(cnn, data)
@@ -120,8 +127,8 @@ def train_network(
         "best_epoch": run.best_epoch,
         **figures,
     }
-    tell(metrics, temperature, console)
-    warn(metrics["held_out"], data.held_out, console)
+    print_metrics(metrics, temperature, console)
+    print_warnings(metrics["held_out"], data.held_out, console)
     network = Network(
         cnn,
         data.tokens,
@@ -135,13 +142,13 @@ def train_network(
 
 
 def _recipe(options: TrainingOptions, rows: int) -> Recipe:
-    usual = Recipe()
-    epochs = options.epochs or max(usual.epochs, -(-LEAST_STEPS // usual.steps(rows)))
-    return replace(usual, seed=options.seed, epochs=epochs, patience=max(usual.patience, epochs // 5))
+    default = Recipe()
+    epochs = options.epochs or max(default.epochs, -(-MIN_STEPS // default.steps(rows)))
+    return replace(default, seed=options.seed, epochs=epochs, patience=max(default.patience, epochs // 5))
 
 
-def _prepared(cnn: SentimentCNN, fitted: Examples, seed: int, console: Console) -> Run:
-    """The network with initial vectors, and what it is to learn: the mean of label and teacher's opinion."""
+def _new_run(cnn: SentimentCNN, fitted: Examples, seed: int, console: Console) -> Run:
+    """A new run: the network with its initial vectors, and its targets, the mean of label and teacher."""
     shape = cnn.shape
     with stage_bar(console, "word vectors", PASSES) as advance:
         vectors = word_vectors(
@@ -152,27 +159,27 @@ def _prepared(cnn: SentimentCNN, fitted: Examples, seed: int, console: Console) 
         cnn.embedding.weight[cnn.embedding.padding_idx] = 0
     targets = torch.nn.functional.one_hot(fitted.classes, shape.classes).float()
     with stage_bar(console, "teacher", None):
-        said = opinions(fitted.rows, fitted.classes.tolist(), seed=seed)
-    if said is not None:
-        targets = (targets + torch.from_numpy(said)) / 2
+        soft = teacher_probabilities(fitted.rows, fitted.classes.tolist(), seed=seed)
+    if soft is not None:
+        targets = (targets + torch.from_numpy(soft)) / 2
     return Run.start(cnn, targets)
 
 
-def _save(run: Run, note: Path, key: str) -> None:
+def _save(run: Run, state: Path, key: str) -> None:
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        run.save(note, key)
+        state.parent.mkdir(parents=True, exist_ok=True)
+        run.save(state, key)
     except OSError as error:
-        raise BadInput(f"{note}: cannot be written ({error.strerror}).") from None
+        raise BadInput(f"{state}: cannot be written ({error.strerror}).") from None
 
 
 def _key(source: TrainingSource, options: TrainingOptions) -> str:
-    """A digest of what decides the run: the training file as it is now, its columns, the options, the recipe."""
-    state = source.train.stat()
+    """A digest of everything that decides a run: the training file, its columns, the options, the recipe."""
+    stat = source.train.stat()
     parts = [
         source.train.resolve(),
-        state.st_size,
-        state.st_mtime_ns,
+        stat.st_size,
+        stat.st_mtime_ns,
         source.text,
         source.label,
         options,

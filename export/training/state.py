@@ -1,4 +1,4 @@
-"""How far a fit came, and the file that keeps it: a stopped or killed run goes on from there."""
+"""State of a training run, and its file, from which a stopped or killed run resumes."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,7 +14,7 @@ from server.files import atomic_write
 
 @dataclass
 class Run:
-    """How far fitting came: what a stopped run goes on from. `latest`, `average` and `best` are state_dicts."""
+    """The state after `epoch` epochs. `latest`, `average` and `best` are state_dicts."""
 
     targets: Tensor
     """Probabilities float32[rows, classes] that the network learns."""
@@ -26,42 +26,42 @@ class Run:
     best_epoch: int = 0
     best_loss: float = float("inf")
     history: list[dict[str, Any]] = field(default_factory=list)
-    """A line an epoch: losses and accuracies of the fitted (with noise) and the held-out texts."""
+    """For each epoch: losses and accuracies of the fitted texts (with dropout) and the held-out texts."""
 
     @classmethod
     def start(cls, cnn: SentimentCNN, targets: Tensor) -> "Run":
         return cls(targets, weights_of(cnn), weights_of(cnn), weights_of(cnn))
 
-    def save(self, note: Path, key: str) -> None:
-        """Write `note` atomically, so that a killed run leaves a whole one; `key` names everything that decides
-        the run.
+    def save(self, path: Path, key: str) -> None:
+        """Write the file atomically, so that a killed run leaves a complete one. `key` stands for everything
+        that decides the run.
         """
-        with atomic_write(note) as file:
+        with atomic_write(path) as file:
             torch.save(
                 {"key": key, "run": {each.name: getattr(self, each.name) for each in fields(self)}}, file
             )
 
     @classmethod
-    def load(cls, note: Path, key: str) -> "Run | None":
-        """The run that `note` tells of, None where there is no note. Raises BadInput for one of another key,
-        or a damaged one.
+    def load(cls, path: Path, key: str) -> "Run | None":
+        """The run in the file, None if there is no file. Raises BadInput for a damaged file and for another
+        key.
         """
-        if not note.exists():
+        if not path.exists():
             return None
         try:
-            held = torch.load(note, weights_only=True)
-            found, run = held["key"], cls(**held["run"])
+            saved = torch.load(path, weights_only=True)
+            found, run = saved["key"], cls(**saved["run"])
         except Exception as error:  # torch raises a dozen unrelated types for a damaged file
             raise BadInput(
-                f"{note}: cannot be read ({type(error).__name__}); run without --resume to start afresh."
+                f"{path}: cannot be read ({type(error).__name__}); run without --resume to start again."
             ) from None
         if found != key:
             raise BadInput(
-                f"{note}: left by a run with other texts or options; run without --resume to start afresh."
+                f"{path}: left by a run with other texts or options; run without --resume to start again."
             )
         return run
 
 
 def weights_of(cnn: SentimentCNN) -> dict[str, Tensor]:
-    """A state_dict that later steps do not change."""
+    """A copy of the state_dict, which later steps do not change."""
     return {name: value.detach().clone() for name, value in cnn.state_dict().items()}

@@ -1,10 +1,10 @@
-"""The network's features at the price of the windows that win.
+"""Fast features for training: gradients only for the windows that win the maximum over time.
 
 A convolution is linear in the embedding row, so the scores of a filter bank are sums of rows looked up in
-tables (see `export.folded_cnn`), computed once for the different words of a batch instead of once for every window
-of it. And only the window that wins the maximum over time has a gradient, so every window is scored without
-one, and the winners alone are summed again with one. The result is `SentimentCNN`'s own, up to rounding, at a
-fraction of its time on a CPU.
+tables (see `export/folded_cnn.py`), computed once for the different words of a batch instead of once for each
+window. Only the window that wins the maximum has a gradient: all windows are scored without gradients, then
+the winners are summed again with gradients. The result equals `SentimentCNN`'s up to rounding, in a fraction
+of its time on a CPU.
 """
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from export.cnn import SentimentCNN, taps_of
 
 LEFT_OUT = -1e9
-"""The score of a window that may not win: worse than any other, but better than −∞ behind a text's end, so
-that some window always wins.
+"""The score of a window that dropout excludes: lower than any other, but higher than the −∞ of a window past
+the text's end, so that some window always wins.
 """
 
 
@@ -26,18 +26,18 @@ def features(
     vector_dropout: float = 0.0,
     window_dropout: float = 0.0,
 ) -> Tensor:
-    """ids int64[rows, length], lengths int64[rows] → float32[rows, filters × widths], before the dropout in
-    front of the last layer.
+    """ids int64[rows, length], lengths int64[rows] → features float32[rows, filters × widths], before the
+    dropout of the last layer.
 
-    `vector_dropout` is the share of each word's vector that is left out, the same wherever the word stands in
-    this batch; `window_dropout` the share of windows that may not win, so that filters learn the second-best
-    evidence too: Wu & Gu (2015), "Max-Pooling Dropout for Regularization of Convolutional Neural Networks".
+    `vector_dropout` drops a share of each word's vector, the same throughout the batch. `window_dropout`
+    excludes a share of the windows, so that filters also learn the second-best evidence: Wu & Gu (2015),
+    "Max-Pooling Dropout for Regularization of Convolutional Neural Networks".
     """
-    words, places = torch.unique(ids, return_inverse=True)
+    words, indices = torch.unique(ids, return_inverse=True)
     vectors = nn.functional.dropout(cnn.embedding(words), vector_dropout)
     pooled = []
     for conv, bias in cnn.banks():
-        table, windows = tap_table(vectors, conv), windows_of(places, conv)
+        table, windows = tap_table(vectors, conv), windows_of(indices, conv)
         best = _scores(table.detach(), windows, lengths, window_dropout).argmax(dim=1)
         rows = torch.gather(windows, 1, best.unsqueeze(2).expand(-1, -1, windows.shape[2]))
         filters = table.shape[1]
@@ -47,8 +47,8 @@ def features(
 
 
 class FrozenFeatures:
-    """The same for a network that does not change meanwhile: the tables of the whole vocabulary, made once;
-    no gradient.
+    """`features` of a network with constant weights: computes the tables of the whole vocabulary once,
+    without gradients.
     """
 
     @torch.no_grad()
@@ -65,21 +65,21 @@ class FrozenFeatures:
 
 
 def tap_table(vectors: Tensor, conv: nn.Conv1d) -> Tensor:
-    """[words, dimensions] → [words × width, filters]: row v · width + j is what word v adds at tap j."""
+    """vectors [words, dimensions] → [words × width, filters]: row v · width + j is the term of word v at tap
+    j.
+    """
     return (vectors @ taps_of(conv)).view(-1, conv.out_channels)
 
 
-def windows_of(places: Tensor, conv: nn.Conv1d) -> Tensor:
-    """places int64[rows, length] → rows of the tap table int64[rows, length − width + 1, width], one line a
-    window.
-    """
+def windows_of(words: Tensor, conv: nn.Conv1d) -> Tensor:
+    """words int64[rows, length] → rows of the tap table int64[rows, windows, width]."""
     width = conv.kernel_size[0]
-    return places.unfold(1, width, 1) * width + torch.arange(width)
+    return words.unfold(1, width, 1) * width + torch.arange(width)
 
 
 @torch.no_grad()
 def _scores(table: Tensor, windows: Tensor, lengths: Tensor, window_dropout: float = 0.0) -> Tensor:
-    """[rows, windows, filters]; a window that reaches past its row's length never wins."""
+    """Scores [rows, windows, filters]; −∞ for a window that reaches past its row's length."""
     rows, count, width = windows.shape
     scores = nn.functional.embedding_bag(windows.reshape(-1, width), table, mode="sum").view(rows, count, -1)
     if window_dropout:

@@ -1,7 +1,7 @@
-"""Initial word vectors, learned from the training texts themselves: skip-gram with negative sampling.
+"""Initial word vectors from the training texts: skip-gram with negative sampling, by gensim.
 
-Mikolov et al. (2013), "Distributed Representations of Words and Phrases and their Compositionality", as
-gensim does it. One thread and a seed, so that the same texts give the same vectors.
+Mikolov et al. (2013), "Distributed Representations of Words and Phrases and their Compositionality". One
+thread and a seed: the same texts give the same vectors.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def word_vectors(
         def on_epoch_end(self, _: Word2Vec) -> None:
             on_pass()
 
-    # gensim's tokens are text; a first sentence with every id once makes sure that each has a vector
+    # gensim's tokens are strings; a first sentence with every id once gives each of them a vector
     sentences = [[str(i) for i in range(vocabulary)], *([str(i) for i in row] for row in rows)]
     model = Word2Vec(
         sentences,

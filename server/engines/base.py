@@ -1,4 +1,4 @@
-"""What an engine is: padded ids to probabilities. Padding, and long rows in pieces."""
+"""The engine interface: padded ids in, probabilities out. Also padding, and long rows in chunks."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -7,17 +7,15 @@ import numpy as np
 
 from server.arrays import Floats, Ids
 
-MAX_PIECE = 8192
-"""Tokens a row may have in one model call; a longer text goes through piece by piece, so memory stays
-bounded.
-"""
+MAX_CHUNK = 8192
+"""Maximum tokens of a row in one model call. Longer rows run chunk by chunk, which bounds the memory."""
 
 
 class Engine(Protocol):
-    """One loaded model. `run` may be called from several threads at once.
+    """One loaded model. `run` is safe to call from several threads at once.
 
-    `device` is cpu, or GPUs such as cuda:0, separated by commas; `degraded` says why it is the CPU where a
-    GPU was expected.
+    `device` is cpu, or GPUs such as cuda:0, separated by commas. `degraded` says why the engine runs on the
+    CPU although a GPU was expected.
     """
 
     degraded: str | None
@@ -30,26 +28,26 @@ class Engine(Protocol):
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes].
 
-        What stands in a row behind its length is ignored. Every length is at least the bundle's `min_length`.
-        Raises MemoryError where the device's memory does not suffice for so many rows at once.
+        Ids at or after a row's length are ignored. Every length is at least the bundle's `min_length`. Raises
+        MemoryError if the device has too little memory for so many rows at once.
         """
 
     def close(self) -> None: ...
 
 
-class NoCuda(Exception):
-    """Why a model cannot run on a GPU, with the remedy, to follow "device=cuda, but "."""
+class CudaUnavailable(Exception):
+    """Why a model cannot run on a GPU, and the remedy: completes the sentence "device=cuda, but …"."""
 
 
 def pad(rows: Sequence[Ids], length: int) -> tuple[Ids, Ids]:
-    """Rows of ids → (ids int32[rows, length] filled with zeros, lengths int32[rows])."""
+    """Rows of ids → (ids int32[rows, length] padded with zeros, lengths int32[rows])."""
     ids = np.zeros((len(rows), length), dtype=np.int32)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
     return ids, np.array([len(row) for row in rows], dtype=np.int32)
 
 
-def in_pieces(
+def run_in_chunks(
     step: Callable[[Ids, Ids, Floats], tuple[Floats, Floats]],
     start: Floats,
     ids: Ids,
@@ -57,22 +55,23 @@ def in_pieces(
     *,
     widest: int,
 ) -> Floats:
-    """The same answer as one call, with memory for one piece of one row.
+    """The result of one call over `ids`, with the memory of one chunk of one row.
 
-    The maximum over windows is a maximum over pieces when pieces overlap by `widest` − 1 tokens, so that
-    every window lies whole in one of them; `step` (ids, lengths, carry) → (probabilities, features) carries
-    it along. The last piece of a row ends where the row ends, so that every piece is full.
+    The maximum over windows is a maximum over chunks if chunks overlap by `widest` − 1 tokens, so that each
+    window lies in one chunk. `step` (ids, lengths, carry) → (probabilities, features) takes the maximum so
+    far as its carry, `start` for the first chunk. The last chunk ends where the row ends, so every chunk is
+    full.
     """
-    answers = []
+    outputs = []
     for row, length in zip(ids, lengths.tolist(), strict=True):
-        size = min(length, MAX_PIECE)
+        size = min(length, MAX_CHUNK)
         carry, begin = start, 0
         while True:
             begin = min(begin, length - size)
-            piece = np.ascontiguousarray(row[None, begin : begin + size])
-            probabilities, carry = step(piece, np.array([size], dtype=np.int32), carry)
+            chunk = np.ascontiguousarray(row[None, begin : begin + size])
+            probabilities, carry = step(chunk, np.array([size], dtype=np.int32), carry)
             if begin + size == length:
-                answers.append(probabilities[0])
+                outputs.append(probabilities[0])
                 break
             begin += size - (widest - 1)
-    return np.stack(answers)
+    return np.stack(outputs)

@@ -1,15 +1,15 @@
-"""The folded sum compiled for the CPU by numba: no padding, no graph, the interpreter's lock released.
+"""The CPU engine: the folded sum over int16 tables, compiled by numba, with the GIL released.
 
-For each filter the largest window is wanted. It is found in two steps, over the tables of `fixed_point.py`:
+For each filter the largest window is needed. It is found in two steps, over the tables of
+`fixed_point_tables.py`:
 
-    scan     the sum of the high halves, for every window; a quarter of the bytes of floating point, and 16 bits a number
-    settle   the windows whose sum is within one unit a tap of the largest, with their low halves too; almost always one
+    scan     sum the high halves of every window, in 16 bits: half the bytes of the whole numbers
+    settle   sum both halves of the windows within one unit a tap of the largest: almost always one window
 
 A sum of high halves is off by at most half a unit a tap, upwards or downwards, so no other window can be the
-largest: the answer is that of all windows with all bits.
+largest: the result equals that of all windows with all bits.
 
-The rows of a batch are taken one by one, each at its own length: padding costs nothing, and a long text no
-memory.
+Rows run one by one, each at its own length: padding costs no time, and a long text no memory.
 """
 
 from functools import lru_cache
@@ -19,24 +19,24 @@ import numba
 import numpy as np
 
 from server.arrays import Floats, Ids
-from server.engines.fixed_point_tables import HALF, Tables
+from server.engines.fixed_point_tables import HIGH_UNIT, Int16Tables
 from server.jit import compiled
 
 WINDOWS = 1024
-"""Windows that are scanned before they are settled; their sums stay in the processor's cache."""
+"""Windows scanned and then settled at a time; their sums stay in the processor's cache."""
 
 
 class TablesEngine:
-    """One set of tables, read by as many threads as call; each call computes in its caller's thread."""
+    """One set of tables for all threads; each call computes in its caller's thread."""
 
     name = "tables"
     device = "cpu"
     degraded: str | None = None
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Int16Tables) -> None:
         self._tables = tables
         self._logits = _logits(tables.bias.shape[1])
-        # the kernel is compiled, or its machine code loaded, at the first call of all
+        # the first call compiles the kernel or loads its machine code from the cache
         self.run(np.zeros((1, 1), dtype=np.int32), np.zeros(1, dtype=np.int32))
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
@@ -59,22 +59,22 @@ class TablesEngine:
         return probabilities
 
     def close(self) -> None:
-        """The tables go with their last reference; there is nothing to end."""
+        """Nothing to do: the tables are freed with their last reference."""
 
 
 @lru_cache
 def _logits(filters: int) -> Any:
-    """Compiled for a number of filters: a compiler that knows how long its vectors are makes code a third
+    """The kernel for this number of filters: with a constant vector length the compiled code is a third
     faster.
     """
 
     @compiled
     def logits(ids, lengths, high, low, widths, unit, bias, head, head_bias, out):  # type: ignore[no-untyped-def]  # numba infers the types
-        """ids int32[rows, length], lengths int32[rows] → out float32[rows, classes]: ReLU, the maximum over
-        windows, the head.
+        """ids int32[rows, length], lengths int32[rows], the tables → out float32[rows, classes]: maximum over
+        windows, ReLU, head.
         """
         sums = np.empty((WINDOWS, filters), np.int16)
-        least, found, place = (
+        least, count, last = (
             np.empty(filters, np.int16),
             np.empty(filters, np.int16),
             np.empty(filters, np.int16),
@@ -90,7 +90,7 @@ def _logits(filters: int) -> Any:
                 for begin in range(0, windows, WINDOWS):
                     words = ids[row, begin : min(begin + WINDOWS, windows) + width - 1]
                     _scan(words, high, first_tap, width, sums, least, filters)
-                    _candidates(len(words) - width + 1, width, sums, least, found, place, filters)
+                    _candidates(len(words) - width + 1, width, sums, least, count, last, filters)
                     _settle(
                         words,
                         low,
@@ -98,8 +98,8 @@ def _logits(filters: int) -> Any:
                         width,
                         sums,
                         least,
-                        found,
-                        place,
+                        count,
+                        last,
                         unit[bank],
                         bias[bank],
                         best,
@@ -115,16 +115,16 @@ def _logits(filters: int) -> Any:
 
 
 def _inlined(function: Any) -> Any:
-    """Part of the kernel, whose constants it sees."""
+    """Compiled into its callers, so that it sees their constants."""
     return numba.njit(nogil=True, forceinline=True)(function)
 
 
 @_inlined
 def _scan(words, high, first_tap, width, sums, largest, filters):  # type: ignore[no-untyped-def]
-    """words int32[windows + width − 1] → sums int16[windows, filters], and the largest of each filter.
+    """words int32[windows + width − 1] → sums int16[windows, filters] of high halves, and largest
+    int16[filters].
 
-    A row of a table is taken before its filters are walked through: that is what lets the compiler use
-    vectors.
+    A table's row is looked up before the loop over its filters, which lets the compiler vectorize the loop.
     """
     for f in range(filters):
         largest[f] = -32_768
@@ -142,28 +142,28 @@ def _scan(words, high, first_tap, width, sums, largest, filters):  # type: ignor
 
 
 @_inlined
-def _candidates(windows, width, sums, least, found, place, filters):  # type: ignore[no-untyped-def]
-    """largest → `least`, which a candidate's sum is above; how many candidates each filter has, and the place
-    of the last.
+def _candidates(windows, width, sums, least, count, last, filters):  # type: ignore[no-untyped-def]
+    """`least` int16[filters] comes in as the largest sums and goes out as the bounds above which a window is
+    a candidate. Also counts the candidates, and finds the index of the last one: int16[filters] each.
     """
     for f in range(filters):
         least[f] -= width
-        found[f] = 0
+        count[f] = 0
     for window in range(windows):
         total = sums[window]
-        here = np.int16(window)
+        this = np.int16(window)
         for f in range(filters):
             is_candidate = total[f] > least[f]
-            found[f] += np.int16(is_candidate)
-            place[f] = here if is_candidate else place[f]
+            count[f] += np.int16(is_candidate)
+            last[f] = this if is_candidate else last[f]
 
 
 @_inlined
-def _settle(words, low, first_tap, width, sums, least, found, place, unit, bias, best, filters):  # type: ignore[no-untyped-def]
-    """The largest of each filter's candidates, with both halves, into `best`."""
+def _settle(words, low, first_tap, width, sums, least, count, last, unit, bias, best, filters):  # type: ignore[no-untyped-def]
+    """`best` float32[filters] is raised to the value of each filter's largest candidate, with both halves."""
     for f in range(filters):
-        if found[f] == 1:
-            largest = _whole(words, place[f], low, first_tap, width, sums, f)
+        if count[f] == 1:
+            largest = _whole(words, last[f], low, first_tap, width, sums, f)
         else:
             largest = np.int64(-(2**62))
             for window in range(len(words) - width + 1):
@@ -174,8 +174,8 @@ def _settle(words, low, first_tap, width, sums, least, found, place, unit, bias,
 
 @_inlined
 def _whole(words, window, low, first_tap, width, sums, f):  # type: ignore[no-untyped-def]
-    """A window's sum in units of a low half."""
-    total = np.int64(sums[window, f]) * HALF
+    """The exact sum of one window, in units of a low half."""
+    total = np.int64(sums[window, f]) * HIGH_UNIT
     for tap in range(width):
         total += low[words[window + tap], first_tap + tap, f]
     return total

@@ -1,10 +1,9 @@
-"""Which devices a model runs on: the words of the setting `device`, and the fixed shapes that a GPU is given
-its work in.
+"""The setting `device`, and the fixed batch shapes that a GPU runs.
 
-auto                 CUDA where it works, else the CPU
+auto                 CUDA if it works, else the CPU
 cpu
-cuda, cuda:1         the first GPU, or the one of that number
-cuda:0,cuda:1        several GPUs, one engine each
+cuda, cuda:1         the first GPU, or the GPU with that number
+cuda:0,cuda:1        several GPUs, one engine on each
 """
 
 import re
@@ -16,12 +15,12 @@ from pathlib import Path
 
 DEVICES = re.compile(r"auto|cpu|cuda|cuda:\d+(,cuda:\d+)*")
 
-NVIDIA = Path("/dev/nvidiactl")
-"""There where the NVIDIA driver is, in containers too."""
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
+"""Device file of the NVIDIA driver, in containers too."""
 
 IN_FLIGHT = 3
-"""Calls of one GPU at the same time: two that keep it busy, one copying while the other computes, and one of
-the interactive lane.
+"""Concurrent calls on one GPU: one computes while another copies, and the reserved interactive thread has a
+third.
 """
 
 BUCKET_LENGTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
@@ -38,21 +37,19 @@ GPU_MEM_LIMIT = 8 * 2**30
 
 
 def cuda_devices(setting: str) -> tuple[str, ...]:
-    """The GPUs that `auto`, `cuda` or a list of them names, such as `cuda:0`. Raises ValueError for words
-    that are none.
-    """
-    words = setting.replace(" ", "")
-    if not DEVICES.fullmatch(words):
+    """The GPUs that the setting names, such as cuda:0; none for cpu. Raises ValueError for others."""
+    text = setting.replace(" ", "")
+    if not DEVICES.fullmatch(text):
         raise ValueError("must be auto, cpu, cuda, or GPUs by number such as cuda:1 or cuda:0,cuda:1")
-    if words in ("auto", "cuda"):
+    if text in ("auto", "cuda"):
         return ("cuda:0",)
-    names = tuple(words.split(",")) if words != "cpu" else ()
+    names = tuple(text.split(",")) if text != "cpu" else ()
     if len(set(names)) < len(names):
         raise ValueError("names a GPU twice")
     return names
 
 
-def number_of(device: str) -> int:
+def device_number(device: str) -> int:
     """cuda:1 → 1."""
     return int(device.partition(":")[2])
 
@@ -65,23 +62,23 @@ class Shape:
 
 @dataclass(frozen=True)
 class Grid:
-    """The shapes that a GPU is given: `lengths` in tokens, rising; rows in powers of two, up to `budget`
-    padded tokens.
+    """The batch shapes of a GPU: `lengths` in tokens, ascending; rows in powers of two, up to `budget` padded
+    tokens a batch.
 
-    Few enough to be prepared and run before the first request, and close enough that less than half of one is
-    padding rows.
+    There are few enough of them to warm up each before the first request, and enough that fewer than half of
+    a batch's rows are padding.
     """
 
     lengths: tuple[int, ...]
     budget: int
 
-    def most_rows(self, length: int) -> int | None:
-        """Of rows of `length` tokens in one call; None where they are longer than every shape."""
-        place = bisect_left(self.lengths, length)
-        return max(1, self.budget // self.lengths[place]) if place < len(self.lengths) else None
+    def max_rows(self, length: int) -> int | None:
+        """Rows of `length` tokens that fit into one call; None if they are longer than every shape."""
+        i = bisect_left(self.lengths, length)
+        return max(1, self.budget // self.lengths[i]) if i < len(self.lengths) else None
 
     def fit(self, rows: int, length: int) -> Shape:
-        """The smallest shape that holds `rows` of `length`, both within `most_rows`."""
+        """The smallest shape for `rows` of `length` tokens; there are at most `max_rows` of them."""
         padded = self.lengths[bisect_left(self.lengths, length)]
         return Shape(next(each for each in self._rows(padded) if each >= rows), padded)
 
@@ -96,7 +93,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """`mem_limit` is in bytes, for each engine."""
+    """`mem_limit` is in bytes for each engine."""
 
     grid: Grid = Grid(BUCKET_LENGTHS, GPU_BATCH_TOKENS)
     mem_limit: int = GPU_MEM_LIMIT

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.bundle import Bundle
-from server.engines.base import Engine, NoCuda
-from server.engines.devices import NVIDIA, CudaOptions, cuda_devices
+from server.engines.base import CudaUnavailable, Engine
+from server.engines.devices import NVIDIA_DRIVER, CudaOptions, cuda_devices
 from server.errors import BadSetting
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,13 @@ def open_engine(
     shared: Path | None = None,
     cuda: CudaOptions | None = None,
 ) -> Engine:
-    """`engine`: one of ENGINES; `device`: see `server/engines/devices.py`; `shared`: a folder for tables that several
-    processes read.
+    """`engine` is one of ENGINES, `device` a setting of `server/engines/devices.py`, `shared` a folder for
+    tables that several processes map.
 
-    engine=auto is ONNX Runtime on CUDA, tables on the CPU. device=auto is CUDA where it works; where it is
-    expected and does not, the engine says so in `degraded`, and the log does. Raises BadSetting, for
-    device=cuda also where CUDA does not work, and BadBundle.
+    engine=auto is ONNX Runtime on CUDA and tables on the CPU. device=auto is CUDA if it works. If the host
+    has a driver or the packages for CUDA but CUDA does not work, the engine runs on the CPU, `degraded` says
+    why, and a warning is logged. Raises BadSetting (with device=cuda also if CUDA does not work) and
+    BadBundle.
     """
     if engine not in ENGINES:
         raise BadSetting(f"engine={engine!r}: it must be one of {', '.join(ENGINES)}.")
@@ -38,59 +39,57 @@ def open_engine(
     if engine == "tables" and device not in ("auto", "cpu"):
         raise BadSetting(f"engine=tables runs on the CPU: for device={device} set engine=onnx.")
     if engine == "tables" or not devices or (device == "auto" and not _cuda_expected()):
-        return _on_cpu(engine, bundle, shared)
+        return _open_on_cpu(engine, bundle, shared)
     try:
-        return _on_cuda(engine, bundle, devices, cuda or CudaOptions())
-    except NoCuda as why:
+        return _open_on_cuda(engine, bundle, devices, cuda or CudaOptions())
+    except CudaUnavailable as reason:
         if device != "auto":
-            raise BadSetting(f"device={device}, but {why}, or set device=cpu.") from None
-        log.warning("DEGRADED, running on the CPU: %s", why)
-        fallback = _on_cpu(engine, bundle, shared)
-        fallback.degraded = str(why)
+            raise BadSetting(f"device={device}, but {reason}, or set device=cpu.") from None
+        log.warning("DEGRADED, running on the CPU: %s", reason)
+        fallback = _open_on_cpu(engine, bundle, shared)
+        fallback.degraded = str(reason)
         return fallback
 
 
 def _cuda_expected() -> bool:
-    """Whether somebody gave this host a GPU, or this environment the packages for one."""
+    """Whether the host has an NVIDIA driver or the environment has the packages for CUDA."""
     from server.engines.onnx_runtime import has_cuda
 
-    return NVIDIA.exists() or has_cuda()
+    return NVIDIA_DRIVER.exists() or has_cuda()
 
 
-def _on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
-    match engine:
-        case "onnx":
-            from server.engines.onnx_runtime import OnnxEngine
+def _open_on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
+    if engine == "onnx":
+        from server.engines.onnx_runtime import OnnxEngine
 
-            return OnnxEngine(bundle)
-        case "torchscript":
-            return _torch_script(bundle, "cpu")
-        case _:
-            from server.engines.cpu_tables import TablesEngine
-            from server.engines.fixed_point_tables import read_tables
-            from server.engines.shared_tables import shared_tables
+        return OnnxEngine(bundle)
+    if engine == "torchscript":
+        return _open_torch_script(bundle, "cpu")
+    from server.engines.cpu_tables import TablesEngine
+    from server.engines.fixed_point_tables import read_int16_tables
+    from server.engines.shared_tables import shared_tables
 
-            return TablesEngine(shared_tables(bundle, shared) if shared else read_tables(bundle))
+    return TablesEngine(shared_tables(bundle, shared) if shared else read_int16_tables(bundle))
 
 
-def _on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaOptions) -> Engine:
-    """Raises NoCuda."""
+def _open_on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaOptions) -> Engine:
+    """Raises CudaUnavailable."""
 
-    def on(device: str) -> Engine:
+    def open_on(device: str) -> Engine:
         if engine == "torchscript":
-            return _torch_script(bundle, device)
+            return _open_torch_script(bundle, device)
         from server.engines.onnx_cuda import OnnxCudaEngine
 
         return OnnxCudaEngine(bundle, device, options)
 
     if len(devices) == 1:
-        return on(devices[0])
+        return open_on(devices[0])
     from server.engines.multi_gpu import MultiGpuEngine
 
-    return MultiGpuEngine([on(device) for device in devices])
+    return MultiGpuEngine([open_on(device) for device in devices])
 
 
-def _torch_script(bundle: Bundle, device: str) -> Engine:
+def _open_torch_script(bundle: Bundle, device: str) -> Engine:
     try:
         from server.engines.torch_script import TorchScriptEngine
     except ModuleNotFoundError as error:

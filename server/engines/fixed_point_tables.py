@@ -1,11 +1,10 @@
-"""The folded network as tables of integers: what a sum of looked-up rows can be taken of quickly, and
-exactly.
+"""The folded network as int16 tables: fixed-point numbers in two halves, for a fast and exact sum.
 
-A number of a table (`folded.py`) is kept in fixed point, 32 bits in two halves: `T · scale ≈ high · 65536 +
-low`. The scale of a filter is such that the high halves of any of its windows add up within 16 bits, so that
-the sum of high halves, a quarter of the work in floating point, never overflows. What it lacks is less than
-one unit a tap; `tables.py` says what that is good for. With both halves the error of a number is 2⁻¹⁷ of a
-unit, a hundredth of float32's at the top of the range.
+A number of a table (`folded_weights.py`) is a 32-bit fixed-point number in two halves: `T · scale ≈ high ·
+65536 + low`. The scale of a filter is such that the high halves of any window sum up within 16 bits: the sum
+of high halves never overflows, and costs a third of the sum in float32 (`benchmarks/kernels.py`). Its error
+is less than one unit a tap (`cpu_tables.py` makes use of that). With both halves the error of a number is
+2⁻¹⁷ of a unit, a hundredth of float32's at the top of the range.
 """
 
 from dataclasses import dataclass, fields
@@ -15,23 +14,24 @@ import numpy.typing as npt
 
 from server.arrays import Floats
 from server.bundle import Bundle
-from server.engines.folded_weights import not_folded, read_folded_weights
+from server.engines.folded_weights import bad_weights, read_folded_weights
 from server.jit import compiled
 
-LARGEST_SUM = 32_000
-"""Of the high halves of one window. Below 2¹⁵ by more than one unit for each tap of the widest filter there
-may be.
+MAX_HIGH_SUM = 32_000
+"""Largest sum of the high halves of one window: below 2¹⁵ by more than one unit for each tap of the widest
+filter allowed.
 """
 
-HALF = 65_536
-"""What a high half counts in units of a low half."""
+HIGH_UNIT = 65_536
+"""One unit of a high half, in units of a low half."""
 
 
 @dataclass(frozen=True)
-class Tables:
-    """`high`, `low` int16[words, Σ widths, filters], the rows of a word side by side; `unit` float64[widths,
-    filters], the value of a low half's unit; `bias` float32[widths, filters]; `head` float32[classes, widths,
-    filters]; `head_bias` float32[classes]. Read-only.
+class Int16Tables:
+    """`high`, `low` int16[words, Σ widths, filters], in which the taps of a word are contiguous; `widths`
+    int32[widths]; `unit` float64[widths, filters], the value of one unit of a low half; `bias`
+    float32[widths, filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes].
+    Read-only.
     """
 
     high: npt.NDArray[np.int16]
@@ -43,32 +43,32 @@ class Tables:
     head_bias: Floats
 
 
-def read_tables(bundle: Bundle) -> Tables:
+def read_int16_tables(bundle: Bundle) -> Int16Tables:
     """Raises BadBundle."""
     folded = read_folded_weights(bundle)
     try:
-        high, low, unit = in_fixed_point(folded.tables, bundle.widths)
+        high, low, unit = to_fixed_point(folded.tables, bundle.widths)
     except ValueError as error:
-        raise not_folded(bundle, error) from None
-    tables = Tables(
+        raise bad_weights(bundle, error) from None
+    tables = Int16Tables(
         high, low, np.array(bundle.widths, dtype=np.int32), unit, folded.bias, folded.head, folded.head_bias
     )
-    for each in fields(tables):
-        getattr(tables, each.name).flags.writeable = False
+    for field in fields(tables):
+        getattr(tables, field.name).flags.writeable = False
     return tables
 
 
-def in_fixed_point(
+def to_fixed_point(
     numbers: Floats, widths: tuple[int, ...]
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-    """float32[words, Σ widths, filters] → both halves, and the unit of each filter. Raises ValueError for
-    numbers that are not finite.
+    """numbers float32[words, Σ widths, filters] → (high, low, unit), as in Int16Tables. Raises ValueError for
+    a number that is not finite.
     """
     largest = np.maximum(numbers.max(axis=0), -numbers.min(axis=0)).astype(np.float64)
     reach = np.stack([bank.sum(axis=0) for bank in np.split(largest, np.cumsum(widths)[:-1])])
     if not np.isfinite(reach).all():
         raise ValueError("a number in it is not finite")
-    unit = np.where(reach > 0, reach, 1.0) / (LARGEST_SUM * HALF)
+    unit = np.where(reach > 0, reach, 1.0) / (MAX_HIGH_SUM * HIGH_UNIT)
     high, low = np.empty(numbers.shape, np.int16), np.empty(numbers.shape, np.int16)
     _split(numbers, 1 / np.repeat(unit, widths, axis=0), high, low)
     return high, low, unit
@@ -76,7 +76,7 @@ def in_fixed_point(
 
 @compiled
 def _split(numbers, scale, high, low):  # type: ignore[no-untyped-def]  # numba infers the types
-    """numbers float32[words, taps, filters] · scale float64[taps, filters] → both halves, rounded to nearest."""
+    """numbers float32[words, taps, filters] · scale float64[taps, filters], rounded → high, low."""
     words, taps, filters = numbers.shape
     for word in range(words):
         for tap in range(taps):

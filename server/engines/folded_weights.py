@@ -1,9 +1,8 @@
-"""The folded network's numbers in floating point, out of model.onnx: what an engine of our own makes its
-tables of.
+"""Reads the folded network's weights in float32 from model.onnx.
 
-Tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`, and a window's value the sum of its words'
-rows (the module text of `export/folded_cnn.py` has the derivation). E, W, biases and head are the named tensors of
-model.onnx, which every bundle has.
+Tap j of a filter bank is a table `T[v, j] = W[:, :, j] · E[v]`, and a window's value is the sum of its words'
+rows (derivation: `export/folded_cnn.py`). E, W, biases and head are named tensors of model.onnx, which every
+bundle has.
 """
 
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from server.errors import BadBundle
 
 @dataclass(frozen=True)
 class FoldedWeights:
-    """`tables` float32[words, Σ widths, filters], the rows of a word side by side; `bias` float32[widths,
-    filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes].
+    """`tables` float32[words, Σ widths, filters], in which the taps of a word are contiguous; `bias`
+    float32[widths, filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes].
     """
 
     tables: Floats
@@ -32,7 +31,7 @@ class FoldedWeights:
 
 def read_folded_weights(bundle: Bundle) -> FoldedWeights:
     """Raises BadBundle."""
-    tensors = tensors_of(bundle)
+    tensors = read_tensors(bundle)
     banks = range(len(bundle.widths))
     try:
         taps = np.concatenate([tensors[f"taps{i}"].astype(np.float32) for i in banks], axis=1)
@@ -40,23 +39,24 @@ def read_folded_weights(bundle: Bundle) -> FoldedWeights:
         tables: Floats = tensors["embedding"].astype(np.float32) @ taps
         tables = tables.reshape(len(tables), sum(bundle.widths), bias.shape[1])
         if len(tables) < len(bundle.vocabulary):
-            # nothing in a kernel looks whether a word has a row
+            # the kernels do not check that a word has a row
             raise ValueError(f"{len(tables)} rows for {len(bundle.vocabulary)} tokens of vocab.txt")
         head = np.ascontiguousarray(tensors["head"].astype(np.float32).T).reshape(-1, *bias.shape)
         head_bias = tensors["head_bias"].astype(np.float32)
     except (KeyError, ValueError) as error:
-        raise not_folded(bundle, error) from None
+        raise bad_weights(bundle, error) from None
     return FoldedWeights(tables, bias, head, head_bias)
 
 
-def not_folded(bundle: Bundle, why: Exception) -> BadBundle:
+def bad_weights(bundle: Bundle, reason: Exception) -> BadBundle:
     return BadBundle(
-        f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({why}); export it again."
+        f"{bundle.path}/model.onnx: its tensors are not those of a folded network ({reason}); export it "
+        "again."
     )
 
 
-def tensors_of(bundle: Bundle) -> dict[str, Any]:
-    """The model's named tensors. Raises BadBundle."""
+def read_tensors(bundle: Bundle) -> dict[str, Any]:
+    """The named tensors of model.onnx as numpy arrays. Raises BadBundle."""
     try:
         return {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(bundle).graph.initializer}
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""One model on several GPUs: an engine each, and every call goes to the one that has waited longest for work."""
+"""One model on several GPUs: one engine on each, calls spread by availability."""
 
 from collections.abc import Sequence
 from queue import SimpleQueue
@@ -9,24 +9,27 @@ from server.engines.devices import IN_FLIGHT
 
 
 class MultiGpuEngine:
-    """Engines of the same kind, at least one. A slower one gets fewer calls, for its turns come back later."""
+    """Each call takes the engine whose call slot has been free longest, so a slower GPU gets fewer calls.
+
+    The engines are of the same kind; there is at least one.
+    """
 
     degraded: str | None = None
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         self._engines = tuple(engines)
-        self._turns: SimpleQueue[Engine] = SimpleQueue()
+        self._free: SimpleQueue[Engine] = SimpleQueue()
         for engine in IN_FLIGHT * self._engines:
-            self._turns.put(engine)
+            self._free.put(engine)
         self.name = engines[0].name
         self.device = ",".join(engine.device for engine in engines)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        engine = self._turns.get()
+        engine = self._free.get()
         try:
             return engine.run(ids, lengths)
         finally:
-            self._turns.put(engine)
+            self._free.put(engine)
 
     def close(self) -> None:
         for engine in self._engines:

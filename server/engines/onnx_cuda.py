@@ -1,12 +1,10 @@
-"""The folded network in ONNX Runtime on a GPU.
+"""The ONNX engine on a GPU: fixed batch shapes, with all buffers bound before the first request.
 
-The graph has no convolution, so no plan is made anew at a new shape; still every call has one of a few fixed
-shapes, for which all memory is there and bound before the first request:
+    ids ─▶ pinned memory ─▶ bound GPU memory ─▶ graph, tables on the GPU ─▶ bound probabilities ─▶ host
 
-    ids ─▶ pinned memory ─▶ bound memory of the GPU ─▶ graph, tables on the GPU ─▶ probabilities, bound ─▶ host
-
-A slot holds what one call needs. There are several, so that one call's copies go on while another computes; a
-session gives each call under way a stream of its own.
+The graph has no convolution, so cuDNN plans nothing at a new shape; fixed shapes also avoid allocations. A
+slot holds the buffers of one call. There are several slots, so that one call copies while another computes;
+ONNX Runtime gives each concurrent call its own stream.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +16,15 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.base import NoCuda
-from server.engines.devices import IN_FLIGHT, CudaOptions, Grid, Shape, number_of
+from server.engines.base import CudaUnavailable
+from server.engines.devices import IN_FLIGHT, CudaOptions, Grid, Shape, device_number
 from server.engines.onnx_runtime import (
     CUDA,
-    Network,
+    DynamicSession,
     Provider,
+    as_memory_error,
+    cuda_message,
     has_cuda,
-    in_cudas_words,
-    memory_error,
     open_session,
 )
 from server.engines.pinned_memory import HostBuffers, PinnedHostBuffers
@@ -34,19 +32,17 @@ from server.errors import PrelabelError
 
 
 class OnnxCudaEngine:
-    """One session on one GPU, safe to call from several threads; a call beyond IN_FLIGHT waits for one to
-    end.
-    """
+    """One session on one GPU, safe to call from several threads; at most IN_FLIGHT calls run at a time."""
 
     name = "onnx"
     degraded: str | None = None
 
     def __init__(self, bundle: Bundle, device: str, options: CudaOptions) -> None:
-        """Raises NoCuda, BadBundle; NoCuda also where `options.mem_limit` does not suffice for the tables and
-        calls of every shape.
+        """Raises BadBundle, and CudaUnavailable, also if `options.mem_limit` is too small for the tables and
+        the buffers of every shape.
         """
         if not has_cuda():
-            raise NoCuda(
+            raise CudaUnavailable(
                 "this ONNX Runtime has no CUDA provider: install prelabel[gpu] (onnxruntime-gpu) in "
                 "place of prelabel[cpu]"
             )
@@ -54,22 +50,22 @@ class OnnxCudaEngine:
         self.device = device
         try:
             if table_bytes(bundle) > options.mem_limit:
-                # ONNX Runtime's arena puts them there all the same, and forgets its limit
+                # ONNX Runtime's arena ignores its limit for them
                 raise MemoryError(f"the tables take {table_bytes(bundle):,} bytes")
             session = open_session(bundle, cuda_provider(device, options.mem_limit))
             self._calls = BoundCalls(
-                bundle, session, device, options.grid, PinnedHostBuffers(number_of(device))
+                bundle, session, device, options.grid, PinnedHostBuffers(device_number(device))
             )
         except MemoryError as error:
-            raise NoCuda(
+            raise CudaUnavailable(
                 f"the GPU's memory does not suffice ({error}): raise PRELABEL_GPU_MEM_LIMIT, lower "
                 "PRELABEL_BATCH_TOKENS"
             ) from error
-        except (NoCuda, PrelabelError):
+        except (CudaUnavailable, PrelabelError):
             raise
-        except Exception as error:  # ONNX Runtime's, at the first call of all: only then does it load cuDNN
-            raise NoCuda(
-                f"ONNX Runtime's first call on it failed ({in_cudas_words(error)}): check that cuDNN 9 "
+        except Exception as error:  # from ONNX Runtime's first call, which loads cuDNN
+            raise CudaUnavailable(
+                f"ONNX Runtime's first call on the GPU failed ({cuda_message(error)}): check that cuDNN 9 "
                 "is installed (prelabel[gpu])"
             ) from error
 
@@ -77,28 +73,29 @@ class OnnxCudaEngine:
         return self._calls.run(ids, lengths)
 
     def close(self) -> None:
-        """ONNX Runtime frees a session with its last reference; there is nothing to end."""
+        """Nothing to do: ONNX Runtime frees a session with its last reference."""
 
 
 def cuda_provider(device: str, mem_limit: int) -> Provider:
     return CUDA, {
-        "device_id": str(number_of(device)),
+        "device_id": str(device_number(device)),
         "gpu_mem_limit": str(mem_limit),
-        # the arena grows by what is asked for, not to the next power of two
+        # the arena grows by the size requested, not to the next power of two
         "arena_extend_strategy": "kSameAsRequested",
-        # TF32 would cost more than the 1e-5 that engines may differ by
+        # TF32 would exceed the 1e-5 by which engines may differ
         "use_tf32": "0",
     }
 
 
 def table_bytes(bundle: Bundle) -> int:
-    """Of the tables in float32: words × Σ widths × filters."""
+    """Bytes of the tables in float32: words × Σ widths × filters × 4."""
     return len(bundle.vocabulary) * sum(bundle.widths) * (bundle.features // len(bundle.widths)) * 4
 
 
 class BoundCalls:
-    """Calls of fixed shapes on a session's device (`cpu`, or such as `cuda:0`), each of which has been made
-    before.
+    """A session called with the grid's fixed shapes, each warmed up; longer rows run unbound.
+
+    `device` is that of the session: cpu, or a GPU such as cuda:0.
     """
 
     def __init__(
@@ -111,7 +108,7 @@ class BoundCalls:
     ) -> None:
         """Raises MemoryError."""
         self._grid = grid
-        self._network = Network(session, widest=max(bundle.widths))
+        self._unbound = DynamicSession(session, widest=max(bundle.widths))
         self._slots: SimpleQueue[Slot] = SimpleQueue()
         slots = [
             Slot(
@@ -119,32 +116,32 @@ class BoundCalls:
                 device,
                 grid,
                 host,
-                self._network.start,
+                self._unbound.start,
                 len(bundle.labels),
                 bundle.manifest.min_length,
             )
             for _ in range(IN_FLIGHT)
         ]
-        # all at the same time: each call under way has a stream and memory of its own, and they are made when
-        # it is first needed
-        together = Barrier(IN_FLIGHT)
+        # warm up all slots at the same time: ONNX Runtime creates the stream and memory of a concurrent call
+        # when it is first needed
+        barrier = Barrier(IN_FLIGHT)
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            list(pool.map(lambda slot: slot.warm_up(together), slots))
+            list(pool.map(lambda slot: slot.warm_up(barrier), slots))
         for slot in slots:
             self._slots.put(slot)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         rows, length = ids.shape
-        most = self._grid.most_rows(length)
+        most = self._grid.max_rows(length)
         if most is None:
-            return self._network.run(ids, lengths)
+            return self._unbound.run(ids, lengths)
         parts = [
-            self._fixed(ids[begin : begin + most], lengths[begin : begin + most])
+            self._run_bound(ids[begin : begin + most], lengths[begin : begin + most])
             for begin in range(0, rows, most)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _fixed(self, ids: Ids, lengths: Ids) -> Floats:
+    def _run_bound(self, ids: Ids, lengths: Ids) -> Floats:
         slot = self._slots.get()
         try:
             return slot.run(self._grid.fit(*ids.shape), ids, lengths)
@@ -153,7 +150,7 @@ class BoundCalls:
 
 
 class Slot:
-    """What one call at a time needs at every shape of the grid: memory on both sides, bound to the session's
+    """The buffers of one call, for every shape of the grid: memory on both sides, bound to the session's
     inputs and outputs.
     """
 
@@ -167,25 +164,25 @@ class Slot:
         classes: int,
         min_length: int,
     ) -> None:
-        """`start` is the carry of a text's first piece, float32[1, features]; rows that only fill a shape
-        have `min_length` tokens.
+        """`start` float32[1, features] is the carry of a row's first chunk. Padding rows have `min_length`
+        tokens. Raises MemoryError.
         """
         self._session = session
         self._min_length = min_length
         kind, _, number = device.partition(":")
-        self._place = {"device_type": kind, "device_id": int(number or 0)}
+        self._location = {"device_type": kind, "device_id": int(number or 0)}
         self._host = host
-        host.select()
+        host.select_device()
         self._ids = host.zeros(max(shape.rows * shape.length for shape in grid.shapes))
         self._lengths = host.zeros(max(shape.rows for shape in grid.shapes))
-        carry = onnxruntime.OrtValue.ortvalue_from_numpy(start, **self._place)
+        carry = onnxruntime.OrtValue.ortvalue_from_numpy(start, **self._location)
         self._bound = {shape: self._bind(shape, carry, classes) for shape in grid.shapes}
 
-    def warm_up(self, together: Barrier) -> None:
-        """Run every shape twice, the largest first, beginning when the other slots do; at the second time
-        ONNX Runtime knows the memory it takes and asks for it in one piece. Raises MemoryError.
+    def warm_up(self, barrier: Barrier) -> None:
+        """Run every shape twice, the largest first, starting with the other slots. In its second run ONNX
+        Runtime knows the memory of a shape and allocates it as one block. Raises MemoryError.
         """
-        together.wait()
+        barrier.wait()
         for shape in sorted(self._bound, key=lambda shape: shape.rows * shape.length, reverse=True):
             for _ in range(2):
                 self.run(shape, np.zeros((0, self._min_length), dtype=np.int32), np.zeros(0, dtype=np.int32))
@@ -198,26 +195,25 @@ class Slot:
         host_ids = self._ids[: shape.rows * shape.length].reshape(shape.rows, shape.length)
         host_lengths = self._lengths[: shape.rows]
         host_ids[:rows, :length] = ids
-        # what stands behind a row's length is ignored, so it may be of an earlier call; a length is of this
-        # one
+        # ids after a row's length are ignored, so those of an earlier call may stay; lengths are all set
         host_lengths[:rows] = lengths
         host_lengths[rows:] = self._min_length
-        bound_ids, bound_lengths, answer, binding = self._bound[shape]
-        self._host.select()
+        bound_ids, bound_lengths, output, binding = self._bound[shape]
+        self._host.select_device()
         try:
             bound_ids.update_inplace(host_ids)
             bound_lengths.update_inplace(host_lengths)
             self._session.run_with_iobinding(binding)
-            probabilities: Floats = answer.numpy()[:rows].copy()
+            probabilities: Floats = output.numpy()[:rows].copy()
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            raise memory_error(error, shape.rows, shape.length) or error from None
+            raise as_memory_error(error, shape.rows, shape.length) or error from None
         return probabilities
 
     def _bind(self, shape: Shape, carry: onnxruntime.OrtValue, classes: int) -> "Bound":
         value = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-        ids = value([shape.rows, shape.length], np.int32, **self._place)
-        lengths = value([shape.rows], np.int32, **self._place)
-        probabilities = value([shape.rows, classes], np.float32, **self._place)
+        ids = value([shape.rows, shape.length], np.int32, **self._location)
+        lengths = value([shape.rows], np.int32, **self._location)
+        probabilities = value([shape.rows, classes], np.float32, **self._location)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("ids", ids)
         binding.bind_ortvalue_input("lengths", lengths)
@@ -227,4 +223,4 @@ class Slot:
 
 
 Bound = tuple[onnxruntime.OrtValue, onnxruntime.OrtValue, onnxruntime.OrtValue, onnxruntime.IOBinding]
-"""A shape's ids, lengths and probabilities on the device, and what binds them to the session."""
+"""A shape's ids, lengths and probabilities on the device, and their binding to the session."""

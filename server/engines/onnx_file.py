@@ -1,4 +1,4 @@
-"""model.onnx as a value: what the engines take it from."""
+"""Reads a bundle's model.onnx."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,8 @@ from server.errors import BadBundle
 
 
 def read_model(bundle: Bundle) -> onnx.ModelProto:
-    """Raises BadBundle for a file that ONNX cannot read, and for one that names other files: no checksum
-    holds those, and they may lie anywhere.
+    """Raises BadBundle for a file that ONNX cannot read, and for one that refers to other files: they have no
+    checksum and may lie anywhere.
     """
     path = bundle.file("model.onnx")
     try:
@@ -28,7 +28,7 @@ def read_model(bundle: Bundle) -> onnx.ModelProto:
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Those of the graph and of its nodes, also of graphs within them."""
+    """All tensors of the graph: initializers, attributes of nodes, and those of nested graphs."""
     yield from graph.initializer
     for attribute in (each for node in graph.node for each in node.attribute):
         yield from (attribute.t, *attribute.tensors)

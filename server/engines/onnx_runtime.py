@@ -1,4 +1,4 @@
-"""The folded network in ONNX Runtime: a session on the CPU or on CUDA, and the engine on the CPU."""
+"""ONNX Runtime: opens sessions on the CPU or CUDA, and the ONNX engine for the CPU."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.base import MAX_PIECE, NoCuda, in_pieces
+from server.engines.base import MAX_CHUNK, CudaUnavailable, run_in_chunks
 from server.engines.onnx_file import read_model
 from server.errors import BadBundle
 
@@ -16,16 +16,16 @@ OUT_OF_MEMORY = re.compile(
     r"bad allocation|bad_alloc|[Ff]ailed to allocate|smaller than requested bytes|out of "
     r"memory|ALLOC(ATION)?_FAILED|resource allocation failed"
 )
-"""In the words of ONNX Runtime, its arena, CUDA, cuBLAS and cuDNN."""
+"""Messages of ONNX Runtime, its arena, CUDA, cuBLAS and cuDNN."""
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Provider = tuple[str, dict[str, str]]
-"""Its name and its options."""
+"""The name of an execution provider, and its options."""
 
 
 def has_cuda() -> bool:
-    """Whether this ONNX Runtime knows CUDA; whether CUDA works only a session tells."""
+    """Whether this build of ONNX Runtime has the CUDA provider. Only a session shows whether CUDA works."""
     return CUDA in onnxruntime.get_available_providers()
 
 
@@ -37,17 +37,18 @@ class OnnxEngine:
     degraded: str | None = None
 
     def __init__(self, bundle: Bundle) -> None:
-        self._network = Network(open_session(bundle, (CPU, {})), widest=max(bundle.widths))
+        """Raises BadBundle, MemoryError."""
+        self._session = DynamicSession(open_session(bundle, (CPU, {})), widest=max(bundle.widths))
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        return self._network.run(ids, lengths)
+        return self._session.run(ids, lengths)
 
     def close(self) -> None:
-        """ONNX Runtime frees a session with its last reference; there is nothing to end."""
+        """Nothing to do: ONNX Runtime frees a session with its last reference."""
 
 
-class Network:
-    """A session's answers at any shape, those of long rows piece by piece."""
+class DynamicSession:
+    """A session called with any shape; long rows run in chunks. `widest` is the widest filter."""
 
     def __init__(self, session: onnxruntime.InferenceSession, *, widest: int) -> None:
         self._session = session
@@ -56,8 +57,11 @@ class Network:
         self.start: Floats = np.zeros((1, features), dtype=np.float32)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        if ids.shape[1] > MAX_PIECE:
-            return in_pieces(self._step, self.start, ids, lengths, widest=self._widest)
+        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Raises
+        MemoryError.
+        """
+        if ids.shape[1] > MAX_CHUNK:
+            return run_in_chunks(self._step, self.start, ids, lengths, widest=self._widest)
         probabilities: Floats = self._run(["probabilities"], ids, lengths, self.start)[0]
         return probabilities
 
@@ -65,56 +69,56 @@ class Network:
         probabilities, features = self._run(["probabilities", "features"], ids, lengths, carry)
         return probabilities, features
 
-    def _run(self, wanted: list[str], ids: Ids, lengths: Ids, carry: Floats) -> list[Floats]:
+    def _run(self, names: list[str], ids: Ids, lengths: Ids, carry: Floats) -> list[Floats]:
         try:
-            answers: list[Floats] = self._session.run(
-                wanted, {"ids": ids, "lengths": lengths, "carry": carry}
-            )
+            outputs: list[Floats] = self._session.run(names, {"ids": ids, "lengths": lengths, "carry": carry})
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            raise memory_error(error, *ids.shape) or error from None
-        return answers
+            raise as_memory_error(error, *ids.shape) or error from None
+        return outputs
 
 
 def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSession:
-    """Raises NoCuda where CUDA is the provider and does not start, BadBundle for a file ONNX Runtime cannot
-    load, MemoryError.
+    """Raises CudaUnavailable if CUDA is the provider and does not start, BadBundle for a file that ONNX
+    Runtime cannot load, MemoryError.
     """
     options = onnxruntime.SessionOptions()
-    # single-threaded calls from several threads beat one call spread over several
+    # several single-threaded calls beat one multi-threaded call
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # else tables of more than 1 GiB would be made anew in every call
+    # otherwise every call would compute tables of more than 1 GiB again
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", "0")
-    options.log_severity_level = 4  # what is wrong is said by the exception, or by the providers below
+    options.log_severity_level = 4  # exceptions and the check of providers below report what is wrong
     read_model(bundle)
     providers: list[Any] = [provider] if provider[0] == CPU else [provider, (CPU, {})]
     try:
-        # neither now nor at a later call may it go over to the CPU by itself
+        # no fallback to the CPU, neither now nor at a later call
         session = onnxruntime.InferenceSession(
             bundle.file("model.onnx"), options, providers=providers, enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-        if lack := memory_error(error):
-            raise lack from None
+        if out_of_memory := as_memory_error(error):
+            raise out_of_memory from None
         if provider[0] == CUDA and "CUDA" in str(error):
-            raise NoCuda(
-                f"ONNX Runtime cannot start CUDA ({in_cudas_words(error)}): check the NVIDIA driver "
+            raise CudaUnavailable(
+                f"ONNX Runtime cannot start CUDA ({cuda_message(error)}): check the NVIDIA driver "
                 "(580 or newer) and the GPU's number"
             ) from error
         raise BadBundle(
             f"{bundle.path}/model.onnx: ONNX Runtime cannot load it ({type(error).__name__}); export it "
             "again."
         ) from error
-    # the available providers still name CUDA after a silent fallback; only the session tells the truth
+    # after a silent fallback only the session's own providers are right
     if session.get_providers()[0] != provider[0]:
-        raise NoCuda(
+        raise CudaUnavailable(
             "ONNX Runtime fell back to the CPU: check the NVIDIA driver, and that CUDA 13 and cuDNN 9 "
             "are installed (prelabel[gpu])"
         )
     return session
 
 
-def memory_error(error: Exception, rows: int = 0, length: int = 0) -> MemoryError | None:
-    """The same as the error that callers know, where it is about memory: that of a call, or of none."""
+def as_memory_error(error: Exception, rows: int = 0, length: int = 0) -> MemoryError | None:
+    """A MemoryError if `error` says that memory ran out, else None. Give the shape of the call; none while a
+    session opens.
+    """
     if not OUT_OF_MEMORY.search(str(error)):
         return None
     return MemoryError(
@@ -122,7 +126,7 @@ def memory_error(error: Exception, rows: int = 0, length: int = 0) -> MemoryErro
     )
 
 
-def in_cudas_words(error: Exception) -> str:
-    """What CUDA says, without the places in the source of who asked it."""
+def cuda_message(error: Exception) -> str:
+    """CUDA's own message, without ONNX Runtime's source locations."""
     found = re.search(r"CUDA failure \d+: [^;]*|CUDA error[^;]*|Invalid device ID[^.\n]*", str(error))
     return found[0].strip() if found else type(error).__name__

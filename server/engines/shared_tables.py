@@ -1,6 +1,4 @@
-"""Tables that several processes share: written once to a folder of theirs, mapped into each one's memory from
-there.
-"""
+"""Int16 tables shared by several processes: written once to a folder, then memory-mapped by each."""
 
 import shutil
 from dataclasses import fields
@@ -10,33 +8,33 @@ from tempfile import mkdtemp
 import numpy as np
 
 from server.bundle import Bundle
-from server.engines.fixed_point_tables import Tables, read_tables
+from server.engines.fixed_point_tables import Int16Tables, read_int16_tables
 
 
-def shared_tables(bundle: Bundle, folder: Path) -> Tables:
-    """The bundle's tables out of `folder`; whoever finds them missing puts them there. Raises BadBundle,
-    OSError when there is no space.
+def shared_tables(bundle: Bundle, folder: Path) -> Int16Tables:
+    """The bundle's tables, mapped from `folder`; the first process writes them there. Raises BadBundle, and
+    OSError if there is no space.
     """
     home = folder / bundle.version
     if not home.exists():
-        _write(read_tables(bundle), home)
-    # plain arrays, like those that were not mapped, for which the kernel is compiled
-    return Tables(
+        _write(read_int16_tables(bundle), home)
+    # plain arrays as with tables in memory: the kernel is compiled for their type
+    return Int16Tables(
         **{
-            each.name: np.load(home / f"{each.name}.npy", mmap_mode="r").view(np.ndarray)
-            for each in fields(Tables)
+            field.name: np.load(home / f"{field.name}.npy", mmap_mode="r").view(np.ndarray)
+            for field in fields(Int16Tables)
         }
     )
 
 
-def _write(tables: Tables, home: Path) -> None:
-    """Whole or not at all: beside, and renamed."""
-    beside = Path(mkdtemp(dir=home.parent))
+def _write(tables: Int16Tables, home: Path) -> None:
+    """Write the whole folder under a temporary name, then rename it."""
+    temporary = Path(mkdtemp(dir=home.parent))
     try:
-        for each in fields(Tables):
-            np.save(beside / f"{each.name}.npy", getattr(tables, each.name))
-        beside.rename(home)
+        for field in fields(tables):
+            np.save(temporary / f"{field.name}.npy", getattr(tables, field.name))
+        temporary.rename(home)
     except OSError:
-        shutil.rmtree(beside)
+        shutil.rmtree(temporary)
         if not home.exists():  # else another process was first
             raise

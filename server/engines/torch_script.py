@@ -1,4 +1,4 @@
-"""The folded network as TorchScript. Needs torch, as little else of the server does."""
+"""The TorchScript engine, on the CPU or a GPU. Needs torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ import torch
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.base import MAX_PIECE, in_pieces
+from server.engines.base import MAX_CHUNK, run_in_chunks
 from server.engines.torch_device import TorchDevice
 from server.errors import BadBundle
 
 
 class TorchScriptEngine:
-    """One frozen module, safe to call from several threads; on the CPU each call computes in its caller's
+    """One frozen module, safe to call from several threads; on the CPU a call computes in its caller's
     thread.
     """
 
@@ -23,8 +23,8 @@ class TorchScriptEngine:
     degraded: str | None = None
 
     def __init__(self, bundle: Bundle, device: str) -> None:
-        """Raises NoCuda, BadBundle."""
-        self._on = TorchDevice(device)
+        """Raises CudaUnavailable, BadBundle."""
+        self._device = TorchDevice(device)
         self.device = device
         self._widest = max(bundle.widths)
         self._start = np.zeros((1, bundle.features), dtype=np.float32)
@@ -39,19 +39,17 @@ class TorchScriptEngine:
             ) from error
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        if ids.shape[1] > MAX_PIECE:
-            return in_pieces(self._step, self._start, ids, lengths, widest=self._widest)
+        if ids.shape[1] > MAX_CHUNK:
+            return run_in_chunks(self._step, self._start, ids, lengths, widest=self._widest)
         return self._step(ids, lengths, self._start)[0]
 
     def close(self) -> None:
-        """torch frees the module with its last reference; there is nothing to end."""
+        """Nothing to do: torch frees the module with its last reference."""
 
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
-        with torch.inference_mode(), self._on.in_order():
+        with torch.inference_mode(), self._device.context():
             try:
-                probabilities, features = self._module(
-                    *(self._on.put(array) for array in (ids, lengths, carry))
-                )
+                probabilities, features = self._module(*map(self._device.upload, (ids, lengths, carry)))
                 return probabilities.cpu().numpy(), features.cpu().numpy()
             except torch.OutOfMemoryError:
                 raise MemoryError(
@@ -60,7 +58,7 @@ class TorchScriptEngine:
 
 
 def _load(path: Path, device: str) -> torch.jit.ScriptModule:
-    """Freezing makes constants of E and W and folds the tables from them once."""
+    """A frozen module: freezing turns E and W into constants and computes the tables from them once."""
     module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
     frozen: torch.jit.ScriptModule = torch.jit.freeze(module.eval())
     return frozen
@@ -68,10 +66,10 @@ def _load(path: Path, device: str) -> torch.jit.ScriptModule:
 
 @contextmanager
 def without_fusion() -> Iterator[None]:
-    """A module whose first call runs in this block never fuses kernels; other modules are not affected.
+    """A module whose first call is made in this block never fuses kernels; other modules are not affected.
 
-    torch compiles fused kernels again for each new shape, at its second call, which would stall requests. The
-    strategy is a setting of the process, which a module reads once, at its first call.
+    torch compiles a fused kernel for each new shape at its second call, which would stall requests. The
+    fusion strategy is a process-wide setting that a module reads once, at its first call.
     """
     before = torch.jit.set_fusion_strategy([])
     try:

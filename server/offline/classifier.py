@@ -15,7 +15,7 @@ from server.engines.base import Engine, pad
 from server.engines.devices import CPU_BATCH_TOKENS
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
-from server.settings import CPU_BATCH_TOKENS, Settings
+from server.settings import Settings
 
 CHUNK = 2048
 """Rows that a bulk command holds at a time."""

@@ -51,7 +51,7 @@ def test_health_tells_that_a_gpu_was_expected(
     assert f"{line} 0.0" in client.get("/metrics").text
     driver = tmp_path / "nvidiactl"
     driver.touch()
-    monkeypatch.setattr(factory, "NVIDIA", driver)
+    monkeypatch.setattr(factory, "NVIDIA_DRIVER", driver)
     with running(bundle, device="auto") as degraded:
         health = degraded.get("/health").json()
         assert health.items() >= {"status": "UP", "device": "cpu", "degraded": True}.items()

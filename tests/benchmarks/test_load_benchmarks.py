@@ -10,8 +10,11 @@ import httpx
 import pytest
 
 from benchmarks import client
+from benchmarks.http_connection import Response
 from benchmarks.label_studio import body_of, setup_body
+from benchmarks.load_result import median_stages
 from benchmarks.overload import PATIENCE
+from benchmarks.response_check import WRONG, Request, failure_of, gives_reason, same
 from benchmarks.served import served
 from server.bundle import Bundle, read_bundle
 from tests.conftest import Benchmark, random_texts
@@ -38,52 +41,50 @@ def test_the_server_takes_the_bodies(bundle: Bundle) -> None:
 )
 def test_a_closed_loop_asks_what_it_is_told(bundle: Bundle, options: dict[str, Any]) -> None:
     with running(bundle) as server:
-        outcome = client.run(
+        result = client.run(
             predict_url(server), [body_of(TEXTS[:2]), body_of(TEXTS[2:])], requests=4, **options
         ).checked()
-    assert (len(outcome.latencies), outcome.refused, outcome.failed) == (12, 0, {})
-    assert outcome.tasks in range(2 * 12, 3 * 12 + 1)
-    assert 0 < outcome.ms(0.5) <= outcome.ms(1)
-    assert {"parse", "tokenize", "queue", "engine", "results", "write", "total"} == set(outcome.stages)
+    assert (len(result.latencies), result.refused, result.failed) == (12, 0, {})
+    assert result.tasks in range(2 * 12, 3 * 12 + 1)
+    assert 0 < result.ms(0.5) <= result.ms(1)
+    assert {"parse", "tokenize", "queue", "engine", "results", "write", "total"} == set(result.stages)
 
 
 def test_an_open_loop_asks_beside_work_until_it_is_done(bundle: Bundle) -> None:
     with running(bundle) as server:
-        answer, outcome = client.beside(
+        answer, result = client.run_during(
             predict_url(server),
             [body_of(TEXTS[:1])],
             lambda: [server.get("/health").status_code for _ in range(50)],
             rate=2000,
         )
     assert answer == [200] * 50
-    assert outcome.failed == {}
+    assert result.failed == {}
 
 
 def test_refusals_and_failures_are_counted_and_told(bundle: Bundle) -> None:
     with running(bundle, max_waiting_rows=2, max_tasks=3) as server:
         bodies = [body_of(TEXTS[:1]), body_of(TEXTS[:3]), body_of(TEXTS[:4])]
-        outcome = client.run(predict_url(server), bodies, requests=6)
-        assert (len(outcome.latencies), outcome.refused, outcome.failed) == (2, 2, {"status 413": 2})
+        result = client.run(predict_url(server), bodies, requests=6)
+        assert (len(result.latencies), result.refused, result.failed) == (2, 2, {"status 413": 2})
         with pytest.raises(SystemExit, match="status 413: 2; refused"):
-            outcome.checked()
-        with pytest.raises(SystemExit, match="could not begin"):
+            result.checked()
+        with pytest.raises(SystemExit, match="could not start"):
             client.run(predict_url(server), bodies[1:], requests=1)
-        with pytest.raises(SystemExit, match="could not begin"):
+        with pytest.raises(SystemExit, match="could not start"):
             client.run(predict_url(server).replace("predict", "nothing"), bodies, requests=1)
 
 
 def test_results_are_counted() -> None:
     def wrong(status: int, body: object, tasks: int) -> str | None:
-        return client.what_is_wrong(
-            client.Answer(status, json.dumps(body).encode(), b"", 0.0), client.Ask(b"", tasks)
-        )
+        return failure_of(Response(status, json.dumps(body).encode(), b"", 0.0), Request(b"", tasks))
 
     assert wrong(200, {"results": [{"result": []}]}, 1) is None
     assert wrong(200, {"results": [{"result": []}]}, 2) == "1 results for 2 tasks"
     assert wrong(200, {"results": [{}]}, 1) == "a task that could not be predicted"
-    assert wrong(200, [], 1) == "an answer without results"
+    assert wrong(200, [], 1) == "a response without results"
     assert wrong(500, {}, 1) == "status 500"
-    assert client.medians([b"a;dur=1.5, b;dur=2", b"a;dur=2.5, b;dur=2", b"a;dur=9, b;dur=2", b""]) == {
+    assert median_stages([b"a;dur=1.5, b;dur=2", b"a;dur=2.5, b;dur=2", b"a;dur=9, b;dur=2", b""]) == {
         "a": 2.5,
         "b": 2.0,
     }
@@ -95,24 +96,24 @@ def test_answers_are_compared_with_those_that_are_known(bundle: Bundle) -> None:
         known = [server.post("/predict", content=body).content for body in bodies]
         refused = body_of([*TEXTS, "one too many"])
         with client.started(predict_url(server), [*bodies, refused], [*known, b"{}"], requests=6) as started:
-            outcome = started.outcome()
-        assert (len(outcome.latencies), outcome.refused, outcome.failed) == (4, 2, {})
-        assert set(outcome.refusals) == {"429"}
+            result = started.result()
+        assert (len(result.latencies), result.refused, result.failed) == (4, 2, {})
+        assert set(result.refusals) == {"429"}
         with client.started(
             predict_url(server), [bodies[0], body_of(["good film"])], [known[0]] * 2, requests=6
         ) as started:
-            outcome = started.outcome()
-        assert (len(outcome.latencies), outcome.failed) == (3, {client.WRONG: 3})
+            result = started.result()
+        assert (len(result.latencies), result.failed) == (3, {WRONG: 3})
 
 
 def test_numbers_may_differ_by_what_the_order_of_adding_does() -> None:
-    assert client.alike(
+    assert same(
         {"score": 0.5, "result": [{"choices": ["a"]}]}, {"score": 0.5 + 1e-7, "result": [{"choices": ["a"]}]}
     )
     for other in ({"score": 0.6, "result": []}, {"score": 0.5, "result": [1]}, {"score": 0.5}, [0.5]):
-        assert not client.alike({"score": 0.5, "result": []}, other)
-    assert client.says_why(b'{"detail": "full"}')
-    assert not any(map(client.says_why, (b"", b"[]", b'{"detail": ""}', b"{}")))
+        assert not same({"score": 0.5, "result": []}, other)
+    assert gives_reason(b'{"detail": "full"}')
+    assert not any(map(gives_reason, (b"", b"[]", b'{"detail": ""}', b"{}")))
 
 
 def test_a_client_asks_with_get_at_even_times_until_it_is_stopped(bundle: Bundle) -> None:
@@ -125,9 +126,9 @@ def test_a_client_asks_with_get_at_even_times_until_it_is_stopped(bundle: Bundle
         for _ in range(20):
             server.get("/health")
         started.stop()
-        outcome = started.outcome()
-    assert outcome.failed == {}
-    assert (outcome.late >= 0, outcome.busy > 0) == (True, True)
+        result = started.result()
+    assert result.failed == {}
+    assert (result.late >= 0, result.busy > 0) == (True, True)
 
 
 @pytest.mark.slow
@@ -261,7 +262,7 @@ def test_soak(figures_of: Benchmark) -> None:
     assert figures["failed"] == {}
     assert (figures["wrong"], figures["wrong_at_the_end"]) == (0, 0)
     assert figures["reloads"] >= 2
-    assert {"GET /health", "POST /setup", "POST /predict", "POST /admin/reload", "left"} <= set(
+    assert {"GET /health", "POST /setup", "POST /predict", "POST /admin/reload", "disconnected"} <= set(
         figures["sent"]
     )
     assert all(memory > 10 for memory in figures["memory_mb"])
@@ -270,24 +271,23 @@ def test_soak(figures_of: Benchmark) -> None:
 
 
 def test_a_bundle_with_its_words_in_another_order_answers_otherwise(bundle: Bundle, tmp_path: Path) -> None:
-    from benchmarks.soak import Known, other_words
+    from benchmarks.mixed_load import Recorded
+    from benchmarks.soak import reversed_vocabulary
 
-    with running(bundle, read_bundle(other_words(bundle.path, tmp_path / "other"))) as server:
+    with running(bundle, read_bundle(reversed_vocabulary(bundle.path, tmp_path / "other"))) as server:
         mine, others = (
             server.post(f"{path}/predict", content=body_of(TEXTS)).content for path in ("", "/other")
         )
-    assert (
-        client.what_is_wrong(client.Answer(200, others, b"", 0.0), client.Ask(b"", len(TEXTS), mine))
-        == client.WRONG
-    )
-    known = Known(b"", len(TEXTS), [mine, others])
-    assert [known.what_is_wrong(client.Answer(status, body, b"", 0.0)) for status, body in ((200, mine), (200, others), (429, mine))] == [
-        None, None, "refused with 429",
-    ]  # fmt: skip
+    assert failure_of(Response(200, others, b"", 0.0), Request(b"", len(TEXTS), mine)) == WRONG
+    recorded = Recorded(b"", len(TEXTS), [mine, others])
+    responses = [
+        Response(status, body, b"", 0.0) for status, body in ((200, mine), (200, others), (429, mine))
+    ]
+    assert [*map(recorded.failure_of, responses)] == [None, None, "refused with 429"]
     mixed = json.dumps(
         {"results": json.loads(mine)["results"][:1] + json.loads(others)["results"][1:]}
     ).encode()
-    assert known.what_is_wrong(client.Answer(200, mixed, b"", 0.0)) == client.WRONG
+    assert recorded.failure_of(Response(200, mixed, b"", 0.0)) == WRONG
 
 
 def test_growth_is_from_the_first_tenth_to_the_last() -> None:

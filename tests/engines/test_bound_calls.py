@@ -1,6 +1,4 @@
-"""The calls of fixed shapes that ONNX Runtime is given on a GPU: the same code, bound and padded alike, on
-the CPU.
-"""
+"""Bound calls of fixed shapes, as the ONNX engine makes them on a GPU: the same code on the CPU."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +13,7 @@ from server.engines.factory import open_engine
 from server.engines.folded_weights import read_folded_weights
 from server.engines.multi_gpu import MultiGpuEngine
 from server.engines.onnx_cuda import BoundCalls, cuda_provider, table_bytes
-from server.engines.onnx_runtime import CPU, memory_error, open_session
+from server.engines.onnx_runtime import CPU, as_memory_error, open_session
 from server.engines.pinned_memory import PlainHostBuffers
 from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
@@ -39,12 +37,10 @@ def rows(bundle: Bundle) -> list[Ids]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 200])
-def test_every_number_of_rows_and_every_length_answers_as_without_shapes(
+def test_any_number_of_rows_and_any_length_gives_the_result_of_an_unbound_call(
     bound: BoundCalls, onnx: Engine, rows: list[Ids], count: int
 ) -> None:
-    """200 rows are more than a call of this grid takes at any length; 700 tokens are longer than all of its
-    lengths.
-    """
+    """200 rows exceed the grid's budget at every length; 700 tokens exceed its longest length."""
     for length in (500, 512, 700):
         call = pad(rows[:count], length)
         assert np.abs(bound.run(*call) - onnx.run(*call)).max() <= 1e-6
@@ -56,7 +52,7 @@ def test_each_row_at_its_own_length(bound: BoundCalls, onnx: Engine, rows: list[
         assert np.abs(bound.run(*call) - onnx.run(*call)).max() <= 1e-6
 
 
-def test_what_an_earlier_call_left_in_the_memory_changes_nothing(bound: BoundCalls, rows: list[Ids]) -> None:
+def test_a_result_does_not_depend_on_earlier_calls(bound: BoundCalls, rows: list[Ids]) -> None:
     short = pad([np.array([2, 3, 4, 5, 6], dtype=np.int32)], 5)
     before = bound.run(*short)
     bound.run(*pad(rows, 512))
@@ -64,52 +60,52 @@ def test_what_an_earlier_call_left_in_the_memory_changes_nothing(bound: BoundCal
     assert np.array_equal(bound.run(*short), before)
 
 
-def test_calls_from_many_threads_keep_apart(bound: BoundCalls, rows: list[Ids]) -> None:
+def test_concurrent_calls_do_not_mix(bound: BoundCalls, rows: list[Ids]) -> None:
     calls = [pad(rows[begin : begin + 5], 512) for begin in range(0, 200, 5)]
     expected = [bound.run(*call) for call in calls]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda call: bound.run(*call), 5 * calls))
-    assert all(np.array_equal(answer, expected[i % len(calls)]) for i, answer in enumerate(answers))
+        results = list(pool.map(lambda call: bound.run(*call), 5 * calls))
+    assert all(np.array_equal(result, expected[i % len(calls)]) for i, result in enumerate(results))
 
 
-def test_a_failed_call_gives_its_memory_back(bound: BoundCalls, rows: list[Ids]) -> None:
+def test_a_failed_call_returns_its_slot(bound: BoundCalls, rows: list[Ids]) -> None:
     call = pad(rows[:2], 512)
     expected = bound.run(*call)
-    beyond = np.full((1, 8), 10**6, dtype=np.int32)
+    unknown = np.full((1, 8), 10**6, dtype=np.int32)
     for _ in range(10):  # more often than there are slots
         with pytest.raises(Exception, match="indices element out of data bounds"):
-            bound.run(beyond, np.array([8], dtype=np.int32))
+            bound.run(unknown, np.array([8], dtype=np.int32))
     assert np.array_equal(bound.run(*call), expected)
 
 
-def test_lack_of_memory_is_told_from_other_failures() -> None:
-    for words in (
-        "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:348 Failed to allocate memory for requested "
-        "buffer of size 1073741824",
+def test_out_of_memory_is_recognized_and_other_errors_are_not() -> None:
+    for message in (
+        "bfc_arena.cc:348 Failed to allocate memory for requested buffer of size 1073741824",
         "bfc_arena.cc:155 Available memory of 1048576 is smaller than requested bytes of 7340032",
         "CUDA failure 2: out of memory ; GPU=0",
         "CUBLAS failure 3: the resource allocation failed",
         "CUDNN failure 2003: CUDNN_STATUS_ALLOC_FAILED",
     ):
         assert (
-            str(memory_error(RuntimeError(words), 2, 3))
+            str(as_memory_error(RuntimeError(message), 2, 3))
             == "ONNX Runtime has no memory for 2 rows of 3 tokens"
         )
     assert (
-        memory_error(RuntimeError("CUDA failure 700: an illegal memory access was encountered"), 2, 3) is None
+        as_memory_error(RuntimeError("CUDA failure 700: an illegal memory access was encountered"), 2, 3)
+        is None
     )
 
 
-def test_the_tables_are_as_large_as_is_reckoned(bundle: Bundle) -> None:
+def test_the_computed_size_of_the_tables_is_right(bundle: Bundle) -> None:
     assert table_bytes(bundle) == read_folded_weights(bundle).tables.nbytes
 
 
-def test_a_slot_that_fails_at_its_first_call_fails_the_start_and_hangs_nobody(bundle: Bundle) -> None:
+def test_a_slot_that_fails_to_warm_up_raises_and_does_not_hang_the_others(bundle: Bundle) -> None:
     class Broken(PlainHostBuffers):
         def __init__(self) -> None:
             self.left = 4
 
-        def select(self) -> None:
+        def select_device(self) -> None:
             self.left -= 1
             if self.left < 0:
                 raise MemoryError("the second slot's first call")
@@ -118,10 +114,10 @@ def test_a_slot_that_fails_at_its_first_call_fails_the_start_and_hangs_nobody(bu
         BoundCalls(bundle, open_session(bundle, (CPU, {})), "cpu", GRID, Broken())
 
 
-def test_tables_of_more_than_a_gigabyte_are_made_once(bundle: Bundle) -> None:
-    """ONNX Runtime's own bound would have it make them anew in every call."""
-    told = open_session(bundle, (CPU, {})).get_session_options()
-    assert told.get_session_config_entry("optimization.constant_folding_max_output_size_in_bytes") == "0"
+def test_tables_of_more_than_a_gigabyte_are_computed_once(bundle: Bundle) -> None:
+    """By default ONNX Runtime computes constants of that size again in every call."""
+    options = open_session(bundle, (CPU, {})).get_session_options()
+    assert options.get_session_config_entry("optimization.constant_folding_max_output_size_in_bytes") == "0"
 
 
 def test_the_provider_is_bounded_and_exact() -> None:

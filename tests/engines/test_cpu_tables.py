@@ -1,4 +1,4 @@
-"""The scan in 16 bits and its settling give what all windows with all bits give."""
+"""Scan and settle give the same result as all windows with all bits."""
 
 import numpy as np
 import pytest
@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 from server.arrays import Floats
 from server.engines.base import pad
 from server.engines.cpu_tables import WINDOWS, TablesEngine
-from server.engines.fixed_point_tables import HALF, LARGEST_SUM, Tables, in_fixed_point
+from server.engines.fixed_point_tables import HIGH_UNIT, MAX_HIGH_SUM, Int16Tables, to_fixed_point
 
 WORDS = 40
 
 
-def tables(numbers: Floats, widths: tuple[int, ...], seed: int = 1) -> Tables:
-    """A network with these tables, and with a head of 3 classes that lets every filter be seen."""
+def tables(numbers: Floats, widths: tuple[int, ...], seed: int = 1) -> Int16Tables:
+    """A network with these tables and a random head of 3 classes, to which every filter contributes."""
     random = np.random.default_rng(seed)
     filters = numbers.shape[2]
     bias, head = (
         random.normal(size=(len(widths), filters)),
         random.normal(size=(3, len(widths), filters)) / 10,
     )
-    high, low, unit = in_fixed_point(numbers, widths)
-    return Tables(
+    high, low, unit = to_fixed_point(numbers, widths)
+    return Int16Tables(
         high,
         low,
         np.array(widths, np.int32),
@@ -33,7 +33,7 @@ def tables(numbers: Floats, widths: tuple[int, ...], seed: int = 1) -> Tables:
     )
 
 
-def expected(numbers: Floats, network: Tables, row: list[int]) -> Floats:
+def expected(numbers: Floats, network: Int16Tables, row: list[int]) -> Floats:
     """All windows, in float64."""
     features, first = [], 0
     for bank, width in enumerate(network.widths):
@@ -54,57 +54,55 @@ def random_numbers(widths: tuple[int, ...], filters: int, seed: int) -> Floats:
 @pytest.mark.parametrize(
     ("widths", "filters"), [((3, 5, 7), 100), ((1,), 1), ((2, 9), 37), ((4, 4, 4, 4), 16)]
 )
-def test_the_answer_is_that_of_all_windows_with_all_bits(widths: tuple[int, ...], filters: int) -> None:
+def test_the_result_is_that_of_all_windows_with_all_bits(widths: tuple[int, ...], filters: int) -> None:
     numbers = random_numbers(widths, filters, filters)
     network = tables(numbers, widths)
     rows = [
         np.random.default_rng(i).integers(0, WORDS, length).astype(np.int32)
         for i, length in enumerate((9, 10, 57, 300, WINDOWS + 5, 2 * WINDOWS + 8))
     ]
-    answers = TablesEngine(network).run(*pad(rows, max(map(len, rows))))
-    for row, answer in zip(rows, answers, strict=True):
-        assert np.abs(answer - expected(numbers, network, row.tolist())).max() <= 2e-6
+    results = TablesEngine(network).run(*pad(rows, max(map(len, rows))))
+    for row, result in zip(rows, results, strict=True):
+        assert np.abs(result - expected(numbers, network, row.tolist())).max() <= 2e-6
 
 
 @settings(deadline=None)  # the first example compiles
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=60), st.integers(0, 1000))
-def test_windows_that_are_nearly_or_wholly_alike_are_settled(row: list[int], seed: int) -> None:
-    """Few words, whose numbers differ by less than a unit of the high half: the scan alone cannot tell them
-    apart.
-    """
+def test_nearly_equal_windows_are_settled_exactly(row: list[int], seed: int) -> None:
+    """Few words, whose numbers differ by less than a unit of the high half: the scan cannot distinguish them."""
     numbers = random_numbers((2, 3), 5, 1)
     numbers[:4] = (
         numbers[0] + np.random.default_rng(seed).normal(size=numbers[:4].shape).astype(np.float32) * 1e-5
     )
     network = tables(numbers, (2, 3))
-    answer = TablesEngine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
-    assert np.abs(answer - expected(numbers, network, row)).max() <= 2e-6
+    result = TablesEngine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
+    assert np.abs(result - expected(numbers, network, row)).max() <= 2e-6
 
 
-def test_a_word_far_out_of_line_leaves_the_others_their_precision() -> None:
+def test_an_outlier_word_does_not_reduce_the_precision_of_others() -> None:
     numbers = random_numbers((3, 5), 20, 2)
     numbers[7] *= 1e4
     network = tables(numbers, (3, 5))
     row = [word for word in range(WORDS) if word != 7]
-    answer = TablesEngine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
-    assert np.abs(answer - expected(numbers, network, row)).max() <= 2e-6
+    result = TablesEngine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
+    assert np.abs(result - expected(numbers, network, row)).max() <= 2e-6
 
 
-def test_halves_are_the_number_to_half_a_unit_and_no_window_overflows() -> None:
+def test_both_halves_are_exact_to_half_a_unit_and_no_window_overflows() -> None:
     numbers = random_numbers((3, 5), 20, 3)
     numbers[:, :, 4] = 0
-    high, low, unit = in_fixed_point(numbers, (3, 5))
+    high, low, unit = to_fixed_point(numbers, (3, 5))
     units = np.repeat(unit, (3, 5), axis=0)
     assert (
-        np.abs((high.astype(np.int64) * HALF + low) * units - numbers.astype(np.float64)).max()
+        np.abs((high.astype(np.int64) * HIGH_UNIT + low) * units - numbers.astype(np.float64)).max()
         <= units.max() / 2 * 1.001
     )
     for bank in np.split(np.abs(high.astype(np.int64)).max(axis=0), [3]):
-        assert bank.sum(axis=0).max() <= LARGEST_SUM + len(bank)
+        assert bank.sum(axis=0).max() <= MAX_HIGH_SUM + len(bank)
 
 
-def test_numbers_that_are_not_finite_are_refused() -> None:
+def test_a_number_that_is_not_finite_is_an_error() -> None:
     numbers = random_numbers((3,), 2, 1)
     numbers[5, 1, 1] = np.nan
     with pytest.raises(ValueError, match="not finite"):
-        in_fixed_point(numbers, (3,))
+        to_fixed_point(numbers, (3,))

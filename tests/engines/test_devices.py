@@ -1,10 +1,10 @@
-"""The words of the setting `device`, and the shapes that a GPU is given its work in."""
+"""The setting `device`, and the batch shapes of a GPU."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engines.devices import CudaOptions, Grid, Shape, cuda_devices, number_of
+from server.engines.devices import CudaOptions, Grid, Shape, cuda_devices, device_number
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from server.engines.devices import CudaOptions, Grid, Shape, cuda_devices, numbe
         ("cuda:0, cuda:12", ("cuda:0", "cuda:12")),
     ],
 )
-def test_which_gpus_are_meant(setting: str, devices: tuple[str, ...]) -> None:
+def test_the_setting_names_gpus(setting: str, devices: tuple[str, ...]) -> None:
     assert cuda_devices(setting) == devices
 
 
@@ -31,13 +31,13 @@ def test_which_gpus_are_meant(setting: str, devices: tuple[str, ...]) -> None:
         ("cuda:1,cuda:1", "twice"),
     ],
 )
-def test_other_words_are_refused(setting: str, why: str) -> None:
+def test_any_other_setting_is_an_error(setting: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         cuda_devices(setting)
 
 
 def test_a_gpu_has_a_number() -> None:
-    assert number_of("cuda:12") == 12
+    assert device_number("cuda:12") == 12
 
 
 def test_the_shapes_of_a_small_grid() -> None:
@@ -53,19 +53,19 @@ def test_the_shapes_of_a_small_grid() -> None:
     assert grid.fit(3, 5) == Shape(4, 8)
     assert grid.fit(5, 8) == Shape(6, 8)
     assert grid.fit(1, 9) == Shape(1, 20)
-    assert (grid.most_rows(8), grid.most_rows(9), grid.most_rows(21)) == (6, 2, None)
+    assert (grid.max_rows(8), grid.max_rows(9), grid.max_rows(21)) == (6, 2, None)
 
 
-def test_a_row_longer_than_the_budget_goes_alone() -> None:
+def test_a_row_longer_than_the_budget_runs_alone() -> None:
     grid = Grid((64,), 10)
     assert grid.shapes == (Shape(1, 64),)
-    assert grid.most_rows(40) == 1
+    assert grid.max_rows(40) == 1
 
 
 @given(rows=st.integers(1, 2000), length=st.integers(1, 4096))
-def test_a_shape_holds_what_it_is_for_and_not_much_more(rows: int, length: int) -> None:
+def test_a_shape_fits_its_rows_with_little_padding(rows: int, length: int) -> None:
     grid = CudaOptions().grid
-    most = grid.most_rows(length)
+    most = grid.max_rows(length)
     assert most is not None
     shape = grid.fit(min(rows, most), length)
     assert shape in grid.shapes

@@ -1,4 +1,4 @@
-"""The answer for a text depends on the bundle and the text, and on nothing else."""
+"""The result for a text depends on the bundle and the text only; how engines are chosen, and their errors."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ import pytest
 from export.cnn import Network
 from server.bundle import Bundle
 from server.engines import factory
-from server.engines.base import MAX_PIECE, Engine, pad
-from server.engines.devices import NVIDIA
+from server.engines.base import MAX_CHUNK, Engine, pad
+from server.engines.devices import NVIDIA_DRIVER
 from server.engines.factory import open_engine
 from server.engines.onnx_runtime import has_cuda
 from server.errors import BadBundle, BadSetting
@@ -25,7 +25,7 @@ def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Engine:
 
 
 @pytest.mark.parametrize("name", ["tables", "onnx", "torchscript"])
-def test_answers_are_those_of_the_tutorial(
+def test_results_are_those_of_the_tutorial(
     golden: list[dict[str, Any]], oracle_bundle: Bundle, name: str
 ) -> None:
     engine, tokenizer = open_engine(oracle_bundle, engine=name, device="cpu"), Tokenizer.of(oracle_bundle)
@@ -33,12 +33,12 @@ def test_answers_are_those_of_the_tutorial(
     rows = [tokenizer.encode(entry["text"]) for entry in golden]
     alone = np.concatenate([engine.run(*pad([row], len(row))) for row in rows])
     together = engine.run(*pad(rows, max(map(len, rows)) + 100))
-    for answers in (alone, together):
-        assert np.abs(answers - expected).max() <= 1e-5
-        assert answers.argmax(axis=1).tolist() == [entry["predicted_class"] for entry in golden]
+    for results in (alone, together):
+        assert np.abs(results - expected).max() <= 1e-5
+        assert results.argmax(axis=1).tolist() == [entry["predicted_class"] for entry in golden]
 
 
-def test_company_bucket_and_repetition_change_nothing(engine: Engine, bundle: Bundle) -> None:
+def test_batch_padding_and_repetition_change_nothing(engine: Engine, bundle: Bundle) -> None:
     tokenizer = Tokenizer.of(bundle)
     rows = [tokenizer.encode(text) for text in random_texts(64)]
     long = tokenizer.encode("good film " * 2500)
@@ -46,40 +46,38 @@ def test_company_bucket_and_repetition_change_nothing(engine: Engine, bundle: Bu
     assert np.ptp(alone[:, 0]) > 0.001
     for length in (512, 1024):
         assert np.abs(engine.run(*pad(rows, length)) - alone).max() <= 1e-6
-    beside = np.concatenate([engine.run(*pad([row, long], len(long)))[:1] for row in rows[:8]])
-    assert np.abs(beside - alone[:8]).max() <= 1e-6
+    with_long = np.concatenate([engine.run(*pad([row, long], len(long)))[:1] for row in rows[:8]])
+    assert np.abs(with_long - alone[:8]).max() <= 1e-6
     assert np.array_equal(engine.run(*pad(rows, 512)), engine.run(*pad(rows, 512)))
 
 
-def test_what_stands_behind_a_rows_length_is_ignored(engine: Engine) -> None:
+def test_ids_after_a_rows_length_are_ignored(engine: Engine) -> None:
     lengths = np.array([6], dtype=np.int32)
     clean = np.array([[2, 3, 4, 5, 6, 7, 0, 0, 0, 0]], dtype=np.int32)
     dirty = np.array([[2, 3, 4, 5, 6, 7, 9, 9, 3, 3]], dtype=np.int32)
     assert np.array_equal(engine.run(clean, lengths), engine.run(dirty, lengths))
 
 
-@pytest.mark.parametrize("extra", [0, 1, 3, 4, 5, MAX_PIECE - 4, MAX_PIECE])
-def test_a_text_longer_than_one_model_call_goes_through_in_pieces(
-    engine: Engine, network: Network, extra: int
-) -> None:
+@pytest.mark.parametrize("extra", [0, 1, 3, 4, 5, MAX_CHUNK - 4, MAX_CHUNK])
+def test_a_row_longer_than_one_call_runs_in_chunks(engine: Engine, network: Network, extra: int) -> None:
     random = np.random.default_rng(extra)
-    row = random.integers(2, 14, MAX_PIECE + extra).astype(np.int32)
+    row = random.integers(2, 14, MAX_CHUNK + extra).astype(np.int32)
     short = row[:9]
-    answers = engine.run(*pad([row, short], len(row)))
+    results = engine.run(*pad([row, short], len(row)))
     expected = network.cnn.predict([row.tolist(), short.tolist()]).numpy()
-    assert np.abs(answers - expected).max() <= 1e-6
+    assert np.abs(results - expected).max() <= 1e-6
 
 
-def test_the_best_window_may_lie_across_two_pieces(engine: Engine, network: Network) -> None:
-    """Words that occur once, at each place around the seam: the answer must see every window that holds them."""
-    for place in range(MAX_PIECE - 6, MAX_PIECE + 3):
-        row = np.full(MAX_PIECE + 40, 5, dtype=np.int32)
-        row[place : place + 3] = (2, 14, 3)
+def test_the_best_window_may_lie_across_two_chunks(engine: Engine, network: Network) -> None:
+    """Words that occur once, at each index around the boundary: every window that holds them must count."""
+    for start in range(MAX_CHUNK - 6, MAX_CHUNK + 3):
+        row = np.full(MAX_CHUNK + 40, 5, dtype=np.int32)
+        row[start : start + 3] = (2, 14, 3)
         expected = network.cnn.predict([row.tolist()]).numpy()
         assert np.abs(engine.run(*pad([row], len(row))) - expected).max() <= 1e-6
 
 
-def test_engine_and_device_that_cannot_be_are_refused(bundle: Bundle) -> None:
+def test_an_unknown_engine_or_device_is_an_error_that_lists_the_valid_ones(bundle: Bundle) -> None:
     for name in ("tensorrt", "fused"):
         with pytest.raises(
             BadSetting, match=f"engine='{name}': it must be one of auto, tables, onnx, torchscript"
@@ -90,7 +88,7 @@ def test_engine_and_device_that_cannot_be_are_refused(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript"])
-def test_cuda_that_does_not_work_is_a_refusal_to_start(bundle: Bundle, name: str) -> None:
+def test_the_engine_does_not_open_if_cuda_was_set_and_does_not_work(bundle: Bundle, name: str) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this host has a CUDA device")
@@ -100,8 +98,8 @@ def test_cuda_that_does_not_work_is_a_refusal_to_start(bundle: Bundle, name: str
 
 
 @pytest.mark.parametrize("name", ["auto", "tables", "onnx", "torchscript"])
-def test_a_host_where_nobody_expects_a_gpu_is_not_degraded(bundle: Bundle, name: str) -> None:
-    if NVIDIA.exists() or has_cuda():
+def test_a_host_without_driver_and_packages_for_a_gpu_is_not_degraded(bundle: Bundle, name: str) -> None:
+    if NVIDIA_DRIVER.exists() or has_cuda():
         pytest.skip("this host has a GPU, or the packages for one")
     engine = open_engine(bundle, engine=name, device="auto")
     assert (engine.device, engine.degraded) == ("cpu", None)
@@ -110,7 +108,7 @@ def test_a_host_where_nobody_expects_a_gpu_is_not_degraded(bundle: Bundle, name:
 @pytest.mark.parametrize(
     ("name", "instead"), [("auto", "tables"), ("onnx", "onnx"), ("torchscript", "torchscript")]
 )
-def test_a_gpu_that_is_expected_and_does_not_work_is_said(
+def test_a_gpu_that_is_expected_and_does_not_work_is_reported(
     bundle: Bundle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,13 +116,13 @@ def test_a_gpu_that_is_expected_and_does_not_work_is_said(
     name: str,
     instead: str,
 ) -> None:
-    """The driver's device file is there; this environment's packages know no CUDA."""
+    """The driver's device file exists; the packages of this environment have no CUDA."""
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available() or has_cuda():
         pytest.skip("this host has a GPU, or the packages for one")
     driver = tmp_path / "nvidiactl"
     driver.touch()
-    monkeypatch.setattr(factory, "NVIDIA", driver)
+    monkeypatch.setattr(factory, "NVIDIA_DRIVER", driver)
     engine = open_engine(bundle, engine=name, device="auto")
     assert (engine.name, engine.device) == (instead, "cpu")
     assert engine.degraded
@@ -137,7 +135,7 @@ def test_a_gpu_that_is_expected_and_does_not_work_is_said(
 def test_an_onnx_runtime_for_cuda_on_a_host_without_a_gpu_is_degraded(
     bundle: Bundle, name: str, instead: str
 ) -> None:
-    """It falls back in silence, or prints and goes on; neither is taken for CUDA."""
+    """ONNX Runtime falls back silently or with a message; neither counts as CUDA."""
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available() or not has_cuda():
         pytest.skip("this needs onnxruntime-gpu on a host without a GPU")
@@ -156,7 +154,7 @@ def test_a_model_file_that_does_not_load_is_a_bad_bundle(bundle: Bundle, tmp_pat
             open_engine(replace(bundle, path=tmp_path), engine=engine, device="cpu")
 
 
-def test_on_a_cpu_the_tables_are_taken_unless_another_engine_is_named(bundle: Bundle) -> None:
+def test_the_engine_on_a_cpu_is_tables_unless_another_is_set(bundle: Bundle) -> None:
     assert [open_engine(bundle, engine=name, device="cpu").name for name in ("auto", "tables", "onnx")] == [
         "tables",
         "tables",
@@ -164,7 +162,7 @@ def test_on_a_cpu_the_tables_are_taken_unless_another_engine_is_named(bundle: Bu
     ]
 
 
-def test_a_model_with_other_tensors_is_no_folded_network(bundle: Bundle, tmp_path: Any) -> None:
+def test_a_model_with_other_tensors_is_a_bad_bundle(bundle: Bundle, tmp_path: Any) -> None:
     from dataclasses import replace
 
     import onnx
@@ -176,7 +174,7 @@ def test_a_model_with_other_tensors_is_no_folded_network(bundle: Bundle, tmp_pat
         open_engine(replace(bundle, path=tmp_path), engine="tables")
 
 
-def test_a_vocabulary_larger_than_the_table_is_refused(bundle: Bundle) -> None:
+def test_a_vocabulary_larger_than_the_table_is_a_bad_bundle(bundle: Bundle) -> None:
     from dataclasses import replace
 
     with pytest.raises(BadBundle, match="16 rows for 17 tokens"):
@@ -184,7 +182,7 @@ def test_a_vocabulary_larger_than_the_table_is_refused(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("engine", ["tables", "onnx"])
-def test_a_model_whose_tensors_lie_in_other_files_is_refused(
+def test_a_model_with_tensors_in_other_files_is_a_bad_bundle(
     bundle: Bundle, tmp_path: Any, engine: str
 ) -> None:
     from dataclasses import replace

@@ -1,4 +1,4 @@
-"""On the CPU torch computes in the thread that calls it, and the threads of the process stay as they are."""
+"""On the CPU torch computes in the calling thread, and the process keeps its number of threads."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,18 +22,18 @@ def several_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_work_on_the_cpu_has_one_thread_whichever_calls() -> None:
+def test_calls_on_the_cpu_use_one_thread_from_any_thread() -> None:
     device = TorchDevice("cpu")
 
     def during_and_after() -> tuple[int, int]:
-        with device.in_order():
+        with device.context():
             during = torch.get_num_threads()
         return during, torch.get_num_threads()
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(during_and_after).result() == (1, THREADS)
         assert during_and_after() == (1, THREADS)
-        with device.in_order():
+        with device.context():
             assert pool.submit(torch.get_num_threads).result() == THREADS
 
 

@@ -1,4 +1,4 @@
-"""The tutorial's files are read as data; files that are not what they claim get one sentence."""
+"""The tutorial's files are read as data; any other file gives an error of one sentence."""
 
 import os
 import pickle
@@ -72,7 +72,7 @@ NOT_CHECKPOINTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: torch.save(Evil(), path), "objects other than tensors"),
     (lambda path: path.write_bytes(b"hello"), "other bytes"),
     (lambda path: torch.save({}, path, _use_new_zipfile_serialization=False), "before torch 1.6"),
-    (lambda path: repack(path, zipfile.ZIP_DEFLATED), "damaged or packed"),
+    (lambda path: repack(path, zipfile.ZIP_DEFLATED), "damaged or compressed"),
     (lambda path: torch.save({"x" * 20_000: torch.zeros(1)}, path), "zip archive"),
     (
         lambda path: torch.save({"fc.bias": torch.zeros(1).expand(2**40)}, path),
@@ -85,16 +85,16 @@ NOT_CHECKPOINTS: list[tuple[Callable[[Path], Any], str]] = [
 
 
 @pytest.mark.parametrize(("write", "message"), NOT_CHECKPOINTS)
-def test_what_is_no_checkpoint_is_refused_and_not_run(
+def test_a_file_that_is_no_checkpoint_is_an_error_and_not_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Any], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "cnn.pt"
     write(path)
-    with pytest.raises(BadInput, match=message) as refusal:
+    with pytest.raises(BadInput, match=message) as error:
         read_state(path)
-    assert str(path) in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "executed").exists()
 
 
@@ -123,7 +123,7 @@ def with_tensor(key: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], Any]:
         (with_tensor("fc.bias", torch.tensor([0, 1])), "floating-point"),
     ],
 )
-def test_tensors_that_do_not_fit_are_named(
+def test_an_unfit_tensor_is_named_in_the_error(
     network: Network, tmp_path: Path, change: Callable[[dict[str, Tensor]], Any], message: str
 ) -> None:
     state = dict(network.cnn.state_dict())
@@ -134,7 +134,7 @@ def test_tensors_that_do_not_fit_are_named(
         shape_of(read_state(path), path)
 
 
-def test_a_vocabulary_of_another_size_and_labels_that_do_not_fit_are_refused(
+def test_a_vocabulary_or_labels_of_the_wrong_number_are_an_error(
     checkpoint: Path, vocab: Path, tmp_path: Path
 ) -> None:
     shorter = tmp_path / "shorter.txt"
@@ -164,7 +164,7 @@ def damaged(vocab_pickle: bytes) -> list[tuple[bytes, str]]:
     ]
 
 
-def test_a_pickle_that_is_no_vocabulary_is_refused_and_not_run(
+def test_a_pickle_that_is_no_vocabulary_is_an_error_and_not_executed(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -179,7 +179,7 @@ def test_a_pickle_that_is_no_vocabulary_is_refused_and_not_run(
 
 
 def doubled(times: int) -> bytes:
-    """A tuple of itself twice, again and again: nothing to hold, and endless to write."""
+    """Nested tuples, each twice in the next: little memory, but endless to format."""
     return b"\x80\x04)\x94" + b"h\x00h\x00\x86q\x00" * times + b"h\x00\x93."
 
 
@@ -192,14 +192,14 @@ def doubled(times: int) -> bytes:
         (b"\x80\x02" + b"]" * 2**26, "at most 64 MB"),
     ],
 )
-def test_a_pickle_that_is_made_to_take_for_ever_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+def test_a_pickle_that_would_take_forever_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "vocab.pkl"
     path.write_bytes(data)
     with pytest.raises(BadInput, match=message):
         read_vocab(path)
 
 
-def test_a_vocabulary_in_a_damaged_zip_is_refused(tmp_path: Path) -> None:
+def test_a_vocabulary_in_a_damaged_zip_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "vocab.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("vocab/data.pkl", bytes(range(256)) * 9)
@@ -221,7 +221,9 @@ def test_a_vocabulary_in_a_damaged_zip_is_refused(tmp_path: Path) -> None:
         (lambda path: None, "cannot be read"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused(tmp_path: Path, write: Callable[[Path], Any], message: str) -> None:
+def test_a_file_that_is_no_vocabulary_is_an_error(
+    tmp_path: Path, write: Callable[[Path], Any], message: str
+) -> None:
     path = tmp_path / "vocab.txt"
     write(path)
     with pytest.raises(BadInput, match=message):

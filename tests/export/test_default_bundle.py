@@ -1,6 +1,4 @@
-"""What `make serve` serves: it knows good from bad, is as small as promised, and its card says what its
-manifest says.
-"""
+"""The default bundle: its predictions and its size, and that its card agrees with its manifest."""
 
 import json
 from pathlib import Path
@@ -20,7 +18,7 @@ def default() -> Bundle:
     return read_bundle(ROOT / "artifacts" / "imdb-cnn")
 
 
-def test_it_knows_good_from_bad(default: Bundle) -> None:
+def test_it_distinguishes_good_from_bad(default: Bundle) -> None:
     texts = [
         "A wonderful film, beautifully acted and moving from start to end.",
         "Terrible. A boring plot, awful acting and a waste of time.",
@@ -30,11 +28,11 @@ def test_it_knows_good_from_bad(default: Bundle) -> None:
     assert [default.labels[int(answer.argmax())] for answer in answers] == ["Positive", "Negative"]
 
 
-def test_every_file_travels(default: Bundle) -> None:
+def test_every_file_is_small_enough_for_git(default: Bundle) -> None:
     assert all(path.stat().st_size < 20_000_000 for path in default.path.iterdir())
 
 
-def test_the_card_says_what_the_manifest_says(default: Bundle) -> None:
+def test_the_card_agrees_with_the_manifest(default: Bundle) -> None:
     card = (default.path / "README.md").read_text("utf-8")
     metrics = default.manifest.metrics
     assert default.version in card
@@ -70,7 +68,7 @@ def test_the_cards_table_of_weaknesses(default: Bundle) -> None:
 
 
 def test_the_tutorials_labelled_reviews(default: Bundle, shared: Path, tmp_path: Path) -> None:
-    """A hundred reviews through `evaluate`, as a table and as Label Studio exports them: the same figures."""
+    """A hundred reviews through `evaluate`, as a table and as an export of Label Studio: the same metrics."""
     reviews = shared / "tutorial" / "IMDB_train_labeled_100.csv"
     with Classifier(default, open_engine(default, device="cpu"), threads=2) as classifier:
         table = evaluate_file(reviews, classifier, text="review", label="sentiment")

@@ -66,7 +66,7 @@ def source(folder: Path) -> TrainingSource:
 def train(
     source: TrainingSource, note: Path, options: TrainingOptions = OPTIONS, *, resume: bool = False
 ) -> Network:
-    return train_network(source, options, QUIET, note=note, resume=resume)[0]
+    return train_network(source, options, QUIET, state=note, resume=resume)[0]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_few_texts_are_not_calibrated_and_that_is_said(tmp_path: Path) -> None:
     said = io.StringIO()
     files = TrainingSource(write(tmp_path / "train.csv", rows), None, "review", "sentiment")
     network, done = train_network(
-        files, TrainingOptions(epochs=1), Console(file=said, width=300), note=tmp_path / "note"
+        files, TrainingOptions(epochs=1), Console(file=said, width=300), state=tmp_path / "note"
     )
     assert (network.temperature, done) == (1.0, True)
     assert "no better than always giving the most frequent label" in said.getvalue()

@@ -1,6 +1,4 @@
-"""The quick way to the network's features gives the same features and the same gradients as the network
-itself.
-"""
+"""Winner pooling gives the same features and the same gradients as the network itself."""
 
 import torch
 from torch import Tensor
@@ -45,7 +43,7 @@ def test_the_gradients_are_the_networks() -> None:
         assert torch.allclose(gradient, other, atol=1e-6), name
 
 
-def test_what_stands_behind_a_rows_end_counts_for_nothing() -> None:
+def test_ids_after_a_rows_length_are_ignored() -> None:
     cnn, ids = network(), some_ids()
     other = ids.clone()
     other[3, 7:] = 30
@@ -53,7 +51,7 @@ def test_what_stands_behind_a_rows_end_counts_for_nothing() -> None:
     assert torch.equal(FrozenFeatures(cnn)(ids, LENGTHS), FrozenFeatures(cnn)(other, LENGTHS))
 
 
-def test_window_dropout_lets_other_windows_win_but_never_those_behind_the_end() -> None:
+def test_window_dropout_lets_other_windows_win_but_never_one_past_the_end() -> None:
     cnn, ids = network(), some_ids()
     whole = features(cnn, ids, LENGTHS)
     other = ids.clone()
@@ -67,7 +65,7 @@ def test_window_dropout_lets_other_windows_win_but_never_those_behind_the_end() 
     assert torch.equal(*everything_left_out)
 
 
-def test_vector_dropout_is_another_at_each_call() -> None:
+def test_vector_dropout_differs_at_each_call() -> None:
     cnn, ids = network(), some_ids()
     torch.manual_seed(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What the tests of a CUDA device need; without one they skip, with the reason."""
+"""Tests of a CUDA device skip without one."""
 
 import pytest
 import torch
