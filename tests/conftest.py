@@ -80,9 +80,9 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _process_as_before_the_module() -> Iterator[None]:
     """The next fixture for modules: their own fixtures may change a setting while their tests run."""
-    before = process_state.settings()
+    before = process_state.settings_and_frozen()
     yield
-    assert not process_state.differences(before, process_state.settings()), "settings left changed"
+    assert not process_state.differences(before, process_state.settings_and_frozen()), "settings left changed"
 
 
 @pytest.fixture(autouse=True)

@@ -97,10 +97,10 @@ def affinity(undo: ExitStack) -> None:
     ],
 )
 def test_a_changed_setting_is_named(change: Callable[[ExitStack], None], told: str) -> None:
-    before = process_state.settings()
+    before = process_state.settings_and_frozen()
     with ExitStack() as undo:
         change(undo)
-        changed = process_state.differences(before, process_state.settings())
+        changed = process_state.differences(before, process_state.settings_and_frozen())
     assert len(changed) == 1
     assert changed[0].startswith(told)
-    assert not process_state.differences(before, process_state.settings())
+    assert not process_state.differences(before, process_state.settings_and_frozen())
