@@ -4,6 +4,7 @@ the checkout.
 
 import gc
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -91,6 +92,18 @@ def _process_as_before_the_test(_process_as_before_the_module: None) -> Iterator
     before = process_state.settings()
     yield
     assert not process_state.differences(before, process_state.settings()), "settings left changed"
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """For a test that runs what a process of its own would run: afterwards logging is as it was."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    levels = [(each, each.level) for each in loggers if isinstance(each, logging.Logger)]
+    handlers = logging.root.handlers[:]
+    yield
+    for logger, level in levels:
+        logger.setLevel(level)
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -45,15 +45,23 @@ async def started(shared: int, call_timeout: float = PATIENCE, max_hung: int = 1
         await threads.close()
 
 
-def names() -> list[str]:
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("engine-"))
+Names = Callable[[], list[str]]
+
+
+@pytest.fixture
+def names() -> Names:
+    """Of the engine threads that run and did not before the test: a server of other tests may be running."""
+    others = set(threading.enumerate())
+    return lambda: sorted(
+        each.name for each in set(threading.enumerate()) - others if each.name.startswith("engine-")
+    )
 
 
 def is_timeout(outcome: Any) -> bool:
     return isinstance(outcome, EngineFailed) and "PRELABEL_CALL_TIMEOUT" in str(outcome)
 
 
-async def test_threads_run_from_start_to_close() -> None:
+async def test_threads_run_from_start_to_close(names: Names) -> None:
     threads = EngineThreads(2, call_timeout=PATIENCE, max_hung=1)
     assert names() == []
     threads.start(lambda: None)
@@ -77,7 +85,7 @@ async def test_results_and_exceptions_arrive_once_and_the_thread_is_idle_again()
         assert threads.outcomes[2] == "engine-reserved"
 
 
-async def test_a_hung_call_fails_and_its_thread_is_replaced() -> None:
+async def test_a_hung_call_fails_and_its_thread_is_replaced(names: Names) -> None:
     release = threading.Event()
     async with started(1, call_timeout=0.01) as threads:
         threads.run(release.wait)
@@ -144,7 +152,7 @@ async def test_a_thread_that_cannot_be_replaced_returns_after_its_call(
         await threads.changed(lambda: threads.outcomes[1:] == [5])
 
 
-async def test_close_waits_for_calls_under_way_but_not_for_hung_ones() -> None:
+async def test_close_waits_for_calls_under_way_but_not_for_hung_ones(names: Names) -> None:
     hung, running = threading.Event(), threading.Event()
     threads = Threads(EngineThreads(1, call_timeout=0.01, max_hung=0))
     threads.run(hung.wait)

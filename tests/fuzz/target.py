@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -136,20 +135,17 @@ def interrupted(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _hear_the_alarm()
+    before = signal.signal(signal.SIGALRM, _end)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-@cache
-def _hear_the_alarm() -> None:
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Hang("did not end in time")
-
-    signal.signal(signal.SIGALRM, end)
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Hang("did not end in time")
 
 
 def write(folder: Path, target: Target, data: bytes, problem: str) -> Path:

@@ -218,6 +218,7 @@ def test_a_corrupt_row_is_refused_by_the_byte_its_part_begins_at(tmp_path: Path)
         rows_of([last])
 
 
+@pytest.mark.usefixtures("logging_as_before")
 def test_a_replica_is_as_healthy_as_its_models_and_has_the_bundle_that_was_deployed(bundle: Bundle) -> None:
     settings = load_settings(bundle=bundle.path, device="cpu")
     replica = Replica(settings, {"tiny": bundle.version}, "whoever deployed it")
