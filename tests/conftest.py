@@ -25,6 +25,7 @@ from export.publish import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine
 from server.engines.factory import open_engine
+from server.log_setup import VERBOSE_LIBRARIES
 from tests import process_state
 
 ROOT = Path(__file__).parent.parent
@@ -97,8 +98,8 @@ def _process_as_before_the_test(_process_as_before_the_module: None) -> Iterator
 @pytest.fixture
 def logging_as_before() -> Iterator[None]:
     """For a test that runs what a process of its own would run: afterwards logging is as it was."""
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    levels = [(each, each.level) for each in loggers if isinstance(each, logging.Logger)]
+    loggers = [logging.root, *map(logging.getLogger, VERBOSE_LIBRARIES)]
+    levels = [(each, each.level) for each in loggers]
     handlers = logging.root.handlers[:]
     yield
     for logger, level in levels:
