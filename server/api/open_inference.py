@@ -14,29 +14,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version as version_of
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from server.api.endpoints import BODY_ERRORS, INFERENCE_ERRORS, Endpoint, Handler
+from server.api.endpoints import Endpoint, Handler
 from server.api.guards import RouteGuard
 from server.api.inference import respond
 from server.api.open_inference_codec import (
-    EXTENSIONS,
     HEADER_LENGTH,
-    INPUT,
-    InferAnswer,
-    InferRequest,
     ParsedInferRequest,
     count_texts,
     header_length,
     read_request,
     read_texts,
     write_answer,
+)
+from server.api.open_inference_schemas import (
+    EXTENSIONS,
+    INFER,
+    INPUT,
+    LIVE,
+    MODEL,
+    MODEL_READY,
+    READY,
+    SERVER,
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    Tensor,
+    TensorParameters,
 )
 from server.api.server_status import ServerStatus
 from server.errors import NotServed
@@ -60,100 +70,6 @@ LARGE_BODY = 16_384
 
 LARGE_ANSWER = 4_096
 """Probabilities from which an answer is written in a thread."""
-
-
-class ServerMetadata(msgspec.Struct):
-    name: str
-    version: str
-    extensions: tuple[str, ...]
-
-
-class ServerLive(msgspec.Struct, omit_defaults=True):
-    """`error` is the reason if not live."""
-
-    live: bool
-    error: str | None = None
-
-
-class ServerReady(msgspec.Struct, omit_defaults=True):
-    """`error` is the reason if not ready."""
-
-    ready: bool
-    error: str | None = None
-
-
-class ModelReady(msgspec.Struct, omit_defaults=True):
-    """`error` is the reason if not ready."""
-
-    name: str
-    ready: bool
-    error: str | None = None
-
-
-class TensorParameters(msgspec.Struct):
-    labels: Annotated[tuple[str, ...], Meta(description="The label of each column of the tensor.")]
-
-
-class Tensor(msgspec.Struct, omit_defaults=True):
-    """-1 in `shape` stands for the number of texts."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: TensorParameters | None = None
-
-
-class ModelMetadata(msgspec.Struct):
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-
-
-SERVER = Endpoint("GET", "/v2", "caller", "The server and its extensions", ServerMetadata)
-LIVE = Endpoint(
-    "GET",
-    "/v2/health/live",
-    "health",
-    "Whether the server responds",
-    ServerLive,
-    other_responses={503: ServerLive},
-)
-READY = Endpoint(
-    "GET",
-    "/v2/health/ready",
-    "health",
-    "Whether all models answer",
-    ServerReady,
-    other_responses={503: ServerReady},
-)
-MODEL = Endpoint(
-    "GET", "/v2/models/{name}", "caller", "A model's inputs and outputs", ModelMetadata, errors=(NotServed,)
-)
-MODEL_READY = Endpoint(
-    "GET",
-    "/v2/models/{name}/ready",
-    "health",
-    "Whether this model answers",
-    ModelReady,
-    errors=(NotServed,),
-    other_responses={503: ModelReady},
-)
-INFER = Endpoint(
-    "POST",
-    "/v2/models/{name}/infer",
-    "caller",
-    "Texts to probabilities and labels",
-    InferAnswer,
-    request_type=InferRequest,
-    example={
-        "id": "1",
-        "inputs": [{"name": INPUT, "shape": [2], "datatype": "BYTES", "data": ["A fine film.", "Dull."]}],
-    },
-    errors=(NotServed, *BODY_ERRORS, *INFERENCE_ERRORS),
-    binary_tensors=True,
-)
 
 
 @dataclass(frozen=True)

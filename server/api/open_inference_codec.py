@@ -10,17 +10,22 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
+from server.api.open_inference_schemas import (
+    INPUT,
+    OUTPUTS,
+    InferAnswer,
+    InferOutput,
+    InferRequest,
+    OutputDataParameters,
+    WantedOutput,
+)
 from server.arrays import Floats
 from server.errors import BadRequest, RequestTooLarge
 
-INPUT = "text"
-OUTPUTS = ("probabilities", "label")
-EXTENSIONS = ("binary_tensor_data",)
 DATATYPES = {
     "BOOL",
     "UINT8",
@@ -45,79 +50,6 @@ EXAMPLE = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data
 
 CHUNK = 2_000
 """Numbers encoded per call, which takes 0.1 ms; longer calls would hold the interpreter lock."""
-
-Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-
-
-class InputParameters(msgspec.Struct):
-    binary_data_size: Annotated[
-        Size | None, Meta(description="Bytes of this tensor after the JSON; replaces `data`.")
-    ] = None
-
-
-class InferInput(msgspec.Struct):
-    """The input tensor. Each element is a text in UTF-8."""
-
-    name: Annotated[str, Meta(extra_json_schema={"const": INPUT})]
-    datatype: Annotated[str, Meta(extra_json_schema={"const": "BYTES"})]
-    shape: Annotated[list[Size], Meta(extra_json_schema={"minItems": 1, "maxItems": 2})]
-    data: Annotated[
-        list[str | list[str]] | None, Meta(description="The texts, as many as the shape says.")
-    ] = None
-    parameters: InputParameters | None = None
-
-
-class OutputParameters(msgspec.Struct):
-    binary_data: Annotated[
-        bool | None,
-        Meta(
-            description="Whether this tensor follows the JSON as bytes; by default as `binary_data_output`."
-        ),
-    ] = None
-    classification: Any = None
-
-
-class WantedOutput(msgspec.Struct):
-    """A requested output tensor."""
-
-    name: Annotated[str, Meta(extra_json_schema={"enum": list(OUTPUTS)})]
-    parameters: OutputParameters | None = None
-
-
-class RequestParameters(msgspec.Struct):
-    binary_data_output: Annotated[
-        bool, Meta(description="Whether output tensors follow the JSON as bytes.")
-    ] = False
-
-
-class InferRequest(msgspec.Struct):
-    """Other fields and parameters are ignored."""
-
-    inputs: Annotated[list[InferInput], Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
-    id: Annotated[str | None, Meta(description="Returned in the response.")] = None
-    outputs: Annotated[list[WantedOutput] | None, Meta(description="All outputs by default.")] = None
-    parameters: RequestParameters | None = None
-
-
-class OutputDataParameters(msgspec.Struct):
-    binary_data_size: int
-
-
-class InferOutput(msgspec.Struct, omit_defaults=True):
-    """An output tensor; its data are here or follow the JSON."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[float | str] | None = None
-    parameters: OutputDataParameters | None = None
-
-
-class InferAnswer(msgspec.Struct, omit_defaults=True):
-    model_name: str
-    model_version: str
-    outputs: list[InferOutput]
-    id: str | None = None
 
 
 @dataclass(frozen=True)

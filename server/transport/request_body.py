@@ -99,7 +99,7 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
         disconnected = True
         task.cancel()
 
-    watcher = asyncio.create_task(watch())
+    connection = asyncio.create_task(watch())
     try:
         yield
     except asyncio.CancelledError:
@@ -108,4 +108,4 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
         task.uncancel()
         raise ClientLeft("The client disconnected before it got its answer.") from None
     finally:
-        watcher.cancel()
+        connection.cancel()

@@ -24,7 +24,6 @@ from tests.conftest import random_texts
 from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
 
-
 LIMITS = FaultLimits(rebuild_interval=0.05)
 
 
