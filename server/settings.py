@@ -171,9 +171,12 @@ class Settings(BaseSettings):
         description="Maximum consecutive batches of single tasks that run before a bulk batch that is due.",
     )
     max_waiting_rows: int = Field(
-        100_000,
+        200_000,
         ge=1,
-        description="Maximum texts in flight per model. Requests that would exceed it get 429.",
+        description=(
+            "Maximum texts in flight per model. A request that would exceed it gets 429; one with more texts "
+            "than that gets 413."
+        ),
     )
     max_requests: int = Field(
         128,
@@ -308,6 +311,7 @@ class Settings(BaseSettings):
                 "basic_auth_user (PRELABEL_BASIC_AUTH_USER): it cannot hold a colon, which ends it in HTTP"
             )
         self._check_secrets()
+        self._check_limits()
         names = list(self.bundles)
         for ensemble in self.ensemble:
             strange = [member for member in ensemble.members if member not in self.bundles]
@@ -320,6 +324,29 @@ class Settings(BaseSettings):
                 raise ValueError(f"ensemble: the name {ensemble.name} is taken")
             names.append(ensemble.name)
         return self
+
+    def _check_limits(self) -> None:
+        """A request within one limit must not be impossible because of another."""
+        for low, high, otherwise in (
+            ("max_tasks", "max_waiting_rows", "a request with the most tasks would never be admitted"),
+            ("max_body_bytes", "max_waiting_bytes", "the largest body would never be admitted"),
+            ("max_wait", "request_timeout", "a text could wait longer than its request"),
+            ("call_timeout", "request_timeout", "a hung model call would outlast its requests"),
+        ):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{self._shown(low)} exceeds {self._shown(high)}: {otherwise}")
+        budget = self.batch_tokens or (CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS)
+        if self.bucket_lengths[-1] > budget:
+            raise ValueError(
+                f"bucket_lengths (PRELABEL_BUCKET_LENGTHS) ends with {self.bucket_lengths[-1]}, which exceeds "
+                f"{self._shown('batch_tokens')}{'' if self.batch_tokens else f' (here {budget})'}: not one row "
+                "of that length would fit into a batch"
+            )
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        shown = f"{value:g}" if isinstance(value, float) else value
+        return f"{name} (PRELABEL_{name.upper()}) = {shown}"
 
     def _check_secrets(self) -> None:
         admin = self.admin_token.get_secret_value()
@@ -386,12 +413,13 @@ def _ensemble(text: str) -> EnsembleSetting:
     if (
         not is_free(name)
         or len(members) < 2
+        or len(set(members)) < len(members)
         or len(weights) != len(members)
         or not all(math.isfinite(weight) and weight > 0 for weight in weights)
     ):
         raise ValueError(
-            "must be NAME=BUNDLE,BUNDLE or NAME=BUNDLE,BUNDLE:WEIGHT,WEIGHT with weights above 0, such "
-            "as both=a,b:2,1"
+            "must be NAME=BUNDLE,BUNDLE or NAME=BUNDLE,BUNDLE:WEIGHT,WEIGHT with different bundles and weights "
+            "above 0, such as both=a,b:2,1"
         )
     return EnsembleSetting(name, members, weights)
 

@@ -16,26 +16,25 @@ from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.launch.launcher import server_options
 from server.launch.uvicorn_protocol import HEAD_TIMEOUT, READ_TIMEOUT, Connection, listen
-from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.settings import load_settings
 
 
 @contextmanager
 def running(
     *bundles: Bundle,
-    limits: FaultLimits = DEFAULT_LIMITS,
     head_timeout: float = HEAD_TIMEOUT,
     read_timeout: float = READ_TIMEOUT,
     **options: Any,
 ) -> Iterator[httpx.Client]:
-    """A client of a server for these bundles; connections queue until it is ready. `options` are settings."""
+    """A client of a server for these bundles; connections queue until it is ready. `options`: settings, and
+    `limits` and `on_crash` of the app.
+    """
+    of_app = {name: options.pop(name) for name in ("limits", "on_crash") if name in options}
     settings = load_settings(
         bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options)
     )
     protocol = partial(Connection, head_timeout=head_timeout)
-    config = uvicorn.Config(
-        build_app(settings, limits=limits), **server_options(settings) | {"http": protocol}
-    )
+    config = uvicorn.Config(build_app(settings, **of_app), **server_options(settings) | {"http": protocol})
     listening = listen(config, read_timeout)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})

@@ -72,6 +72,7 @@ def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.Mo
         ("ensemble", "both=a,b:1"),
         ("ensemble", "both=a,b:1,-1"),
         ("ensemble", "both=a,b:1,x"),
+        ("ensemble", "both=a,b,a"),
         ("ensemble", "setup=a,b"),
         ("threshold", "0"),
         ("label_map", "Positive"),
@@ -95,12 +96,16 @@ def test_threads_follow_the_device_unless_they_are_set() -> None:
     assert load_settings(engine_threads=7).threads("cuda") == 7
 
 
+def test_the_limits_of_each_pair_may_be_equal() -> None:
+    load_settings(max_tasks=10, max_waiting_rows=10, max_body_bytes=9999, max_waiting_bytes=9999)
+    load_settings(request_timeout=30, call_timeout=30, bucket_lengths="64,128", batch_tokens=128)
+    assert load_settings(bucket_lengths="9000").bucket_lengths == (9000,)
+
+
 def test_a_gpu_gets_larger_batches_unless_their_size_is_set() -> None:
     assert load_settings().budget("cuda:0") > load_settings().budget("cpu")
-    assert (
-        load_settings(batch_tokens=99).budget("cuda:0") == load_settings(batch_tokens=99).budget("cpu") == 99
-    )
-    assert load_settings(batch_tokens=99).cuda.grid.budget == 99
+    settings = load_settings(batch_tokens=5000)
+    assert settings.budget("cuda:0") == settings.budget("cpu") == settings.cuda.grid.budget == 5000
 
 
 def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +128,19 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
         ({"basic_auth_user": "me"}, "PRELABEL_BASIC_AUTH_PASS both"),
         ({"basic_auth_pass": "secret"}, "PRELABEL_BASIC_AUTH_PASS both"),
         ({"basic_auth_user": "a:b", "basic_auth_pass": "secret"}, "cannot hold a colon"),
+        (
+            {"max_waiting_rows": 9, "max_tasks": 10},
+            "MAX_TASKS. = 10 exceeds .*PRELABEL_MAX_WAITING_ROWS. = 9",
+        ),
+        ({"max_waiting_bytes": 2**20}, "PRELABEL_MAX_BODY_BYTES. = .* exceeds .*PRELABEL_MAX_WAITING_BYTES"),
+        (
+            {"max_wait": 9, "request_timeout": 8, "call_timeout": 8},
+            "MAX_WAIT. = 9 .*PRELABEL_REQUEST_TIMEOUT",
+        ),
+        ({"request_timeout": 30}, "CALL_TIMEOUT. = 60 exceeds .*PRELABEL_REQUEST_TIMEOUT. = 30: a"),
+        ({"batch_tokens": 99}, "BUCKET_LENGTHS. ends with 4096, .*PRELABEL_BATCH_TOKENS. = 99: not"),
+        ({"bucket_lengths": "9000", "device": "cpu"}, "ends with 9000, .*BATCH_TOKENS. = 0 .here 8192."),
+        ({"bucket_lengths": "70000"}, "ends with 70000, .*here 65536"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options: dict[str, str], message: str) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from server.arrays import Floats, Ids
+from server.batching.buckets import Buckets
+from server.batching.pending_request import QueueEntry
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.engines.factory import open_engine
@@ -224,6 +226,28 @@ def test_too_many_hung_calls_are_reported_and_the_server_recovers(bundle: Bundle
         fault.returned.set()
         until(lambda: status_of(client, "/ready") == 200)
         assert predict(client, ["good film"]) == right
+
+
+def test_a_crashed_batcher_fails_every_probe_and_every_request(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = threading.Event()
+
+    def pop_with_a_bug(buckets: Buckets[QueueEntry], now: float) -> None:
+        raise ZeroDivisionError
+
+    with running(bundle, on_crash=crashed.set) as client:
+        predict(client, ["good film"])
+        assert {status_of(client, path) for path in ("/live", "/v2/health/live", "/ready")} == {200}
+        monkeypatch.setattr(Buckets, "pop", pop_with_a_bug)
+        for _ in range(2):
+            answer = client.post("/predict", json=predict_body(["good"]))
+            assert (answer.status_code, answer.json()["error"]) == (503, "Unavailable")
+            assert "has failed and restarts" in answer.text
+        for path in ("/live", "/v2/health/live", "/ready", "/health"):
+            assert status_of(client, path) == 503
+            assert "has failed and restarts" in client.get(path).text
+        assert crashed.is_set()
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_split_in_half(bundle: Bundle, fault: Fault) -> None:

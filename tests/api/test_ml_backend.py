@@ -253,19 +253,26 @@ def test_start_training_gets_an_object_with_a_job(client: httpx.Client) -> None:
 
 
 def test_bounds_are_refusals_that_name_the_setting(bundle: Bundle) -> None:
-    with running(bundle, max_tasks=2, max_waiting_rows=1, max_body_bytes=2000) as client:
+    with running(bundle, max_tasks=2, max_waiting_rows=2, max_body_bytes=2000) as client:
         body = {"tasks": [{"data": {"review": "good"}}] * 3, "label_config": TUTORIAL_CONFIG}
         refused = client.post("/predict", json=body)
         assert (refused.status_code, "PRELABEL_MAX_TASKS" in refused.text) == (413, True)
-        refused = client.post("/predict", json=body | {"tasks": body["tasks"][:2]})
-        assert (refused.status_code, "PRELABEL_MAX_WAITING_ROWS" in refused.text) == (429, True)
+        two_texts = TUTORIAL_CONFIG.replace(
+            "</View>",
+            '<Text name="other" value="$other"/><Choices name="c" toName="other">'
+            '<Choice value="Positive"/><Choice value="Negative"/></Choices></View>',
+        )
+        tasks = [{"data": {"review": "good", "other": "bad"}}] * 2
+        refused = client.post("/predict", json={"tasks": tasks, "label_config": two_texts})
+        assert (refused.status_code, "PRELABEL_MAX_WAITING_ROWS" in refused.text) == (413, True)
+        assert "retry-after" not in refused.headers
         refused = client.post("/predict", json=body | {"padding": "x" * 2000})
         assert (refused.status_code, "PRELABEL_MAX_BODY_BYTES" in refused.text) == (413, True)
         assert len(predict(client, ["good"])) == 1
 
 
 def test_a_request_that_takes_too_long_is_given_up_with_its_texts(bundle: Bundle) -> None:
-    with running(bundle, request_timeout=1e-6) as client:
+    with running(bundle, request_timeout=1e-6, call_timeout=1e-6) as client:
         body = {"tasks": [{"data": {"review": "good"}}] * 1000, "label_config": TUTORIAL_CONFIG}
         refused = client.post("/predict", json=body)
         assert (refused.status_code, "PRELABEL_REQUEST_TIMEOUT" in refused.text) == (503, True)

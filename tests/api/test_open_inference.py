@@ -244,18 +244,17 @@ def test_the_outside_client_understands_refusals(outside: triton.InferenceServer
 
 
 def test_bounds_are_those_of_predict(bundle: Bundle) -> None:
-    with running(bundle, max_tasks=2, max_waiting_rows=1, max_body_bytes=2000, max_text=10) as client:
+    with running(bundle, max_tasks=2, max_body_bytes=2000, max_text=10) as client:
 
         def refused(texts: list[str], status: int, words: str) -> None:
             answer = client.post("/v2/models/tiny/infer", json=request_of(texts))
             assert (answer.status_code, words in answer.json()["error"]) == (status, True), answer.text
 
         refused(["x"] * 3, 413, "PRELABEL_MAX_TASKS")
-        refused(["x"] * 2, 429, "PRELABEL_MAX_WAITING_ROWS")
         refused(["x" * 2000], 413, "PRELABEL_MAX_BODY_BYTES")
         refused(["x" * 11], 413, "A text has 11 characters; the limit is 10 (PRELABEL_MAX_TEXT)")
         assert client.post("/v2/models/tiny/infer", json=request_of(["x"])).is_success
-    with running(bundle, request_timeout=1e-6) as client:
+    with running(bundle, request_timeout=1e-6, call_timeout=1e-6) as client:
         answer = client.post("/v2/models/tiny/infer", json=request_of(["x"] * 1000))
         assert (answer.status_code, "PRELABEL_REQUEST_TIMEOUT" in answer.json()["error"]) == (503, True)
         assert client.get("/health").json()["waiting_rows"] == 0

@@ -17,16 +17,16 @@ from server.app import build_app
 from server.bundle import Bundle
 from server.errors import PrelabelError
 from server.settings import load_settings
+from tests.launch.test_signals import until
 from tests.serving import running
+from tests.transport.test_admission import connected, head
 
 ADMIN = {"Authorization": "Bearer boss"}
 
 
 @pytest.fixture(scope="module")
 def client(bundle: Bundle) -> Iterator[httpx.Client]:
-    with running(
-        bundle, admin_token="boss", path_prefix="/ml", max_tasks=3, max_body_bytes=5_000, max_waiting_rows=2
-    ) as client:
+    with running(bundle, admin_token="boss", path_prefix="/ml", max_tasks=3, max_body_bytes=5_000) as client:
         yield client
 
 
@@ -149,6 +149,11 @@ def test_refusals_are_as_it_says(
     if status == 401 and not path.startswith("/admin"):
         with running(bundle, api_token="one") as guarded:
             answer = guarded.post(filled(path, client), **sent)
+    elif status == 429:
+        with running(bundle, max_requests=1) as full, connected(full) as first:
+            first.sendall(head(10))
+            until(lambda: full.post(filled(path, client), **sent).status_code == 429)
+            answer = full.post(filled(path, client), **sent)
     else:
         answer = client.post(filled(path, client), **sent)
     assert answer.status_code == status, answer.text

@@ -455,18 +455,20 @@ async def test_a_row_that_the_queue_rejects_fails_its_request_and_leaves_nothing
             await served.batcher.submit([], Priority.BULK, echo)
 
 
-def engine_threads() -> int:
-    return sum(thread.name.startswith("engine-") for thread in threading.enumerate())
-
-
 async def test_nothing_runs_before_the_batcher_is_entered_and_after_it_is_left() -> None:
+    others = set(threading.enumerate())
+
+    def started() -> int:
+        new = set(threading.enumerate()) - others
+        return sum(thread.name.startswith("engine-") for thread in new)
+
     batcher = Batcher(
         Buckets((4,), budget=4, max_wait=0, bulk_patience=8),
         EngineThreads(2, call_timeout=PATIENCE, max_hung=1),
         RowAdmission(1),
         BatchObserver(),
     )
-    assert engine_threads() == 0
+    assert started() == 0
     async with batcher:
-        assert engine_threads() == 3
-    assert engine_threads() == 0
+        assert started() == 3
+    assert started() == 0

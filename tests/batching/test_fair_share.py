@@ -75,25 +75,41 @@ def test_debts_remain_when_every_key_is_idle() -> None:
     assert [run_next(shares, ("b", "a"), 10.0) for _ in range(4)] == ["a", "a", "b", "a"]
 
 
-steps = st.lists(st.tuples(st.integers(1, MAX_COST), st.sets(st.sampled_from(KEYS))), max_size=200)
-
-
-@given(steps, st.integers(0, 200))
+@given(st.lists(st.tuples(st.integers(1, MAX_COST), st.booleans()), max_size=200), st.integers(0, 200))
 def test_keys_that_compete_get_equal_shares_in_every_interval(
-    steps: list[tuple[int, set[str]]], begin: int
+    batches: list[tuple[int, bool]], begin: int
 ) -> None:
-    """Whatever a batch costs, and whichever queues run empty between two decisions."""
+    """Whatever a batch costs, and whether it was the last of its queue, which fills again at once."""
     shares: FairShare[str] = FairShare()
     totals = Counter[str]()
-    for number, (cost, blinking) in enumerate(steps):
+    for number, (cost, was_last) in enumerate(batches):
         for key in KEYS:
             shares.activate(key)
         key = run_next(shares, KEYS, cost)
         if number >= begin:
             totals[key] += cost
-        for key in blinking:
+        if was_last:
             shares.deactivate(key)
     assert max(totals[key] for key in KEYS) - min(totals[key] for key in KEYS) <= 2 * MAX_COST
+
+
+@given(st.lists(st.integers(1, MAX_COST), max_size=100), st.booleans())
+def test_a_key_that_used_idle_capacity_owes_no_more_than_one_batch(costs: list[int], others: bool) -> None:
+    """Alone, or in rounds in which every key runs all that it has."""
+    shares: FairShare[str] = FairShare()
+    for cost in costs:
+        round_ = KEYS if others else KEYS[:1]
+        for key in round_:
+            shares.activate(key)
+        for key in sorted(round_, reverse=True):
+            shares.charge(key, cost if key == "a" else 1)
+            shares.deactivate(key)
+    for key in KEYS:
+        shares.activate(key)
+    before_a = 0
+    while (key := run_next(shares, KEYS, 1)) != "a":
+        before_a += 1
+    assert before_a <= 2 * MAX_COST
 
 
 @given(

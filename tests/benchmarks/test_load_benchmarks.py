@@ -17,10 +17,15 @@ from benchmarks.overload import PATIENCE
 from benchmarks.response_check import WRONG, Request, failure_of, gives_reason, same
 from benchmarks.served import served
 from server.bundle import Bundle, read_bundle
+from server.transport.admission import LARGE_BODY, LARGE_SHARE
 from tests.conftest import Benchmark, random_texts
+from tests.launch.test_signals import until
 from tests.serving import running
+from tests.transport.test_admission import connected, head
 
 TEXTS = random_texts(5)
+
+LARGE = body_of(["good film " * LARGE_BODY])
 
 
 def predict_url(server: httpx.Client) -> str:
@@ -63,8 +68,10 @@ def test_an_open_loop_asks_beside_work_until_it_is_done(bundle: Bundle) -> None:
 
 
 def test_refusals_and_failures_are_counted_and_told(bundle: Bundle) -> None:
-    with running(bundle, max_waiting_rows=2, max_tasks=3) as server:
-        bodies = [body_of(TEXTS[:1]), body_of(TEXTS[:3]), body_of(TEXTS[:4])]
+    with running(bundle, max_tasks=3, max_requests=LARGE_SHARE) as server, connected(server) as large:
+        large.sendall(head(LARGE_BODY + 1))  # holds the slot for large requests
+        bodies = [body_of(TEXTS[:1]), LARGE, body_of(TEXTS[:4])]
+        until(lambda: server.post("/predict", content=LARGE).status_code == 429)
         result = client.run(predict_url(server), bodies, requests=6)
         assert (len(result.latencies), result.refused, result.failed) == (2, 2, {"status 413": 2})
         with pytest.raises(SystemExit, match="status 413: 2; refused"):
@@ -92,10 +99,11 @@ def test_results_are_counted() -> None:
 
 def test_answers_are_compared_with_those_that_are_known(bundle: Bundle) -> None:
     bodies = [body_of(TEXTS[:1]), body_of(TEXTS)]
-    with running(bundle, max_waiting_rows=len(TEXTS)) as server:
+    with running(bundle, max_requests=LARGE_SHARE) as server, connected(server) as large:
         known = [server.post("/predict", content=body).content for body in bodies]
-        refused = body_of([*TEXTS, "one too many"])
-        with client.started(predict_url(server), [*bodies, refused], [*known, b"{}"], requests=6) as started:
+        large.sendall(head(LARGE_BODY + 1))  # holds the slot for large requests
+        until(lambda: server.post("/predict", content=LARGE).status_code == 429)
+        with client.started(predict_url(server), [*bodies, LARGE], [*known, b"{}"], requests=6) as started:
             result = started.result()
         assert (len(result.latencies), result.refused, result.failed) == (4, 2, {})
         assert set(result.refusals) == {"429"}

@@ -17,12 +17,13 @@ import pytest
 from server.bundle import Bundle
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
+from tests.launch.test_signals import until
+from tests.serving import running
+from tests.transport.test_admission import connected, head
 
 pytestmark = pytest.mark.slow
 
 MAX_TASKS = 30
-ROOM = 20
-"""Texts that may wait in the server."""
 
 Stats = dict[str, dict[str, Any]]
 """Locust's statistics by method and name."""
@@ -40,7 +41,7 @@ def server(bundle: Bundle, log: Path) -> Iterator[httpx.Client]:
         log,
         "--device",
         "cpu",
-        settings={"PRELABEL_MAX_WAITING_ROWS": str(ROOM), "PRELABEL_MAX_TASKS": str(MAX_TASKS)},
+        settings={"PRELABEL_MAX_TASKS": str(MAX_TASKS)},
     ) as client:
         yield client
 
@@ -86,12 +87,15 @@ def test_a_ramp_names_its_steps(server: httpx.Client) -> None:
     assert {"POST /predict 1 task, 1 user", "POST /predict 1 task, 2 users"} <= set(stats)
 
 
-def test_refusals_have_their_own_name_and_failures_are_failures(server: httpx.Client) -> None:
-    status, stats = locust(server, "-u", "1", "-t", "1s", "--sizes", str(ROOM + 1), "Retrieve")
-    refused = stats[f"POST /predict {ROOM + 1} tasks, refused with 429"]
+def test_refusals_have_their_own_name_and_failures_are_failures(server: httpx.Client, bundle: Bundle) -> None:
+    with running(bundle, max_requests=1) as full, connected(full) as first:
+        first.sendall(head(10))
+        until(lambda: full.post("/predict", content=b"").status_code == 429)
+        status, stats = locust(full, "-u", "1", "-t", "1s", "--sizes", "2", "Retrieve")
+    refused = stats["POST /predict 2 tasks, refused with 429"]
     assert (status, refused["num_failures"]) == (0, 0)
     assert refused["num_requests"] > 0
-    assert f"POST /predict {ROOM + 1} tasks" not in stats
+    assert "POST /predict 2 tasks" not in stats
     status, stats = locust(server, "-u", "1", "-t", "1s", "--sizes", str(MAX_TASKS + 1), "Retrieve")
     failed = stats[f"POST /predict {MAX_TASKS + 1} tasks"]
     assert status == 1

@@ -103,7 +103,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_comes(bundle: Bundle) -> 
 
 def test_a_request_beyond_the_bounds_is_refused_at_once_and_the_one_inside_answered(bundle: Bundle) -> None:
     body = json.dumps(predict_body(["good film"])).encode()
-    with running(bundle, max_requests=1, max_waiting_bytes=10_000) as client, connected(client) as first:
+    with running(bundle, max_requests=1) as client, connected(client) as first:
         first.sendall(head(len(body)) + body[:-1])
         until(lambda: client.post("/predict", json=predict_body(["bad"])).status_code == 429)
         refused = client.post("/predict", json=predict_body(["bad"]))
@@ -112,8 +112,21 @@ def test_a_request_beyond_the_bounds_is_refused_at_once_and_the_one_inside_answe
         first.sendall(body[-1:])
         assert b" 200 " in first.recv(65536)
         until(lambda: client.post("/predict", json=predict_body(["bad"])).status_code == 200)
-        refused = client.post("/predict", json=predict_body(["good " * 4000]))
-        assert (refused.status_code, "PRELABEL_MAX_WAITING_BYTES" in refused.text) == (429, True)
+
+
+def test_bytes_beyond_the_bound_are_refused_while_another_body_holds_them(bundle: Bundle) -> None:
+    body = json.dumps(predict_body(["good " * 4000])).encode()
+    limit = len(body) + 100
+    with (
+        running(bundle, max_waiting_bytes=limit, max_body_bytes=limit) as client,
+        connected(client) as first,
+    ):
+        first.sendall(head(len(body)) + body[:-1])
+        until(lambda: client.post("/predict", content=body).status_code == 429)
+        assert "PRELABEL_MAX_WAITING_BYTES" in client.post("/predict", content=body).text
+        first.sendall(body[-1:])
+        assert b" 200 " in first.recv(65536)
+        until(lambda: client.post("/predict", content=body).status_code == 200)
 
 
 def chunked(path: str, *parts: bytes) -> bytes:
