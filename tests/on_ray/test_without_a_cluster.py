@@ -38,8 +38,8 @@ from server.on_ray.parts import OutputTarget, Part, find_parts
 from server.on_ray.replica import Replica, check_versions, drop_duplicate_request_id
 from server.on_ray.signals import Signals
 from server.settings import load_settings
-from tests.conftest import random_texts
 from tests.cli.test_command_line import prelabel
+from tests.conftest import random_texts
 
 
 def test_replicas_are_a_number_or_a_range() -> None:
