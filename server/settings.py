@@ -1,6 +1,4 @@
-"""Every knob of the server: name, default, unit, meaning. Each is read once, from `PRELABEL_<NAME>` or an
-option.
-"""
+"""The settings: name, default, limits and description of each, read once from `PRELABEL_<NAME>` or an option."""
 
 import math
 import os
@@ -29,9 +27,9 @@ from server.scoring import DEFAULT_SCORING, Score, Scoring
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""What a bearer token may be (RFC 6750)."""
+"""A bearer token (RFC 6750)."""
 
-TAKEN = {
+RESERVED = {
     "admin",
     "docs",
     "health",
@@ -46,12 +44,12 @@ TAKEN = {
     "versions",
     "webhook",
 }
-"""Names that are paths of the server's own."""
+"""Names that a bundle or ensemble cannot have, because the server has these paths."""
 
 
 @dataclass(frozen=True)
 class EnsembleSetting:
-    """`members` are names of bundles; `weights`, one a member, need not sum to 1."""
+    """`members` are names of bundles; `weights`, one for each member, need not sum to 1."""
 
     name: str
     members: tuple[str, ...]
@@ -255,12 +253,12 @@ class Settings(BaseSettings):
 
     @field_validator("bundle")
     @classmethod
-    def _bundles_have_names(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+    def _check_bundles(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         names = [path.resolve().name for path in value]
         if len(set(names)) != len(names) or (len(names) > 1 and not all(is_free(name) for name in names)):
             raise ValueError(
-                "each folder's name becomes a path of the server: they must differ, and hold only "
-                "letters, digits, dots and hyphens"
+                "folder names become paths of the server, so they must differ, contain only letters, digits, "
+                "dots and hyphens, and not be a path of the server itself"
             )
         return value
 
@@ -276,15 +274,15 @@ class Settings(BaseSettings):
 
     @field_validator("device")
     @classmethod
-    def _devices_are_some(cls, value: str) -> str:
+    def _check_device(cls, value: str) -> str:
         cuda_devices(value)
         return value.replace(" ", "")
 
     @field_validator("bucket_lengths")
     @classmethod
-    def _lengths_rise(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_lengths(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or value[0] < 1 or any(a >= b for a, b in pairwise(value)):
-            raise ValueError("must be positive numbers that rise, such as 64,128,256")
+            raise ValueError("must be positive numbers in ascending order, such as 64,128,256")
         return value
 
     @field_validator("label_map", mode="before")
@@ -353,12 +351,12 @@ class Settings(BaseSettings):
         for name, tokens in (("api_token", self.api_tokens), ("admin_token", (admin,) if admin else ())):
             if not all(TOKEN.fullmatch(token) for token in tokens):
                 raise ValueError(
-                    f"{name} (PRELABEL_{name.upper()}): a bearer token holds only letters, digits and "
-                    "-._~+/, with = at its end"
+                    f"{name} (PRELABEL_{name.upper()}): a bearer token contains only letters, digits and "
+                    "-._~+/, and may end in ="
                 )
         if admin in self.api_tokens:
             raise ValueError(
-                "admin_token (PRELABEL_ADMIN_TOKEN): it must be another than those of PRELABEL_API_TOKEN"
+                "admin_token (PRELABEL_ADMIN_TOKEN): it must differ from the tokens in PRELABEL_API_TOKEN"
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert: set PRELABEL_TLS_CERT and PRELABEL_TLS_KEY both, or neither")
@@ -369,7 +367,7 @@ class Settings(BaseSettings):
 
     @property
     def bundles(self) -> dict[str, Path]:
-        """The bundles' folders by name, the default first."""
+        """Folders of the bundles by name, the default first."""
         return {path.resolve().name: path for path in self.bundle}
 
     @property
@@ -377,7 +375,7 @@ class Settings(BaseSettings):
         return Scoring(self.score, self.threshold)
 
     def threads(self, device: str) -> int:
-        """Model calls at the same time on `device`, in each process."""
+        """Concurrent model calls on `device` in each process."""
         return (
             self.engine_threads
             or 2 * device.count("cuda")
@@ -385,7 +383,7 @@ class Settings(BaseSettings):
         )
 
     def budget(self, device: str) -> int:
-        """Padded tokens in one model call on `device`."""
+        """Maximum padded tokens in one model call on `device`."""
         return self.batch_tokens or (GPU_BATCH_TOKENS if "cuda" in device else CPU_BATCH_TOKENS)
 
     @property
@@ -394,12 +392,12 @@ class Settings(BaseSettings):
 
 
 SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
-"""Never shown, and read from a file too."""
+"""Settings that are never shown and can also be read from a file."""
 
 
 def is_free(name: str) -> bool:
-    """Whether `name` can be a path of the server beside its own."""
-    return NAME.fullmatch(name) is not None and name not in TAKEN
+    """Whether `name` is free to be a path of the server."""
+    return NAME.fullmatch(name) is not None and name not in RESERVED
 
 
 def _ensemble(text: str) -> EnsembleSetting:
@@ -425,8 +423,8 @@ def _ensemble(text: str) -> EnsembleSetting:
 
 
 def load_settings(**options: Any) -> Settings:
-    """The settings from the environment and from `options`, which go before it unless they are None or empty;
-    secrets also from files. Raises BadSetting.
+    """Settings from `options` that are neither None nor empty, then from the environment; secrets also from
+    files. Raises BadSetting.
     """
     given = {name: value for name, value in options.items() if value not in (None, [])}
     for name in SECRETS - set(given):

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster: one that runs, or one of this machine alone that ends with the command."""
+"""Connects to a running Ray cluster, or starts a local one for the duration of the command."""
 
 import logging
 import os
@@ -12,23 +12,21 @@ from server.errors import BadSetting
 from server.on_ray.options import LOCAL
 
 OBJECT_STORE = 2**29
-"""Bytes of shared memory for a cluster of this machine alone: bodies of requests pass through it, and nothing
-stays there.
-"""
+"""Bytes of shared memory for a local cluster. Request bodies pass through it; nothing is stored there."""
 
-PATIENCE = 5.0
-"""Seconds within which a cluster answers."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds."""
 
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Raises BadSetting where no cluster answers at `address`."""
+    """Raises BadSetting if no cluster answers at `address`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _check_answers(address)
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "prelabel"}
     try:
         if address == LOCAL:
-            # on the loopback address, and without the dashboard's web server: nobody outside can reach it
+            # only on loopback and without the dashboard's web server, so other hosts cannot reach it
             ray.init(
                 address=LOCAL,
                 include_dashboard=False,
@@ -39,7 +37,7 @@ def connected(address: str) -> Iterator[None]:
         else:
             ray.init(address=address, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _nobody(address, error) from None
+        raise _unreachable(address, error) from None
     try:
         yield
     finally:
@@ -47,16 +45,16 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself would try for minutes. Raises BadSetting."""
+    """Fail early: Ray itself would retry for minutes. Raises BadSetting."""
     host, colon, port = address.rpartition(":")
     if colon:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT).close()
         except (OSError, ValueError, OverflowError) as error:
-            raise _nobody(address, error) from None
+            raise _unreachable(address, error) from None
 
 
-def _nobody(address: str, error: Exception) -> BadSetting:
+def _unreachable(address: str, error: Exception) -> BadSetting:
     return BadSetting(
         f"--ray-address = {address!r}: no Ray cluster answers there ({_first_line(error)}); start one "
         "with `ray start --head`."

@@ -15,7 +15,7 @@ from server.on_ray.options import (
     read_address,
     read_replicas,
     read_suffix,
-    share,
+    resources_for,
 )
 from server.settings import Settings
 
@@ -26,30 +26,30 @@ def predict_on_cluster(
     """Predict a file, or the files of a folder, and print what was written. Raises PrelabelError."""
     check_installed()
     from server.on_ray.parts import OutputTarget
-    from server.on_ray.predict import check_whole, plan_job, predict_on_ray
+    from server.on_ray.predict import check_complete, plan_job, predict_on_ray
 
-    process = share(settings, ray.process_cpus or CPUS)
+    resources = resources_for(settings, ray.process_cpus or CPUS)
     target = OutputTarget(out, read_suffix(ray.format))
-    job = plan_job(source, target, settings, process, read_config(label_config))
+    job = plan_job(source, target, settings, resources, read_config(label_config))
     with progress_bar(console, sum(part.size for part in job.parts)) as on_progress:
-        done = predict_on_ray(job, process, read_address(ray.ray_address, os.environ), on_progress)
-    check_whole(done)
+        done = predict_on_ray(job, resources, read_address(ray.ray_address, os.environ), on_progress)
+    check_complete(done)
     console.print(
-        f"{done.rows:,} tasks in {done.parts} files in {out}; {done.before} of the files were done before.",
+        f"{done.rows:,} tasks in {done.parts} files in {out}; {done.skipped} of them were already complete.",
         markup=False,
         soft_wrap=True,
     )
 
 
 def serve_on_cluster(settings: Settings, ray: RayOptions, console: Console) -> None:
-    """Serve until a signal ends it. Raises PrelabelError."""
+    """Serve until a signal ends the process. Raises PrelabelError."""
     check_installed()
     from server.on_ray.serve import serve_on_ray
 
     serve_on_ray(
         settings,
         read_replicas(ray.replicas or REPLICAS),
-        share(settings, ray.replica_cpus or CPUS),
+        resources_for(settings, ray.replica_cpus or CPUS),
         read_address(ray.ray_address, os.environ),
         lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
     )

@@ -1,4 +1,6 @@
-"""What is asked of a Ray cluster: which one, how many replicas, what each may take. Needs no Ray."""
+"""Options for a Ray cluster: its address, the number of replicas, and the resources of each. Does not need
+Ray.
+"""
 
 import importlib.util
 import re
@@ -9,30 +11,30 @@ from server.errors import BadSetting
 from server.settings import Settings
 
 LOCAL = "local"
-"""The address of a cluster of this machine alone, that is started and stopped with the command."""
+"""The address of a local cluster, which is started and stopped with the command."""
 
 REPLICAS = "1"
 CPUS = 1
-"""Replicas, and CPU cores of each replica or process, unless given."""
+"""Default number of replicas, and of CPU cores of each replica or process."""
 
 FORMATS = ("jsonl", "parquet")
-"""Of output files; the first unless another is given."""
+"""Formats of output files; the first is the default."""
 
-MOST = 1000
-"""Replicas: more is a slip of the finger."""
+MAX_REPLICAS = 1000
+"""A larger number is most likely a typo."""
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """As many as `least`, or between it and `most` by the requests that are being answered."""
+    """A range for autoscaling by the requests in flight, or a fixed number if both are equal."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one replica, or one process of a bulk run, has of its node: whole CPU cores, and GPUs."""
+class Resources:
+    """CPU cores and GPUs for one replica, or for one process of a bulk run."""
 
     cpus: int
     gpus: int
@@ -57,26 +59,26 @@ class RayOptions:
 
 
 def read_address(given: str | None, environ: Mapping[str, str]) -> str:
-    """The cluster's address: the option's, else RAY_ADDRESS, else LOCAL. Raises BadSetting."""
+    """The cluster's address: the option, otherwise RAY_ADDRESS, otherwise LOCAL. Raises BadSetting."""
     address = given or environ.get("RAY_ADDRESS", "") or LOCAL
     if "://" in address:
         raise BadSetting(
-            f"--ray-address = {address!r}: expected auto, local or HOST:PORT of a cluster; run the "
+            f"--ray-address = {address!r}: expected auto, local, or HOST:PORT of a cluster; run the "
             "command on one of its nodes."
         )
     return address
 
 
 def read_replicas(text: str) -> Replicas:
-    """`2` or `1-8`. Raises BadSetting."""
+    """Parse `2` or `1-8`. Raises BadSetting."""
     found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", text.strip())
-    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if not 1 <= least <= most <= MOST:
+    minimum, maximum = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= minimum <= maximum <= MAX_REPLICAS:
         raise BadSetting(
-            f"--replicas = {text!r}: expected a number such as 2, or the least and the most such as "
-            f"1-8; at most {MOST}."
+            f"--replicas = {text!r}: expected a number such as 2, or a range such as 1-8; the "
+            f"maximum is {MAX_REPLICAS}."
         )
-    return Replicas(least, most)
+    return Replicas(minimum, maximum)
 
 
 def read_suffix(form: str | None) -> str:
@@ -86,22 +88,22 @@ def read_suffix(form: str | None) -> str:
     return f".{form or FORMATS[0]}"
 
 
-def share(settings: Settings, cpus: int) -> Share:
-    """A GPU for whoever asks for CUDA. Raises BadSetting for GPUs by number, for Ray gives out its own."""
+def resources_for(settings: Settings, cpus: int) -> Resources:
+    """One GPU if `device` is cuda. Raises BadSetting for GPUs by number, because Ray assigns the GPUs."""
     if settings.device.startswith("cuda:"):
         raise BadSetting(
-            f"device (PRELABEL_DEVICE) = {settings.device!r}: with --on-ray it is Ray that chooses the "
+            f"device (PRELABEL_DEVICE) = {settings.device!r}: with --on-ray, Ray assigns the "
             "GPUs; expected cuda, cpu or auto."
         )
-    return Share(cpus, int(settings.device == "cuda"))
+    return Resources(cpus, int(settings.device == "cuda"))
 
 
-def within(settings: Settings, of: Share) -> Settings:
-    """The settings on a node that others share: folders by their whole path, no more threads than CPU cores,
-    and no GPU that was not asked for.
+def settings_for_node(settings: Settings, resources: Resources) -> Settings:
+    """Settings for a process on a shared node: absolute paths, not more engine threads than CPU cores, and no
+    GPU unless Ray assigns one.
     """
-    threads = settings.engine_threads or (0 if of.gpus else of.cpus)
-    device = settings.device if of.gpus else "cpu"
+    threads = settings.engine_threads or (0 if resources.gpus else resources.cpus)
+    device = settings.device if resources.gpus else "cpu"
     return settings.model_copy(
         update={
             "bundle": tuple(path.resolve() for path in settings.bundle),
@@ -112,13 +114,13 @@ def within(settings: Settings, of: Share) -> Settings:
 
 
 def check_installed() -> None:
-    """Raises BadSetting."""
+    """Raises BadSetting if Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise BadSetting("--on-ray needs Ray, which is not installed: pip install prelabel[ray].")
+        raise BadSetting("--on-ray needs Ray, which is not installed; run pip install 'prelabel[ray]'.")
 
 
 def check_none_given(**options: object) -> None:
-    """Options that mean nothing without a cluster. Raises BadSetting."""
+    """Raises BadSetting if an option that needs --on-ray is given."""
     for name, value in options.items():
         if value is not None:
-            raise BadSetting(f"--{name.replace('_', '-')}: this is for a Ray cluster; add --on-ray.")
+            raise BadSetting(f"--{name.replace('_', '-')}: this option needs --on-ray.")

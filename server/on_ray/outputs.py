@@ -1,10 +1,9 @@
-"""Files that a part becomes: tasks as JSONL for Label Studio's import, or as Parquet for whoever goes on with
-the predictions.
+"""Writes the output file of a part: JSONL for Label Studio's import, or Parquet for further processing.
 
-Parquet has the same columns whatever the input had, so that all files of a folder are one table:
+Parquet files always have the same columns, so that all files of a folder form one table:
 
     data                string          the task's data, as JSON
-    labels              list<string>    what was chosen for the first control that was filled; empty where nothing was
+    labels              list<string>    the labels of the first predicted control; empty if there are none
     score               double          the prediction's score
     model_version       string
     predictions         string          as in the JSONL, as JSON
@@ -36,7 +35,7 @@ SCHEMA = pa.schema(
 
 @contextmanager
 def open_output(path: Path, suffix: str) -> Iterator[Writer]:
-    """Whole when the block ends. Raises OSError."""
+    """The file is complete when the block ends. Raises OSError."""
     with open(path, "wb", opener=private_opener) as file:
         if suffix == ".jsonl":
             yield TaskWriter(file, as_list=False)
@@ -49,20 +48,20 @@ def open_output(path: Path, suffix: str) -> Iterator[Writer]:
 
 @dataclass
 class TableWriter:
-    """A row a task; a row group every CHUNK rows."""
+    """Writes one row per task, in row groups of CHUNK rows."""
 
     file: parquet.ParquetWriter
-    waiting: list[dict[str, Any]] = field(default_factory=list)
+    pending: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, task: dict[str, Any], progress: Progress) -> None:
-        self.waiting.append(row_of(task))
+        self.pending.append(row_of(task))
         progress.rows += 1
-        if len(self.waiting) >= CHUNK:
+        if len(self.pending) >= CHUNK:
             self.flush()
 
     def flush(self) -> None:
-        self.file.write_table(pa.Table.from_pylist(self.waiting, SCHEMA))
-        self.waiting.clear()
+        self.file.write_table(pa.Table.from_pylist(self.pending, SCHEMA))
+        self.pending.clear()
 
 
 def row_of(task: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def row_of(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _labels(region: dict[str, Any]) -> list[str]:
-    """What a region says, whatever kind of control it is for: choices as they are, other values as text."""
+    """The values of a region of any control: choices as they are, other values as JSON text."""
     value = next(iter(region["value"].values()))
     return [
         each if isinstance(each, str) else dumps(each).decode()

@@ -1,12 +1,13 @@
-"""A folder of files as parts, each small enough for one process at a time: what it is made of, what becomes
-of it, and whether that is done.
+"""Splits a folder of files into parts for separate processes, and records which parts are done.
 
-    IN/2026/a.parquet   ─▶   OUT/2026/a.jsonl                                              a small file is one part
-    IN/b.jsonl          ─▶   OUT/b-00001-of-00003.jsonl, OUT/b-00002-of-00003.jsonl, …     a large one several, by its size alone
-                             OUT/.prelabel/                                                notes of what is done, and what is not whole yet
+    IN/2026/a.parquet   ─▶   OUT/2026/a.jsonl             a small file is one part
+    IN/b.jsonl          ─▶   OUT/b-00001-of-00003.jsonl   a large file is several, by its size alone
+                             OUT/b-00002-of-00003.jsonl
+                             …
+                             OUT/.prelabel/               markers of finished parts, and unfinished output
 
-A part's output takes its name when it is whole, and then gets a note with the key of all that decides it. A
-run passes over parts whose note has its key.
+A part's output is renamed into place when it is complete. Then a marker with a key is written: a hash of
+everything that affects the output. Later runs skip parts whose marker has the current key.
 """
 
 from collections import Counter
@@ -24,21 +25,20 @@ from server.offline.predict_file import Progress, key_of
 from server.offline.records import COMPRESSIONS, FORMATS, format_of
 
 PART_BYTES = 2**26
-"""Of a file, as it lies on the disk, from which on it is cut into several parts, where its format can be cut.
-"""
+"""Files larger than this, in bytes on disk, are split into several parts if their format allows it."""
 
-NOTES = ".prelabel"
-"""The folder of notes. What reads folders of files passes over names that begin with a dot."""
+STATE_FOLDER = ".prelabel"
+"""The folder for markers. Programs that read folders of files ignore names that begin with a dot."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """`stretch` is what `open_records` takes; `name` lies below OUT and has no suffix yet; `size` in bytes of
-    the source.
+    """`span`: the part of the file, as for `open_records`; `name`: path below OUT without suffix; `size`:
+    bytes of the source; `key`: hash of everything that affects the output.
     """
 
     source: Path
-    stretch: range | None
+    span: range | None
     name: str
     size: int
     key: str = ""
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class OutputTarget:
-    """The folder OUT, by its whole path as other machines need it, and the suffix of its files."""
+    """The folder OUT, as an absolute path because other machines use it, and the suffix of its files."""
 
     folder: Path
     suffix: str
@@ -55,77 +55,75 @@ class OutputTarget:
         object.__setattr__(self, "folder", self.folder.resolve())
 
     @property
-    def notes(self) -> Path:
-        return self.folder / NOTES
+    def state_folder(self) -> Path:
+        return self.folder / STATE_FOLDER
 
     def file(self, part: Part) -> Path:
         return self.folder / (part.name + self.suffix)
 
     def done(self, part: Part) -> Progress | None:
-        """What the note says where the output is there and is this very part's; None where the part is still
-        to do.
-        """
+        """The progress of a finished part; None if its output or marker is missing or has another key."""
         try:
-            found = Progress.model_validate_json(self._note(part).read_bytes())
+            found = Progress.model_validate_json(self._marker(part).read_bytes())
         except (OSError, ValidationError):
             return None
         return found if found.key == part.key and self.file(part).exists() else None
 
     def publish(self, whole: Path, part: Part, progress: Progress) -> None:
-        """The file `whole` becomes the part's output. Raises OSError."""
-        note = self._note(part)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        # an old note must never stand beside a new output
-        note.unlink(missing_ok=True)
+        """Move the complete file `whole` into place and write the marker. Raises OSError."""
+        marker = self._marker(part)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        # an old marker must never vouch for a new output
+        marker.unlink(missing_ok=True)
         self.file(part).parent.mkdir(parents=True, exist_ok=True)
         whole.replace(self.file(part))
-        with atomic_write(note) as file:
+        with atomic_write(marker) as file:
             file.write(progress.model_dump_json().encode())
 
     def clean(self) -> None:
-        """Removes what processes that died have left."""
-        for left in self.notes.glob("*.part"):
+        """Remove unfinished files of processes that died."""
+        for left in self.state_folder.glob("*.part"):
             left.unlink(missing_ok=True)
 
-    def _note(self, part: Part) -> Path:
-        return self.notes / (part.name + self.suffix + ".json")
+    def _marker(self, part: Part) -> Path:
+        return self.state_folder / (part.name + self.suffix + ".json")
 
 
 def find_parts(
     source: Path, target: OutputTarget, deciding: Sequence[object], part_bytes: int = PART_BYTES
 ) -> list[Part]:
-    """Of a file, or of all files of a folder, by name. `deciding` is what decides an output besides the file.
-    Raises BadInput.
+    """The parts of a file, or of all files of a folder, by name. `deciding`: everything apart from the file
+    that affects the output. Raises BadInput.
     """
     if target.folder == source.resolve() or source.resolve() in target.folder.parents:
         raise BadInput(
-            f"{target.folder}: the output would lie in the input's folder, and be read by the next run; "
-            "name another folder."
+            f"{target.folder}: the output folder is inside the input folder, so the next run would read it; "
+            "choose another folder."
         )
     if target.folder.exists() and not target.folder.is_dir():
-        raise BadInput(f"{target.folder}: a file; with --on-ray expected the name of a folder.")
+        raise BadInput(f"{target.folder}: this is a file; with --on-ray the output must be a folder.")
     files = [source] if source.is_file() else _files_in(source)
     names = [_bare(file.relative_to(source) if file != source else Path(file.name)) for file in files]
     for name, times in Counter(names).items():
         if times > 1:
             raise BadInput(
-                f"{source}: {times} files would become {name}{target.suffix}; give them names that "
-                "differ before the suffix."
+                f"{source}: {times} files have the same output {name}{target.suffix}; rename "
+                "them to differ before the suffix."
             )
     parts = []
     for file, name in zip(files, names, strict=True):
         key = key_of(file, *deciding, target.suffix)
         size = file.stat().st_size
-        stretches = _stretches(file, size, part_bytes)
-        for number, stretch in enumerate(stretches, start=1):
-            numbered = name if len(stretches) == 1 else f"{name}-{number:05}-of-{len(stretches):05}"
-            parts.append(Part(file, stretch, numbered, size // len(stretches), f"{key}:{stretch}"))
+        spans = _spans(file, size, part_bytes)
+        for number, span in enumerate(spans, start=1):
+            numbered = name if len(spans) == 1 else f"{name}-{number:05}-of-{len(spans):05}"
+            parts.append(Part(file, span, numbered, size // len(spans), f"{key}:{span}"))
     return parts
 
 
 def _files_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise BadInput(f"{folder}: expected a file or a folder, found nothing.")
+        raise BadInput(f"{folder}: there is no such file or folder.")
     endings = (*FORMATS, *(form + compression for form in FORMATS[:-1] for compression in COMPRESSIONS))
     found = sorted(
         path
@@ -133,12 +131,12 @@ def _files_in(folder: Path) -> list[Path]:
         if path.name.lower().endswith(endings) and not _is_hidden(path.relative_to(folder)) and path.is_file()
     )
     if not found:
-        raise BadInput(f"{folder}: no file there whose name ends in {', '.join(FORMATS)}.")
+        raise BadInput(f"{folder}: the folder has no file that ends in {', '.join(FORMATS)}.")
     return found
 
 
 def _is_hidden(path: Path) -> bool:
-    """Names that other tools keep for themselves, such as `_SUCCESS` and `.crc`."""
+    """Names that other tools reserve, such as `_SUCCESS` and `.crc`."""
     return any(each.startswith((".", "_")) for each in path.parts)
 
 
@@ -147,8 +145,10 @@ def _bare(path: Path) -> str:
     return str(path)[: -len(form + compression)]
 
 
-def _stretches(file: Path, size: int, part_bytes: int) -> Sequence[range | None]:
-    """Bytes of JSONL, row groups of Parquet; other formats say only from their beginning where a row ends."""
+def _spans(file: Path, size: int, part_bytes: int) -> Sequence[range | None]:
+    """Byte ranges of JSONL, row groups of Parquet. Other formats cannot be split: their rows have no known
+    bounds.
+    """
     form = format_of(file)
     if size <= part_bytes or form not in ((".jsonl", ""), (".parquet", "")):
         return [None]
@@ -157,6 +157,6 @@ def _stretches(file: Path, size: int, part_bytes: int) -> Sequence[range | None]
     try:
         groups = parquet.ParquetFile(file).num_row_groups
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{file}: not Parquet, or damaged ({error}).") from None
+        raise BadInput(f"{file}: not a Parquet file, or damaged ({error}).") from None
     count = max(1, min(groups, -(-size // part_bytes)))
-    return [range(place * groups // count, (place + 1) * groups // count) for place in range(count)]
+    return [range(index * groups // count, (index + 1) * groups // count) for index in range(count)]

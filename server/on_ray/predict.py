@@ -1,11 +1,10 @@
-"""`prelabel predict --on-ray`: the parts of a folder, each read, predicted and written by one of many
-processes on the cluster.
+"""`prelabel predict --on-ray`: predicts the parts of a folder in parallel on a cluster.
 
     parts ─▶ Ray Data ─▶ processes with the bundle's engine ─▶ OUT, file by file
 
-Ray Data hands out parts, not rows: it gives a part that a dead node had to another, and the rows are read,
-cut into chunks and answered as without it, so the answers are the same. IN and OUT lie where every node can
-reach them by the same path.
+Ray Data distributes parts, not rows, and reassigns the parts of a failed node. Each process reads, chunks and
+predicts a part exactly as a local run would, so the results are the same. Every node must reach IN and OUT by
+the same path.
 """
 
 import logging
@@ -28,18 +27,18 @@ from server.offline.labeler import Labeler
 from server.offline.predict_file import Progress, write_tasks
 from server.offline.records import open_records
 from server.on_ray.cluster import connected
-from server.on_ray.options import Share, within
+from server.on_ray.options import Resources, settings_for_node
 from server.on_ray.outputs import open_output
 from server.on_ray.parts import OutputTarget, Part, find_parts
 from server.settings import Settings
 
-MOST_NAMED = 5
-"""Refused parts that are told one by one."""
+MAX_ERRORS_SHOWN = 5
+"""Maximum number of errors in the message; the rest are counted."""
 
 
 @dataclass(frozen=True)
 class PredictJob:
-    """What every process of a run needs. `version` is the bundle's, that each node must have."""
+    """Passed to every process. `version` is the bundle's version, which every node must have."""
 
     settings: Settings
     plan: LabelingPlan
@@ -50,21 +49,23 @@ class PredictJob:
 
 @dataclass(frozen=True)
 class RayPredictResult:
-    """`refused` are sentences, one a part; `nodes` those that worked."""
+    """`parts` in total, of which `skipped` were done before; `errors`: one message per failed part; `nodes`:
+    IDs of the nodes that took part.
+    """
 
     parts: int
-    before: int
+    skipped: int
     rows: int
     without_text: int
-    refused: tuple[str, ...]
+    errors: tuple[str, ...]
     nodes: frozenset[str]
 
 
 def plan_job(
-    source: Path, target: OutputTarget, settings: Settings, share: Share, label_config: str
+    source: Path, target: OutputTarget, settings: Settings, resources: Resources, label_config: str
 ) -> PredictJob:
     """Raises BadBundle, BadInput, BadLabelConfig."""
-    settings = within(settings, share)
+    settings = settings_for_node(settings, resources)
     bundle = read_bundle(settings.bundle[0])
     plan = read_plan(label_config, bundle.labels, settings.label_map)
     deciding = (
@@ -81,78 +82,81 @@ def plan_job(
 
 
 def predict_on_ray(
-    job: PredictJob, share: Share, at: str, on_progress: Callable[[int, int], None]
+    job: PredictJob, resources: Resources, address: str, on_progress: Callable[[int, int], None]
 ) -> RayPredictResult:
-    """Do the parts that lack, on the cluster at the address `at`. `on_progress(rows, bytes of the input)` is
-    called after each.
+    """Predict the missing parts on the cluster at `address`. Calls `on_progress(rows, bytes of the input)`
+    after each part.
 
-    Parts that are refused cost only themselves. Raises BadSetting, BadBundle, BadInput.
+    A part that fails does not affect the others. Raises BadSetting, BadBundle, BadInput.
     """
-    found = [job.target.done(part) for part in job.parts]
-    progress = [each for each in found if each is not None]
+    finished = [job.target.done(part) for part in job.parts]
+    progress = [each for each in finished if each is not None]
     rows, size = (
         sum(each.rows for each in progress),
-        sum(part.size for part, each in zip(job.parts, found, strict=True) if each is not None),
+        sum(part.size for part, each in zip(job.parts, finished, strict=True) if each is not None),
     )
     without_text = sum(each.without_text for each in progress)
-    lacking = [number for number, each in enumerate(found) if each is None]
-    refused, nodes = list[str](), set[str]()
+    missing = [number for number, each in enumerate(finished) if each is None]
+    errors, nodes = list[str](), set[str]()
     on_progress(rows, size)
-    if lacking:
+    if missing:
         try:
-            job.target.notes.mkdir(parents=True, exist_ok=True)
+            job.target.state_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"{job.target.folder}: cannot be written ({error.strerror}).") from None
-        with connected(at):
-            for told in _results(job, lacking, share):
-                if told["refused"]:
-                    refused.append(told["refused"])
+        with connected(address):
+            for result in _results(job, missing, resources):
+                if result["error"]:
+                    errors.append(result["error"])
                 rows, size, without_text = (
-                    rows + told["rows"],
-                    size + job.parts[told["part"]].size,
-                    without_text + told["without_text"],
+                    rows + result["rows"],
+                    size + job.parts[result["part"]].size,
+                    without_text + result["without_text"],
                 )
-                nodes.add(told["node"])
+                nodes.add(result["node"])
                 on_progress(rows, size)
         job.target.clean()
     return RayPredictResult(
-        len(job.parts), len(progress), rows, without_text, tuple(refused), frozenset(nodes)
+        len(job.parts), len(progress), rows, without_text, tuple(errors), frozenset(nodes)
     )
 
 
-def check_whole(outcome: RayPredictResult) -> None:
-    """Raises BadInput, which names the refused parts, for then the output lacks them."""
-    if outcome.refused:
-        more = f" And {len(outcome.refused) - MOST_NAMED} more." if len(outcome.refused) > MOST_NAMED else ""
+def check_complete(result: RayPredictResult) -> None:
+    """Raises BadInput with the errors if parts failed, because the output is then incomplete."""
+    if result.errors:
+        hidden = len(result.errors) - MAX_ERRORS_SHOWN
+        more = f" And {hidden} more." if hidden > 0 else ""
         raise BadInput(
-            f"{len(outcome.refused)} of {outcome.parts} parts were refused, the others are done: "
-            f"{' '.join(outcome.refused[:MOST_NAMED])}{more}"
+            f"{len(result.errors)} of {result.parts} parts failed, the others are done: "
+            f"{' '.join(result.errors[:MAX_ERRORS_SHOWN])}{more}"
         )
 
 
-def _results(job: PredictJob, lacking: Sequence[int], share: Share) -> Any:
-    """What `PartLabeler` gives back, in whatever order parts are done."""
-    # what Ray Data tells of a run goes to its own log; our bar shows rows and bytes
+def _results(job: PredictJob, missing: Sequence[int], resources: Resources) -> Any:
+    """The results of `PartLabeler`, in the order in which parts finish."""
+    # Ray Data reports to its own log file; the progress bar shows rows and bytes
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False
-    most = min(len(lacking), max(1, int(ray.cluster_resources().get("CPU", 1)) // share.cpus))
-    # a block a part, so that each is handed out, and tried anew, on its own
-    parts = ray.data.from_items([{"part": number} for number in lacking], override_num_blocks=len(lacking))
+    actors = min(len(missing), max(1, int(ray.cluster_resources().get("CPU", 1)) // resources.cpus))
+    # one block per part, so that each is assigned and retried separately
+    parts = ray.data.from_items([{"part": number} for number in missing], override_num_blocks=len(missing))
     processes = ActorPoolStrategy(
-        min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=1
+        min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1
     )
     return parts.map_batches(
         PartLabeler,
         fn_constructor_args=(job,),
         batch_size=1,
         compute=processes,
-        num_cpus=share.cpus,
-        num_gpus=share.gpus,
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
     ).iter_rows()
 
 
 class PartLabeler:
-    """One of the run's processes: a part's number → what became of the part."""
+    """Predicts parts in an actor of Ray Data: part number → result. Ray Data has no start hook, so the
+    constructor opens the engine.
+    """
 
     def __init__(self, job: PredictJob) -> None:
         self.job = job
@@ -161,36 +165,36 @@ class PartLabeler:
         if found != job.version:
             raise BadBundle(
                 f"{job.settings.bundle[0]} on {socket.gethostname()}: expected {job.version}, found "
-                f"{found}; each node needs the same bundle in that folder."
+                f"{found}; copy the same bundle to that folder on each node."
             )
         self.classifier.__enter__()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         (number,) = batch["part"]
         part = self.job.parts[number]
-        refused = ""
+        error = ""
         try:
-            # a part is handed out twice where the answer was lost with a node
+            # Ray Data assigns a part again if its result was lost with a node
             progress = self.job.target.done(part) or self._predict(part)
-        except PrelabelError as error:
-            progress, refused = Progress(key=""), str(error)
-        told = {
+        except PrelabelError as failure:
+            progress, error = Progress(key=""), str(failure)
+        result = {
             "part": number,
             "rows": progress.rows,
             "without_text": progress.without_text,
-            "refused": refused,
+            "error": error,
             "node": ray.get_runtime_context().get_node_id(),
         }
-        return {name: np.array([value]) for name, value in told.items()}
+        return {name: np.array([value]) for name, value in result.items()}
 
     def _predict(self, part: Part) -> Progress:
         target, progress = self.job.target, Progress(key=part.key)
-        # a name of its own: a process that was given up may still be writing
-        whole = target.notes / f"{uuid.uuid4().hex}.part"
+        # a unique name: an abandoned process may still be writing
+        whole = target.state_folder / f"{uuid.uuid4().hex}.part"
         labeler = Labeler(self.classifier, self.job.plan, self.job.settings.scoring)
         try:
             with (
-                open_records(part.source, part.stretch) as (records, _),
+                open_records(part.source, part.span) as (records, _),
                 open_output(whole, target.suffix) as writer,
             ):
                 for _ in write_tasks(records, writer, labeler, progress, part.source):
@@ -199,7 +203,7 @@ class PartLabeler:
         except OSError as error:
             raise BadInput(
                 f"{target.file(part)}: cannot be written on {socket.gethostname()} ({error.strerror}); "
-                "every node must reach it by this path."
+                "every node needs access to this path."
             ) from None
         finally:
             whole.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""One replica: the whole server, on one node of the cluster, behind Ray's HTTP proxy. Needs no Ray itself.
+"""A replica: the complete server on a node of the cluster, behind Ray's HTTP proxy. Does not import Ray.
 
-client ─▶ Ray's HTTP proxy ─▶ a replica: envelope ─▶ routes ─▶ batcher ─▶ engine
+client ─▶ Ray's HTTP proxy ─▶ replica: middleware ─▶ routes ─▶ batcher ─▶ engine
 """
 
 import socket
@@ -16,7 +16,7 @@ from server.settings import Settings
 
 
 class Replica:
-    """`versions` are those of the bundles, by name. A replica that finds others on its node refuses to start."""
+    """`versions`: the deployed version of each bundle. A replica does not start with any other version."""
 
     def __init__(self, settings: Settings, versions: Mapping[str, str], sighup_to: str) -> None:
         start_logging(settings.log_level, settings.log_format)
@@ -25,35 +25,35 @@ class Replica:
         check_versions(self.server, versions)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return without_a_second_id(self.server)
+        return drop_duplicate_request_id(self.server)
 
     def check_health(self) -> None:
-        """Raises EngineFailed where `/ready` would be 503."""
+        """Called by Ray. Raises EngineFailed when `/ready` would return 503."""
         unhealthy_reason = self.server.state.health.any_unhealthy_reason()
         if unhealthy_reason is not None:
             raise EngineFailed(unhealthy_reason)
 
 
 def check_versions(server: Starlette, versions: Mapping[str, str]) -> None:
-    """Raises BadBundle."""
+    """Raises BadBundle if a bundle on this node has another version than `versions` says."""
     for name, slot in server.state.registry.slots.items():
         found = slot.current.bundle.version
         if found != versions[name]:
             raise BadBundle(
-                f"{slot.path} on {socket.gethostname()}: expected {versions[name]}, found {found}; each "
-                "node needs the same bundle in that folder."
+                f"{slot.path} on {socket.gethostname()}: expected {versions[name]}, found {found}; "
+                "copy the same bundle to that folder on each node."
             )
 
 
-def without_a_second_id(app: ASGIApp) -> ASGIApp:
-    """Ray's proxy gives each request an id where it has none, and writes it into the answer: ours is the
-    same, and would be there twice.
+def drop_duplicate_request_id(app: ASGIApp) -> ASGIApp:
+    """Ray's proxy adds a request ID to every request and response. The server returns the same ID, so drop
+    the server's header.
     """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         given = {value for name, value in scope.get("headers", ()) if name == b"x-request-id"}
 
-        async def once(message: Message) -> None:
+        async def send_once(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     (name, value)
@@ -62,6 +62,6 @@ def without_a_second_id(app: ASGIApp) -> ASGIApp:
                 ]
             await send(message)
 
-        await app(scope, receive, once)
+        await app(scope, receive, send_once)
 
     return wrapped

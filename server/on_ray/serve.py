@@ -1,5 +1,5 @@
-"""`prelabel serve --on-ray`: deploys the application, keeps it until a signal ends it, and on SIGHUP deploys
-the bundles anew, replica by replica.
+"""`prelabel serve --on-ray`: deploys the application and removes it when the command ends. SIGHUP redeploys
+the bundles, replica by replica.
 """
 
 import logging
@@ -17,11 +17,12 @@ from ray.serve.exceptions import RayServeException
 from server.bundle import read_bundle
 from server.errors import BadSetting, PrelabelError, one_line
 from server.launch.launcher import KEEP_ALIVE
-from server.launch.startup_banner import LOCAL, address, auth_methods
+from server.launch.startup_banner import LOCAL, auth_methods
+from server.launch.startup_banner import address as server_address
 from server.log_setup import start_logging
 from server.on_ray.application import application
 from server.on_ray.cluster import connected
-from server.on_ray.options import Replicas, Share, within
+from server.on_ray.options import Replicas, Resources, settings_for_node
 from server.on_ray.signals import Signals
 from server.settings import Settings
 
@@ -31,74 +32,76 @@ APP = "prelabel"
 """The application's name in Ray Serve."""
 
 GRACE = 5
-"""Seconds beyond `request_timeout` after which Ray gives a request up that no replica has taken."""
-
-EVENLY = {"RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0", "RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING": "0"}
-"""Else a proxy gives everything to the replicas on its own node until those have `max_ongoing_requests` in
-work, and other nodes would stay idle.
+"""Seconds that Ray's timeout for a request exceeds `request_timeout`, so that the replica's own error arrives
+first.
 """
 
-REFUSAL = re.compile(r"server\.errors\.\w+(?:\x1b\[[0-9;]*m)?: (.+)")
-"""A refusal of ours at the end of a traceback in Ray's words."""
+BALANCED = {"RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0", "RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING": "0"}
+"""Environment of Ray Serve's controller. By default a proxy prefers replicas on its own node until these have
+`max_ongoing_requests` in flight, and other nodes stay idle.
+"""
+
+ERROR = re.compile(r"server\.errors\.\w+(?:\x1b\[[0-9;]*m)?: (.+)")
+"""The message of a PrelabelError at the end of a traceback in Ray's status."""
 
 
 def serve_on_ray(
-    settings: Settings, replicas: Replicas, share: Share, at: str, tell: Callable[[str], None]
+    settings: Settings, replicas: Replicas, resources: Resources, address: str, show: Callable[[str], None]
 ) -> None:
-    """Serve on the cluster at the address `at` until a signal ends it.
+    """Serve on the cluster at `address` until a signal ends the command. `show` prints a line.
 
-    Raises BadSetting, BadBundle, also for what a replica refused to start with.
+    Raises BadSetting, BadBundle, also those that keep a replica from starting.
     """
     check(settings)
     start_logging(settings.log_level, settings.log_format)
-    settings = within(settings, share)
+    settings = settings_for_node(settings, resources)
     versions = versions_of(settings)
-    with connected(at), Signals() as signals:
+    with connected(address), Signals() as signals:
         start_proxies(settings)
-        had = APP in serve.status().applications
+        was_deployed = APP in serve.status().applications
         try:
-            with signals.leaving():
-                for line in lacking(replicas, share):
-                    tell(line)
-                deploy(settings, versions, replicas, share)
+            with signals.exit_on_stop():
+                for line in missing_resources(replicas, resources):
+                    show(line)
+                deploy(settings, versions, replicas, resources)
         except PrelabelError:
-            if not had:  # replicas that were there go on, as after a roll-out that was refused
+            if not was_deployed:  # earlier replicas continue to serve, as after a failed redeployment
                 stop()
             raise
         except SystemExit:
             stop()
             raise
-        for line in told(settings, versions, replicas, share):
-            tell(line)
+        for line in banner_lines(settings, versions, replicas, resources):
+            show(line)
         try:
             while signals.wait() == signal.SIGHUP:
-                with signals.leaving():
-                    roll_out(settings, replicas, share)
+                with signals.exit_on_stop():
+                    redeploy(settings, replicas, resources)
         finally:
             stop()
 
 
 def check(settings: Settings) -> None:
-    """What the settings ask for and a cluster cannot do. Raises BadSetting."""
+    """Raises BadSetting for settings that a cluster cannot support."""
     if settings.workers > 1:
         raise BadSetting(
-            f"workers (PRELABEL_WORKERS) = {settings.workers}: with --on-ray the processes are "
-            f"replicas; give --replicas {settings.workers} instead."
+            f"workers (PRELABEL_WORKERS) = {settings.workers}: with --on-ray, replicas take the "
+            f"place of workers; set --replicas {settings.workers} instead."
         )
     if settings.port == 0:
         raise BadSetting(
-            "port (PRELABEL_PORT) = 0: with --on-ray expected the number of a port, for every node "
-            "opens the same."
+            "port (PRELABEL_PORT) = 0: with --on-ray, expected a port number, because every node "
+            "opens the same port."
         )
     if settings.tls_key_password.get_secret_value():
         raise BadSetting(
-            "tls_key_password (PRELABEL_TLS_KEY_PASSWORD): Ray would show it; use a key without a "
-            "password, or a proxy with TLS in front."
+            "tls_key_password (PRELABEL_TLS_KEY_PASSWORD): Ray would display it; use a key without a "
+            "password, or a TLS proxy in front."
         )
 
 
 def http_options(settings: Settings) -> dict[str, Any]:
-    """Of Ray's HTTP proxy."""
+    """Options of Ray's HTTP proxy."""
     tls = (
         {"ssl_certfile": str(settings.tls_cert.resolve()), "ssl_keyfile": str(settings.tls_key.resolve())}
         if settings.tls_cert and settings.tls_key
@@ -114,93 +117,99 @@ def http_options(settings: Settings) -> dict[str, Any]:
 
 
 def start_proxies(settings: Settings) -> None:
-    """Starts Ray Serve where it does not run. Raises BadSetting."""
+    """Start Ray Serve unless it runs. Raises BadSetting."""
     try:
         serve.start(
             proxy_location=location(settings),
             http_options=http_options(settings),
-            controller_options={"runtime_env": {"env_vars": EVENLY}},
+            controller_options={"runtime_env": {"env_vars": BALANCED}},
             logging_config={"enable_access_log": False},
         )
     except (RayError, TimeoutError):
         raise BadSetting(
             f"Ray's HTTP proxy did not start on {settings.host}:{settings.port}; another program may "
-            "have the port, or the address is no node's."
+            "use the port, or no node has the address."
         ) from None
 
 
 def location(settings: Settings) -> Any:
-    """A proxy on each node, but for an address that only the node itself can reach: then on the head node
-    alone.
-    """
+    """A proxy on each node, or only on the head node if the address is loopback."""
     return ProxyLocation.HeadOnly if settings.host in LOCAL else ProxyLocation.EveryNode
 
 
 def versions_of(settings: Settings) -> dict[str, str]:
-    """Of the bundles as they are on this machine, by name; each checksum is computed. Raises BadBundle."""
+    """Versions of the bundles on this machine, by name; verifies every checksum. Raises BadBundle."""
     return {name: read_bundle(path).version for name, path in settings.bundles.items()}
 
 
-def deploy(settings: Settings, versions: dict[str, str], replicas: Replicas, share: Share) -> None:
-    """Returns when all replicas answer. What ran before is replaced, replica by replica. Raises BadSetting."""
+def deploy(settings: Settings, versions: dict[str, str], replicas: Replicas, resources: Resources) -> None:
+    """Deploy, replica by replica, and wait until all are ready. Raises BadSetting."""
     try:
-        serve.run(application(settings, versions, replicas, share), name=APP, route_prefix="/")
+        serve.run(application(settings, versions, replicas, resources), name=APP, route_prefix="/")
     except (RayServeException, RuntimeError, ValueError) as error:
-        raise BadSetting(f"The replicas did not start: {why_not() or one_line(str(error))}") from None
+        raise BadSetting(f"The replicas did not start: {replica_error() or one_line(str(error))}") from None
 
 
-def why_not() -> str:
-    """What a replica refused to start with, in its own words; "" where it was nothing of ours."""
+def replica_error() -> str:
+    """The PrelabelError that kept a replica from starting; empty if there is none."""
     found = serve.status().applications.get(APP)
     messages = [found.message, *(each.message for each in found.deployments.values())] if found else []
-    refusals = [refusal for message in messages for refusal in REFUSAL.findall(message)]
-    return refusals[-1] if refusals else ""
+    errors = [error for message in messages for error in ERROR.findall(message)]
+    return errors[-1] if errors else ""
 
 
-def roll_out(settings: Settings, replicas: Replicas, share: Share) -> None:
-    """The bundles as they are now. Where they cannot be served the replicas that there are go on."""
+def redeploy(settings: Settings, replicas: Replicas, resources: Resources) -> None:
+    """Deploy the current bundles. If they cannot be served, the earlier replicas continue."""
     try:
         versions = versions_of(settings)
-        deploy(settings, versions, replicas, share)
-        log.info("%s serves now", ", ".join(versions.values()))
+        deploy(settings, versions, replicas, resources)
+        log.info("%s is deployed", ", ".join(versions.values()))
     except PrelabelError as error:
-        log.error("the new bundle was refused: %s", error)
+        log.error("the new bundle was rejected: %s", error)
 
 
 def stop() -> None:
-    """What is begun is answered; Serve itself ends when no other application is left."""
+    """Drain and remove the application; stop Ray Serve if no other application is left."""
     serve.delete(APP)
     if not serve.status().applications:
         serve.shutdown()
 
 
-def lacking(replicas: Replicas, share: Share) -> list[str]:
-    """What a person should know who waits: Ray starts no replica that it has no room for, but nodes may still
-    come.
-    """
+def missing_resources(replicas: Replicas, resources: Resources) -> list[str]:
+    """A message if the cluster is too small: Ray waits for more nodes before it starts the replicas."""
     found = ray.cluster_resources()
-    has, asked = (
+    available, needed = (
         (int(found.get("CPU", 0)), int(found.get("GPU", 0))),
-        (replicas.least * share.cpus, replicas.least * share.gpus),
+        (replicas.minimum * resources.cpus, replicas.minimum * resources.gpus),
     )
-    if has[0] >= asked[0] and has[1] >= asked[1]:
+    if available[0] >= needed[0] and available[1] >= needed[1]:
         return []
     return [
-        f"the replicas ask for {asked[0]} CPUs and {asked[1]} GPUs, the cluster has {has[0]} and "
-        f"{has[1]}: waiting for more nodes"
+        (
+            f"the replicas need {needed[0]} CPUs and {needed[1]} GPUs, but the cluster has {available[0]} "
+            f"and {available[1]}: waiting for more nodes"
+        )
     ]
 
 
-def told(settings: Settings, versions: dict[str, str], replicas: Replicas, share: Share) -> list[str]:
-    """For a person: what answers, where, and on how many replicas."""
-    url = address(settings)
-    count = f"{replicas.least}" if replicas.least == replicas.most else f"{replicas.least} to {replicas.most}"
+def banner_lines(
+    settings: Settings, versions: dict[str, str], replicas: Replicas, resources: Resources
+) -> list[str]:
+    """The startup banner: versions with their URLs, replicas, and authentication."""
+    url = server_address(settings)
+    count = (
+        f"{replicas.minimum}"
+        if replicas.minimum == replicas.maximum
+        else f"{replicas.minimum} to {replicas.maximum}"
+    )
     return [
         *(
-            f"{settings.scoring.version(version)}: give Label Studio the URL "
-            f"{url}{f'/{name}' if place else ''}"
-            for place, (name, version) in enumerate(versions.items())
+            f"{settings.scoring.version(version)}: connect Label Studio to {url}{f'/{name}' if index else ''}"
+            for index, (name, version) in enumerate(versions.items())
         ),
-        f"replicas: {count} on {len(ray.nodes())} nodes, each with {share.cpus} CPUs and {share.gpus} GPUs",
+        (
+            f"replicas: {count} on {len(ray.nodes())} nodes, each with {resources.cpus} CPUs and "
+            f"{resources.gpus} GPUs"
+        ),
         f"auth: {auth_methods(settings)}",
     ]

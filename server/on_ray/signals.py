@@ -1,4 +1,4 @@
-"""The signals that the command gets while it waits: for the cluster, or for what it is told next."""
+"""Queues the signals of the command while it waits for the cluster or for the next signal."""
 
 import signal
 from collections.abc import Iterator
@@ -7,43 +7,42 @@ from queue import SimpleQueue
 
 
 class Signals:
-    """The signals that this process gets while the block lasts. None is lost between one that waits for it
-    and the next.
-    """
+    """Queues SIGTERM, SIGINT and SIGHUP in its block, so none is lost between two calls of `wait`."""
 
     def __init__(self) -> None:
-        self._heard: SimpleQueue[int] = SimpleQueue()
-        self._leaves = False
-        self._ended = False
+        self._queue: SimpleQueue[int] = SimpleQueue()
+        self._exit_at_once = False
+        self._stopped = False
 
     def __enter__(self) -> "Signals":
-        self._before = {
-            each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self._handlers = {
+            each: signal.signal(each, self._on_signal)
+            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         }
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each, handler in self._before.items():
+        for each, handler in self._handlers.items():
             signal.signal(each, handler)
 
     def wait(self) -> int:
-        return self._heard.get()
+        return self._queue.get()
 
     @contextmanager
-    def leaving(self) -> Iterator[None]:
-        """While the block lasts, which may wait for ever for room on the cluster, SIGTERM and Ctrl-C end it,
-        also those that came before. Raises SystemExit.
+    def exit_on_stop(self) -> Iterator[None]:
+        """For a block that may wait indefinitely for free resources on the cluster: SIGTERM and Ctrl-C, also
+        earlier ones, raise SystemExit in it.
         """
-        self._leaves = True
+        self._exit_at_once = True
         try:
-            if self._ended:
+            if self._stopped:
                 raise SystemExit(0)
             yield
         finally:
-            self._leaves = False
+            self._exit_at_once = False
 
-    def _hear(self, number: int, _: object) -> None:
-        self._ended = self._ended or number != signal.SIGHUP
-        if self._leaves and self._ended:
+    def _on_signal(self, number: int, _: object) -> None:
+        self._stopped = self._stopped or number != signal.SIGHUP
+        if self._exit_at_once and self._stopped:
             raise SystemExit(0)
-        self._heard.put(number)
+        self._queue.put(number)

@@ -1,6 +1,4 @@
-"""A cluster of two nodes with one CPU each. The first, the head, has Ray's HTTP proxy and stays; the second
-may be killed.
-"""
+"""A cluster of two nodes with one CPU each. The head node has Ray's HTTP proxy; tests may kill the second."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +11,7 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        # addresses of this machine alone, a node each; 127.0.0.1 would not do, for Ray takes that for the
-        # machine's other address
+        # a loopback address for each node; not 127.0.0.1, which Ray replaces with the machine's own address
         node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 2**27, "node_ip_address": "127.0.0.2"}
         self._node = {**node, "node_ip_address": "127.0.0.3"}
         self._cluster = Cluster(
@@ -33,14 +30,14 @@ class TwoNodes:
 
     @property
     def logs(self) -> Path:
-        """All that Ray and its workers have written."""
+        """Log files of Ray and its workers."""
         return Path(self._cluster.head_node.get_session_dir_path()) / "logs"
 
     def add_second(self) -> None:
         self.second = self._cluster.add_node(**self._node)
 
     def kill_second(self) -> None:
-        """SIGKILL for all that the node started: its raylet, and with it its workers."""
+        """SIGKILL for the node's raylet, and with it its workers."""
         self._cluster.remove_node(self.second, allow_graceful=False)
 
     def stop(self) -> None:

@@ -1,6 +1,4 @@
-"""`prelabel predict --on-ray` over a folder: the same answers, file by file, also where a node dies in the
-middle.
-"""
+"""`prelabel predict --on-ray` over a folder: the same files as without Ray, also if a node fails."""
 
 import json
 import stat
@@ -35,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     texts = random_texts(500)
     for number in range(FILES):
         rows = [
-            {"id": f"{number}-{place}", "review": f"{number} {text}"} for place, text in enumerate(texts * 6)
+            {"id": f"{number}-{index}", "review": f"{number} {text}"} for index, text in enumerate(texts * 6)
         ]
         path = tmp_path / "in" / str(number % 3) / f"reviews-{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +83,7 @@ def predict(
     )
 
 
-def test_a_node_that_dies_in_the_middle_costs_nothing(
+def test_a_failed_node_changes_nothing_in_the_output(
     two_nodes: TwoNodes, folder: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -94,17 +92,17 @@ def test_a_node_that_dies_in_the_middle_costs_nothing(
         # both nodes have a process: with one CPU each, two files at a time need both
         until(lambda: len(list((out / ".prelabel").glob("*.part"))) == 2 and len(outputs(out)) >= 2)
         two_nodes.kill_second()
-        lacking = FILES - len(outputs(out))
+        missing = FILES - len(outputs(out))
         done = running.result()
     assert done.returncode == 0, done.stderr
-    assert lacking > 2
+    assert missing > 2
     assert {name: path.read_bytes() for name, path in outputs(out).items()} == expected(
         folder, bundle, tmp_path / "whole.jsonl"
     )
     assert not list(out.rglob("*.part"))
 
 
-def test_a_large_file_in_parts_a_corrupt_one_by_name_and_a_second_run_for_what_lacks(
+def test_a_large_file_in_parts_the_error_of_a_corrupt_one_and_a_second_run_for_missing_parts(
     two_nodes: TwoNodes, bundle: Bundle, tmp_path: Path
 ) -> None:
     folder, out, whole = tmp_path / "in", tmp_path / "out", tmp_path / "whole.jsonl"
@@ -115,7 +113,7 @@ def test_a_large_file_in_parts_a_corrupt_one_by_name_and_a_second_run_for_what_l
     refused = predict(folder, out, bundle, two_nodes)
     assert (
         refused.returncode,
-        f"1 of 3 parts were refused, the others are done: {folder}/wrong.jsonl: line 2 is not JSON"
+        f"1 of 3 parts failed, the others are done: {folder}/wrong.jsonl: line 2 is not JSON"
         in refused.stderr,
     ) == (1, True)
     names = ["large-00001-of-00002.jsonl", "large-00002-of-00002.jsonl"]
@@ -126,7 +124,7 @@ def test_a_large_file_in_parts_a_corrupt_one_by_name_and_a_second_run_for_what_l
     assert (
         done.returncode,
         "in 3 files" in done.stderr,
-        "2 files of them were done before" in done.stderr,
+        "2 of them were already complete" in done.stderr,
     ) == (0, True, True)
     assert sorted(outputs(out)) == [*names, "wrong.jsonl"]
     assert {name: outputs(out)[name].stat().st_mtime_ns for name in names} == before

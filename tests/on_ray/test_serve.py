@@ -1,5 +1,5 @@
 """`prelabel serve --on-ray` with a replica on each of two nodes: the same answers as without Ray, also while
-a node dies.
+a node fails.
 """
 
 import json
@@ -32,8 +32,8 @@ from tests.serving import predict, predict_body, running
 
 pytestmark = pytest.mark.ray
 
-TOKEN = "told-to-nobody-1"
-ADMIN = "told-to-nobody-2"
+TOKEN = "secret-token-1"
+ADMIN = "secret-token-2"
 CREDENTIALS = {"Authorization": f"Bearer {TOKEN}"}
 TEXTS = random_texts(200)
 CLIENTS = 6
@@ -41,7 +41,7 @@ CLIENTS = 6
 
 @dataclass
 class Served:
-    """`prelabel serve --on-ray`, from its start to its end in good order."""
+    """A running `prelabel serve --on-ray`."""
 
     process: "subprocess.Popen[str]"
     address: str
@@ -57,14 +57,14 @@ class Served:
         try:
             with self.client() as client:
                 answer = client.get("/health")
-            told: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
-            return told
+            health: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+            return health
         except httpx.TransportError:
             return {}
 
     def seen(self) -> set[int]:
         """Processes of the replicas that answered."""
-        return {told["worker"]["process"] for _ in range(30) if (told := self.health())}
+        return {health["worker"]["process"] for _ in range(30) if (health := self.health())}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def live(bundle: Bundle, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def untraced(network: Network, tmp_path: Path) -> Path:
-    """A bundle that only a replica with engine=torchscript refuses: it has no model.ts."""
+    """A bundle without model.ts, which only a replica with engine=torchscript rejects."""
     return export_bundle(network, tmp_path / "untraced", torchscript=False).path
 
 
@@ -108,20 +108,20 @@ def served(cluster: TwoNodes, live: Path, replicas: str = "2", **settings: str) 
 
 @dataclass
 class Load:
-    """Single tasks from several clients at once, each answer compared. `refused` counts what else came, by
+    """Single tasks from several clients at once, each answer compared. `errors` counts other responses by
     status and text.
     """
 
     served: Served
     expected: dict[str, list[Any]]
     right: int = 0
-    refused: "Counter[tuple[int, str]]" = field(default_factory=Counter)
+    errors: "Counter[tuple[int, str]]" = field(default_factory=Counter)
     wrong: list[Any] = field(default_factory=list)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         stop = threading.Event()
-        threads = [threading.Thread(target=self._ask, args=(first, stop)) for first in range(CLIENTS)]
+        threads = [threading.Thread(target=self._send, args=(first, stop)) for first in range(CLIENTS)]
         for thread in threads:
             thread.start()
         try:
@@ -132,29 +132,29 @@ class Load:
                 thread.join()
 
     def more(self, answers: int) -> None:
-        """Waits until so many more were right."""
-        wanted = self.right + answers
-        until(lambda: self.right >= wanted)
+        """Wait for that many more right answers."""
+        target = self.right + answers
+        until(lambda: self.right >= target)
 
-    def _ask(self, place: int, stop: threading.Event) -> None:
+    def _send(self, index: int, stop: threading.Event) -> None:
         with self.served.client() as client:
             while not stop.is_set():
-                place = (place + 7) % len(TEXTS)
+                index = (index + 7) % len(TEXTS)
                 try:
-                    answer = client.post("/predict", json=predict_body([TEXTS[place]]))
+                    answer = client.post("/predict", json=predict_body([TEXTS[index]]))
                 except httpx.TransportError as error:
                     self.wrong.append(repr(error))
                     continue
                 if answer.status_code != 200:
-                    self.refused[answer.status_code, answer.text.splitlines()[0][:300]] += 1
-                elif answer.json()["results"][0] in self.expected[TEXTS[place]]:
+                    self.errors[answer.status_code, answer.text.splitlines()[0][:300]] += 1
+                elif answer.json()["results"][0] in self.expected[TEXTS[index]]:
                     self.right += 1
                 else:
                     self.wrong.append(answer.json())
 
 
 def answers(*bundles: Bundle) -> dict[str, list[Any]]:
-    """What a server without Ray answers to each text, with each of the bundles."""
+    """The predictions of a server without Ray for each text, with each of the bundles."""
     found: dict[str, list[Any]] = {text: [] for text in TEXTS}
     for bundle in bundles:
         with running(bundle) as client:
@@ -163,13 +163,13 @@ def answers(*bundles: Bundle) -> dict[str, list[Any]]:
     return found
 
 
-def test_a_node_that_dies_under_load(two_nodes: TwoNodes, live: Path, bundle: Bundle) -> None:
+def test_a_node_fails_under_load(two_nodes: TwoNodes, live: Path, bundle: Bundle) -> None:
     with served(two_nodes, live) as server:
         load = Load(server, answers(bundle))
         before = server.seen()
         with load.applied():
             load.more(100)
-            assert not load.refused
+            assert not load.errors
             two_nodes.kill_second()
             load.more(300)
             two_nodes.add_second()
@@ -178,19 +178,19 @@ def test_a_node_that_dies_under_load(two_nodes: TwoNodes, live: Path, bundle: Bu
         after = server.seen()
     assert not load.wrong
     assert len(before & after) == 1
-    # what the dead replica had in work, and nothing later
-    assert set(load.refused) <= {(500, "Internal Server Error")}
-    assert load.refused.total() <= CLIENTS
+    # the requests in flight on the failed replica, and none later
+    assert set(load.errors) <= {(500, "Internal Server Error")}
+    assert load.errors.total() <= CLIENTS
 
 
 OWN = {"content-length", "date", "server", "server-timing", "x-request-id"}
-"""Headers that differ from one request to the next, and that of Ray's proxy; its ids are longer."""
+"""Headers that differ between requests, and that of Ray's proxy, whose IDs are longer."""
 
 
-def test_the_same_routes_answers_and_refusals_and_nothing_told(
+def test_routes_answers_and_errors_are_the_same_and_no_secret_is_logged(
     two_nodes: TwoNodes, live: Path, bundle: Bundle
 ) -> None:
-    asked: list[tuple[str, str, dict[str, Any]]] = [
+    requests: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", "/predict", {"json": predict_body(TEXTS)}),
         ("POST", "/predict", {"json": predict_body(TEXTS[:1], "<View/>")}),
         ("POST", "/predict", {"content": b"not JSON"}),
@@ -210,7 +210,7 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(
 
     def answered(client: httpx.Client) -> list[Any]:
         found = []
-        for method, path, options in asked:
+        for method, path, options in requests:
             answer = client.request(method, path, **options)
             body = {name: value for name, value in answer.json().items() if name != "request_id"}
             found.append(
@@ -223,7 +223,7 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(
             assert len(answer.headers.get_list("x-request-id")) == 1
         return found
 
-    # under the name that the copy's folder has
+    # with the name of the copy's folder
     plain = replace(bundle, path=live)
     with running(plain, api_token=TOKEN, admin_token=ADMIN, **limits) as client:
         client.headers.update(CREDENTIALS)
@@ -241,7 +241,7 @@ def test_the_same_routes_answers_and_refusals_and_nothing_told(
     assert not [secret for secret in secrets for content in read if secret in content]
 
 
-def test_a_full_replica_refuses_at_once_and_what_was_begun_is_answered_after_terminate(
+def test_a_full_replica_rejects_at_once_and_terminate_drains_requests_in_flight(
     two_nodes: TwoNodes, live: Path
 ) -> None:
     body = json.dumps(predict_body(TEXTS[:1])).encode()
@@ -255,7 +255,7 @@ def test_a_full_replica_refuses_at_once_and_what_was_begun_is_answered_after_ter
         served(two_nodes, live, PRELABEL_MAX_REQUESTS="1", PRELABEL_BODY_TIMEOUT="90") as server,
         server.client() as client,
     ):
-        # bodies that do not come, until a replica that is busy with one is asked again
+        # send incomplete bodies until a busy replica gets another request
         refused = None
         while refused is None or refused.status_code != 429:
             begun.append(
@@ -276,17 +276,17 @@ def test_a_full_replica_refuses_at_once_and_what_was_begun_is_answered_after_ter
     assert (statuses[b"200"] in (1, 2), statuses.total() - statuses[b"200"]) == (True, statuses[b"429"])
 
 
-def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, untraced: Path) -> None:
+def test_a_rejected_bundle_is_not_deployed(two_nodes: TwoNodes, live: Path, untraced: Path) -> None:
     with served(two_nodes, live) as server:
         manifest = (live / "manifest.json").read_bytes()
         (live / "manifest.json").write_bytes(b"{}")
         server.process.send_signal(signal.SIGHUP)
         assert server.process.stderr is not None
-        line = next(line for line in server.process.stderr if "the new bundle was refused" in line)
+        line = next(line for line in server.process.stderr if "the new bundle was rejected" in line)
         assert "manifest.json" in line
         assert len(server.seen()) == 2
         (live / "manifest.json").write_bytes(manifest)
-        # a second command that is refused leaves a server, and the first one mends it
+        # a second command that fails leaves the application broken; the first command repairs it
         command = [
             sys.executable,
             "prelabel.py",
@@ -307,13 +307,13 @@ def test_what_is_refused_is_not_rolled_out(two_nodes: TwoNodes, live: Path, untr
             check=False,
             timeout=PATIENCE,
         )
-        assert (second.returncode, "this bundle has no model.ts" in second.stderr) == (1, True)
+        assert (second.returncode, "the bundle has no model.ts" in second.stderr) == (1, True)
         until(lambda: bool(server.seen()))
         server.process.send_signal(signal.SIGHUP)
         until(lambda: len(server.seen()) == 2)
 
 
-def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path, untraced: Path) -> None:
+def test_a_failed_start_is_one_sentence(two_nodes: TwoNodes, live: Path, untraced: Path) -> None:
     def started(port: int, *options: str, bundle: Path = live) -> str:
         command = [
             sys.executable,
@@ -350,7 +350,7 @@ def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path, un
     ) as waits:
         assert waits.stderr is not None
         assert any(
-            "ask for 3 CPUs and 0 GPUs, the cluster has 2 and 0: waiting" in line for line in waits.stderr
+            "need 3 CPUs and 0 GPUs, but the cluster has 2 and 0: waiting" in line for line in waits.stderr
         )
         waits.terminate()
         waits.communicate(timeout=PATIENCE)
@@ -358,23 +358,23 @@ def test_what_does_not_start_is_one_sentence(two_nodes: TwoNodes, live: Path, un
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"Error: Ray's HTTP proxy did not start on 127.0.0.1:{port}" in started(port)
-    assert f"Error: The replicas did not start: {untraced}: this bundle has no model.ts" in started(
+    assert f"Error: The replicas did not start: {untraced}: the bundle has no model.ts" in started(
         free_port(), "--engine", "torchscript", bundle=untraced
     )
     assert "no Ray cluster answers" in started(free_port(), "--ray-address", "127.0.0.4:1")
 
 
 def test_a_range_of_replicas_follows_the_load(two_nodes: TwoNodes, live: Path, bundle: Bundle) -> None:
-    # one request in work is then as much as a replica should have
+    # the target is then one request in flight per replica
     with served(two_nodes, live, "1-2", PRELABEL_MAX_REQUESTS="8") as server:
         load = Load(server, answers(bundle))
         with load.applied():
             until(lambda: len(server.seen()) == 2)
         assert not load.wrong
-        assert {status for status, _ in load.refused} <= {429}
+        assert {status for status, _ in load.errors} <= {429}
 
 
-def test_a_new_bundle_is_rolled_out_without_losing_a_request(
+def test_a_new_bundle_is_deployed_without_losing_a_request(
     two_nodes: TwoNodes, live: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     other = export_bundle(tiny_network(seed=1), tmp_path / "other", torchscript=False)
@@ -391,4 +391,4 @@ def test_a_new_bundle_is_rolled_out_without_losing_a_request(
             until(lambda: {server.health().get("model_version") for _ in range(20)} == {other.version})
             load.more(100)
         assert not load.wrong
-        assert not load.refused
+        assert not load.errors

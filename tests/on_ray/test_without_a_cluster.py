@@ -1,4 +1,4 @@
-"""What of the Ray commands needs no Ray: options, parts, outputs, and one replica."""
+"""The code for Ray that does not need Ray: options, parts, outputs, and a replica."""
 
 import importlib.util
 import json
@@ -24,18 +24,18 @@ from server.offline.predict_file import Progress, write_tasks
 from server.offline.records import open_records
 from server.on_ray.options import (
     Replicas,
-    Share,
+    Resources,
     check_installed,
     check_none_given,
     read_address,
     read_replicas,
     read_suffix,
-    share,
-    within,
+    resources_for,
+    settings_for_node,
 )
 from server.on_ray.outputs import open_output
 from server.on_ray.parts import OutputTarget, Part, find_parts
-from server.on_ray.replica import Replica, check_versions, without_a_second_id
+from server.on_ray.replica import Replica, check_versions, drop_duplicate_request_id
 from server.on_ray.signals import Signals
 from server.settings import load_settings
 from tests.cli.test_command_line import prelabel
@@ -57,21 +57,21 @@ def test_the_address_is_the_options_then_rays_then_local() -> None:
         read_address("ray://a:1", {})
 
 
-def test_a_replica_has_a_gpu_where_cuda_is_asked_for_and_no_more_threads_than_cores(
+def test_a_replica_has_a_gpu_for_cuda_and_no_more_threads_than_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda, auto = load_settings(device="cuda"), load_settings(device="auto")
-    assert (share(cuda, 4), share(auto, 4)) == (Share(4, 1), Share(4, 0))
-    with pytest.raises(BadSetting, match="Ray that chooses the GPUs"):
-        share(load_settings(device="cuda:1"), 1)
+    assert (resources_for(cuda, 4), resources_for(auto, 4)) == (Resources(4, 1), Resources(4, 0))
+    with pytest.raises(BadSetting, match="Ray assigns the GPUs"):
+        resources_for(load_settings(device="cuda:1"), 1)
     monkeypatch.chdir(tmp_path)
-    found = within(load_settings(bundle=Path("mine")), Share(3, 0))
+    found = settings_for_node(load_settings(bundle=Path("mine")), Resources(3, 0))
     assert (found.bundle, found.device, found.threads("cpu")) == ((tmp_path / "mine",), "cpu", 3)
-    assert within(cuda, Share(3, 1)).device == "cuda"
-    assert within(load_settings(engine_threads=7), Share(3, 0)).threads("cpu") == 7
+    assert settings_for_node(cuda, Resources(3, 1)).device == "cuda"
+    assert settings_for_node(load_settings(engine_threads=7), Resources(3, 0)).threads("cpu") == 7
 
 
-def test_options_of_a_cluster_without_a_cluster_and_other_formats_are_refused(tmp_path: Path) -> None:
+def test_options_that_need_on_ray_and_unknown_formats_are_rejected(tmp_path: Path) -> None:
     check_none_given(replicas=None)
     with pytest.raises(BadSetting, match="--replica-cpus.*--on-ray"):
         check_none_given(replicas=None, replica_cpus=1)
@@ -79,12 +79,12 @@ def test_options_of_a_cluster_without_a_cluster_and_other_formats_are_refused(tm
     with pytest.raises(BadSetting, match="--format"):
         read_suffix("csv")
     refused = prelabel("predict", tmp_path, tmp_path / "out", "--format", "parquet")
-    assert (refused.returncode, "add --on-ray" in refused.stderr) == (1, True)
+    assert (refused.returncode, "this option needs --on-ray" in refused.stderr) == (1, True)
 
 
-def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_ray_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BadSetting, match=r"pip install prelabel\[ray\]"):
+    with pytest.raises(BadSetting, match=r"pip install 'prelabel\[ray\]'"):
         check_installed()
 
 
@@ -97,17 +97,17 @@ def labeler(bundle: Bundle, onnx: Engine) -> Iterator[Labeler]:
 def rows_of(parts: list[Part]) -> list[Any]:
     found: list[Any] = []
     for part in parts:
-        with open_records(part.source, part.stretch) as (records, _):
+        with open_records(part.source, part.span) as (records, _):
             found += list(records)
     return found
 
 
 @pytest.mark.parametrize("part_bytes", [1, 7, 20, 64, 1000, 10**6])
 def test_the_parts_of_a_file_have_each_of_its_rows_once_and_in_order(tmp_path: Path, part_bytes: int) -> None:
-    rows = [{"review": "é" * (place % 23)} for place in range(50)]
+    rows = [{"review": "é" * (index % 23)} for index in range(50)]
     lines = [
-        json.dumps(row, ensure_ascii=False) + ("\r\n" if place % 3 else "\n\n")
-        for place, row in enumerate(rows)
+        json.dumps(row, ensure_ascii=False) + ("\r\n" if index % 3 else "\n\n")
+        for index, row in enumerate(rows)
     ]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text("".join(lines).rstrip(), "utf-8", newline="")
@@ -122,9 +122,9 @@ def test_the_parts_of_a_file_have_each_of_its_rows_once_and_in_order(tmp_path: P
         ]
 
 
-def test_a_stretch_has_the_lines_that_begin_in_it(tmp_path: Path) -> None:
+def test_a_span_has_the_lines_that_begin_in_it(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("1\n22\n333\n")
-    for stretch, rows in [
+    for span, rows in [
         (range(2), [1]),
         (range(3), [1, 22]),
         (range(2, 5), [22]),
@@ -132,11 +132,11 @@ def test_a_stretch_has_the_lines_that_begin_in_it(tmp_path: Path) -> None:
         (range(6, 9), []),
         (range(9), [1, 22, 333]),
     ]:
-        with open_records(tmp_path / "in.jsonl", stretch) as (records, _):
+        with open_records(tmp_path / "in.jsonl", span) as (records, _):
             assert list(records) == rows
 
 
-def test_files_are_found_below_a_folder_and_what_others_keep_there_is_not(tmp_path: Path) -> None:
+def test_files_are_found_below_a_folder_except_those_of_other_tools(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for name in ("x/a.jsonl", "b.csv", "c.JSON.gz", "_SUCCESS", ".d.jsonl", "_e/f.jsonl", "notes.md"):
         path = source / name
@@ -147,20 +147,20 @@ def test_files_are_found_below_a_folder_and_what_others_keep_there_is_not(tmp_pa
     assert [part.name for part in find_parts(source / "b.csv", target, ())] == ["b"]
     (source / "b.jsonl").write_text("x")
     for wrong, out, words in [
-        (source, tmp_path / "out", "2 files would become b.jsonl"),
-        (source, source / "out", "in the input's folder"),
+        (source, tmp_path / "out", "2 files have the same output b.jsonl"),
+        (source, source / "out", "inside the input folder"),
         (source / "notes.md", tmp_path / "out", "must end in"),
-        (source / "_e", source / "b.csv", "a file"),
-        (tmp_path / "nothing", tmp_path / "out", "found nothing"),
+        (source / "_e", source / "b.csv", "this is a file"),
+        (tmp_path / "nothing", tmp_path / "out", "no such file or folder"),
     ]:
         with pytest.raises(BadInput, match=words):
             find_parts(wrong, OutputTarget(out, ".jsonl"), ())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="no file there"):
+    with pytest.raises(BadInput, match="has no file that ends in"):
         find_parts(tmp_path / "empty", target, ())
 
 
-def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has_changed(
+def test_a_part_is_done_if_its_output_is_complete_and_nothing_that_affects_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"review": "good"}\n')
@@ -169,8 +169,8 @@ def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has
     assert target.done(part) is None
     monkeypatch.chdir(tmp_path)
     assert OutputTarget(Path("out"), ".jsonl") == target
-    target.notes.mkdir(parents=True)
-    whole = target.notes / "1.part"
+    target.state_folder.mkdir(parents=True)
+    whole = target.state_folder / "1.part"
     whole.write_text("whole")
     target.publish(whole, part, Progress(key=part.key, rows=1))
     assert (target.done(part), target.file(part).read_text()) == (Progress(key=part.key, rows=1), "whole")
@@ -189,8 +189,8 @@ def test_a_part_is_done_when_its_output_is_whole_and_nothing_that_decides_it_has
 def test_parquet_has_the_tasks_and_predictions_of_the_jsonl(tmp_path: Path, labeler: Labeler) -> None:
     source = tmp_path / "in.jsonl"
     rows = [
-        {"review": text, "stars": place, "nested": {"a": [1]}}
-        for place, text in enumerate(random_texts(2100))
+        {"review": text, "stars": index, "nested": {"a": [1]}}
+        for index, text in enumerate(random_texts(2100))
     ] + [{"review": None}]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for suffix in (".jsonl", ".parquet"):
@@ -211,7 +211,7 @@ def test_parquet_has_the_tasks_and_predictions_of_the_jsonl(tmp_path: Path, labe
     ]
 
 
-def test_a_corrupt_row_is_refused_by_the_byte_its_part_begins_at(tmp_path: Path) -> None:
+def test_the_error_of_a_corrupt_row_names_the_first_byte_of_its_part(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"review": "good"}\n' * 9 + "not JSON\n")
     *_, last = find_parts(tmp_path / "in.jsonl", OutputTarget(tmp_path / "out", ".jsonl"), (), 100)
     with pytest.raises(BadInput, match=r"in.jsonl, counted from byte 100: line 4 is not JSON"):
@@ -219,37 +219,37 @@ def test_a_corrupt_row_is_refused_by_the_byte_its_part_begins_at(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("logging_as_before")
-def test_a_replica_is_as_healthy_as_its_models_and_has_the_bundle_that_was_deployed(bundle: Bundle) -> None:
+def test_a_replica_is_as_healthy_as_its_models_and_has_the_deployed_bundle(bundle: Bundle) -> None:
     settings = load_settings(bundle=bundle.path, device="cpu")
-    replica = Replica(settings, {"tiny": bundle.version}, "whoever deployed it")
+    replica = Replica(settings, {"tiny": bundle.version}, "the deploying command")
     replica.check_health()
     slot = replica.server.state.registry.slots["tiny"]
     slot.failures = 3
     with pytest.raises(EngineFailed, match="tiny: its model calls fail"):
         replica.check_health()
-    with pytest.raises(BadBundle, match="expected another, found tiny-.* each node needs the same bundle"):
+    with pytest.raises(BadBundle, match="expected another, found tiny-.* copy the same bundle"):
         check_versions(replica.server, {"tiny": "another"})
 
 
 @pytest.mark.anyio
-async def test_an_answer_has_one_id_where_a_proxy_adds_the_one_it_sent(bundle: Bundle) -> None:
-    app = without_a_second_id(
-        build_app(load_settings(bundle=bundle.path, device="cpu"), sighup_to="whoever deployed it")
+async def test_a_response_has_one_request_id_although_the_proxy_adds_its_own(bundle: Bundle) -> None:
+    app = drop_duplicate_request_id(
+        build_app(load_settings(bundle=bundle.path, device="cpu"), sighup_to="the deploying command")
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://replica") as client:
         assert "x-request-id" not in (await client.get("/live", headers={"X-Request-Id": "mine"})).headers
-        # one that is not taken over, so that the answer names another
+        # an invalid ID is replaced, so the response must carry the new one
         assert "x-request-id" in (await client.get("/live", headers={"X-Request-Id": "not mine"})).headers
         refused = await client.post("/admin/reload", headers={"X-Request-Id": "mine"})
         assert refused.status_code == 401
 
 
-def test_a_signal_that_came_before_a_wait_ends_it() -> None:
+def test_a_signal_before_the_wait_ends_it() -> None:
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)
-        with signals.leaving():  # that one asks for nothing but a roll-out
+        with signals.exit_on_stop():  # SIGHUP only asks for a redeployment
             pass
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(SystemExit), signals.leaving():
-            pytest.fail("it waited, for a signal that nobody sends again")
+        with pytest.raises(SystemExit), signals.exit_on_stop():
+            pytest.fail("it waited for a signal that does not come again")
         assert [signals.wait(), signals.wait()] == [signal.SIGHUP, signal.SIGTERM]
