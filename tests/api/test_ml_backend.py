@@ -83,16 +83,16 @@ def test_a_projects_extra_params_choose_its_score_and_with_it_the_version(
     def version_of(project: str, extra: Any) -> str:
         return str(set_up(client, project=project, extra=extra).json()["model_version"])
 
-    (usual,) = predict(client, ["good film"])
+    (default,) = predict(client, ["good film"])
     for extra in ({"score": "margin"}, '{"score": "margin"}'):
         assert version_of("7.1", extra) == f"{bundle.version}-margin"
         (answer,) = predict(client, ["good film"], project="7.1")
         assert answer["model_version"] == f"{bundle.version}-margin"
-        assert answer["score"] == pytest.approx(2 * usual["score"] - 1)
-        assert answer["result"][0]["value"] == usual["result"][0]["value"]
-        assert predict(client, ["good film"], project="8.1") == [usual]
+        assert answer["score"] == pytest.approx(2 * default["score"] - 1)
+        assert answer["result"][0]["value"] == default["result"][0]["value"]
+        assert predict(client, ["good film"], project="8.1") == [default]
         assert version_of("7.1", None) == bundle.version
-        assert predict(client, ["good film"], project="7.1") == [usual]
+        assert predict(client, ["good film"], project="7.1") == [default]
     refused = client.post(
         "/setup", json={"project": "7.1", "schema": TUTORIAL_CONFIG, "extra_params": {"score": "certainty"}}
     )
@@ -108,7 +108,7 @@ def test_the_score_of_the_server_is_a_setting(bundle: Bundle) -> None:
         assert predict(client, ["good"])[0]["model_version"] == f"{bundle.version}-entropy"
 
 
-def test_every_task_gets_the_networks_answer_at_its_place(
+def test_every_task_gets_the_networks_answer_at_its_index(
     client: httpx.Client, bundle: Bundle, network: Network
 ) -> None:
     texts = random_texts(200)
@@ -153,7 +153,7 @@ def test_many_clients_at_once_each_get_their_own_answers(client: httpx.Client) -
         assert answer["result"] == known["result"]
 
 
-def test_a_task_without_usable_text_gets_an_empty_result_at_its_place(
+def test_a_task_without_usable_text_gets_an_empty_result_at_its_index(
     client: httpx.Client, bundle: Bundle
 ) -> None:
     tasks: list[Any] = [
@@ -252,7 +252,7 @@ def test_start_training_gets_an_object_with_a_job(client: httpx.Client) -> None:
     assert "job" in client.post("/webhook", json={"action": "START_TRAINING", "project": {}}).json()
 
 
-def test_bounds_are_refusals_that_name_the_setting(bundle: Bundle) -> None:
+def test_errors_for_exceeded_limits_name_the_setting(bundle: Bundle) -> None:
     with running(bundle, max_tasks=2, max_waiting_rows=2, max_body_bytes=2000) as client:
         body = {"tasks": [{"data": {"review": "good"}}] * 3, "label_config": TUTORIAL_CONFIG}
         refused = client.post("/predict", json=body)
@@ -279,7 +279,7 @@ def test_a_request_that_takes_too_long_is_given_up_with_its_texts(bundle: Bundle
         assert client.get("/health").json()["waiting_rows"] == 0
 
 
-def test_stages_are_told_in_server_timing(client: httpx.Client) -> None:
+def test_server_timing_has_the_stages(client: httpx.Client) -> None:
     timing = client.post(
         "/predict", json={"tasks": [{"data": {"review": "x"}}], "label_config": TUTORIAL_CONFIG}
     ).headers["server-timing"]

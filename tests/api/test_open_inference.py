@@ -1,4 +1,4 @@
-"""The Open Inference Protocol through a real server, asked by tritonclient, which others wrote."""
+"""The Open Inference Protocol through a real server, called by tritonclient, an independent client."""
 
 import concurrent.futures
 import gzip
@@ -68,8 +68,8 @@ def test_the_server_and_its_models_tell_of_themselves(
 ) -> None:
     assert outside.is_server_live()
     assert outside.is_server_ready()
-    told = outside.get_server_metadata()
-    assert (told["name"], told["extensions"]) == ("prelabel", ["binary_tensor_data"])
+    metadata = outside.get_server_metadata()
+    assert (metadata["name"], metadata["extensions"]) == ("prelabel", ["binary_tensor_data"])
     versions = client.get("/health").json()["models"]
     for name, version in versions.items():
         assert outside.is_model_ready(name)
@@ -88,7 +88,7 @@ def test_the_server_and_its_models_tell_of_themselves(
         "prelabel_tables",
         "ensemble",
     ]
-    assert not outside.is_model_ready("nobody")
+    assert not outside.is_model_ready("absent")
     assert not outside.is_model_ready("tiny", "1")
 
 
@@ -109,7 +109,7 @@ def test_texts_get_the_probabilities_that_predict_gives_them(
         assert (
             labels
             == [label for label, _ in expected]
-            == [bundle.labels[place] for place in probabilities.argmax(axis=1)]
+            == [bundle.labels[index] for index in probabilities.argmax(axis=1)]
         )
         assert answer.get_response()["id"] == "7"
         assert answer.get_response()["model_version"] == client.get("/health").json()["models"][name]
@@ -175,7 +175,7 @@ def test_by_hand(client: httpx.Client, prefix: str) -> None:
         ),
         (
             "POST",
-            "/models/nobody/infer",
+            "/models/absent/infer",
             b"",
             {},
             404,
@@ -189,14 +189,14 @@ def test_by_hand(client: httpx.Client, prefix: str) -> None:
             404,
             "not served in that version; its version is tiny-",
         ),
-        ("GET", "/models/nobody", b"", {}, 404, "No model of that name"),
-        ("GET", "/models/nobody/ready", b"", {}, 404, "No model of that name"),
+        ("GET", "/models/absent", b"", {}, 404, "No model of that name"),
+        ("GET", "/models/absent/ready", b"", {}, 404, "No model of that name"),
         ("GET", "/models/tiny/infer", b"", {}, 405, "Method Not Allowed"),
         ("GET", "/nowhere", b"", {}, 404, "Not Found"),
         ("GET", "/models", b"", {}, 404, "Not Found"),
     ],
 )
-def test_refusals_are_as_the_protocol_says(
+def test_errors_have_the_form_of_the_protocol(
     client: httpx.Client,
     method: str,
     path: str,
@@ -213,11 +213,11 @@ def test_refusals_are_as_the_protocol_says(
         assert answer.headers["x-request-id"]
 
 
-def test_the_outside_client_understands_refusals(outside: triton.InferenceServerClient) -> None:
+def test_the_outside_client_understands_errors(outside: triton.InferenceServerClient) -> None:
     wrong = triton.InferInput("text", [1], "FP32")
     wrong.set_data_from_numpy(np.zeros(1, dtype=np.float32))
     cases: list[tuple[str, triton.InferInput, dict[str, Any], str, str]] = [
-        ("nobody", tensor(["x"]), {}, "404", "No model of that name is served"),
+        ("absent", tensor(["x"]), {}, "404", "No model of that name is served"),
         ("tiny", tensor(["x"]), {"model_version": "7"}, "404", "not served in that version"),
         ("tiny", wrong, {}, "400", "inputs[0].datatype: expected BYTES, found FP32"),
         ("tiny", tensor(["x", "y"], [1, 2]), {}, "400", "inputs[0].shape: expected [n] or [n, 1]"),
@@ -237,10 +237,10 @@ def test_the_outside_client_understands_refusals(outside: triton.InferenceServer
             "request the output `label`",
         ),
     ]
-    for name, asked, more, status, words in cases:
-        with pytest.raises(InferenceServerException) as refusal:
-            outside.infer(name, [asked], **more)
-        assert (refusal.value.status(), words in refusal.value.message()) == (status, True), refusal.value
+    for name, tensors, more, status, words in cases:
+        with pytest.raises(InferenceServerException) as raised:
+            outside.infer(name, [tensors], **more)
+        assert (raised.value.status(), words in raised.value.message()) == (status, True), raised.value
 
 
 def test_bounds_are_those_of_predict(bundle: Bundle) -> None:
@@ -260,10 +260,10 @@ def test_bounds_are_those_of_predict(bundle: Bundle) -> None:
         assert client.get("/health").json()["waiting_rows"] == 0
 
 
-def test_a_place_is_taken_while_a_body_comes_and_a_version_is_that_of_the_answer(
+def test_a_slot_is_taken_while_a_body_arrives_and_the_version_is_that_of_the_answer(
     bundle: Bundle, other: Bundle, tmp_path: Path
 ) -> None:
-    """A body of which only the beginning is there holds the only place; when the rest comes, another version
+    """An incomplete body holds the only slot; when the rest arrives, another version
     serves.
     """
     live = Path(shutil.copytree(bundle.path, tmp_path / "live"))
@@ -299,13 +299,13 @@ def test_a_client_that_leaves_holds_nothing(bundle: Bundle) -> None:
         assert "ClientLeft" in [error["error"] for error in project["last_errors"]]
 
 
-def test_each_door_has_its_own_key(bundle: Bundle) -> None:
+def test_each_kind_of_access_needs_its_own_credentials(bundle: Bundle) -> None:
     with running(bundle, api_token="one", admin_token="boss") as client:
         for method, path in (
             ("GET", "/v2"),
             ("GET", "/v2/models/tiny"),
             ("POST", "/v2/models/tiny/infer"),
-            ("GET", "/v2/models/nobody"),
+            ("GET", "/v2/models/absent"),
         ):
             for token in ("", "boss"):
                 refused = client.request(
@@ -341,12 +341,12 @@ def test_requests_are_counted_as_predicts_are(client: httpx.Client) -> None:
 
 def test_the_examples_of_the_documentation() -> None:
     page = (ROOT / "docs" / "protocols.md").read_text("utf-8")
-    sent, told, code = (
+    sent, received, code = (
         re.findall(pattern, page, re.DOTALL)[0]
         for pattern in (r"--data '(.+?)'", "```json\n(.+?)```", "```python\n(.+?)```")
     )
     with running(read_bundle(ROOT / "artifacts" / "imdb-cnn")) as client:
-        answer, expected = client.post("/v2/models/imdb-cnn/infer", content=sent).json(), json.loads(told)
+        answer, expected = client.post("/v2/models/imdb-cnn/infer", content=sent).json(), json.loads(received)
         found: dict[str, Any] = {}
         exec(code.replace("HOST:9090", f"{client.base_url.host}:{client.base_url.port}"), found)  # noqa: S102 - the page's own code
     probabilities = expected["outputs"][0].pop("data")

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's bytes, without a server: texts come out as they went in, and a refusal names
+"""The Open Inference Protocol's bytes, without a server: texts come out as they went in, and an error names
 the field.
 """
 
@@ -22,8 +22,8 @@ def body(**changes: Any) -> dict[str, Any]:
 
 
 def texts_of(request: object, behind: bytes = b"", most: int = 100) -> list[str]:
-    asked = read_request(bytearray(json.dumps(request).encode()))
-    return read_texts(asked, count_texts(asked, most), memoryview(behind))
+    parsed = read_request(bytearray(json.dumps(request).encode()))
+    return read_texts(parsed, count_texts(parsed, most), memoryview(behind))
 
 
 def as_bytes(texts: list[str]) -> bytes:
@@ -106,10 +106,10 @@ def test_what_is_not_known_is_passed_over() -> None:
         ),
     ],
 )
-def test_a_refusal_names_the_field(request_: object, words: str) -> None:
-    with pytest.raises(BadRequest, match=words) as refusal:
+def test_an_error_names_the_field(request_: object, words: str) -> None:
+    with pytest.raises(BadRequest, match=words) as raised:
         texts_of(request_)
-    assert "a secret" not in str(refusal.value)
+    assert "a secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_bytes_lead_nowhere_but_to_their_end(behind: bytes, texts: int, words: s
         texts_of(bytes_body(len(behind), *[""] * texts), behind)
 
 
-def test_bytes_behind_the_json_that_nobody_asked_for_are_refused() -> None:
+def test_unexpected_bytes_after_the_json_are_refused() -> None:
     with pytest.raises(BadRequest, match=r"expected 0 bytes after the JSON, found 4"):
         texts_of(body(), b"good")
 
@@ -153,9 +153,9 @@ def test_more_texts_than_the_limit_are_refused_by_their_shape() -> None:
 def test_where_the_json_ends() -> None:
     assert header_length(None, 7) == header_length("7", 7) == 7
     assert header_length("0", 7) == 0
-    for told in ("8", "-1", "", "x", "1.0", "²", "9" * 5_000, " 1"):
+    for header in ("8", "-1", "", "x", "1.0", "²", "9" * 5_000, " 1"):
         with pytest.raises(BadRequest, match=r"Inference-Header-Content-Length: .* at most 7"):
-            header_length(told, 7)
+            header_length(header, 7)
 
 
 PROBABILITIES = np.array([[0.25, 0.75], [0.5, 0.5], [1, 0]], dtype=np.float32)
@@ -190,7 +190,7 @@ def test_an_answer_in_json() -> None:
     )
 
 
-def test_an_answer_has_the_outputs_that_were_asked_for_each_as_it_was() -> None:
+def test_a_response_has_the_requested_outputs_in_the_requested_form() -> None:
     head, behind = answered(
         outputs=[{"name": "label", "parameters": {"binary_data": False}}, {"name": "probabilities"}],
         parameters={"binary_data_output": True},

@@ -49,15 +49,15 @@ def every_route(routes: Sequence[BaseRoute], below: str = "") -> Iterator[tuple[
 
 def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {
-        (method.upper(), path): told
+        (method.upper(), path): described
         for path, methods in document["paths"].items()
-        for method, told in methods.items()
+        for method, described in methods.items()
     }
 
 
 def test_it_is_valid(document: dict[str, Any]) -> None:
     validate(document)
-    names = [told["operationId"] for told in operations(document).values()]
+    names = [described["operationId"] for described in operations(document).values()]
     assert len(set(names)) == len(names)
     assert [server["url"] for server in document["servers"]] == ["/", "/ml"]
 
@@ -80,9 +80,9 @@ def strict(document: dict[str, Any]) -> dict[str, Any]:
 
 def check(document: dict[str, Any], method: str, path: str, answer: httpx.Response) -> None:
     """The answer is one that the document has for this operation."""
-    told = operations(document)[method, path]["responses"]
-    assert str(answer.status_code) in told, (method, path, answer.text)
-    content = told[str(answer.status_code)]["content"]
+    described = operations(document)[method, path]["responses"]
+    assert str(answer.status_code) in described, (method, path, answer.text)
+    content = described[str(answer.status_code)]["content"]
     kind = answer.headers["content-type"]
     assert kind in content
     if kind == "application/json":
@@ -96,8 +96,8 @@ def filled(path: str, client: httpx.Client) -> str:
 
 
 def test_every_operation_answers_what_it_says(document: dict[str, Any], client: httpx.Client) -> None:
-    for (method, path), told in operations(document).items():
-        body = told.get("requestBody", {}).get("content", {}).get("application/json", {})
+    for (method, path), described in operations(document).items():
+        body = described.get("requestBody", {}).get("content", {}).get("application/json", {})
         answer = client.request(
             method,
             filled(path, client),
@@ -128,7 +128,7 @@ def texts(*data: str) -> dict[str, Any]:
         ("/predict", 401, {"headers": {"Authorization": "Bearer wrong"}}),
         ("/setup", 422, {"json": {"schema": "<View/>"}}),
         ("/webhook", 400, {"content": b""}),
-        ("/admin/reload", 400, {"headers": ADMIN, "json": {"bundle": "nobody"}}),
+        ("/admin/reload", 400, {"headers": ADMIN, "json": {"bundle": "absent"}}),
         ("/admin/reload", 401, {}),
         (INFER, 200, {"json": texts("x") | {"parameters": {"binary_data_output": True}}}),
         (INFER, 400, {"json": {}}),
@@ -138,7 +138,7 @@ def texts(*data: str) -> dict[str, Any]:
         (INFER, 401, {"headers": {"Authorization": "Bearer wrong"}}),
     ],
 )
-def test_refusals_are_as_it_says(
+def test_errors_are_as_documented(
     bundle: Bundle,
     document: dict[str, Any],
     client: httpx.Client,
@@ -160,25 +160,25 @@ def test_refusals_are_as_it_says(
     check(document, "POST", path, answer)
 
 
-def test_a_model_that_does_not_answer_is_told_as_it_says(document: dict[str, Any], bundle: Bundle) -> None:
+def test_an_unhealthy_model_responds_as_documented(document: dict[str, Any], bundle: Bundle) -> None:
     with running(bundle) as client:
-        answer = client.get("/v2/models/nobody")
+        answer = client.get("/v2/models/absent")
         check(document, "GET", "/v2/models/{name}", answer)
         assert answer.status_code == 404
 
 
-def test_it_tells_which_credentials_are_asked_for(bundle: Bundle, document: dict[str, Any]) -> None:
+def test_it_names_the_credentials_that_are_needed(bundle: Bundle, document: dict[str, Any]) -> None:
     assert operations(document)["POST", "/predict"]["security"] == [{}]
     with running(bundle, basic_auth_user="u", basic_auth_pass="p", api_token="one") as client:
         assert client.get("/openapi.json", headers={"Authorization": "Bearer wrong"}).status_code == 401
-        told = operations(client.get("/openapi.json").json())
+        described = operations(client.get("/openapi.json").json())
     assert (
-        told["POST", "/predict"]["security"]
-        == told["GET", "/v2"]["security"]
+        described["POST", "/predict"]["security"]
+        == described["GET", "/v2"]["security"]
         == [{"basic": []}, {"bearer": []}]
     )
-    assert told["GET", "/health"]["security"] == [{}, {"basic": []}, {"bearer": []}]
-    assert told["POST", "/admin/reload"]["security"] == [{"administrator": []}]
+    assert described["GET", "/health"]["security"] == [{}, {"basic": []}, {"bearer": []}]
+    assert described["POST", "/admin/reload"]["security"] == [{"administrator": []}]
 
 
 def test_a_response_of_each_error_is_described_by_the_meaning_on_its_class(document: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_an_ensemble_answers_with_the_weighted_mean(client: httpx.Client) -> Non
 
 
 def test_an_unknown_model_is_not_found(client: httpx.Client) -> None:
-    assert client.get("/nobody/health").status_code == 404
+    assert client.get("/absent/health").status_code == 404
 
 
 def test_a_name_that_is_a_path_of_the_server_stays_one(tmp_path: Path, bundle: Bundle) -> None:
@@ -103,12 +103,12 @@ def test_everything_but_health_asks_for_credentials_where_some_are_set(bundle: B
         client.auth = basic("team", "a: b")
         assert set_up(client).is_success
         assert len(predict(client, ["good"])) == 1
-        told = client.get("/")
-        assert [(each["project"], each["refused"]) for each in told.json()["projects"]] == [
+        projects = client.get("/")
+        assert [(each["project"], each["refused"]) for each in projects.json()["projects"]] == [
             ("1.1795474444", 0),
             ("unknown", 7),
         ]
-        assert "a: b" not in told.text
+        assert "a: b" not in projects.text
 
 
 def publish(bundle: Bundle, folder: Path) -> None:
@@ -163,7 +163,7 @@ def test_only_the_administrator_reloads(bundle: Bundle) -> None:
             assert (refused.status_code, refused.headers["www-authenticate"].split()[0]) == (401, "Bearer")
         admin = {"Authorization": "Bearer hush"}
         assert client.post("/admin/reload", headers=admin).json()["changes"][0]["error"] is None
-        assert client.post("/admin/reload", headers=admin, json={"bundle": "nobody"}).status_code == 400
+        assert client.post("/admin/reload", headers=admin, json={"bundle": "absent"}).status_code == 400
         assert client.post("/admin/reload", headers=admin, json={"bundle": 7}).status_code == 400
     with running(bundle) as client:
         assert "PRELABEL_ADMIN_TOKEN" in client.post("/admin/reload", headers=admin).json()["detail"]
@@ -177,7 +177,7 @@ def test_a_bundle_that_cannot_serve_keeps_the_server_from_starting(bundle: Bundl
         pass
 
 
-def test_what_label_studio_hides_is_told(client: httpx.Client, bundle: Bundle) -> None:
+def test_errors_that_label_studio_hides_are_shown(client: httpx.Client, bundle: Bundle) -> None:
     secret = "a very private sentence"
     assert set_up(client, project="5.1").is_success
     predict(client, [secret, None, "good"], project="5.1")
@@ -185,20 +185,20 @@ def test_what_label_studio_hides_is_told(client: httpx.Client, bundle: Bundle) -
     assert client.post("/predict", json=predict_body([secret], BAD_CONFIG, "6.1")).status_code == 422
     assert client.post("/predict", json={"tasks": secret, "project": "7.1"}).status_code == 400
     answer = client.get("/")
-    told = {each["project"]: each for each in answer.json()["projects"]}
-    assert (told["5.1"]["model_version"], told["5.1"]["config"]) == (
+    projects = {each["project"]: each for each in answer.json()["projects"]}
+    assert (projects["5.1"]["model_version"], projects["5.1"]["config"]) == (
         bundle.version,
         "sentiment ← text ($review)",
     )
     assert (
-        told["5.1"]["predicted"],
-        told["5.1"]["empty"],
-        told["5.1"]["failed"],
-        told["5.1"]["refused"],
+        projects["5.1"]["predicted"],
+        projects["5.1"]["empty"],
+        projects["5.1"]["failed"],
+        projects["5.1"]["refused"],
     ) == (2, 1, 0, 0)
-    assert '"Positive"' in told["6.1"]["config"]
-    assert told["6.1"]["refused"] == 2
-    assert told["7.1"]["last_errors"][0]["reason"].startswith("tasks: expected a list")
+    assert '"Positive"' in projects["6.1"]["config"]
+    assert projects["6.1"]["refused"] == 2
+    assert projects["7.1"]["last_errors"][0]["reason"].startswith("tasks: expected a list")
     assert {"6.1"} == {each["project"] for each in answer.json()["refused_configs"]}
     assert secret not in answer.text
     assert client.get("/other/").json()["refused_configs"] == []

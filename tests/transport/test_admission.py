@@ -23,7 +23,7 @@ from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
 
 
-def test_requests_and_bytes_are_counted_while_they_are_inside() -> None:
+def test_requests_and_bytes_are_counted_while_in_progress() -> None:
     admission = AdmissionController.for_predictions(max_requests=2, max_bytes=10)
     with admission.request() as ticket:
         ticket.add_bytes(6)
@@ -37,7 +37,7 @@ def test_requests_and_bytes_are_counted_while_they_are_inside() -> None:
     assert (admission.requests, admission.bytes) == (0, 0)
 
 
-def test_large_requests_leave_most_places_to_others() -> None:
+def test_large_requests_leave_most_slots_to_others() -> None:
     admission = AdmissionController.for_predictions(2 * LARGE_SHARE, 10 * LARGE_BODY)
     with ExitStack() as stack:
         first, second, third = (stack.enter_context(admission.request()) for _ in range(3))
@@ -101,7 +101,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_comes(bundle: Bundle) -> 
         assert b" 413 " in connection.recv(65536)
 
 
-def test_a_request_beyond_the_bounds_is_refused_at_once_and_the_one_inside_answered(bundle: Bundle) -> None:
+def test_a_request_over_the_limits_is_refused_at_once_and_the_one_in_progress_answered(
+    bundle: Bundle,
+) -> None:
     body = json.dumps(predict_body(["good film"])).encode()
     with running(bundle, max_requests=1) as client, connected(client) as first:
         first.sendall(head(len(body)) + body[:-1])
@@ -164,7 +166,7 @@ def test_control_requests_have_limits_of_their_own(
         until(lambda: client.post(path, content=b"{", headers=credentials).status_code == 400)
 
 
-def test_a_caller_who_left_holds_nothing_and_is_counted(bundle: Bundle) -> None:
+def test_a_disconnected_client_holds_nothing_and_is_counted(bundle: Bundle) -> None:
     body = json.dumps(predict_body(["good film " * 200] * 10_000)).encode()
     with running(bundle, max_requests=1) as client:
         with connected(client) as leaving:

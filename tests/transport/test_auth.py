@@ -33,9 +33,9 @@ WRONG = [
 def test_only_the_right_credentials_pass() -> None:
     check_caller(RIGHT, TEAM)
     for headers in [*WRONG, bearer("one")]:
-        with pytest.raises(Unauthorized, match="PRELABEL_BASIC_AUTH_USER") as refusal:
+        with pytest.raises(Unauthorized, match="PRELABEL_BASIC_AUTH_USER") as raised:
             check_caller(headers, TEAM)
-        assert "schlüssel" not in str(refusal.value)
+        assert "schlüssel" not in str(raised.value)
 
 
 def test_a_token_is_enough_and_so_is_the_password() -> None:
@@ -44,16 +44,16 @@ def test_a_token_is_enough_and_so_is_the_password() -> None:
     for headers in WRONG:
         with pytest.raises(
             Unauthorized, match=r"PRELABEL_BASIC_AUTH_PASS\) or a token \(one of PRELABEL_API_TOKEN"
-        ) as refusal:
+        ) as raised:
             check_caller(headers, BOTH)
         assert (
-            refusal.value.headers["WWW-Authenticate"]
+            raised.value.headers["WWW-Authenticate"]
             == 'Basic realm="Prelabel", charset="UTF-8", Bearer realm="Prelabel"'
         )
     check_caller(bearer("one"), Credentials(tokens=("one",)))
-    with pytest.raises(Unauthorized, match=r"server needs a token") as refusal:
+    with pytest.raises(Unauthorized, match=r"server needs a token") as raised:
         check_caller(basic(":"), Credentials(tokens=("one",)))
-    assert refusal.value.headers["WWW-Authenticate"] == 'Bearer realm="Prelabel"'
+    assert raised.value.headers["WWW-Authenticate"] == 'Bearer realm="Prelabel"'
 
 
 def test_where_nothing_is_set_everybody_passes() -> None:
@@ -62,7 +62,7 @@ def test_where_nothing_is_set_everybody_passes() -> None:
         check_health(headers, Credentials())
 
 
-def test_health_is_open_to_probes_and_wrong_credentials_are_told_there() -> None:
+def test_health_is_open_to_probes_but_refuses_wrong_credentials() -> None:
     callers = Credentials("team", "x", ("one",))
     check_health({"user-agent": "kube-probe/1.30"}, callers)
     check_health(basic("team:x") | {"user-agent": "heartex/1.23.2"}, callers)
@@ -86,8 +86,8 @@ def test_callers_do_not_show_their_secrets() -> None:
     assert "other" not in repr(BOTH)
 
 
-def test_each_door_has_its_own_key(bundle: Bundle) -> None:
-    """Every route through a real server: the administrator's token opens what is for him and nothing else,
+def test_each_kind_of_access_needs_its_own_credentials(bundle: Bundle) -> None:
+    """Every route through a real server: the administrator's token opens the admin routes and nothing else,
     and the others' opens everything else.
     """
     with running(
@@ -126,7 +126,7 @@ def test_each_door_has_its_own_key(bundle: Bundle) -> None:
             assert status(("GET", path), bearer("boss")) == 401
 
 
-def test_a_refusal_says_what_is_asked_for(bundle: Bundle) -> None:
+def test_an_error_says_which_credentials_are_needed(bundle: Bundle) -> None:
     with running(bundle, api_token="one") as client:
         refused: httpx.Response = client.get("/")
     assert refused.headers["www-authenticate"] == 'Bearer realm="Prelabel"'
