@@ -1,4 +1,4 @@
-"""The settings: name, default, limits and description of each, read once from `PRELABEL_<NAME>` or an option."""
+"""The settings: name, default, bounds and description of each, from `PRELABEL_<NAME>` or an option."""
 
 import math
 import os

@@ -80,16 +80,24 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _process_as_before_the_module() -> Iterator[None]:
+def _process_as_before_the_module(request: pytest.FixtureRequest) -> Iterator[None]:
     """The next fixture for modules: their own fixtures may change a setting while their tests run."""
+    if request.node.get_closest_marker("ray"):  # Ray changes hooks and signal handlers of the process
+        yield
+        return
     before = process_state.settings_and_frozen()
     yield
     assert not process_state.differences(before, process_state.settings_and_frozen()), "settings left changed"
 
 
 @pytest.fixture(autouse=True)
-def _process_as_before_the_test(_process_as_before_the_module: None) -> Iterator[None]:
+def _process_as_before_the_test(
+    request: pytest.FixtureRequest, _process_as_before_the_module: None
+) -> Iterator[None]:
     """A test that leaves a setting of the process changed fails here: a later one could depend on it."""
+    if request.node.get_closest_marker("ray"):
+        yield
+        return
     before = process_state.settings()
     yield
     assert not process_state.differences(before, process_state.settings()), "settings left changed"

@@ -54,8 +54,8 @@ class Workers:
         """Empty while nobody answers."""
         try:
             with self.client() as client:
-                told: dict[str, Any] = client.get("/health").json()
-                return told
+                health: dict[str, Any] = client.get("/health").json()
+                return health
         except httpx.TransportError:
             assert self.process.poll() is None
             return {}
@@ -73,8 +73,8 @@ class Workers:
         seen: set[int] = set()
 
         def are_two() -> bool:
-            if told := self.health():
-                seen.add(told["worker"]["process"])
+            if health := self.health():
+                seen.add(health["worker"]["process"])
             return len(seen - set(gone)) == 2
 
         until(are_two)
@@ -117,7 +117,7 @@ def workers(live: Path) -> Iterator[Workers]:
     assert not list(live.parent.glob("prelabel-*"))
 
 
-def test_what_a_project_asked_of_one_worker_holds_for_all(workers: Workers) -> None:
+def test_the_scoring_set_in_one_worker_applies_in_all(workers: Workers) -> None:
     served = workers.health()["model_version"]
     with workers.client() as client:
         version = set_up(client, extra={"score": "margin"}).json()["model_version"]
@@ -134,7 +134,7 @@ def test_the_parent_runs_no_engine_threads(workers: Workers) -> None:
     assert psutil.Process(workers.process.pid).num_threads() == 1
 
 
-def test_a_hangup_takes_the_bundle_anew_in_all(workers: Workers, live: Path) -> None:
+def test_sighup_reloads_the_bundle_in_all_workers(workers: Workers, live: Path) -> None:
     other = export_bundle(tiny_network(seed=1), live.parent / "other", torchscript=False)
     assert workers.health()["model_version"] != other.version
     with workers.client() as client:

@@ -34,9 +34,7 @@ def until(state: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(
-    bundle: Bundle, tmp_path: Path
-) -> None:
+def test_sighup_reloads_the_bundle_and_sigterm_exits_cleanly(bundle: Bundle, tmp_path: Path) -> None:
     other = export_bundle(tiny_network(seed=1), tmp_path / "other", torchscript=False)
     shutil.copytree(bundle.path, tmp_path / "live")
     port = reserved_port()
@@ -77,9 +75,7 @@ def test_hangup_takes_the_bundle_anew_and_terminate_ends_in_good_order(
     assert "Application shutdown complete" in log
 
 
-def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(
-    bundle: Bundle, tmp_path: Path
-) -> None:
+def test_sigterm_finishes_requests_in_flight_and_accepts_no_new_ones(bundle: Bundle, tmp_path: Path) -> None:
     port = reserved_port()
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -128,7 +124,7 @@ def test_what_was_begun_is_answered_after_terminate_and_nothing_new_is_taken(
     assert all(each["result"] for each in answer.json()["results"])
 
 
-def test_no_probe_finds_the_server_ready_while_it_drains(bundle: Bundle) -> None:
+def test_the_server_is_not_ready_while_it_drains(bundle: Bundle) -> None:
     """It drains for as long as a request is inside whose body is not complete."""
     port = reserved_port()
     url = f"http://127.0.0.1:{port}"
@@ -178,7 +174,7 @@ def test_no_probe_finds_the_server_ready_while_it_drains(bundle: Bundle) -> None
             process.kill()
 
 
-def test_a_kill_during_a_reload_leaves_a_bundle_that_serves(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_kill_during_a_reload_leaves_a_usable_bundle(bundle: Bundle, tmp_path: Path) -> None:
     live = Path(shutil.copytree(bundle.path, tmp_path / "live"))
     before = {path.name: path.read_bytes() for path in live.iterdir()}
     for _ in range(2):

@@ -140,9 +140,9 @@ def test_a_real_server_speaks_https_and_nothing_else(
 def test_files_that_cannot_be_served_with_are_refused_in_plain_words(
     folder: Path, files: Any, words: str
 ) -> None:
-    with pytest.raises(BadSetting, match=words) as refusal:
+    with pytest.raises(BadSetting, match=words) as error:
         tls_options(settings_of(folder, *files))
-    assert "wrong" not in str(refusal.value)
+    assert "wrong" not in str(error.value)
 
 
 def test_without_a_certificate_there_is_no_tls(folder: Path) -> None:

@@ -12,6 +12,7 @@ LIST = """
 
 [names]
 door -> guard
+Held -> Ticket
 places? -> index
 
 [text]
@@ -38,6 +39,14 @@ def test_identifiers_are_split_into_words(path: Path) -> None:
     assert found(path, "class OpenDoor:\n    first_place = 1\n    indoor = replace = doorway = 2\n") == [
         (1, "OpenDoor", "guard"),
         (2, "first_place", "index"),
+    ]
+
+
+def test_a_pattern_with_a_capital_is_for_names_with_one(path: Path) -> None:
+    assert found(path, "class Held: held = 1\nDOOR = Door = 1\n") == [
+        (1, "Held", "Ticket"),
+        (2, "DOOR", "guard"),
+        (2, "Door", "guard"),
     ]
 
 

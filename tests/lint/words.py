@@ -4,8 +4,9 @@
 
 `words.txt`, in the same folder, has one entry per line, `pattern -> replacement`, in three sections: [names]
 applies to identifiers, [text] to comments, strings and documents, [both] to both. A pattern is a regular
-expression that matches whole words, case-insensitive; a space in it matches any white space. Identifiers are
-split into their words first. Matches of [allowed], such as names of metrics, are ignored.
+expression that matches whole words; a space in it matches any white space, and it ignores case if it has no
+capitals. Identifiers are split into their words first. Matches of [allowed], such as names of metrics, are
+ignored.
 """
 
 import io
@@ -108,7 +109,8 @@ def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
 
 def _compile(pattern: str) -> re.Pattern[str]:
     spaced = pattern.replace(" ", r"[\s#]+")
-    return re.compile(rf"(?<![A-Za-z])(?:{spaced})(?![A-Za-z])", re.IGNORECASE)
+    case = re.NOFLAG if pattern != pattern.lower() else re.IGNORECASE
+    return re.compile(rf"(?<![A-Za-z])(?:{spaced})(?![A-Za-z])", case)
 
 
 def checked_files() -> list[Path]:

@@ -1,4 +1,4 @@
-"""The log: one line a request, its id in every answer, and nothing in it that a client sent."""
+"""Access log: one line per request, with the ID of the response and nothing that a client sent."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def lines_of(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text("utf-8").splitlines()]
 
 
-def test_a_line_a_request_with_what_it_took(bundle: Bundle, tmp_path: Path) -> None:
+def test_one_line_per_request_with_its_timings(bundle: Bundle, tmp_path: Path) -> None:
     with serving(
         bundle.path, tmp_path / "log", "--device", "cpu", settings={"PRELABEL_PATH_PREFIX": "/p"}
     ) as client:
@@ -90,7 +90,7 @@ def test_a_line_a_request_with_what_it_took(bundle: Bundle, tmp_path: Path) -> N
         ("POST", "/setup", b'{"schema": "<View/>"}', 422),
     ],
 )
-def test_the_id_comes_back_in_every_answer_and_every_error(
+def test_every_response_has_the_request_id(
     client: httpx.Client, method: str, path: str, body: bytes, status: int
 ) -> None:
     for given in ({}, {"X-Request-Id": "abc.DEF_1-2"}, {"X-Request-Id": "a b"}, {"X-Request-Id": "x" * 65}):
@@ -106,7 +106,7 @@ def test_the_id_comes_back_in_every_answer_and_every_error(
         assert {name: answer.headers[name.decode()].encode() for name, _ in HEADERS} == dict(HEADERS)
 
 
-def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
+def test_an_unhandled_exception_returns_the_id_and_is_logged_without_its_message(
     bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = build_app(load_settings(bundle=(bundle.path,), device="cpu"))
@@ -135,10 +135,10 @@ def test_a_mistake_of_ours_is_answered_with_the_id_and_logged_without_its_words(
         context for context in caplog.records if getattr(context, "fields", {}).get("request_id") == "7"
     )
     for form in (JsonLines(), TextLines()):
-        told = form.format(mistake)
-        assert "ValueError" in told
-        assert "in fails" in told
-        assert sent not in told
+        line = form.format(mistake)
+        assert "ValueError" in line
+        assert "in fails" in line
+        assert sent not in line
     assert request.levelno == logging.ERROR
 
 
@@ -150,8 +150,8 @@ def test_ids_levels_and_fields() -> None:
     assert level_of("/predict", 200) == level_of(None, 307) == logging.INFO
     assert level_of("/predict", 503) == level_of("/predict", 0) == logging.ERROR
     context = RequestContext("1", project="a text that is no name", error=BadRequest("no"))
-    told = fields_of(context, HttpStats("GET", "for=someone\n", status=400))
-    assert told == {
+    fields = fields_of(context, HttpStats("GET", "for=client\n", status=400))
+    assert fields == {
         "request_id": "1",
         "method": "GET",
         "status": 400,
@@ -164,7 +164,7 @@ def test_ids_levels_and_fields() -> None:
     }
 
 
-def test_an_answers_own_headers_stay() -> None:
+def test_headers_of_the_response_take_precedence() -> None:
     own = [(b"cache-control", b"max-age=5"), (b"content-type", b"text/html")]
     found = with_default_headers(own)
     assert found[:2] == own
@@ -172,7 +172,7 @@ def test_an_answers_own_headers_stay() -> None:
     assert len(found) == len(HEADERS) + 1
 
 
-def test_a_client_writes_no_lines_of_its_own() -> None:
+def test_a_client_cannot_inject_log_lines() -> None:
     context = logging.LogRecord("x", logging.INFO, "", 0, "said %s", ("a\nb \x1b[31m \ud800 é",), None)
     context.fields = {"status": 200}
     assert "\n" not in TextLines().format(context)
@@ -184,27 +184,27 @@ def test_a_client_writes_no_lines_of_its_own() -> None:
     assert "\n" not in JsonLines().format(context)
 
 
-def test_the_start_tells_what_answers_where_and_for_whom(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_startup_banner(bundle: Bundle, tmp_path: Path) -> None:
     with serving(bundle.path, tmp_path / "json", "--device", "cpu") as client:
         url = str(client.base_url).rstrip("/")
-    told = lines_of(tmp_path / "json")[0]
-    assert told["models"] == [
+    banner = lines_of(tmp_path / "json")[0]
+    assert banner["models"] == [
         {"name": "tiny", "version": bundle.version, "engine": "tables", "device": "cpu", "url": url}
     ]
-    assert told.items() >= {"message": "serving", "level": "info", "workers": 1, "auth": "none"}.items()
-    assert told["limits"] == {
+    assert banner.items() >= {"message": "serving", "level": "info", "workers": 1, "auth": "none"}.items()
+    assert banner["limits"] == {
         "tasks": 50000,
         "body_bytes": 268435456,
         "requests": 128,
-        "waiting_rows": 100000,
+        "waiting_rows": 200000,
         "seconds": 95.0,
     }
-    lines = as_lines(told)
+    lines = as_lines(banner)
     assert lines[0] == f"{bundle.version} (tables on cpu): connect Label Studio to {url}"
     assert lines[-1] == "auth: none"
 
 
-def test_the_url_is_one_that_another_machine_can_use() -> None:
+def test_the_url_of_the_banner_works_from_other_hosts() -> None:
     assert address(load_settings(host="0.0.0.0", path_prefix="/p")) == f"http://{socket.gethostname()}:9090/p"  # noqa: S104
     assert address(load_settings(host="::1")) == "http://[::1]:9090"
     assert "every host that reaches the port" in auth_methods(load_settings(host="0.0.0.0"))  # noqa: S104

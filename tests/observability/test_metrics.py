@@ -1,4 +1,4 @@
-"""/metrics: what is counted, under which names, and that the documentation names each and no other."""
+"""/metrics: values, names and labels, and the table in docs/metrics.md."""
 
 import re
 import subprocess
@@ -116,7 +116,7 @@ def test_tasks_predictions_and_batches_are_counted(client: httpx.Client, bundle:
     )
 
 
-def test_plain_texts_of_the_inference_protocol_are_counted_too(client: httpx.Client, bundle: Bundle) -> None:
+def test_texts_of_the_inference_protocol_are_counted(client: httpx.Client, bundle: Bundle) -> None:
     before, name = scraped(client), bundle.path.name
     tensor = {"name": "text", "shape": [3], "datatype": "BYTES", "data": ["good film", "bad", ""]}
     assert client.post(f"/v2/models/{name}/infer", json={"inputs": [tensor]}).status_code == 200
@@ -132,36 +132,36 @@ def test_plain_texts_of_the_inference_protocol_are_counted_too(client: httpx.Cli
     assert rise("stage_seconds_count", model=name, stage="engine") == 1
 
 
-def test_metrics_ask_for_what_health_asks(bundle: Bundle) -> None:
+def test_metrics_need_the_credentials_of_health(bundle: Bundle) -> None:
     with running(bundle, basic_auth_user="u", basic_auth_pass="p") as client:
         assert client.get("/metrics").status_code == 200
         assert client.get("/metrics", auth=("u", "wrong")).status_code == 401
 
 
-def test_an_age_is_that_of_the_moment_it_is_asked_for() -> None:
+def test_the_age_is_computed_at_the_scrape() -> None:
     metrics, now = Metrics(), 100.0
-    exposition = MetricsPage(metrics.registry, None, [], clock=lambda: now)
+    page = MetricsPage(metrics.registry, None, [], clock=lambda: now)
     metrics.started(2, ["a"])
 
-    def told(metric: str, priority: str) -> float:
-        return value(samples(exposition.text().decode()), metric, lane=priority)
+    def current(metric: str, priority: str) -> float:
+        return value(samples(page.text().decode()), metric, lane=priority)
 
-    assert told("queue_age_seconds", "bulk") == told("queue_rows", "bulk") == 0
+    assert current("queue_age_seconds", "bulk") == current("queue_rows", "bulk") == 0
     metrics.on_queue_changed(Priority.BULK, PriorityStats(7, 90.0))
     assert (
-        told("queue_age_seconds", "bulk"),
-        told("queue_rows", "bulk"),
-        told("queue_age_seconds", "interactive"),
+        current("queue_age_seconds", "bulk"),
+        current("queue_rows", "bulk"),
+        current("queue_age_seconds", "interactive"),
     ) == (10.0, 7, 0)
     now = 101.5
-    assert told("queue_age_seconds", "bulk") == 11.5
+    assert current("queue_age_seconds", "bulk") == 11.5
     metrics.on_queue_changed(Priority.BULK, PriorityStats(3, 101.0))
-    assert (told("queue_age_seconds", "bulk"), told("queue_rows", "bulk")) == (0.5, 3)
+    assert (current("queue_age_seconds", "bulk"), current("queue_rows", "bulk")) == (0.5, 3)
     metrics.on_queue_changed(Priority.BULK, PriorityStats())
-    assert told("queue_age_seconds", "bulk") == 0
+    assert current("queue_age_seconds", "bulk") == 0
 
 
-def test_the_oldest_inside_is_the_first_that_came_and_has_not_left() -> None:
+def test_the_oldest_request_is_the_first_that_has_not_left() -> None:
     inside = QueueStats()
     assert inside.enter("a", Priority.BULK, 5, 1.0) == PriorityStats(5, 1.0)
     assert inside.enter("b", Priority.BULK, 3, 2.0) == PriorityStats(8, 1.0)
@@ -172,7 +172,7 @@ def test_the_oldest_inside_is_the_first_that_came_and_has_not_left() -> None:
     )
 
 
-def test_failures_and_callers_that_left() -> None:
+def test_failures_and_abandoned_rows() -> None:
     metrics = Metrics()
     metrics.on_batch_done("a", BatchRecord(echo, Priority.BULK, 3, 64, 90, None))
     metrics.on_abandoned(Priority.BULK, 5)
@@ -184,7 +184,7 @@ def test_failures_and_callers_that_left() -> None:
     assert found["prelabel_ready_workers", frozenset({("model", "a")})] == 0
 
 
-def test_a_tally_of_nothing_and_of_bounds() -> None:
+def test_prediction_stats_of_no_rows_and_at_bucket_bounds() -> None:
     prediction_stats = PredictionStats("v", ("a", "b"))
     prediction_stats.add(np.zeros((0, 2), dtype=np.float32), np.zeros(0))
     prediction_stats.add(
@@ -195,13 +195,13 @@ def test_a_tally_of_nothing_and_of_bounds() -> None:
     assert prediction_stats.score_sum == pytest.approx(1.1)
 
 
-def test_memory_of_gpus_where_there_are_some() -> None:
+def test_memory_of_each_gpu() -> None:
     assert list(gpu_metrics(list)) == []
-    told = {
+    samples_by_gpu = {
         metric.name: {sample.labels["gpu"]: sample.value for sample in metric.samples}
         for metric in gpu_metrics(two_gpus)
     }
-    assert told == {
+    assert samples_by_gpu == {
         "prelabel_gpu_memory_used_bytes": {"0": 1, "1": 3},
         "prelabel_gpu_memory_total_bytes": {"0": 2, "1": 4},
     }
@@ -243,28 +243,28 @@ def two_gpus() -> list[GpuMemory]:
 def test_every_metric_is_documented_and_no_other(client: httpx.Client) -> None:
     predict(client, ["good film"])
     client.post("/predict", json={})
-    told = [*families_of(client.get("/metrics").text), *gpu_metrics(two_gpus)]
+    metrics = [*families_of(client.get("/metrics").text), *gpu_metrics(two_gpus)]
     documented = re.findall(
         r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|",
         (ROOT / "docs/metrics.md").read_text("utf-8"),
         re.MULTILINE,
     )
     assert sorted((name, kind) for name, kind, _ in documented) == sorted(
-        (full_name(metric), metric.type) for metric in told
+        (full_name(metric), metric.type) for metric in metrics
     )
     labels = {name: {each for each in written.strip().split(", ") if each} for name, _, written in documented}
-    assert all(metric.samples for metric in told)
-    for metric in told:
+    assert all(metric.samples for metric in metrics)
+    for metric in metrics:
         for sample in metric.samples:
             assert set(sample.labels) - {"le"} == labels[full_name(metric)], metric.name
 
 
 def full_name(metric: Metric) -> str:
-    """As the exposition has it."""
+    """As the page has it."""
     return metric.name + "_total" if metric.type == "counter" else metric.name
 
 
-def test_bulk_commands_do_not_load_the_library() -> None:
+def test_bulk_commands_do_not_load_prometheus_client() -> None:
     code = (
         "import sys, prelabel, server.offline.predict_file, server.annotate.run; "
         "sys.exit('prometheus_client' in sys.modules)"

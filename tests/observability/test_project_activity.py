@@ -1,4 +1,4 @@
-"""What is told of projects, and what is not."""
+"""Project activity: what GET / shows, and what it never contains."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STAMP = "2026-01-02T12:00:00+00:00"
 
 
-def told(activity: ProjectActivity, model: str | None = None) -> dict[str, ProjectStatus]:
+def projects_of(activity: ProjectActivity, model: str | None = None) -> dict[str, ProjectStatus]:
     return {entry["project"]: entry for entry in activity.snapshot(model)["projects"]}
 
 
@@ -20,7 +20,7 @@ def test_a_project_from_set_up_to_failure() -> None:
     activity.predicted("m", "1.5", predicted=3, empty=1, failed=0)
     activity.predicted("m", "1.5", predicted=1, empty=0, failed=2)
     activity.refused("m", "1.5", EngineFailed("The model call failed."))
-    assert told(activity)["1.5"] == {
+    assert projects_of(activity)["1.5"] == {
         "project": "1.5",
         "model": "m",
         "set_up": STAMP,
@@ -37,29 +37,29 @@ def test_a_project_from_set_up_to_failure() -> None:
     assert activity.snapshot()["refused_configs"] == []
 
 
-def test_a_refused_config_is_the_projects_verdict_and_is_listed_of_its_own() -> None:
+def test_a_rejected_config_is_shown_for_its_project_and_listed_separately() -> None:
     activity = ProjectActivity(lambda: NOON)
     activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
     activity.refused("m", "1.5", BadLabelConfig("no <Choices>"))
     activity.refused("other", "2.5", BadLabelConfig("no <Text>"))
-    assert told(activity)["1.5"]["config"] == "no <Choices>"
+    assert projects_of(activity)["1.5"]["config"] == "no <Choices>"
     assert activity.snapshot()["refused_configs"][0] == {
         "time": STAMP,
         "model": "other",
         "project": "2.5",
         "reason": "no <Text>",
     }
-    assert [refusal["reason"] for refusal in activity.snapshot("m")["refused_configs"]] == ["no <Choices>"]
-    assert list(told(activity, "m")) == ["1.5"]
+    assert [refused["reason"] for refused in activity.snapshot("m")["refused_configs"]] == ["no <Choices>"]
+    assert list(projects_of(activity, "m")) == ["1.5"]
 
 
-def test_it_is_bounded_and_tells_the_latest_first() -> None:
+def test_it_is_bounded_and_shows_the_latest_first() -> None:
     activity = ProjectActivity()
     for number in range(MAX_PROJECTS + 5):
         activity.predicted("m", f"{number}.1", predicted=1, empty=0, failed=0)
     for _ in range(50):
         activity.refused("m", "9.1", BadLabelConfig("no"))
-    projects = told(activity)
+    projects = projects_of(activity)
     assert len(projects) == MAX_PROJECTS
     assert next(iter(projects)) == "9.1"
     assert "0.1" not in projects
@@ -70,9 +70,9 @@ def test_it_is_bounded_and_tells_the_latest_first() -> None:
     ) == (50, 5, 20)
 
 
-def test_what_is_no_projects_name_is_told_as_unknown() -> None:
+def test_an_invalid_project_name_is_shown_as_unknown() -> None:
     assert [
-        name_of(project) for project in ("1.1795474444", None, 7, "a text that is none", "x" * 101, "")
+        name_of(project) for project in ("1.1795474444", None, 7, "a text that is no name", "x" * 101, "")
     ] == ["1.1795474444"] + ["unknown"] * 5
     activity = ProjectActivity()
     activity.refused("m", "my secret text", Unauthorized("no", "Basic"))

@@ -1,6 +1,4 @@
-"""Traces, sent to a real receiver of OTLP over HTTP; and that nothing of it is loaded where nobody asks for
-it.
-"""
+"""Traces, exported to a real OTLP/HTTP receiver; nothing is loaded unless tracing is enabled."""
 
 import asyncio
 import os
@@ -31,7 +29,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Collector(HTTPServer):
-    """Takes what is exported."""
+    """Receives exported spans."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -84,7 +82,7 @@ def attributes(span: Span) -> dict[str, str | int]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
-def test_a_request_and_its_stages_are_told_below_the_callers_span(
+def test_spans_of_a_request_and_its_stages_are_children_of_the_callers_span(
     bundle: Bundle, collector: Collector
 ) -> None:
     with running(bundle) as client:
@@ -100,9 +98,9 @@ def test_a_request_and_its_stages_are_told_below_the_callers_span(
         TRACE,
         PARENT,
     )
-    told = attributes(predicted)
+    found = attributes(predicted)
     assert (
-        told.items()
+        found.items()
         >= {
             "http.request.method": "POST",
             "http.route": "/predict",
@@ -110,7 +108,7 @@ def test_a_request_and_its_stages_are_told_below_the_callers_span(
             "prelabel.tasks": 1,
         }.items()
     )
-    assert told["prelabel.model"] == bundle.path.name
+    assert found["prelabel.model"] == bundle.path.name
     stages = [span for span in collector.spans() if span.parent_span_id == predicted.span_id]
     assert [span.name for span in stages] == ["tokenize", "queue", "engine", "results"]
     assert all(
@@ -137,14 +135,14 @@ def test_a_request_and_its_stages_are_told_below_the_callers_span(
     assert b"secretive" not in collector.raw
 
 
-def test_a_caller_who_does_not_sample_is_followed(bundle: Bundle, collector: Collector) -> None:
+def test_a_callers_decision_not_to_sample_is_followed(bundle: Bundle, collector: Collector) -> None:
     with running(bundle) as client:
         client.headers["traceparent"] = f"00-{TRACE}-{PARENT}-00"
         predict(client, ["good"])
     assert collector.spans() == []
 
 
-def test_stages_of_pieces_that_overlap_are_told_from_the_beginning() -> None:
+def test_overlapping_stages_start_at_zero() -> None:
     assert stage_intervals({"tokenize": 1e-6, "queue": 2e-6}, 5e-6) == [
         ("tokenize", 0, 1000),
         ("queue", 1000, 3000),
@@ -157,7 +155,7 @@ def test_stages_of_pieces_that_overlap_are_told_from_the_beginning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "asked"),
+    ("environment", "variable"),
     [
         ({}, None),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
@@ -166,11 +164,11 @@ def test_stages_of_pieces_that_overlap_are_told_from_the_beginning() -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, None),
     ],
 )
-def test_the_standard_variables_ask_and_forbid(environment: dict[str, str], asked: str | None) -> None:
-    assert endpoint_variable(environment) == asked
+def test_the_standard_variables_enable_and_disable(environment: dict[str, str], variable: str | None) -> None:
+    assert endpoint_variable(environment) == variable
 
 
-def test_where_the_packages_are_missing_the_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_an_error_at_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(BadSetting, match=r"OTEL_EXPORTER_OTLP_ENDPOINT enables traces.*prelabel\[otel\]"):
         open_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
@@ -187,11 +185,12 @@ def test_the_export_thread_starts_with_the_server_and_not_with_its_parts(collect
     assert set(threading.enumerate()) == before
 
 
-def test_nothing_is_loaded_where_nobody_asks(bundle: Bundle) -> None:
+def test_nothing_is_loaded_unless_enabled(bundle: Bundle) -> None:
     code = (
         "import sys, pathlib; from server.app import build_app; from server.settings import load_settings;"
         f"app = build_app(load_settings(bundle=(pathlib.Path({str(bundle.path)!r}),), device='cpu'));"
         "names = [each.cls.__name__ for each in app.user_middleware];"
-        "sys.exit(names != ['RequestMiddleware'] or any(name.startswith('opentelemetry') for name in sys.modules))"
+        "loaded = any(name.startswith('opentelemetry') for name in sys.modules);"
+        "sys.exit(names != ['RequestMiddleware'] or loaded)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""Counting in several processes: real ones, that end as they like."""
+"""Metric files of several real processes, which end in different ways."""
 
 import subprocess
 import sys
@@ -25,7 +25,8 @@ lock = hold_alive_lock(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 metrics = Metrics()
 metrics.started(3, ["a"])
 metrics.set_ready("a", ready=sys.argv[1] == "ready")
-metrics.on_request_done(RequestContext("1"), HttpStats("GET", None, route="/health", model="a", status=200, seconds=0.2))
+http_stats = HttpStats("GET", None, route="/health", model="a", status=200, seconds=0.2)
+metrics.on_request_done(RequestContext("1"), http_stats)
 metrics.on_queue_changed(Priority.BULK, PriorityStats(5, time.monotonic() - float(sys.argv[2])))
 print("counted", flush=True)
 sys.stdin.read()
@@ -34,7 +35,7 @@ sys.stdin.read()
 
 @contextmanager
 def process(folder: Path, ready: str = "ready", age: float = 10.0) -> Iterator[subprocess.Popen[str]]:
-    """One that has counted, and lives until the block ends or it is killed."""
+    """A process with some metric values. It lives until the block ends or a test kills it."""
     command = [sys.executable, "-c", PROCESS, ready, str(age)]
     with subprocess.Popen(
         command,
@@ -49,7 +50,7 @@ def process(folder: Path, ready: str = "ready", age: float = 10.0) -> Iterator[s
         yield started
 
 
-def told(folder: Path) -> Samples:
+def scrape(folder: Path) -> Samples:
     return samples(MetricsPage(CollectorRegistry(), folder, []).text().decode())
 
 
@@ -57,11 +58,11 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.db")}
 
 
-def test_the_living_are_added_up_and_of_the_dead_what_they_counted_stays(tmp_path: Path) -> None:
+def test_values_of_living_processes_are_added_and_counters_of_ended_ones_stay(tmp_path: Path) -> None:
     requests = {"model": "a", "route": "/health", "status": "200"}
     with process(tmp_path) as first:
         with process(tmp_path, "not ready", age=500) as second:
-            found = told(tmp_path)
+            found = scrape(tmp_path)
             assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [
                 2,
                 6,
@@ -79,7 +80,7 @@ def test_the_living_are_added_up_and_of_the_dead_what_they_counted_stays(tmp_pat
             assert value(found, "queue_age_seconds", lane="interactive") == 0
             second.kill()
             second.wait()
-            found = told(tmp_path)
+            found = scrape(tmp_path)
             assert [value(found, name) for name in ("workers", "engine_threads", "worker_starts_total")] == [
                 1,
                 3,
@@ -100,11 +101,11 @@ def test_the_living_are_added_up_and_of_the_dead_what_they_counted_stays(tmp_pat
             third.wait()
         first.kill()
         first.wait()
-    found = told(tmp_path)
+    found = scrape(tmp_path)
     assert files(tmp_path) == {"counter_ended.db", "histogram_ended.db"}
     assert value(found, "requests_total", **requests) == value(found, "worker_starts_total") == 3
     assert value(found, "request_seconds_bucket", model="a", route="/health", le="0.25") == 3
     assert value(found, "request_seconds_bucket", model="a", route="/health", le="0.1") == 0
     assert value(found, "request_seconds_count", model="a", route="/health") == 3
     assert ("prelabel_workers", frozenset()) not in found
-    assert told(tmp_path) == found
+    assert scrape(tmp_path) == found
