@@ -334,11 +334,12 @@ class Settings(BaseSettings):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{self._shown(low)} exceeds {self._shown(high)}: {otherwise}")
         budget = self.batch_tokens or (CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS)
-        if self.bucket_lengths[-1] > budget:
+        longest = self.bucket_lengths[-1]
+        if longest > budget:
+            default = "" if self.batch_tokens else f" (here {budget})"
             raise ValueError(
-                f"bucket_lengths (PRELABEL_BUCKET_LENGTHS) ends with {self.bucket_lengths[-1]}, which exceeds "
-                f"{self._shown('batch_tokens')}{'' if self.batch_tokens else f' (here {budget})'}: not one row "
-                "of that length would fit into a batch"
+                f"bucket_lengths (PRELABEL_BUCKET_LENGTHS) ends with {longest}, which exceeds "
+                f"{self._shown('batch_tokens')}{default}: not one row of that length would fit into a batch"
             )
 
     def _shown(self, name: str) -> str:
@@ -416,8 +417,8 @@ def _ensemble(text: str) -> EnsembleSetting:
         or not all(math.isfinite(weight) and weight > 0 for weight in weights)
     ):
         raise ValueError(
-            "must be NAME=BUNDLE,BUNDLE or NAME=BUNDLE,BUNDLE:WEIGHT,WEIGHT with different bundles and weights "
-            "above 0, such as both=a,b:2,1"
+            "must be NAME=BUNDLE,BUNDLE or NAME=BUNDLE,BUNDLE:WEIGHT,WEIGHT with different bundles and "
+            "weights above 0, such as both=a,b:2,1"
         )
     return EnsembleSetting(name, members, weights)
 

@@ -41,7 +41,7 @@ if __name__ == "__main__":
         lambda app: None,
     )
 """
-"""`prelabel serve` with a bug in the batching policy: it raises, in one process, when the file `bug` exists."""
+"""`prelabel serve` with a bug in the batching policy: it raises in one process when the file `bug` exists."""
 
 
 class Server:
