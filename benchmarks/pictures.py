@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from server.evaluate.plots import BLUE, GREY, ORANGE, _canvas, _save
+from server.evaluate.plots import BLUE, GREY, ORANGE, new_figure, save
 
 Figures = Mapping[str, Any]
 """A benchmark's name → its figures."""
@@ -24,7 +24,7 @@ STAGES = {
 def engines(figures: Figures, path: Path) -> None:
     """Microseconds a text of each engine; dashed, what the look-ups alone take."""
     texts = figures["engine"]["texts"]
-    canvas = _canvas(9, 2 + 0.55 * len(texts))
+    canvas = new_figure(9, 2 + 0.55 * len(texts))
     axes = canvas.subplots()
     _pairs(
         axes,
@@ -53,7 +53,7 @@ def engines(figures: Figures, path: Path) -> None:
         title="Engines, and one thread's look-ups in 16 bits if all came out of one level",
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(canvas, path)
+    save(canvas, path)
 
 
 def gpu(figures: Figures, path: Path) -> None:
@@ -62,7 +62,7 @@ def gpu(figures: Figures, path: Path) -> None:
     """
     found = {name: each for name, each in figures["gpu"]["engines"].items() if "failed" not in each}
     names = sorted(found, key=lambda name: -found[name]["reviews_per_s"]["2"])
-    canvas = _canvas(11, 1.8 + 0.5 * len(names))
+    canvas = new_figure(11, 1.8 + 0.5 * len(names))
     rate, wait = canvas.subplots(1, 2, sharey=True)
     _pairs(rate, names, {"two calls": [found[name]["reviews_per_s"]["2"] for name in names]}, "{:,.0f}")
     rate.set(xlabel="reviews a second, logarithmic (more is better)", title=figures["gpu"]["device"])
@@ -77,7 +77,7 @@ def gpu(figures: Figures, path: Path) -> None:
         title="Lengths met for the first time",
     )
     wait.legend(loc="lower right")
-    _save(canvas, path)
+    save(canvas, path)
 
 
 def peers(figures: Figures, path: Path) -> None:
@@ -91,7 +91,7 @@ def peers(figures: Figures, path: Path) -> None:
         {name for each in rates.values() for name in each},
         key=lambda name: -max(each.get(name, 0) for each in rates.values()),
     )
-    canvas = _canvas(9, 1.8 + 0.5 * len(names))
+    canvas = new_figure(9, 1.8 + 0.5 * len(names))
     axes = canvas.subplots()
     _pairs(
         axes,
@@ -101,13 +101,13 @@ def peers(figures: Figures, path: Path) -> None:
     )
     axes.set(xlabel="tasks a second, logarithmic (more is better)", title="Many tasks a request")
     axes.legend(loc="lower right")
-    _save(canvas, path)
+    save(canvas, path)
 
 
 def latency(figures: Figures, path: Path) -> None:
     """What single tasks wait for, by how many arrive."""
     found = figures["latency"]
-    canvas = _canvas(7, 4.5)
+    canvas = new_figure(7, 4.5)
     axes = canvas.subplots()
     shares = [load["share"] * 100 for load in found["loads"]]
     for key, name, color in (
@@ -125,7 +125,7 @@ def latency(figures: Figures, path: Path) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlim(0, 100)
     axes.legend()
-    _save(canvas, path)
+    save(canvas, path)
 
 
 def stage_breakdown(figures: Figures, path: Path) -> None:
@@ -134,7 +134,7 @@ def stage_breakdown(figures: Figures, path: Path) -> None:
     Pieces of a large request go side by side: stages are work of several threads, and while one text waits
     others are worked on.
     """
-    canvas = _canvas(9, 4)
+    canvas = new_figure(9, 4)
     for axes, key in zip(canvas.subplots(2, 1), ("large", "single"), strict=True):
         found = figures["stage_breakdown"][key]
         left = 0.0
@@ -154,13 +154,13 @@ def stage_breakdown(figures: Figures, path: Path) -> None:
         )
         axes.set_yticks([])
     axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
-    _save(canvas, path)
+    save(canvas, path)
 
 
 def scaling(figures: Figures, path: Path) -> None:
     """Rates by clients, tasks a request, tokens a text and workers."""
     found = figures["scaling"]
-    canvas = _canvas(11, 7)
+    canvas = new_figure(11, 7)
     plots = canvas.subplots(2, 2).flat
     for axes, (key, by, rate, what) in zip(
         plots,
@@ -201,7 +201,7 @@ def scaling(figures: Figures, path: Path) -> None:
     axes.set(xlabel="workers", ylabel="tasks a second")
     axes.set_ylim(bottom=0)
     axes.legend()
-    _save(canvas, path)
+    save(canvas, path)
 
 
 def _pairs(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]], told: str) -> None:

@@ -23,7 +23,7 @@ def private_opener(path: str, flags: int) -> int:
 
 @contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """A new path beside `path`, which replaces it when the block ends without an exception.
+    """A temporary path in the same folder, which replaces `path` when the block ends without an exception.
 
     Readers see the old file or the new one, never a part, even if the process is killed. There is no fsync:
     after a power failure the file may be incomplete.

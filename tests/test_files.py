@@ -58,9 +58,14 @@ def test_an_atomic_write_is_private_and_replaces_a_file_as_a_whole(tmp_path: Pat
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"old")
-    with pytest.raises(type(error)), atomic_write(file) as new:
-        new.write(b"half")
-        raise error
+
+    def write_half() -> None:
+        with atomic_write(file) as new:
+            new.write(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -122,9 +127,9 @@ def test_a_secret_set_twice_or_an_unusable_file_is_refused(tmp_path: Path) -> No
     assert read_secret("A", {"A": "x"}) == "x"
     file = tmp_path / "file"
     file.write_bytes(b"hush")
-    with pytest.raises(BadSetting, match="A and A_FILE are both set") as refusal:
+    with pytest.raises(BadSetting, match="A and A_FILE are both set") as error:
         read_secret("A", {"A": "x", "A_FILE": str(file)})
-    assert "hush" not in str(refusal.value)
+    assert "hush" not in str(error.value)
     for content, words in (
         (b"", "one line"),
         (b"\n", "one line"),
@@ -133,9 +138,9 @@ def test_a_secret_set_twice_or_an_unusable_file_is_refused(tmp_path: Path) -> No
         (b"hush\xff", "UTF-8"),
     ):
         file.write_bytes(content)
-        with pytest.raises(BadSetting, match=words) as refusal:
+        with pytest.raises(BadSetting, match=words) as error:
             read_secret("A", {"A_FILE": str(file)})
-        assert "hush" not in str(refusal.value)
+        assert "hush" not in str(error.value)
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(BadSetting, match=r"A_FILE = .* cannot be read"):
             read_secret("A", {"A_FILE": str(path)})
@@ -153,6 +158,6 @@ def test_a_secret_set_twice_or_an_unusable_file_is_refused(tmp_path: Path) -> No
     ],
 )
 def test_invalid_secrets_are_refused_without_showing_them(options: dict[str, str], words: str) -> None:
-    with pytest.raises(BadSetting, match=words) as refusal:
+    with pytest.raises(BadSetting, match=words) as error:
         load_settings(**options)
-    assert "hush" not in str(refusal.value)
+    assert "hush" not in str(error.value)

@@ -55,8 +55,8 @@ class BackendSource:
         name = f"{project}.annotate"
         try:
             body = self._call("setup", lambda: self.client.setup(name, label_config, self.extra_params))
-        except BatchRefused as refusal:
-            raise BackendFailed(f"{url}: the ML backend cannot be set up: {refusal}.") from None
+        except BatchRefused as error:
+            raise BackendFailed(f"{url}: the ML backend cannot be set up: {error}.") from None
         version = body.get("model_version")
         if not isinstance(version, str) or not version:
             raise BackendFailed(

@@ -18,7 +18,7 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # whoever takes the result gets it
+        except BaseException as error:  # `result` raises it
             future.set_exception(error)
 
     Thread(target=run, daemon=True).start()

@@ -5,8 +5,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MAX_REFUSALS = 32
-"""After more refusals in a row than this, a refused list is not searched further: all its items have failed.
+MAX_FAILURES = 32
+"""After more failures in a row than this, a refused list is not searched further: all its items have failed.
 """
 
 
@@ -20,16 +20,16 @@ def bisect(items: list[T], attempt: Callable[[list[T]], None]) -> Iterator[tuple
     Yields the items that failed, each with the reason. One invalid item among n costs about 2·log2(n) calls.
     """
     parts = [items] if items else []
-    refusals = 0
+    failures = 0
     while parts:
         part = parts.pop()
         try:
             attempt(part)
-            refusals = 0
-        except BatchRefused as refusal:
-            refusals += 1
-            if len(part) == 1 or refusals > MAX_REFUSALS:
-                yield from ((item, str(refusal)) for item in part)
+            failures = 0
+        except BatchRefused as error:
+            failures += 1
+            if len(part) == 1 or failures > MAX_FAILURES:
+                yield from ((item, str(error)) for item in part)
             else:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]

@@ -81,7 +81,7 @@ def take(
 
 
 def project_changes(project: Mapping[str, Any], title: str, before: RestorePoint) -> dict[str, Any]:
-    """Fields of the project to restore. Those changed by somebody else since connect stay as they are."""
+    """Fields of the project to restore. Those that were changed after connect stay as they are."""
     version = project["model_version"] or ""
     changes: dict[str, Any] = {}
     if version == title != before.model_version:

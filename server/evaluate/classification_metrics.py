@@ -1,7 +1,7 @@
-"""How good probabilities are, told by the true classes. Pure sums, so that a file of any size is measured as
-it streams by.
+"""Metrics of probabilities against true classes, from running sums, so that a file of any size streams
+through.
 
-Sources: Wilson (1927) for the interval of a share; Guo et al. (2017), "On Calibration of Modern Neural
+Sources: Wilson (1927) for the interval of a proportion; Guo et al. (2017), "On Calibration of Modern Neural
 Networks", for the expected calibration error and the reliability diagram.
 """
 
@@ -19,7 +19,7 @@ BINS = 15
 
 @dataclass
 class ClassificationMetrics:
-    """Sums over the rows seen so far, of `classes` classes."""
+    """Sums over the rows added so far. `classes` is the number of classes."""
 
     classes: int
     confusion: npt.NDArray[np.int64] = field(init=False)
@@ -27,7 +27,7 @@ class ClassificationMetrics:
     bin_rows: npt.NDArray[np.int64] = field(init=False)
     bin_right: npt.NDArray[np.int64] = field(init=False)
     bin_confidence: npt.NDArray[np.float64] = field(init=False)
-    """Rows, right rows and summed confidence by bin of confidence."""
+    """Rows, correct rows and summed confidence, by bin of confidence."""
     log_loss_sum: float = 0.0
 
     def __post_init__(self) -> None:
@@ -39,10 +39,10 @@ class ClassificationMetrics:
         """probabilities float32[rows, classes], truth int64[rows]."""
         predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1).astype(np.float64)
         np.add.at(self.confusion, (truth, predicted), 1)
-        places = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-        np.add.at(self.bin_rows, places, 1)
-        np.add.at(self.bin_right, places, predicted == truth)
-        np.add.at(self.bin_confidence, places, confidence)
+        bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+        np.add.at(self.bin_rows, bins, 1)
+        np.add.at(self.bin_right, bins, predicted == truth)
+        np.add.at(self.bin_confidence, bins, confidence)
         of_truth = probabilities[np.arange(len(truth)), truth].astype(np.float64)
         self.log_loss_sum -= float(np.log(np.maximum(of_truth, 1e-12)).sum())
 
@@ -52,6 +52,7 @@ class ClassificationMetrics:
 
     @property
     def right(self) -> int:
+        """Correct rows."""
         return int(self.confusion.trace())
 
     @property
@@ -65,27 +66,27 @@ class ClassificationMetrics:
 
     @property
     def precision(self) -> npt.NDArray[np.float64]:
-        """By class: the share that is right of what was predicted to be it; 0 where nothing was."""
-        return _shares(self.confusion.diagonal(), self.confusion.sum(axis=0))
+        """By class: correct rows / rows predicted as the class; 0 if there are none."""
+        return _ratio(self.confusion.diagonal(), self.confusion.sum(axis=0))
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
-        """By class: the share of it that was found."""
-        return _shares(self.confusion.diagonal(), self.confusion.sum(axis=1))
+        """By class: correct rows / rows of the class; 0 if there are none."""
+        return _ratio(self.confusion.diagonal(), self.confusion.sum(axis=1))
 
     @property
     def f1(self) -> npt.NDArray[np.float64]:
         """By class: the harmonic mean of precision and recall."""
-        return _shares(2 * self.precision * self.recall, self.precision + self.recall)
+        return _ratio(2 * self.precision * self.recall, self.precision + self.recall)
 
     @property
     def calibration_error(self) -> float:
-        """ECE: Σ over bins of (rows in it / rows) · |accuracy − mean confidence|."""
+        """ECE: Σ over bins of (rows in the bin / rows) · |accuracy − mean confidence|."""
         return float(np.abs(self.bin_right - self.bin_confidence).sum() / self.rows)
 
 
 def wilson(right: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of the share right / rows (rows > 0), by Wilson's score."""
+    """The 95 % interval of the proportion right / rows (rows > 0), by Wilson's score."""
     z = 1.959964
     share, spread = right / rows, z * z / rows
     middle = (share + spread / 2) / (1 + spread)
@@ -93,7 +94,7 @@ def wilson(right: int, rows: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _shares(
+def _ratio(
     parts: npt.NDArray[np.int64] | npt.NDArray[np.float64],
     wholes: npt.NDArray[np.int64] | npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""How good a bundle is on labelled texts: figures, by length and by any column, and its most confident
+"""Measures a bundle on labelled texts: metrics, accuracy by length and by any column, and the most confident
 mistakes.
 """
 
@@ -19,14 +19,15 @@ from server.offline.classifier import CHUNK, Classifier
 from server.offline.labelled import Example, open_labelled
 
 MISTAKES = 20
+"""Mistakes that are kept and shown."""
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
-"""Upper bounds in tokens of the groups by length."""
+"""Upper bounds, in tokens, of the groups by length; 0 stands for longer texts."""
 
 
 @dataclass(frozen=True, order=True)
 class Mistake:
-    """A text that got another label than its own; ordered by confidence."""
+    """A text with the wrong predicted label; `number` is its row. Ordered by confidence."""
 
     confidence: float
     number: int
@@ -37,42 +38,45 @@ class Mistake:
 
 @dataclass
 class Evaluation:
-    """`by_length` and `by_group` hold [right rows, rows]; `left_out` counts exported tasks without a label;
-    `seconds` are tokens and model alone.
+    """The result. `by_length` and `by_group` hold [correct rows, rows]; `left_out` counts exported tasks
+    without a label; `seconds` is the time of tokenizer and model alone.
     """
 
     labels: tuple[str, ...]
-    figures: ClassificationMetrics
+    metrics: ClassificationMetrics
     by_length: dict[int, list[int]] = field(default_factory=dict)
     by_group: dict[str, list[int]] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
     left_out: int = 0
     seconds: float = 0.0
 
-    def note(
-        self, example: Example, tokens: int, true: int, probabilities: Floats, group: str | None
+    def count(
+        self, example: Example, tokens: int, truth: int, probabilities: Floats, group: str | None
     ) -> None:
-        """Count one text to its groups, and keep it if it is among the most confident mistakes."""
+        """Count one text in its groups, and keep it if it is among the most confident mistakes.
+
+        `truth` is the index of its class, `probabilities` float32[classes].
+        """
         predicted = int(probabilities.argmax())
         bound = next((bound for bound in LENGTHS if tokens <= bound), 0)
-        tallies = [self.by_length.setdefault(bound, [0, 0])]
+        groups = [self.by_length.setdefault(bound, [0, 0])]
         if group is not None:
-            tallies.append(self.by_group.setdefault(group, [0, 0]))
-        for prediction_stats in tallies:
-            prediction_stats[0] += predicted == true
-            prediction_stats[1] += 1
-        if predicted != true:
+            groups.append(self.by_group.setdefault(group, [0, 0]))
+        for counts in groups:
+            counts[0] += predicted == truth
+            counts[1] += 1
+        if predicted != truth:
             mistake = Mistake(
                 float(probabilities[predicted]),
                 example.number,
                 example.text,
-                self.labels[true],
+                self.labels[truth],
                 self.labels[predicted],
             )
             (heapq.heappush if len(self.mistakes) < MISTAKES else heapq.heappushpop)(self.mistakes, mistake)
 
     def sort(self) -> None:
-        """Lengths rising, groups by name, the most confident mistake first."""
+        """Lengths ascending, groups by name, the most confident mistake first."""
         self.by_length = {bound: self.by_length[bound] for bound in (*LENGTHS, 0) if bound in self.by_length}
         self.by_group = dict(sorted(self.by_group.items()))
         self.mistakes.sort(reverse=True)
@@ -88,30 +92,23 @@ def evaluate_file(
     by: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure the classifier (in use) on the labelled rows of `source`.
+    """Measure an open classifier on the labelled rows of `source`.
 
-    `label_map` maps a label of the model to the file's word for it; `by` names a column whose values are told
-    apart; `on_progress(rows done, bytes of the source read)` is called after every chunk. Raises BadInput,
-    also for labels that the model does not have.
+    `text`, `label` and `by` name columns; `by` also gives the groups. `label_map` maps the model's labels to
+    those of the file. `on_progress(rows done, bytes of the source read)` is called after each chunk. Raises
+    BadInput, also for labels that the model does not have.
     """
     labels = classifier.bundle.labels
-    renamed = {name: label for label, name in (label_map or {}).items()}
+    to_model_label = {name: model_label for model_label, name in (label_map or {}).items()}
     result = Evaluation(labels, ClassificationMetrics(len(labels)))
     done = 0
     with open_labelled(source, text, label) as (examples, position):
         for chunk in _chunks(examples):
             labelled = [example for example in chunk if example.label is not None]
             result.left_out += len(chunk) - len(labelled)
-            truth = np.array(
-                [_class_of(source, example, labels, renamed) for example in labelled], dtype=np.int64
-            )
-            started = time.perf_counter()
-            rows = classifier.encode([example.text for example in labelled])
-            probabilities = classifier.probabilities(rows)
-            result.seconds += time.perf_counter() - started
-            result.figures.add(probabilities, truth)
-            for example, row, true, p in zip(labelled, rows, truth.tolist(), probabilities, strict=True):
-                result.note(example, len(row), true, p, _group(source, example, by))
+            classes = [_class_of(source, example, labels, to_model_label) for example in labelled]
+            groups = [_group(source, example, by) for example in labelled]
+            _measure(classifier, labelled, classes, groups, result)
             done += len(chunk)
             if on_progress is not None:
                 on_progress(done, position())
@@ -124,15 +121,35 @@ def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
         yield chunk
 
 
-def _class_of(source: Path, example: Example, labels: tuple[str, ...], renamed: Mapping[str, str]) -> int:
-    """The class of a label: by the label map, else the same text, else ignoring case."""
-    name = renamed.get(example.label or "", example.label or "")
-    for same in (str, str.casefold):
-        found = [i for i, label in enumerate(labels) if same(label) == same(name)]
-        if found:
-            return found[0]
+def _measure(
+    classifier: Classifier,
+    examples: list[Example],
+    classes: list[int],
+    groups: list[str | None],
+    result: Evaluation,
+) -> None:
+    """Classify the examples and add them to the result. `classes` are the true ones."""
+    started = time.perf_counter()
+    rows = classifier.encode([example.text for example in examples])
+    probabilities = classifier.probabilities(rows)
+    result.seconds += time.perf_counter() - started
+    result.metrics.add(probabilities, np.array(classes, dtype=np.int64))
+    for example, row, truth, p, group in zip(examples, rows, classes, probabilities, groups, strict=True):
+        result.count(example, len(row), truth, p, group)
+
+
+def _class_of(
+    source: Path, example: Example, labels: tuple[str, ...], to_model_label: Mapping[str, str]
+) -> int:
+    """The class of an example's label: the same text after mapping, else the same ignoring case."""
+    name = to_model_label.get(example.label or "", example.label or "")
+    for normalized in (str, str.casefold):
+        for index, label in enumerate(labels):
+            if normalized(label) == normalized(name):
+                return index
     raise BadInput(
-        f'{source}: row {example.number}: the label "{name}" is none of the model\'s: {", ".join(labels)}. Give --map LABEL={name}.'
+        f'{source}: row {example.number}: the label "{name}" is not one of the model\'s: '
+        f"{', '.join(labels)}. Give --map LABEL={name}."
     )
 
 

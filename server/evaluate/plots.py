@@ -1,6 +1,4 @@
-"""What people compare, as pictures (PNG). The one place that needs matplotlib, which serving does not
-install.
-"""
+"""Pictures (PNG) of an evaluation and of a training. Needs matplotlib, which serving does not install."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -18,18 +16,18 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2f6db3", "#d9762b", "#8a8a8a"
 
 
-def reliability(figures: ClassificationMetrics, path: Path) -> None:
-    """Accuracy by confidence (on the diagonal when calibrated), and how many rows stand behind each bar;
-    after Guo et al. (2017).
+def reliability(metrics: ClassificationMetrics, path: Path) -> None:
+    """Reliability diagram, after Guo et al. (2017): accuracy by confidence, on the diagonal if calibrated,
+    and the share of texts in each bin.
     """
-    canvas = _canvas(6, 6)
-    above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    present = figures.bin_rows > 0
+    figure = new_figure(6, 6)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    present = metrics.bin_rows > 0
     middles = (np.arange(BINS)[present] + 0.5) / BINS
-    rows = figures.bin_rows[present]
-    shares = figures.bin_right[present] / rows
+    rows = metrics.bin_rows[present]
+    shares = metrics.bin_right[present] / rows
     low, high = np.array(
-        [wilson(int(right), int(n)) for right, n in zip(figures.bin_right[present], rows, strict=True)]
+        [wilson(int(right), int(n)) for right, n in zip(metrics.bin_right[present], rows, strict=True)]
     ).T
     errors = np.maximum(0, [shares - low, high - shares])
     above.bar(
@@ -43,8 +41,8 @@ def reliability(figures: ClassificationMetrics, path: Path) -> None:
         label="accuracy (95 % interval)",
     )
     above.plot(
-        figures.bin_confidence[present] / rows,
-        figures.bin_confidence[present] / rows,
+        metrics.bin_confidence[present] / rows,
+        metrics.bin_confidence[present] / rows,
         "o--",
         color=ORANGE,
         markersize=4,
@@ -53,18 +51,18 @@ def reliability(figures: ClassificationMetrics, path: Path) -> None:
     above.set(
         ylabel="accuracy",
         ylim=(0, 1.02),
-        title=f"{figures.rows:,} texts, expected calibration error {figures.calibration_error:.3f}",
+        title=f"{metrics.rows:,} texts, expected calibration error {metrics.calibration_error:.3f}",
     )
     above.legend(loc="upper left")
-    below.bar(middles, rows / figures.rows, width=0.9 / BINS, color=GREY)
+    below.bar(middles, rows / metrics.rows, width=0.9 / BINS, color=GREY)
     below.set(xlabel="confidence", ylabel="share of texts", xlim=(0, 1))
-    _save(canvas, path)
+    save(figure, path)
 
 
 def accuracy_by(groups: Mapping[str, Sequence[int]], what: str, path: Path) -> None:
-    """Accuracy with its 95 % interval for each group [right rows, rows]."""
-    canvas = _canvas(7, 1.5 + 0.35 * len(groups))
-    axes = canvas.subplots()
+    """Accuracy with its 95 % interval for each group, given as [correct rows, rows]."""
+    figure = new_figure(7, 1.5 + 0.35 * len(groups))
+    axes = figure.subplots()
     shares = [right / rows for right, rows in groups.values()]
     errors = np.maximum(
         0,
@@ -77,16 +75,14 @@ def accuracy_by(groups: Mapping[str, Sequence[int]], what: str, path: Path) -> N
     axes.barh(names, shares, color=BLUE, xerr=errors, ecolor=GREY, capsize=3)
     axes.invert_yaxis()
     axes.set(xlabel="accuracy (95 % interval)", xlim=(0, 1.02), title=f"by {what}")
-    _save(canvas, path)
+    save(figure, path)
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]], best: int, path: Path) -> None:
-    """Loss and accuracy by epoch, of what was fitted and of what was held out; the epoch that was kept is
-    marked.
-    """
-    canvas = _canvas(9, 4)
+    """Loss and accuracy by epoch, of the fitted and the held-out texts, with the kept epoch marked."""
+    figure = new_figure(9, 4)
     epochs = [line["epoch"] for line in history]
-    for axes, name in zip(canvas.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         axes.plot(
             epochs, [line[name] for line in history], "o-", color=GREY, label="fitted texts (with noise)"
         )
@@ -97,20 +93,20 @@ def learning_curve(history: Sequence[Mapping[str, Any]], best: int, path: Path) 
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
-    _save(canvas, path)
+    save(figure, path)
 
 
 def check_available() -> None:
-    """For long work to ask before it begins. Raises BadSetting where there is no matplotlib."""
+    """Raises BadSetting if matplotlib is not installed. Call it before long work."""
     if importlib.util.find_spec("matplotlib") is None:
         raise BadSetting(
-            "plots need matplotlib, which is not installed: install prelabel[plots], or leave --plots out."
+            "--plots needs matplotlib, which is not installed: install prelabel[plots], or omit --plots."
         )
 
 
-def _canvas(width: float, height: float) -> "Figure":
-    """A drawing of its own, without matplotlib's global state or a screen. Raises BadSetting where there is
-    no matplotlib.
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, without matplotlib's global state or a display. Raises BadSetting without
+    matplotlib.
     """
     check_available()
     from matplotlib.figure import Figure
@@ -118,10 +114,10 @@ def _canvas(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(canvas: "Figure", path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # without its date and version the same figures make the same file
-        canvas.savefig(path, dpi=110, metadata={"Software": None})
+        # without date and version the same data make the same file
+        figure.savefig(path, dpi=110, metadata={"Software": None})
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}).") from None

@@ -1,6 +1,7 @@
-"""Many texts through one engine, in this process: tokens, batches of like length, probabilities in order.
+"""Bulk classification in this process: tokenizes texts, batches them by length, and runs the model on all
+cores.
 
-What the bulk commands share. Batches are cut by length alone, so the same texts make the same model calls.
+Batches depend on the lengths alone, so the same texts always make the same model calls.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,16 +19,17 @@ from server.models.tokenizer import Tokenizer
 from server.settings import Settings
 
 CHUNK = 2048
-"""Rows that a bulk command holds at a time."""
+"""Rows that a bulk command holds in memory at a time."""
 
 TEXTS = 128
-"""Texts that one thread tokenizes at a time."""
+"""Texts that a thread tokenizes at a time."""
 
 
 @dataclass
 class Classifier:
-    """Use it in a `with` block: it has `threads` threads of its own, a model call each at a time, of at most
-    `batch_tokens` padded tokens.
+    """A model with its own threads; use it in a `with` block.
+
+    `threads` is the number of concurrent model calls, `batch_tokens` the maximum of padded tokens in each.
     """
 
     bundle: Bundle
@@ -48,38 +50,39 @@ class Classifier:
         self._pool.shutdown(cancel_futures=True)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of each text, in order."""
+        """The token ids of each text, int32[tokens], in order."""
         parts = [texts[begin : begin + TEXTS] for begin in range(0, len(texts), TEXTS)]
         return [row for rows in self._pool.map(self.tokenizer.encode_all, parts) for row in rows]
 
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
-        """float32[rows, classes] in the order of `rows`, as `encode` made them."""
-        answers = np.zeros((len(rows), len(self.bundle.labels)), dtype=np.float32)
+        """float32[rows, classes], in the order of `rows`, which `encode` returned."""
+        probabilities = np.zeros((len(rows), len(self.bundle.labels)), dtype=np.float32)
         batches = list(batches_of(rows, self.batch_tokens))
-        for places, probabilities in zip(
-            batches, self._pool.map(lambda batch: self._run([rows[i] for i in batch]), batches), strict=True
-        ):
-            answers[places] = probabilities
-        return answers
+        results = self._pool.map(lambda batch: self._run([rows[index] for index in batch]), batches)
+        for indices, batch_probabilities in zip(batches, results, strict=True):
+            probabilities[indices] = batch_probabilities
+        return probabilities
 
     def _run(self, batch: list[Ids]) -> Floats:
         return self.engine.run(*pad(batch, len(batch[-1])))
 
 
 def open_classifier(settings: Settings) -> Classifier:
-    """The settings' bundle (the first of several) in their engine. Raises BadBundle, BadSetting."""
+    """The first bundle of the settings, in their engine. Raises BadBundle, BadSetting."""
     bundle = read_bundle(settings.bundle[0])
     engine = open_engine(bundle, engine=settings.engine, device=settings.device, cuda=settings.cuda)
     return Classifier(bundle, engine, settings.threads(engine.device), settings.budget(engine.device))
 
 
 def batches_of(rows: Sequence[Ids], batch_tokens: int) -> Iterator[list[int]]:
-    """Places of rows by rising length, as many to a batch as the budget of padded tokens holds; at least one."""
+    """Indices of rows by ascending length, in batches of at most `batch_tokens` padded tokens, or of one
+    row.
+    """
     batch: list[int] = []
-    for place in sorted(range(len(rows)), key=lambda place: len(rows[place])):
-        if batch and (len(batch) + 1) * len(rows[place]) > batch_tokens:
+    for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
+        if batch and (len(batch) + 1) * len(rows[index]) > batch_tokens:
             yield batch
             batch = []
-        batch.append(place)
+        batch.append(index)
     if batch:
         yield batch

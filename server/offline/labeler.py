@@ -1,4 +1,4 @@
-"""Rows of text to Label Studio tasks with predictions; shared by files, projects and Ray."""
+"""Texts of Label Studio tasks → predictions; used for files, for projects, and on Ray."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 
 @dataclass(frozen=True)
 class Labeler:
-    """Tasks' texts → predictions. Its classifier must be in use (`with classifier:`)."""
+    """Classifies texts and writes the results for one labeling config. The classifier must be open."""
 
     classifier: Classifier
     plan: LabelingPlan
@@ -18,13 +18,15 @@ class Labeler:
 
     @property
     def version(self) -> str:
+        """The model version of the predictions."""
         return self.scoring.version(self.classifier.bundle.version)
 
     def predictions(self, texts: list[tuple[str | None, ...]]) -> list[Prediction]:
-        """One prediction for each task's texts as the plan takes them, in order; an empty one where none is
-        usable.
+        """One prediction per task, in order; it is empty for a task without a usable text.
+
+        `texts` holds the texts of each task, as `plan.texts` returns them.
         """
-        present = [text for each in texts for text in each if text is not None]
+        present = [text for task_texts in texts for text in task_texts if text is not None]
         probabilities = self.classifier.probabilities(self.classifier.encode(present))
         return predictions(
             self.plan,

@@ -1,7 +1,5 @@
-"""Labelled texts: what a network is trained on and measured by.
-
-A row is a text and its label: two columns of a file, or a task of Label Studio's JSON export with its
-annotations.
+"""Labelled texts, for training and evaluation: a table with a text and a label column, or Label Studio's JSON
+export, where the labels are annotations.
 """
 
 from collections.abc import Iterator
@@ -18,8 +16,8 @@ from server.offline.records import Position, columns_of, open_records
 
 @dataclass(frozen=True)
 class Example:
-    """`label` is None for an exported task that nobody labelled, or whose annotators disagree; `columns` are
-    all of the row's.
+    """One row. `number` counts from 1; `label` is None for an exported task without annotations, or whose
+    annotators disagree; `columns` are all columns of the row.
     """
 
     number: int
@@ -30,11 +28,10 @@ class Example:
 
 @contextmanager
 def open_labelled(path: Path, text: str, label: str) -> Iterator[tuple[Iterator[Example], Position]]:
-    """The examples of `path` and how many of its bytes were read; `text` names a column, `label` a column or,
-    in an export, a control.
+    """The examples of `path`, and how many bytes of the file were read.
 
-    Raises BadInput, also while examples are taken: for a missing column, an empty cell, a file without any
-    label.
+    `text` names a column, `label` a column or, in an export, a control. Raises BadInput, also while examples
+    are taken: for a missing column, an empty cell, a file without labels.
     """
     with open_records(path) as (records, position):
         yield _examples(path, records, text, label), position
@@ -44,6 +41,7 @@ def _examples(path: Path, records: Iterator[Any], text: str, label: str) -> Iter
     number, labelled, controls = 0, 0, set[str]()
     for number, record in enumerate(records, start=1):
         columns = columns_of(record)
+        name: str | None
         if is_exported(record):
             try:
                 name = label_of(record, label)
@@ -63,21 +61,23 @@ def _examples(path: Path, records: Iterator[Any], text: str, label: str) -> Iter
     if not number:
         raise BadInput(f"{path}: no rows.")
     if not labelled:
+        found = ", ".join(sorted(controls)) or "none"
         raise BadInput(
-            f'{path}: no task has a label by "{label}"; its annotations are by: {", ".join(sorted(controls)) or "nobody"}. Name one with --label.'
+            f'{path}: no task has a label of the control "{label}"; the controls of its annotations: '
+            f"{found}. Name one with --label."
         )
 
 
 def _cell(path: Path, number: int, columns: dict[str, Any], column: str) -> Any:
     if column not in columns:
+        found = ", ".join(map(str, columns)) or "none"
         raise BadInput(
-            f'{path}: row {number} has no column "{column}"; it has: {", ".join(map(str, columns)) or "none"}. Name one with --text or --label.'
+            f'{path}: row {number} has no column "{column}"; its columns: {found}. '
+            "Name one with --text or --label."
         )
     return columns[column]
 
 
 def _as_label(value: Any) -> str:
-    """Text without the spaces around it; numbers, true and false as they are written; nothing for anything
-    else.
-    """
+    """Text without surrounding spaces; numbers and booleans as text; "" for anything else."""
     return str(value).strip() if isinstance(value, str | int | float) else ""

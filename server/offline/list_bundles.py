@@ -1,9 +1,10 @@
-"""What bundles there are, and which of them a server has in use."""
+"""Lists the bundles in a folder, and marks those that a running server serves."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from server.bundle import Bundle, read_bundle
@@ -16,7 +17,7 @@ SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder with a manifest: its bundle, or why it is none; `size` in bytes of all its files."""
+    """A folder with a manifest: its bundle, or the problem with it; `size` is in bytes, of all its files."""
 
     path: Path
     bundle: Bundle | None
@@ -25,17 +26,19 @@ class Entry:
 
 
 def find_bundles(folder: Path) -> list[Entry]:
-    """Every bundle directly below `folder`, by name; each checksum is computed. Raises BadInput when there is
+    """All bundles directly in `folder`, by name, with their checksums verified. Raises BadInput if there is
     none.
     """
     paths = sorted(manifest.parent for manifest in folder.glob("*/manifest.json"))
     if not paths:
-        raise BadInput(f"{folder}: no bundle there; make one with `prelabel export` or `prelabel train`.")
+        raise BadInput(
+            f"{folder}: no bundle in this folder; make one with `prelabel export` or `prelabel train`."
+        )
     return [_entry(path) for path in paths]
 
 
 def served_versions(backend: str) -> set[str]:
-    """The model versions that the server at this URL serves. Raises BadInput if there is no Prelabel."""
+    """The model versions that the server at this URL serves. Raises BadInput if it is no Prelabel server."""
     try:
         with MlBackendClient(backend.rstrip("/"), None, SECONDS) as client:
             models = client.health().get("models")
@@ -47,20 +50,20 @@ def served_versions(backend: str) -> set[str]:
 
 
 def show(entries: list[Entry], served: set[str] | None, console: Console) -> None:
-    """`served` adds a column that marks what is in use."""
-    whole = [Column(name, overflow="fold") for name in ("bundle", "version")]
-    table = Table(*whole, "labels", "accuracy", "MB", *(["serving"] if served is not None else []), "")
+    """Print a table. `served` adds a column that marks the bundles with these versions."""
+    folding = [Column(name, overflow="fold") for name in ("bundle", "version")]
+    table = Table(*folding, "labels", "accuracy", "MB", *(["serving"] if served is not None else []), "")
     for entry in entries:
         manifest = entry.bundle.manifest if entry.bundle else None
         accuracy = (manifest.metrics.get("test") or {}).get("accuracy") if manifest else None
         table.add_row(
-            str(entry.path),
+            escape(str(entry.path)),
             manifest.version if manifest else "–",
-            ", ".join(manifest.labels) if manifest else "–",
+            escape(", ".join(manifest.labels)) if manifest else "–",
             f"{accuracy:.4f}" if isinstance(accuracy, float) else "–",
             f"{entry.size / 1e6:.1f}",
             *(["✓" if manifest and manifest.version in served else ""] if served is not None else []),
-            entry.problem,
+            escape(entry.problem),
         )
     console.print(table)
 

@@ -1,10 +1,10 @@
-"""Files in, Label Studio import files out.
+"""Predicts a file of texts into a file for Label Studio's import. Resumable, to the same bytes.
 
-    rows ─▶ chunks ─▶ classifier ─▶ tasks with predictions
+    rows ─▶ chunks ─▶ labeler ─▶ tasks with predictions
 
-A chunk is a fixed number of rows, fewer where they are large, so the same file gives the same bytes, however
-often it was interrupted. After every chunk a note beside the output says how far it came; a resumed run
-starts there. The output takes its name when it is whole.
+Output goes to OUT.part; after each chunk OUT.part.progress says how far the run has come, and a resumed run
+continues there. A chunk is a fixed number of rows, fewer where rows are large, so the same input gives the
+same chunks, the same model calls and the same bytes, however often the run was interrupted.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ from server.offline.labeler import Labeler
 from server.offline.records import Records, columns_of, open_records
 
 CHUNK_BYTES = 2**25
-"""Of the file, unpacked, from which on a chunk takes no further row."""
+"""Decompressed bytes of the input after which a chunk ends early."""
 
 
 class Progress(BaseModel):
-    """How far a run came. `key` names everything that decides the output; `written` is in bytes."""
+    """How far a run has come. `key` identifies everything that decides the output; `written` is in bytes."""
 
     key: str
     rows: int = 0
@@ -46,11 +46,10 @@ def predict_file(
     resume: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Progress:
-    """Write Label Studio's import file for the rows of `source`; `.json` a list, `.jsonl` a task a line.
+    """Write an import file for the rows of `source`: `.json` is a list, `.jsonl` has one task per line.
 
-    `on_progress(rows done, bytes of the source read)` is called after every chunk. With `resume`, go on where
-    a killed run of the same source, bundle and config stopped; without, or where there is nothing to go on
-    with, start afresh. Raises BadInput.
+    `on_progress(rows done, bytes of the source read)` is called after each chunk. With `resume`, a killed run
+    of the same source, bundle and config is continued, if there is one. Raises BadInput.
     """
     if out.suffix not in (".json", ".jsonl"):
         raise BadInput(f"{out}: the name must end in .json or .jsonl.")
@@ -58,7 +57,7 @@ def predict_file(
         raise BadInput(f"{out}: the output would replace the input; give it another name.")
     part, note = out.with_name(out.name + ".part"), out.with_name(out.name + ".part.progress")
     key = _key(source, labeler, out.suffix)
-    progress = _read_note(note, part, key) if resume else Progress(key=key)
+    progress = _read_progress(note, part, key) if resume else Progress(key=key)
     try:
         with (
             open_records(source) as (records, position),
@@ -71,8 +70,7 @@ def predict_file(
             writer = TaskWriter(file, as_list=out.suffix == ".json")
             for _ in write_tasks(records, writer, labeler, progress, source):
                 file.flush()
-                with atomic_write(note) as kept:
-                    kept.write(progress.model_dump_json().encode())
+                _write_progress(note, progress)
                 if on_progress is not None:
                     on_progress(progress.rows, position())
             writer.end(progress)
@@ -87,14 +85,14 @@ def predict_file(
 
 class Writer(Protocol):
     def write(self, task: dict[str, Any], progress: Progress) -> None:
-        """Counts what it writes to `progress`. Raises RecursionError."""
+        """Adds the task, and counts it in `progress`. Raises RecursionError."""
 
 
 def write_tasks(
     records: Records, writer: Writer, labeler: Labeler, progress: Progress, source: Path
 ) -> Iterator[None]:
-    """A task for each of the records, with its prediction; yields after each chunk. Raises BadInput, which
-    names `source`.
+    """Write a task with its prediction for each record; yields after each chunk. Raises BadInput, which names
+    `source`.
     """
     while chunk := _next_chunk(records):
         _write_chunk(chunk, writer, labeler, progress, source)
@@ -102,10 +100,10 @@ def write_tasks(
 
 
 def _next_chunk(records: Records) -> list[Any]:
-    began, rows = records.taken, []
+    start, rows = records.bytes_read, []
     for row in islice(records, CHUNK):
         rows.append(row)
-        if records.taken - began > CHUNK_BYTES:
+        if records.bytes_read - start > CHUNK_BYTES:
             break
     return rows
 
@@ -114,35 +112,40 @@ def _write_chunk(
     chunk: list[Any], writer: Writer, labeler: Labeler, progress: Progress, source: Path
 ) -> None:
     columns = [columns_of(row) for row in chunk]
-    wanted = [column for each in labeler.plan.sources for column in each.columns]
-    if progress.rows == 0 and not any(name in row for row in columns for name in wanted):
-        names = ", ".join(dict.fromkeys(name for row in columns for name in row)) or "none"
-        missing = " or ".join(f'"{column}"' for column in wanted)
-        raise BadInput(
-            f"{source}: no column {missing}, which the labeling config reads; its columns are: {names}. "
-            "Rename one or give --label-config."
-        )
+    if progress.rows == 0:
+        _check_columns(columns, labeler, source)
     texts = [labeler.plan.texts(row) for row in columns]
-    for row, answer in zip(columns, labeler.predictions(texts), strict=True):
+    for row, prediction in zip(columns, labeler.predictions(texts), strict=True):
         try:
-            writer.write({"data": row, "predictions": [answer]}, progress)
+            writer.write({"data": row, "predictions": [prediction]}, progress)
         except RecursionError:
-            raise BadInput(
-                f"{source}: row {progress.rows + 1} cannot be written: it is nested too deeply."
-            ) from None
-    progress.without_text += sum(not any(text is not None for text in each) for each in texts)
+            raise BadInput(f"{source}: row {progress.rows + 1} is nested too deeply to be written.") from None
+    progress.without_text += sum(not any(text is not None for text in row_texts) for row_texts in texts)
+
+
+def _check_columns(rows: list[dict[str, Any]], labeler: Labeler, source: Path) -> None:
+    """Raises BadInput if no row has a column that the labeling config reads."""
+    needed = [column for text in labeler.plan.sources for column in text.columns]
+    if any(column in row for row in rows for column in needed):
+        return
+    found = ", ".join(dict.fromkeys(column for row in rows for column in row)) or "none"
+    missing = " or ".join(f'"{column}"' for column in needed)
+    raise BadInput(
+        f"{source}: no column {missing}, which the labeling config reads; the columns are: {found}. "
+        "Rename one, or give --label-config."
+    )
 
 
 @dataclass
 class TaskWriter:
-    """Tasks as a JSON list with one task a line, or as JSONL."""
+    """Writes tasks as a JSON list with one task per line, or as JSONL."""
 
     file: IO[bytes]
     as_list: bool
 
     def write(self, task: dict[str, Any], progress: Progress) -> None:
-        lead = (b",\n" if progress.rows else b"[\n") if self.as_list else b""
-        self._put(lead + dumps(task) + (b"" if self.as_list else b"\n"), progress)
+        start = (b",\n" if progress.rows else b"[\n") if self.as_list else b""
+        self._put(start + dumps(task) + (b"" if self.as_list else b"\n"), progress)
         progress.rows += 1
 
     def end(self, progress: Progress) -> None:
@@ -155,7 +158,6 @@ class TaskWriter:
 
 
 def _key(source: Path, labeler: Labeler, suffix: str) -> str:
-    """Of the source, the model, the engine, the target and the format."""
     classifier = labeler.classifier
     return key_of(
         source,
@@ -169,34 +171,41 @@ def _key(source: Path, labeler: Labeler, suffix: str) -> str:
     )
 
 
-def key_of(source: Path, *deciding: object) -> str:
-    """A digest of what decides an output: the source as it is now, and the rest. Raises BadInput."""
+def key_of(source: Path, *parts: object) -> str:
+    """SHA-256 of everything that decides an output: the source file as it is now, and `parts`. Raises
+    BadInput.
+    """
     try:
         state = source.stat()
     except OSError as error:
         raise BadInput(f"{source}: cannot be read ({error.strerror}).") from None
-    parts = (source.resolve(), state.st_size, state.st_mtime_ns, *deciding)
-    return hashlib.sha256(repr([str(part) for part in parts]).encode()).hexdigest()
+    everything = (source.resolve(), state.st_size, state.st_mtime_ns, *parts)
+    return hashlib.sha256(repr([str(part) for part in everything]).encode()).hexdigest()
 
 
-def _read_note(note: Path, part: Path, key: str) -> Progress:
-    """The progress to go on from; the start where no run left any. Raises BadInput when it was another run's."""
+def _write_progress(note: Path, progress: Progress) -> None:
+    with atomic_write(note) as file:
+        file.write(progress.model_dump_json().encode())
+
+
+def _read_progress(note: Path, part: Path, key: str) -> Progress:
+    """The progress to continue from: the start if there is none. Raises BadInput if it has another key."""
     try:
         progress = Progress.model_validate_json(note.read_bytes())
-        whole = part.stat().st_size >= progress.written
+        is_complete = part.stat().st_size >= progress.written
     except (OSError, ValidationError):
         return Progress(key=key)
     if progress.key != key:
         raise BadInput(
-            f"{part}: left by a run with another input, bundle or labeling config; run without --resume "
-            "to start afresh."
+            f"{part}: left over from a run with another input, bundle or labeling config; run without "
+            "--resume to start again."
         )
-    return progress if whole else Progress(key=key)
+    return progress if is_complete else Progress(key=key)
 
 
 def dumps(task: Any) -> bytes:
-    """One line of JSON. Lone surrogates are beyond msgspec; types that JSON lacks (Parquet has some) become
-    text.
+    """One line of JSON. Types that JSON lacks, such as dates in Parquet, become text. Lone surrogates, which
+    msgspec cannot encode, are escaped.
     """
     try:
         return msgspec.json.encode(task, enc_hook=str)

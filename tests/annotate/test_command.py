@@ -1,6 +1,6 @@
-"""`prelabel annotate` as a process, between a Label Studio and an ML backend that hold chosen requests.
+"""`prelabel annotate` as a process, between a Label Studio and an ML backend that block chosen requests.
 
-A request that is held gets no response before the process has ended, so a process that waits for it fails the
+A blocked request gets no response before the process has ended, so a process that waits for it fails the
 test by its timeout.
 """
 
@@ -41,12 +41,12 @@ SECONDS = 60
 class World:
     """A Label Studio with `tasks` tasks in one project, and an ML backend, behind one address.
 
-    The requests in `held` (name and number, counted from 1) wait for `release`. `arrived` gets each request's
-    name and number when it arrives.
+    The requests in `blocked` (name and number, counted from 1) wait for `release`. `arrived` gets each
+    request's name and number when it arrives.
     """
 
     tasks: int
-    held: set[tuple[str, int]] = field(default_factory=set)
+    blocked: set[tuple[str, int]] = field(default_factory=set)
     stored: list[int] = field(default_factory=list)
     arrived: "SimpleQueue[tuple[str, int]]" = field(default_factory=SimpleQueue)
     release: Event = field(default_factory=Event)
@@ -107,7 +107,7 @@ def running(world: World) -> Iterator[World]:
             world.counts[name] += 1
             request = (name, world.counts[name])
             world.arrived.put(request)
-            if request in world.held:
+            if request in world.blocked:
                 world.release.wait(SECONDS)
             body = json.dumps(
                 world.respond(name, parse_qs(url.query), json.loads(content) if content else None)
@@ -182,10 +182,10 @@ def figure(output: str, row: str) -> int:
 
 def test_the_first_ctrl_c_stores_what_is_predicted_and_waits_for_no_other_request() -> None:
     """The fourth page is fetched once the second is predicted. The next run does the rest."""
-    held = {("tasks", 4), ("predict", 3)}
-    with running(World(2200, held)) as world:
+    blocked = {("tasks", 4), ("predict", 3)}
+    with running(World(2200, blocked)) as world:
         with annotating(world) as process:
-            wait_for(world, *held)
+            wait_for(world, *blocked)
             interrupt(process)
             output, errors = process.communicate(timeout=SECONDS)
             assert not world.release.is_set()
@@ -215,8 +215,8 @@ def test_the_first_ctrl_c_waits_for_predictions_that_are_being_stored() -> None:
 
 @pytest.mark.parametrize("under_way", ["project", "upload"])
 def test_the_second_ctrl_c_leaves_at_once_whatever_request_is_under_way(under_way: str) -> None:
-    held = {(under_way, 1), ("tasks", 3)}
-    with running(World(5000, held)) as world, annotating(world) as process:
+    blocked = {(under_way, 1), ("tasks", 3)}
+    with running(World(5000, blocked)) as world, annotating(world) as process:
         wait_for(world, ("project", 1) if under_way == "project" else ("tasks", 3))
         interrupt(process)
         if under_way == "upload":

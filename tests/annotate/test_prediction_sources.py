@@ -28,8 +28,8 @@ def test_a_bad_task_costs_only_its_own_prediction() -> None:
 
 
 @dataclass
-class Answering(httpx.BaseTransport):
-    """A backend without a network: its answers are those of `handler`."""
+class Responding(httpx.BaseTransport):
+    """An ML backend without a network: `handler` makes its responses."""
 
     handler: Callable[[httpx.Request], httpx.Response]
 
@@ -39,21 +39,21 @@ class Answering(httpx.BaseTransport):
 
 
 def backend(handler: Callable[[httpx.Request], httpx.Response], pauses: list[float]) -> BackendSource:
-    """A backend that answers by `handler`. Its client is the test's to close."""
-    client = MlBackendClient("http://backend", None, 5.0, transport=Answering(handler))
+    """A source whose ML backend responds with `handler`. The test closes its client."""
+    client = MlBackendClient("http://backend", None, 5.0, transport=Responding(handler))
     return BackendSource(client, {}, pauses.append)
 
 
-def test_a_busy_backend_is_asked_again_when_it_says() -> None:
-    answers = [
+def test_a_busy_backend_is_tried_again_when_it_says() -> None:
+    responses = [
         httpx.Response(429, headers={"Retry-After": "7"}),
         httpx.Response(503),
         httpx.Response(200, json={"model_version": "v"}),
     ]
     pauses: list[float] = []
-    made = backend(lambda request: answers.pop(0), pauses)
-    with made.client:
-        assert made.source(1, "<View/>").version == "v"
+    source = backend(lambda request: responses.pop(0), pauses)
+    with source.client:
+        assert source.source(1, "<View/>").version == "v"
     assert pauses == [7.0, 2.0]
 
 
@@ -69,14 +69,14 @@ def test_a_busy_backend_is_asked_again_when_it_says() -> None:
     ],
 )
 def test_a_backend_that_cannot_be_set_up(answer: httpx.Response, words: str) -> None:
-    made = backend(
+    source = backend(
         lambda request: httpx.Response(answer.status_code, content=answer.content, headers=answer.headers), []
     )
-    with made.client, pytest.raises(BackendFailed, match=words):
-        made.source(1, "<View/>")
+    with source.client, pytest.raises(BackendFailed, match=words):
+        source.source(1, "<View/>")
 
 
-def test_what_a_backends_answers_mean() -> None:
+def test_what_the_results_of_a_backend_mean() -> None:
     region = {"from_name": "a", "to_name": "b", "type": "choices", "value": {"choices": ["c"]}}
     results: list[Any] = [
         {"result": [region], "score": 0.5, "model_version": "v"},
@@ -93,13 +93,13 @@ def test_what_a_backends_answers_mean() -> None:
             200, json={"model_version": "v"} if request.url.path == "/setup" else {"results": results}
         )
 
-    made = backend(handler, [])
-    with made.client:
+    source = backend(handler, [])
+    with source.client:
         tasks = [{"id": number, "data": {"text": "half a character: \ud800"}} for number in range(7)]
-        found, failed = made.source(1, "<View/>").answers(tasks)
+        found, failed = source.source(1, "<View/>").answers(tasks)
         results[0]["model_version"] = "w"
         with pytest.raises(BackendFailed, match="with w"):
-            made.source(1, "<View/>").answers(tasks)
+            source.source(1, "<View/>").answers(tasks)
     assert found == {
         0: {"model_version": "v", "score": 0.5, "result": [region]},
         4: {"model_version": "v", "score": None, "result": []},

@@ -13,20 +13,20 @@ LETTERS = {"filter": "filter:tasks:data.review", "operator": "contains", "type":
 EMPTY = {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0}
 
 
-def test_or_takes_a_pass_an_item() -> None:
+def test_or_takes_a_query_per_filter() -> None:
     assert filters_of_tab(None) == [()]
     assert filters_of_tab({"conjunction": "and", "items": [LETTERS, EMPTY]}) == [(LETTERS, EMPTY)]
     assert filters_of_tab({"conjunction": "or", "items": [LETTERS, EMPTY]}) == [(LETTERS,), (EMPTY,)]
     assert filters_of_tab({"conjunction": "or", "items": []}) == [()]
 
 
-def test_the_version_filter_is_a_list_and_longer_versions_are_looked_at() -> None:
+def test_the_version_filter_is_a_list_and_longer_versions_are_compared() -> None:
     [one] = missing_version([(LETTERS,)], "v1", ["v1", "v2", "v"])
     assert (one.filters[0], one.filters[1]["value"], one.check_versions) == (LETTERS, ["v1"], False)
     assert [one.check_versions for one in missing_version([()], "v1", ["V1-margin"])] == [False, True]
 
 
-def test_a_tab_of_another_project_is_refused() -> None:
+def test_a_tab_of_another_project_is_an_error() -> None:
     def missing(path: str) -> Any:
         raise LabelStudioRefused("Not found", 404)
 
@@ -39,16 +39,16 @@ def test_a_tab_of_another_project_is_refused() -> None:
 
 @dataclass
 class Listing:
-    """Label Studio's list of tasks, for the filters that `MissingPredictions` makes. Versions by task id;
-    what `listed` ends with is stored meanwhile.
+    """Label Studio's list of tasks, for the filters that `MissingPredictions` makes. `versions` are those of
+    the predictions, by task id.
     """
 
     versions: dict[int, list[str]]
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
     def get(self, path: str, **parameters: Any) -> Any:
         assert path == "tasks"
-        self.asked.append(parameters)
+        self.requests.append(parameters)
         items = json.loads(parameters["query"])["filters"]["items"]
         # the filter on a version repeats a task for every prediction that it finds
         ids = [number for number in sorted(self.versions) for _ in range(self._times(number, items))]
@@ -81,18 +81,18 @@ class Listing:
 
 def test_paging_by_id_misses_nothing_while_predictions_are_stored() -> None:
     studio = Listing({number: [] for number in range(1, 26)})
-    lacking = MissingPredictions(studio.get, 7, "v", [()], page=10)
+    missing = MissingPredictions(studio.get, 7, "v", [()], page=10)
     found = []
-    for page in lacking.pages():
+    for page in missing.pages():
         found += [task["id"] for task in page]
         for task in page:
             studio.versions[task["id"]].append("v")
     assert found == list(range(1, 26))
-    assert (lacking.found, len(studio.asked)) == (25, 3)
-    assert list(lacking.pages()) == []
+    assert (missing.found, len(studio.requests)) == (25, 3)
+    assert list(missing.pages()) == []
 
 
-def test_a_version_inside_another_one_is_told_apart() -> None:
+def test_a_version_that_is_part_of_another_one_is_distinguished() -> None:
     studio = Listing(
         {
             1: ["v-margin"],
@@ -103,18 +103,18 @@ def test_a_version_inside_another_one_is_told_apart() -> None:
             6: ["v-margin"],
         }
     )
-    lacking = MissingPredictions(studio.get, 7, "v", [()], ["v", "v-margin", "v-entropy"], page=2)
-    assert sorted(task["id"] for page in lacking.pages() for task in page) == [1, 3, 5, 6]
-    assert lacking.among([2, 3, 5, 99]) == {3, 5}
-    assert lacking.among([]) == set()
+    missing = MissingPredictions(studio.get, 7, "v", [()], ["v", "v-margin", "v-entropy"], page=2)
+    assert sorted(task["id"] for page in missing.pages() for task in page) == [1, 3, 5, 6]
+    assert missing.among([2, 3, 5, 99]) == {3, 5}
+    assert missing.among([]) == set()
 
 
-def test_the_union_of_passes_lists_a_task_once() -> None:
+def test_overlapping_queries_list_a_task_once() -> None:
     studio = Listing({number: [] for number in range(1, 8)})
     passes: list[tuple[dict[str, Any], ...]] = [
         ({"filter": "filter:tasks:id", "operator": "less_or_equal", "value": 5},),
         ({"filter": "filter:tasks:id", "operator": "greater", "value": 2},),
     ]
-    lacking = MissingPredictions(studio.get, 7, "v", passes, page=3)
-    assert [task["id"] for page in lacking.pages() for task in page] == list(range(1, 8))
-    assert lacking.total() is None
+    missing = MissingPredictions(studio.get, 7, "v", passes, page=3)
+    assert [task["id"] for page in missing.pages() for task in page] == list(range(1, 8))
+    assert missing.total() is None

@@ -10,8 +10,10 @@ from server.errors import LabelStudioRefused, LabelStudioUnreachable
 
 @dataclass
 class Studio:
-    """A Label Studio that stores each prediction that comes, but for what it is told. `lost_responses`:
-    answers that are lost after the storing.
+    """A Label Studio that stores predictions.
+
+    It silently skips the `invalid` tasks, or refuses their list if `strict`, and fails on those in `poison`.
+    `failures` come before anything is stored, `lost_responses` after.
     """
 
     tasks: set[int]
@@ -51,19 +53,19 @@ class Studio:
         return Uploader(self.post, self.missing, self.pauses.append)(items)
 
 
-def test_one_push_when_all_is_well() -> None:
+def test_valid_predictions_are_stored_in_one_request() -> None:
     studio = Studio(set(range(100)))
     assert studio.store(100) == {}
     assert (studio.stored, studio.posts) == (list(range(100)), 1)
 
 
-def test_tasks_that_are_gone_are_left_out() -> None:
+def test_deleted_tasks_are_left_out() -> None:
     studio = Studio(set(range(100)) - {0, 50, 51})
     assert studio.store(100) == dict.fromkeys((0, 50, 51), GONE)
     assert (sorted(studio.stored), studio.posts) == (sorted(studio.tasks), 2)
 
 
-def test_a_list_of_nothing_but_gone_tasks() -> None:
+def test_a_list_of_deleted_tasks_only() -> None:
     assert Studio(set()).store(3) == dict.fromkeys(range(3), GONE)
 
 
@@ -73,14 +75,14 @@ def test_refused_predictions_are_found_and_the_rest_stored() -> None:
     assert sorted(studio.stored) == sorted(studio.tasks - {20, 21})
 
 
-def test_what_label_studio_chokes_on_is_found() -> None:
+def test_a_prediction_that_fails_label_studio_is_found() -> None:
     studio = Studio(set(range(100)), poison={42})
     assert studio.store(100) == {42: "could not convert"}
     assert sorted(studio.stored) == sorted(studio.tasks - {42})
     assert set(studio.pauses) == {1.0, 2.0}
 
 
-def test_predictions_that_are_left_out_without_a_word_are_found() -> None:
+def test_predictions_that_are_skipped_silently_are_found() -> None:
     studio = Studio(set(range(100)), invalid={99, 3})
     assert studio.store(100) == {3: SKIPPED, 99: SKIPPED}
     assert studio.posts == 1
@@ -90,7 +92,7 @@ def test_predictions_that_are_left_out_without_a_word_are_found() -> None:
     "failure",
     [LabelStudioUnreachable("gone"), LabelStudioRefused("busy", 503), LabelStudioRefused("locked", 500)],
 )
-def test_what_a_lost_answer_stored_is_not_sent_again(failure: Exception) -> None:
+def test_what_was_stored_before_a_lost_response_is_not_sent_again(failure: Exception) -> None:
     studio = Studio(set(range(100)), lost_responses=[failure])
     assert studio.store(100) == {}
     assert (sorted(studio.stored), studio.posts, studio.pauses) == (list(range(100)), 1, [1.0])
@@ -110,6 +112,6 @@ def test_what_was_not_stored_is_sent_again(failure: Exception) -> None:
     "failure",
     [LabelStudioUnreachable("gone"), LabelStudioRefused("no", 403), LabelStudioRefused("busy", 503)],
 )
-def test_trouble_that_stays_ends_the_run(failure: Exception) -> None:
+def test_a_lasting_failure_ends_the_run(failure: Exception) -> None:
     with pytest.raises(type(failure)):
         Studio(set(range(4)), failures=[failure] * 6).store(4)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it."""
+"""The command line as a process: what it writes, prints and returns."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_export_then_predict(network: Network, bundle: Bundle, tmp_path: Path) -
     assert [task["data"]["stars"] for task in json.loads((tmp_path / "out.json").read_text())] == ["5", "1"]
 
 
-def test_evaluate_prints_figures_and_draws_them(bundle: Bundle, tmp_path: Path) -> None:
+def test_evaluate_prints_metrics_and_draws_them(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("body,tone,kind\ngood film,positive,a\nbad film,negative,b\n")
     done = prelabel(
         "evaluate",
@@ -85,7 +85,7 @@ def is_one_sentence(status: int, shown: str) -> bool:
     return status == 1 and shown.splitlines()[-1].startswith("Error: ") and "Traceback" not in shown
 
 
-def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
+def test_an_error_is_one_sentence_and_status_1(tmp_path: Path) -> None:
     refused = prelabel("serve", "--bundle", tmp_path)
     assert is_one_sentence(refused.returncode, refused.stderr)
 
@@ -100,10 +100,10 @@ def test_a_refusal_is_one_sentence_and_status_1(tmp_path: Path) -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_so_is_each_commands(
+def test_so_is_an_error_of_each_command(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, as another one would only import the same again."""
+    """In this process, to save the imports of another."""
     monkeypatch.setattr("sys.argv", ["prelabel", *arguments])
     with pytest.raises(SystemExit) as left:
         main()

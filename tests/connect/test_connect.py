@@ -1,6 +1,4 @@
-"""The rules of `prelabel connect`, on rows as Label Studio's API gives them, and its refusals before anything
-is sent.
-"""
+"""The rules of `prelabel connect`, on rows as Label Studio's API returns them, and errors in its options."""
 
 import io
 import os
@@ -24,7 +22,7 @@ HEADER = "Basic bGFiZWwtc3R1ZGlvOnMzY3JldDp1"
 
 
 def ml_backend(**fields: Any) -> desired_state.Row:
-    usual = {
+    defaults = {
         "id": 1,
         "url": BACKEND,
         "title": "v1",
@@ -33,11 +31,11 @@ def ml_backend(**fields: Any) -> desired_state.Row:
         "basic_auth_user": "",
         "basic_auth_pass_is_set": False,
     }
-    return usual | {"description": ""} | fields
+    return defaults | {"description": ""} | fields
 
 
 def webhook(number: int, url: str = f"{BACKEND}/webhook", **fields: Any) -> desired_state.Row:
-    usual = {
+    defaults = {
         "id": number,
         "project": 7,
         "url": url,
@@ -47,14 +45,14 @@ def webhook(number: int, url: str = f"{BACKEND}/webhook", **fields: Any) -> desi
         "is_active": True,
         "actions": [],
     }
-    return usual | fields
+    return defaults | fields
 
 
 def numbers(hooks: list[desired_state.Row]) -> list[int]:
     return [hook["id"] for hook in hooks]
 
 
-def test_an_ml_backend_is_given_the_version_as_its_title_and_the_password_it_lacks() -> None:
+def test_an_ml_backend_gets_the_version_as_its_title_and_the_missing_password() -> None:
     assert desired_state.backend_changes(ml_backend(), "v1", None) == {}
     assert desired_state.backend_changes(ml_backend(title="default", auto_update=False), "v1", None) == {
         "title": "v1",
@@ -83,7 +81,7 @@ def test_live_predictions_need_the_title_as_the_projects_version() -> None:
     assert desired_state.live_changes({"show_collab_predictions": True, "model_version": "v1"}, "v1") == {}
 
 
-def test_a_webhook_carries_the_password_exactly_where_the_backend_has_one() -> None:
+def test_a_webhook_has_the_credentials_if_the_backend_has() -> None:
     none, has = ml_backend(), ml_backend(auth_method="BASIC_AUTH")
     assert desired_state.webhook_headers({}, AUTH, none) == {"Authorization": HEADER}
     assert desired_state.webhook_headers({"authorization": "Basic old", "X-Own": "1"}, AUTH, has) == {
@@ -93,11 +91,11 @@ def test_a_webhook_carries_the_password_exactly_where_the_backend_has_one() -> N
     assert desired_state.webhook_headers({"Authorization": HEADER, "X-Own": "1"}, None, none) == {
         "X-Own": "1"
     }
-    # a password that this run was not given is no reason to take it away
+    # a run without credentials does not remove them
     assert desired_state.webhook_headers({"Authorization": HEADER}, None, has) == {"Authorization": HEADER}
 
 
-def test_one_webhook_is_kept_and_only_label_studios_own_are_repetitions() -> None:
+def test_one_webhook_is_kept_and_only_those_of_label_studio_are_duplicates() -> None:
     hooks = [
         webhook(1, is_active=False),
         webhook(2, headers={"Authorization": HEADER}),
@@ -112,7 +110,7 @@ def test_one_webhook_is_kept_and_only_label_studios_own_are_repetitions() -> Non
     assert desired_state.split_duplicates([hooks[4]], BACKEND) == ([], [])
 
 
-def test_left_over_webhooks() -> None:
+def test_webhooks_of_removed_backends() -> None:
     hooks = [
         webhook(1),
         webhook(2, url="http://192.0.2.7:9090/older/webhook"),
@@ -124,13 +122,13 @@ def test_left_over_webhooks() -> None:
         webhook(8, url="http://192.0.2.7:9090/mine/webhook", headers={"X-Own": "1"}),
         webhook(9, url="http://192.0.2.7:9090/older/webhook", project=None),
     ]
-    sure, perhaps = desired_state.orphaned_webhooks(
+    certain, possible = desired_state.orphaned_webhooks(
         hooks, [BACKEND, "http://192.0.2.7:9090/used/"], BACKEND, ["http://192.0.2.8:9090/replaced/"]
     )
-    assert (numbers(sure), numbers(perhaps)) == ([2, 4], [3])
+    assert (numbers(certain), numbers(possible)) == ([2, 4], [3])
 
 
-def test_origins_know_the_usual_ports() -> None:
+def test_origins_know_the_default_ports() -> None:
     assert origin("http://Example.com/a") == origin("http://example.com:80/b")
     assert origin("https://example.com") != origin("http://example.com")
 
@@ -163,7 +161,7 @@ def test_remedies(words: str, status: int, named: str) -> None:
     assert named in remedies.remedy(LabelStudioRefused(words, status))
 
 
-def test_the_remedy_for_no_answer_and_words_without_markup() -> None:
+def test_the_remedy_without_a_response_and_messages_without_html() -> None:
     assert "--label-studio" in remedies.remedy(LabelStudioUnreachable("no answer"))
     assert (
         remedies.plain_text(LabelStudioRefused('No. <a href="https://x.example">Learn\n more</a>', 400))
@@ -184,16 +182,16 @@ def test_the_verdict_on_a_test_prediction() -> None:
         ).mark
         == "–"
     )
-    nothings: list[Any] = [None, {}, {"response": None}, {"response": []}, {"response": [[]]}]
-    for nothing in nothings:
-        assert desired_state.test_verdict(nothing, "v1").mark == "✗"
+    empty_responses: list[Any] = [None, {}, {"response": None}, {"response": []}, {"response": [[]]}]
+    for empty in empty_responses:
+        assert desired_state.test_verdict(empty, "v1").mark == "✗"
 
 
 @pytest.mark.parametrize(
     "before", [RestorePoint(True, False, ""), RestorePoint(False, True, "Größe {1}", {"title": "default"})]
 )
 @pytest.mark.parametrize("own", ["", "Ours.\nPlease keep."])
-def test_a_note_comes_back_out_of_a_description(before: RestorePoint, own: str) -> None:
+def test_a_restore_point_is_read_back_from_a_description(before: RestorePoint, own: str) -> None:
     description = restore_point.write(before, own)
     assert restore_point.read(description) == restore_point.read(f"{description} and more words") == before
     assert restore_point.own_text(description) == own
@@ -211,7 +209,7 @@ def test_a_note_comes_back_out_of_a_description(before: RestorePoint, own: str) 
         restore_point.SENTENCE + "[]",
     ],
 )
-def test_what_is_no_note(description: str | None) -> None:
+def test_an_invalid_restore_point_is_none(description: str | None) -> None:
     assert restore_point.read(description) is None
     assert (
         restore_point.read(
@@ -221,7 +219,7 @@ def test_what_is_no_note(description: str | None) -> None:
     )
 
 
-def test_a_note_is_about_what_was_before_the_first_connect() -> None:
+def test_a_restore_point_holds_the_settings_before_the_first_connect() -> None:
     project = {"show_collab_predictions": True, "model_version": "a"}
     first = ml_backend(title="a", description=restore_point.write(RestorePoint(True, False, "")))
     assert restore_point.take(project, [], None) == RestorePoint(True, True, "a")
@@ -234,7 +232,7 @@ def test_a_note_is_about_what_was_before_the_first_connect() -> None:
     )
 
 
-def test_only_what_connect_set_is_restored() -> None:
+def test_only_what_connect_changed_is_restored() -> None:
     on: dict[str, Any] = {"show_collab_predictions": True, "model_version": "v1"}
     assert restore_point.project_changes(on, "v1", RestorePoint(True, True, "old")) == {
         "model_version": "old"
@@ -309,7 +307,7 @@ def test_options_and_the_token() -> None:
     assert token({"LABEL_STUDIO_API_KEY": " abc\n"}) == "abc"
 
 
-def test_a_line_is_printed_as_it_is() -> None:
+def test_a_line_is_printed_without_markup() -> None:
     out = io.StringIO()
     checklist.show(checklist.failed("a [bold]title[/bold]", "do [this]"), Console(file=out, width=10))
     assert out.getvalue() == "✗ a [bold]title[/bold]\n  → do [this]\n"
@@ -324,7 +322,9 @@ def test_a_line_is_printed_as_it_is() -> None:
         ({"LABEL_STUDIO_API_KEY": "x"}, ["--backend", "http://me:s3cret@x:99999"], "--basic-auth"),
     ],
 )
-def test_refusals_before_anything_is_sent(environ: dict[str, str], options: list[str], named: str) -> None:
+def test_wrong_options_are_errors_before_any_request(
+    environ: dict[str, str], options: list[str], named: str
+) -> None:
     command = [
         sys.executable,
         "prelabel.py",
@@ -346,7 +346,7 @@ def test_refusals_before_anything_is_sent(environ: dict[str, str], options: list
     assert "s3cret" not in done.stderr
 
 
-def test_a_projects_name_is_the_one_that_label_studio_gives_its_backends() -> None:
+def test_the_projects_name_in_requests_to_backends() -> None:
     assert (
         desired_state.backend_project_name({"id": 7, "created_at": "2026-01-02T03:04:05.678901Z"})
         == "7.1767323045"

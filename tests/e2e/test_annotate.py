@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "goes on where this run stopped" in output
+    assert "Run the same command again" in output
     [done, left] = figures(output, "predicted and stored", "left to do")
     assert len(stored(studio, project)) == done >= before
     assert (done < 2000, done + left) == (True, 2000)
@@ -159,7 +159,9 @@ def test_a_project_that_predicts_whatever_is_listed_is_left_in_peace(
 def test_a_tab_chooses_the_tasks(
     studio: httpx.Client, backend: httpx.Client, bundle: Path, conjunction: str, expected: set[str]
 ) -> None:
-    """Through the ML backend this time. Its filters join with ours, whichever way they join with one another."""
+    """Through the ML backend this time. Its filters join with ours, whichever way they join with one
+    another.
+    """
     project = project_with(studio, list(WORDS))
     ids = ids_by_text(studio, project)
     film = {"filter": "filter:tasks:data.review", "operator": "contains", "type": "String", "value": "film"}
@@ -244,7 +246,7 @@ def test_bad_tasks_are_named_and_cost_only_themselves(studio: httpx.Client) -> N
     assert figures(done.stdout, "predicted and stored", "failed") == [5, 3]
     reasons = dict(
         zip(
-            ("no usable prediction", "left the prediction out", "no longer in the project"),
+            ("no usable prediction", "skipped the prediction", "task was deleted"),
             (failing, misfit, deleted),
             strict=True,
         )
@@ -258,7 +260,7 @@ def test_bad_tasks_are_named_and_cost_only_themselves(studio: httpx.Client) -> N
     )
 
 
-def test_a_labeling_config_that_does_not_fit_is_told_in_the_backends_words(
+def test_an_unusable_labeling_config_is_an_error_with_the_backends_message(
     studio: httpx.Client, backend: httpx.Client
 ) -> None:
     project = project_with(

@@ -1,4 +1,6 @@
-"""`prelabel connect` against a real Label Studio; every outcome is read back through Label Studio's own API."""
+"""`prelabel connect` against a real Label Studio; every outcome is read back through Label Studio's own
+API.
+"""
 
 import os
 import shutil
@@ -188,7 +190,7 @@ def test_another_ml_backend_goes_first_until_it_is_replaced(
     # one that was added behind it by hand is not used either
     ok(studio.post("/api/ml", json={"url": url_of(second), "project": project}))
     status, lines = connect(studio, project, second, "--check")
-    assert (status, "✗ It is not the project's first ML backend" in lines) == (1, True), lines
+    assert (status, "✗ The backend is not the project's first ML backend" in lines) == (1, True), lines
     status, lines = connect(studio, project, backend)
     assert (status, f"– Never used: {url_of(second)}" in lines) == (0, True), lines
 
@@ -364,9 +366,9 @@ def test_a_backend_with_a_password(studio: httpx.Client, bundle: Path, project: 
     right = ("--basic-auth", "label-studio:s3cret:s3cret")
     with serving(bundle, tmp_path / "server.log", settings=settings) as closed:
         status, lines = connect(studio, project, closed)
-        assert (status, "✗ The backend asks for a user and a password." in lines) == (1, True), lines
+        assert (status, "✗ The backend requires a user and a password." in lines) == (1, True), lines
         status, lines = connect(studio, project, closed, "--basic-auth", "label-studio:wrong")
-        assert (status, "✗ The backend does not take this user and password." in lines) == (1, True), lines
+        assert (status, "✗ The backend does not accept this user and password." in lines) == (1, True), lines
         assert state_of(studio, project)[:2] == ([], [])
 
         status, lines = connect(studio, project, closed, *right)
@@ -412,7 +414,7 @@ def test_a_backend_behind_a_path(studio: httpx.Client, bundle: Path, project: in
         [row], [hook], _ = state_of(studio, project)
         assert (row["url"], hook["url"]) == (f"{url_of(server)}/ml", f"{url_of(server)}/ml/webhook")
         status, lines = connect(studio, project, f"{url_of(server)}/nowhere")
-        assert (status, "answers, but not as an ML backend" in lines) == (1, True), lines
+        assert (status, "responds, but not as an ML backend" in lines) == (1, True), lines
 
 
 def test_a_host_name_without_a_dot_gets_no_webhook(

@@ -1,4 +1,4 @@
-"""Figures against values worked out by hand, and sums that do not depend on how rows were grouped."""
+"""Metrics against values computed by hand, however the rows are grouped."""
 
 import numpy as np
 import pytest
@@ -9,30 +9,30 @@ P = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)
 TRUTH = np.array([0, 1, 1, 0])
 
 
-def figures(*groups: slice) -> ClassificationMetrics:
+def metrics_of(*groups: slice) -> ClassificationMetrics:
     sums = ClassificationMetrics(2)
     for group in groups:
         sums.add(P[group], TRUTH[group])
     return sums
 
 
-def test_figures_by_hand() -> None:
-    result = figures(slice(None))
+def test_metrics_by_hand() -> None:
+    result = metrics_of(slice(None))
     assert result.confusion.tolist() == [[2, 0], [1, 1]]
     assert (result.rows, result.right, result.accuracy) == (4, 3, 0.75)
     assert result.precision.tolist() == pytest.approx([2 / 3, 1])
     assert result.recall.tolist() == pytest.approx([1, 0.5])
     assert result.f1.tolist() == pytest.approx([0.8, 2 / 3])
     assert result.log_loss == pytest.approx(-np.log([0.9, 0.2, 0.7, 0.6]).mean(), abs=1e-6)
-    # four rows in four bins: each is off by its own confidence, or by what it lacks to 1
+    # four rows in four bins: each is off by its confidence, or by 1 − its confidence
     assert result.calibration_error == pytest.approx((0.1 + 0.8 + 0.3 + 0.4) / 4, abs=1e-6)
 
 
-def test_sums_do_not_depend_on_how_rows_come() -> None:
-    together, apart = figures(slice(None)), figures(slice(0, 1), slice(1, 1), slice(1, 4))
-    assert apart.confusion.tolist() == together.confusion.tolist()
-    assert apart.calibration_error == pytest.approx(together.calibration_error)
-    assert apart.log_loss == pytest.approx(together.log_loss)
+def test_sums_do_not_depend_on_the_grouping() -> None:
+    at_once, in_parts = metrics_of(slice(None)), metrics_of(slice(0, 1), slice(1, 1), slice(1, 4))
+    assert in_parts.confusion.tolist() == at_once.confusion.tolist()
+    assert in_parts.calibration_error == pytest.approx(at_once.calibration_error)
+    assert in_parts.log_loss == pytest.approx(at_once.log_loss)
 
 
 def test_a_class_that_is_never_predicted_has_no_precision_and_no_nan() -> None:
@@ -42,7 +42,7 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_no_nan() -> None:
     assert result.f1.tolist() == [0, 0, 0]
 
 
-def test_certainty_and_a_bins_upper_edge_are_counted() -> None:
+def test_probability_1_is_in_the_last_bin() -> None:
     result = ClassificationMetrics(2)
     result.add(np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32), np.array([0, 1]))
     assert result.calibration_error == 0

@@ -1,6 +1,4 @@
-"""`prelabel evaluate`: the figures of a file whose answers are known, its groups, its mistakes, and its
-pictures.
-"""
+"""`prelabel evaluate`: metrics, groups, mistakes and pictures for a file with known labels."""
 
 import csv
 import io
@@ -32,7 +30,7 @@ def classifier(bundle: Bundle, onnx: Engine) -> Iterator[Classifier]:
 
 @pytest.fixture(scope="module")
 def truth(bundle: Bundle, network: Network) -> list[str]:
-    """The network's own labels, every third turned round: two thirds of them are right."""
+    """The labels that the network predicts, every third inverted: two thirds are correct."""
     probabilities = network.cnn.predict([Tokenizer.of(bundle).encode(text).tolist() for text in TEXTS])
     return [bundle.labels[(int(row.argmax()) + (i % 3 == 0)) % 2] for i, row in enumerate(probabilities)]
 
@@ -49,14 +47,14 @@ def evaluate(source: Path, classifier: Classifier, by: str | None = None) -> Eva
     return evaluate_file(source, classifier, text="review", label="sentiment", by=by)
 
 
-def test_figures_groups_and_mistakes(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
+def test_metrics_groups_and_mistakes(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
     rows = [
-        {"review": text, "sentiment": label, "kind": "odd" if i % 3 else "turned"}
+        {"review": text, "sentiment": label, "kind": "odd" if i % 3 else "inverted"}
         for i, (text, label) in enumerate(zip(TEXTS, truth, strict=True))
     ]
     result = evaluate(write(tmp_path / "in.csv", rows), classifier, by="kind")
-    assert (result.figures.rows, result.figures.right, result.left_out) == (300, 200, 0)
-    assert result.by_group == {"odd": [200, 200], "turned": [0, 100]}
+    assert (result.metrics.rows, result.metrics.right, result.left_out) == (300, 200, 0)
+    assert result.by_group == {"odd": [200, 200], "inverted": [0, 100]}
     assert sum(rows for _, rows in result.by_length.values()) == 300
     assert sum(right for right, _ in result.by_length.values()) == 200
     assert len(result.mistakes) == MISTAKES
@@ -69,11 +67,11 @@ def test_figures_groups_and_mistakes(tmp_path: Path, classifier: Classifier, tru
         assert mistake.predicted != mistake.label == truth[mistake.number - 1]
 
 
-def test_labels_match_whatever_their_case_and_others_are_named(
+def test_labels_match_ignoring_case_and_unknown_labels_are_errors(
     tmp_path: Path, classifier: Classifier, truth: list[str]
 ) -> None:
     rows = [{"review": text, "sentiment": label.upper()} for text, label in zip(TEXTS, truth, strict=True)]
-    assert evaluate(write(tmp_path / "in.csv", rows), classifier).figures.right == 200
+    assert evaluate(write(tmp_path / "in.csv", rows), classifier).metrics.right == 200
     renamed = [
         {"review": row["review"], "sentiment": {"NEGATIVE": "bad", "POSITIVE": "good"}[row["sentiment"]]}
         for row in rows
@@ -85,17 +83,17 @@ def test_labels_match_whatever_their_case_and_others_are_named(
         label="sentiment",
         label_map={"Negative": "bad", "Positive": "good"},
     )
-    assert mapped.figures.right == 200
+    assert mapped.metrics.right == 200
     rows[2]["sentiment"] = "neutral"
     with pytest.raises(
-        BadInput, match='row 3: the label "neutral" is none of the model\'s: Negative, Positive'
+        BadInput, match='row 3: the label "neutral" is not one of the model\'s: Negative, Positive'
     ):
         evaluate(write(tmp_path / "in.csv", rows), classifier)
     with pytest.raises(BadInput, match='no value in the column "kind"'):
         evaluate(write(tmp_path / "in.csv", rows[:2]), classifier, by="kind")
 
 
-def test_what_is_shown_and_drawn(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
+def test_the_tables_and_the_pictures(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
     tasks = [
         {
             "data": {"review": f"[red] {text}"},
@@ -111,7 +109,7 @@ def test_what_is_shown_and_drawn(tmp_path: Path, classifier: Classifier, truth: 
         "0.6667",
         "tasks left out",
         "expected calibration error",
-        "texts a second",
+        "texts per second",
         "Negative",
         "[red]",
         "up to 512",

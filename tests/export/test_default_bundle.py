@@ -90,5 +90,5 @@ def test_the_tutorials_labelled_reviews(default: Bundle, shared: Path, tmp_path:
                 )
         (tmp_path / "export.json").write_text(json.dumps(tasks))
         export = evaluate_file(tmp_path / "export.json", classifier, text="review", label="mood")
-    assert table.figures.rows == export.figures.rows == 100
-    assert table.figures.confusion.tolist() == export.figures.confusion.tolist()
+    assert table.metrics.rows == export.metrics.rows == 100
+    assert table.metrics.confusion.tolist() == export.metrics.confusion.tolist()

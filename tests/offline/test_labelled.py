@@ -1,6 +1,4 @@
-"""Labelled texts from a table or from Label Studio's JSON export, and what is wrong with either in one
-sentence.
-"""
+"""Labelled texts from a table or a Label Studio JSON export, and one-sentence errors."""
 
 import json
 from pathlib import Path
@@ -134,13 +132,14 @@ def test_an_export_by_another_control_names_those_there_are(tmp_path: Path) -> N
         )
     )
     with pytest.raises(
-        BadInput, match='no task has a label by "sentiment"; its annotations are by: genre, tone'
+        BadInput,
+        match='no task has a label of the control "sentiment"; the controls of its annotations: genre, tone',
     ):
         read(tmp_path / "export.json")
     assert read(tmp_path / "export.json", "genre") == [("good", "Drama"), ("good", None)]
 
 
-def test_a_task_that_nobody_labelled_needs_no_text(tmp_path: Path) -> None:
+def test_a_task_without_a_label_needs_no_text(tmp_path: Path) -> None:
     empty = exported() | {"data": {"review": None}}
     (tmp_path / "export.json").write_text(json.dumps([empty, exported(annotation("Positive"))]))
     assert read(tmp_path / "export.json") == [("", None), ("good", "Positive")]
@@ -165,8 +164,8 @@ def test_label_studios_short_export_is_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("review,other\na,b\n", 'row 1 has no column "sentiment"; it has: review, other'),
-        ("text,sentiment\na,b\n", 'row 1 has no column "review"; it has: text, sentiment'),
+        ("review,other\na,b\n", 'row 1 has no column "sentiment"; its columns: review, other'),
+        ("text,sentiment\na,b\n", 'row 1 has no column "review"; its columns: text, sentiment'),
         ("review,sentiment\na,b\nc,\n", 'row 2: the column "sentiment" is empty'),
         ("review,sentiment\n", "no rows"),
     ],

@@ -1,4 +1,4 @@
-"""What bundles there are, and which of them a server serves."""
+"""The list of bundles: what is wrong with each, and which a server serves."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,9 @@ from server.offline.list_bundles import find_bundles, served_versions, show
 from tests.serving import running
 
 
-def test_bundles_are_listed_with_what_is_wrong_and_what_serves(bundle: Bundle, tmp_path: Path) -> None:
+def test_bundles_are_listed_with_their_problems_and_those_that_are_served(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     for name in ("good", "broken"):
         shutil.copytree(bundle.path, tmp_path / name)
     (tmp_path / "broken" / "vocab.txt").write_text("other\n")
@@ -23,7 +25,7 @@ def test_bundles_are_listed_with_what_is_wrong_and_what_serves(bundle: Bundle, t
         None,
         bundle.version,
     )
-    assert "vocab.txt was altered" in broken.problem
+    assert "vocab.txt is altered" in broken.problem
     assert good.size > 1000
     with running(bundle) as client:
         served = served_versions(f"{client.base_url}/")
@@ -33,11 +35,11 @@ def test_bundles_are_listed_with_what_is_wrong_and_what_serves(bundle: Bundle, t
     console.file.close()
     lines = (tmp_path / "shown.txt").read_text().splitlines()
     assert any(bundle.version in line and "✓" in line and "Negative, Positive" in line for line in lines)
-    assert any("vocab.txt was altered" in line and "✓" not in line for line in lines)
+    assert any("vocab.txt is altered" in line and "✓" not in line for line in lines)
 
 
-def test_a_folder_without_bundles_and_a_server_that_is_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no bundle there"):
+def test_a_folder_without_bundles_and_a_missing_server_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no bundle in this folder"):
         find_bundles(tmp_path)
     with pytest.raises(BadInput, match="no response"):
         served_versions("http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""Bulk prediction: the import file, the awkward rows, and a run that was killed."""
+"""`prelabel predict`: the import file, undefault rows, and killed runs."""
 
 import csv
 import json
@@ -64,18 +64,19 @@ def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(
         assert (region["from_name"], region["to_name"], region["type"]) == ("sentiment", "text", "choices")
 
 
-def test_another_score_has_a_version_of_its_own(tmp_path: Path, labeler: Labeler, bundle: Bundle) -> None:
+def test_another_score_has_its_own_version(tmp_path: Path, labeler: Labeler, bundle: Bundle) -> None:
     source = write_csv(tmp_path / "in.csv", ["good film"])
-    predict_file(source, tmp_path / "usual.json", labeler)
+    predict_file(source, tmp_path / "default.json", labeler)
     predict_file(source, tmp_path / "margin.json", replace(labeler, scoring=Scoring("margin")))
-    (usual,), (margin,) = (
-        json.loads((tmp_path / name).read_text())[0]["predictions"] for name in ("usual.json", "margin.json")
-    )
-    assert (usual["model_version"], margin["model_version"]) == (bundle.version, f"{bundle.version}-margin")
-    assert margin["score"] == pytest.approx(2 * usual["score"] - 1)
+    outputs = (tmp_path / "default.json", tmp_path / "margin.json")
+    (default,), (margin,) = (json.loads(path.read_text())[0]["predictions"] for path in outputs)
+    assert (default["model_version"], margin["model_version"]) == (bundle.version, f"{bundle.version}-margin")
+    assert margin["score"] == pytest.approx(2 * default["score"] - 1)
 
 
-def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], oracle_bundle: Bundle) -> None:
+def test_predictions_equal_the_reference_answers(
+    tmp_path: Path, golden: list[dict[str, Any]], oracle_bundle: Bundle
+) -> None:
     (tmp_path / "in.jsonl").write_text(
         "".join(json.dumps({"review": entry["text"]}) + "\n" for entry in golden)
     )
@@ -88,7 +89,7 @@ def test_the_tutorials_answers(tmp_path: Path, golden: list[dict[str, Any]], ora
         assert prediction["result"][0]["value"]["choices"] == [oracle_bundle.labels[entry["predicted_class"]]]
 
 
-def test_rows_without_text_keep_their_place(tmp_path: Path, labeler: Labeler) -> None:
+def test_rows_without_text_get_an_empty_prediction(tmp_path: Path, labeler: Labeler) -> None:
     rows: list[Any] = [
         {"review": "good"},
         {"review": None},
@@ -129,11 +130,9 @@ def test_an_empty_file_gives_an_empty_list(tmp_path: Path, labeler: Labeler) -> 
     assert json.loads((tmp_path / "out.json").read_text()) == []
 
 
-def test_a_missing_column_names_the_columns_there_are_and_writes_nothing(
-    tmp_path: Path, labeler: Labeler
-) -> None:
+def test_a_missing_column_is_an_error_that_names_the_columns(tmp_path: Path, labeler: Labeler) -> None:
     (tmp_path / "in.csv").write_text("uid,text\n1,good\n")
-    with pytest.raises(BadInput, match='no column "review".* its columns are: uid, text'):
+    with pytest.raises(BadInput, match='no column "review".* the columns are: uid, text'):
         predict_file(tmp_path / "in.csv", tmp_path / "out.json", labeler)
     assert not (tmp_path / "out.json").exists()
 
@@ -165,7 +164,7 @@ plan = read_plan(TUTORIAL_CONFIG, bundle.labels, {})
 def kill_half_way(rows, read):
     if rows >= 4096:
         with out.with_name(out.name + ".part").open("ab") as file:
-            file.write(b"half a chunk that was not yet noted")
+            file.write(b"half a chunk after the last progress note")
         os.kill(os.getpid(), signal.SIGKILL)
 
 with Classifier(bundle, open_engine(bundle, device="cpu"), threads=2) as classifier:
@@ -194,7 +193,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert resumed.read_bytes() == whole.read_bytes()
 
 
-def test_a_full_disk_is_one_sentence_and_what_was_written_is_kept(tmp_path: Path, bundle: Bundle) -> None:
+def test_a_full_disk_is_a_one_sentence_error_and_can_be_resumed(tmp_path: Path, bundle: Bundle) -> None:
     source = write_csv(tmp_path / "in.csv", random_texts(500) * 10)
     command = [
         sys.executable,
@@ -207,11 +206,16 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_is_kept(tmp_path: Path
         "--resume",
     ]
 
-    def room(size: int) -> None:
+    def limit_file_size(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     full = subprocess.run(
-        command, cwd=ROOT, check=False, capture_output=True, text=True, preexec_fn=lambda: room(4_000_000)
+        command,
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: limit_file_size(4_000_000),
     )
     assert (full.returncode, "Traceback" in full.stderr) == (1, False)
     assert "cannot be written" in full.stderr
@@ -221,7 +225,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_is_kept(tmp_path: Path
     assert len(json.loads((tmp_path / "out.json").read_bytes())) == 5000
 
 
-def test_resuming_with_another_input_is_refused_and_starting_afresh_is_not(
+def test_resuming_with_another_input_is_refused_and_starting_again_is_not(
     tmp_path: Path, labeler: Labeler
 ) -> None:
     source = write_csv(tmp_path / "in.csv", ["good", "bad"])

@@ -1,4 +1,4 @@
-"""Files as rows: every format, every compression, and what is wrong with a file in one sentence."""
+"""Files as rows: every format, every compression, and one-sentence errors."""
 
 import gzip
 import json
@@ -22,10 +22,10 @@ CSV = 'id,review\r\n1,"two\nlines, ""quoted"""\r\n2,Café\r\n3,\r\n'
 
 
 def read(path: Path) -> list[Any]:
-    with open_records(path) as (rows, position):
-        taken = list(rows)
+    with open_records(path) as (records, position):
+        rows = list(records)
         assert position() > 0
-    return taken
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_parquet(tmp_path: Path) -> None:
     assert read(tmp_path / "a.parquet") == ROWS
 
 
-def test_the_columns_of_a_label_studio_task_lie_under_data() -> None:
+def test_the_columns_of_a_label_studio_task_are_in_data() -> None:
     assert columns_of({"id": 1, "data": {"review": "x"}}) == {"review": "x"}
     assert columns_of({"review": "x", "data": "y"}) == {"review": "x", "data": "y"}
     assert columns_of(7) == {}
@@ -63,39 +63,39 @@ def test_the_columns_of_a_label_studio_task_lie_under_data() -> None:
         ("a.parquet.gz", b"", "must end in .csv"),
         ("a.csv", b"a,b\n1,2,3\n", "line 2 has more cells"),
         ("a.csv", b"a\n\xff\n", "UTF-8"),
-        ("a.csv.xz", b"junk", "damaged or cut off"),
-        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-9], "damaged or cut off"),
+        ("a.csv.xz", b"junk", "damaged or truncated"),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-9], "damaged or truncated"),
         ("a.json", b'{"review": "x"}', "expected a JSON list"),
         ("a.json", b'[{"review": "x"}', "not JSON"),
         ("a.json", b"", "not JSON"),
         (
             "a.json",
             b'[{"review": "x"} {}]',
-            "expected a comma or the end of the list behind row 1, found '{'",
+            "expected a comma or the end of the list after row 1, found '{'",
         ),
         ("a.json", b'[{"review": "x"},]', "not JSON .*row 2"),
-        ("a.json", b"[1] 2", "expected nothing behind the list"),
+        ("a.json", b"[1] 2", "expected nothing after the list"),
         ("a.json", b"[" * 100_000, "row 1 is nested too deeply"),
         ("a.json", b'[{"review": "' + b"x" * 2**25, "a row is longer than 16 MB"),
         ("a.json", b"[" + b"9" * 5000 + b"]", "4300"),
         ("a.jsonl", b"{}\n" + b"[" * 100_000, "line 2 .*nested too deeply"),
         ("a.csv", b"a\n" + b"x" * 2**25, "a row is longer than 16 MB"),
         ("a.csv", b'a\n"' + b"x\n" * 2**24, "a row is longer than 16 MB"),
-        ("a.csv.gz", gzip.compress(b"a\nb\n" * 999, mtime=0)[:20] + b"\xff" * 99, "damaged or cut off"),
+        ("a.csv.gz", gzip.compress(b"a\nb\n" * 999, mtime=0)[:20] + b"\xff" * 99, "damaged or truncated"),
         ("a.jsonl", b'{"a": 1}\nnope\n', "line 2 is not JSON"),
         ("a.parquet", b"junk", "a.parquet"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_with_its_name(
+def test_an_error_names_the_file_and_the_problem(
     tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(BadInput, match=message) as refusal:
+    with pytest.raises(BadInput, match=message) as error:
         read(tmp_path / name)
-    assert name in str(refusal.value)
+    assert name in str(error.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read(tmp_path / "none.csv")
 
@@ -113,25 +113,23 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_json_list_is_read_item_by_item_wherever_a_block_ends(
-    tmp_path: Path, rows: list[Any], indent: int | None
-) -> None:
+def test_json_items_may_cross_the_end_of_a_block(tmp_path: Path, rows: list[Any], indent: int | None) -> None:
     path = tmp_path / "a.json"
     for space in range(3):
         path.write_text(" " * space + json.dumps(rows, indent=indent), "utf-8")
         assert read(path) == rows
 
 
-def test_rows_tell_how_much_was_unpacked_for_them(tmp_path: Path) -> None:
+def test_decompressed_bytes_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.xz"
     path.write_bytes(lzma.compress(b"a\n" + b"x" * 9 + b"\n"))
     with open_records(path) as (rows, _):
-        assert rows.taken == 0
+        assert rows.bytes_read == 0
         assert next(rows) == {"a": "x" * 9}
-        assert rows.taken == 12
+        assert rows.bytes_read == 12
 
 
-def test_parquet_that_is_damaged_or_holds_a_row_without_end(tmp_path: Path) -> None:
+def test_damaged_parquet_and_parquet_with_a_too_long_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"a": ["x" * 2**25]}), path, compression="zstd")
     with pytest.raises(BadInput, match="a row is longer than 16 MB"):
