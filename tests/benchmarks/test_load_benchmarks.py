@@ -1,4 +1,4 @@
-"""The load benchmarks, small but against a real server: they run, count their requests, and hide no failure."""
+"""The load benchmarks, small but on a real server: they run, count requests, and hide no failure."""
 
 import json
 from pathlib import Path
