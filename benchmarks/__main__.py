@@ -1,4 +1,4 @@
-"""One benchmark by its name, with its own options; without a name a list of them. What `prelabel bench` runs.
+"""`prelabel bench`: runs one benchmark by its name, with its own options; without a name it lists them.
 
 .venv/dev/bin/python -m benchmarks [NAME …]
 """
@@ -11,19 +11,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-BESIDES = {
-    "annotate": "benchmarks.annotate", "capacity": "benchmarks.capacity", "guard": "benchmarks.guard", "report": "benchmarks.report",
+OTHERS = {
+    "annotate": "benchmarks.annotate",
+    "capacity": "benchmarks.capacity",
+    "guard": "benchmarks.guard",
+    "report": "benchmarks.report",
     "all": "benchmarks.everything",
-}  # fmt: skip
-"""Those that are no part of `all`, and `all`."""
+}
+"""Commands that are not part of `all`, and `all`."""
 
 
 def main() -> None:
     try:
         modules = all_modules()
-        name, words = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
+        name, options = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
         if name in modules:
-            sys.argv = [f"prelabel bench {name}", *words]
+            sys.argv = [f"prelabel bench {name}", *options]
             runpy.run_module(modules[name], run_name="__main__", alter_sys=True)
             return
     except ModuleNotFoundError as missing:
@@ -34,13 +37,13 @@ def main() -> None:
     console = Console(stderr=bool(name))
     console.print(listed(modules))
     if name not in ("", "--help"):
-        raise SystemExit(f"There is no benchmark {name!r}: it must be one of those above.")
+        raise SystemExit(f"There is no benchmark {name!r}: choose one of those above.")
 
 
 def all_modules() -> dict[str, str]:
     from benchmarks.everything import MODULES, SOAK
 
-    return MODULES | SOAK | BESIDES
+    return MODULES | SOAK | OTHERS
 
 
 def listed(modules: dict[str, str]) -> Table:
@@ -51,7 +54,7 @@ def listed(modules: dict[str, str]) -> Table:
 
 
 def first_line(module: str) -> str:
-    """Of the module's docstring, without importing it."""
+    """The first line of the module's docstring, without importing it."""
     path = (Path(__file__).parent.parent / module.replace(".", "/")).with_suffix(".py")
     source = path.read_text("utf-8") if path.exists() else '"""Not in this checkout."""'
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

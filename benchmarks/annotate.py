@@ -1,12 +1,12 @@
-"""How much faster `prelabel annotate` is than Label Studio's own "Retrieve predictions", on one machine, in
-one run.
+"""`prelabel annotate` compared with Label Studio's own "Retrieve predictions", on one machine, in one run.
 
-    LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio .venv/dev/bin/python -m benchmarks.annotate [REVIEWS.csv] [--tasks 2000] [--rounds 3]
+    LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio .venv/dev/bin/python -m benchmarks.annotate
+        [REVIEWS.csv] [--tasks 2000] [--rounds 3]
 
-Starts a real Label Studio (SQLite, in a temporary folder) and a real `prelabel serve`, imports the same
-reviews (column `review`; made up where no file is given) into one project for "Retrieve predictions" and into
-one a round for `annotate`, and prints both rates. What `annotate` counts runs from its first request to its
-last answer; the whole command, with Python, ONNX Runtime and the bundle loaded, stands beside it.
+Starts a real Label Studio (SQLite, in a temporary folder) and a real `prelabel serve`. Imports the same
+reviews into one project for "Retrieve predictions" and into one per round for `annotate`, and prints both
+rates. The time that `annotate` reports runs from its first request to its last response; the time of the
+whole command, which loads Python, ONNX Runtime and the bundle, is shown too.
 """
 
 import os
@@ -35,20 +35,20 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    texts = texts_of(asked.reviews, asked.tasks)
+    args = parser.parse_args()
+    texts = texts_of(args.reviews, args.tasks)
     with TemporaryDirectory() as folder:
         token = secrets.token_hex(20)
         (Path(folder) / "studio").mkdir()
         with (
-            serving(asked.bundle, Path(folder) / "serve.log") as backend,
+            serving(args.bundle, Path(folder) / "serve.log") as backend,
             label_studio(
                 Path(folder) / "studio", token, {"LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS": "False"}
             ) as studio,
         ):
             studio.timeout = httpx.Timeout(3600)
             retrieved = retrieve(studio, backend, texts)
-            rounds = [annotate(studio, token, asked.bundle, texts) for _ in range(asked.rounds)]
+            rounds = [annotate(studio, token, args.bundle, texts) for _ in range(args.rounds)]
     report(len(texts), retrieved, rounds, Console(width=110))
 
 
@@ -69,7 +69,7 @@ def retrieve(studio: httpx.Client, backend: httpx.Client, texts: list[str]) -> f
     """Seconds of "Retrieve predictions" over all tasks."""
     project = project_with(studio, texts)
     ok(studio.post("/api/ml", json={"url": str(backend.base_url), "project": project, "title": "prelabel"}))
-    begun = time.perf_counter()
+    start = time.perf_counter()
     ok(
         studio.post(
             "/api/dm/actions",
@@ -77,13 +77,15 @@ def retrieve(studio: httpx.Client, backend: httpx.Client, texts: list[str]) -> f
             json={"selectedItems": {"all": True, "excluded": []}},
         )
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     check_stored(studio, project, len(texts))
     return seconds
 
 
 def annotate(studio: httpx.Client, token: str, bundle: Path, texts: list[str]) -> dict[str, float]:
-    """Seconds of `prelabel annotate` over a new project with the same texts, by stage."""
+    """Seconds of `prelabel annotate` over a new project with the same texts, by stage, and of the whole
+    command.
+    """
     project = project_with(studio, texts)
     command = [
         sys.executable,
@@ -96,7 +98,7 @@ def annotate(studio: httpx.Client, token: str, bundle: Path, texts: list[str]) -
         "--bundle",
         str(bundle),
     ]
-    begun = time.perf_counter()
+    start = time.perf_counter()
     done = subprocess.run(  # noqa: S603 - this very program
         command,
         cwd=ROOT,
@@ -105,13 +107,13 @@ def annotate(studio: httpx.Client, token: str, bundle: Path, texts: list[str]) -
         text=True,
         check=False,
     )
-    whole = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     figures = FIGURES.search(done.stdout)
     if done.returncode or figures is None:
         raise SystemExit(f"annotate ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
     check_stored(studio, project, len(texts))
     return dict(zip(("run", "pull", "predict", "push"), map(float, figures.groups()), strict=True)) | {
-        "whole command": whole
+        "whole command": seconds
     }
 
 
@@ -133,10 +135,10 @@ def report(tasks: int, retrieved: float, rounds: list[dict[str, float]], console
     )
     table.add_row('"Retrieve predictions"', f"{retrieved:.2f}", f"{tasks / retrieved:.0f}", "1")
     labels = {
-        "run": "annotate, first request to last answer (median)",
+        "run": "annotate, first request to last response (median)",
         "whole command": "annotate, whole command (median)",
         "pull": "  Label Studio lists the tasks",
-        "predict": "  predicting (beside the listing)",
+        "predict": "  predicting (while listing)",
         "push": "  Label Studio stores the predictions",
     }
     for stage, label in labels.items():

@@ -1,11 +1,10 @@
-"""The limit of adding up looked-up rows: how fast rows at random places can be read and added, out of each
-cache and out of memory.
+"""The hardware limit of table engines: how fast random rows can be read and summed, from caches and memory.
 
     .venv/dev/bin/python -m benchmarks.bandwidth [REVIEWS.csv] [--texts 1000] [--rounds 7]
 
-A review looks up each token's row of each tap, whatever adds them up. Read at these rates, its bytes take the
-time that no table engine can go below whose rows all lie there; as frequent tokens lie in caches and rare
-ones in memory, the limit is between the levels. Sizes of caches are asked of Linux.
+Every table engine reads one row per token and tap. At these rates the bytes of a review take a time that no
+engine with tables in that level can beat. Frequent tokens are in caches and rare ones in memory, so the real
+limit lies between the levels. The sizes of caches are those that Linux reports.
 """
 
 import os
@@ -28,10 +27,10 @@ from server.jit import compiled
 from server.models.tokenizer import Tokenizer
 
 NUMBERS = 300
-"""In a row: as many as the three banks of 100 filters have for one tap."""
+"""Numbers in a row: three banks of 100 filters have so many for one tap."""
 
 READ = 64 * 2**20
-"""Bytes that are read in one call."""
+"""Bytes read in one call."""
 
 MIB = 2**20
 TYPES = (np.int16, np.float32)
@@ -46,22 +45,22 @@ def main() -> None:
         "--sizes",
         type=sizes,
         default=sizes_here(),
-        help="MiB of the sets, separated by commas",
+        help="MiB of the working sets",
         metavar="L2,L3,MEMORY",
     )
-    asked = parser.parse_args()
-    bundle = read_bundle(asked.bundle)
-    rows = Tokenizer.of(bundle).encode_all(texts_of(asked.reviews, asked.texts))
+    args = parser.parse_args()
+    bundle = read_bundle(args.bundle)
+    rows = Tokenizer.of(bundle).encode_all(texts_of(args.reviews, args.texts))
     tokens = float(np.mean([len(row) for row in rows]))
     looked_up = tokens * sum(bundle.widths) * bundle.features / len(bundle.widths)
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
         levels = {
-            level: measured(mib, looked_up, asked.rounds, asked.read, cores, pool)
-            for level, mib in asked.sizes.items()
+            level: measured(mib, looked_up, args.rounds, args.read, cores, pool)
+            for level, mib in args.sizes.items()
         }
     title = (
-        f"Rows of {NUMBERS} numbers at random places; a review of {tokens:.0f} tokens adds up "
+        f"Random rows of {NUMBERS} numbers; a review of {tokens:.0f} tokens sums up "
         f"{looked_up / 1000:,.0f} thousand numbers"
     )
     table = Table(
@@ -89,13 +88,15 @@ def sizes(listed: str) -> dict[str, float]:
 
 
 def sizes_here() -> dict[str, float]:
-    """MiB: half of a cache, which the rest of the machine uses too, and many times the largest."""
+    """MiB of the working sets: half of each cache, which other processes use too, and a multiple of the
+    largest.
+    """
     second, third = cache(2, 1.0), cache(3, 32.0)
     return {"L2": second / 2, "L3": max(third / 2, second * 2), "memory": min(max(third * 8, 256.0), 1024.0)}
 
 
 def cache(level: int, otherwise: float) -> float:
-    """MiB of the first core's cache of this level."""
+    """Size in MiB of the first core's cache of this level, `otherwise` if the system does not report it."""
     for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         if (folder / "level").read_text().strip() == str(level):
             return float((folder / "size").read_text().strip().removesuffix("K")) / 1024
@@ -105,17 +106,15 @@ def cache(level: int, otherwise: float) -> float:
 def measured(
     mib: float, looked_up: float, rounds: int, read: int, cores: int, pool: ThreadPoolExecutor
 ) -> dict[str, Any]:
-    """A set of `mib`; what one thread reads of it in a second, and what all threads read that share it, in
-    bytes.
-    """
-    ways: dict[str, Variant] = {}
+    """Rates for a working set of `mib` MiB: one thread, and all threads on the same set."""
+    variants: dict[str, Variant] = {}
     for kind in TYPES:
         table = np.ones((max(1, int(mib * MIB) // (NUMBERS * np.dtype(kind).itemsize)), NUMBERS), dtype=kind)
-        places = np.random.default_rng(1).integers(0, len(table), read // table[0].nbytes, dtype=np.int32)
-        ways[f"one {np.dtype(kind)}"] = partial(add_up, table, places)
+        indices = np.random.default_rng(1).integers(0, len(table), read // table[0].nbytes, dtype=np.int32)
+        variants[f"one {np.dtype(kind)}"] = partial(add_up, table, indices)
         if kind is np.int16:
-            ways["all"] = beside(partial(add_up, table, places), cores, pool)
-    seconds = medians(ways, rounds)
+            variants["all"] = on_all_cores(partial(add_up, table, indices), cores, pool)
+    seconds = medians(variants, rounds)
     each = {str(np.dtype(kind)): read / seconds[f"one {np.dtype(kind)}"] for kind in TYPES}
     return {
         "mb": mib,
@@ -127,24 +126,22 @@ def measured(
     }
 
 
-def beside(work: Callable[[], object], cores: int, pool: ThreadPoolExecutor) -> Variant:
+def on_all_cores(work: Callable[[], object], cores: int, pool: ThreadPoolExecutor) -> Variant:
     return lambda: list(pool.map(lambda _: work(), range(cores)))
 
 
 @compiled
-def _sum(table, places, total):  # type: ignore[no-untyped-def]  # numba infers the types
-    for place in places:
-        row = table[place]
+def _sum(table, indices, total):  # type: ignore[no-untyped-def]  # numba infers the types
+    for index in indices:
+        row = table[index]
         for i in range(NUMBERS):
             total[i] += row[i]
 
 
-def add_up(table: npt.NDArray[Any], places: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
-    """The sum of the rows at `places`, in the table's own type: whole numbers may overflow, as nothing reads
-    them.
-    """
+def add_up(table: npt.NDArray[Any], indices: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    """The sum of the rows at `indices`, in the table's own type; int16 may overflow, the sum is not used."""
     total = np.zeros(NUMBERS, dtype=table.dtype)
-    _sum(table, places, total)
+    _sum(table, indices, total)
     return total
 
 

@@ -1,10 +1,9 @@
-"""`prelabel predict` over a file of reviews to Label Studio's import JSON: seconds of the whole process, and
-the most memory it took.
+"""`prelabel predict` of a file of reviews: seconds of the whole process, and its peak memory.
 
     .venv/dev/bin/python -m benchmarks.bulk [REVIEWS.csv] [--made-up 25000] [--rounds 3]
 
-The whole file that is given is predicted; without one, a CSV of made-up reviews. Medians of the rounds,
-Python's start included.
+Predicts the whole file; without one, a CSV of made-up reviews. Figures are medians over rounds and include
+the start of Python.
 """
 
 import csv
@@ -27,20 +26,20 @@ from benchmarks.texts import arguments, made_up_texts
 from tests.e2e.conftest import ROOT
 
 PERIOD = 0.005
-"""Seconds between two looks at the memory, and after its end to note it."""
+"""Seconds between two samples of the memory, and the resolution of the end."""
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--made-up", type=int, default=25_000, help="reviews where no file is given")
+    parser.add_argument("--made-up", type=int, default=25_000, help="number of reviews without a file")
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with TemporaryDirectory() as folder:
-        source = asked.reviews or made_up_file(Path(folder) / "reviews.csv", asked.made_up)
+        source = args.reviews or made_up_file(Path(folder) / "reviews.csv", args.made_up)
         out = Path(folder) / "tasks.json"
         rounds = [
-            predict(source.resolve(), out, asked.bundle)
-            for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True))
+            predict(source.resolve(), out, args.bundle)
+            for _ in track(range(args.rounds), "rounds", console=Console(stderr=True))
         ]
         reviews = len(msgspec.json.decode(out.read_bytes()))
     seconds, peak = (statistics.median(each) for each in zip(*rounds, strict=True))
@@ -48,15 +47,15 @@ def main() -> None:
         "reviews",
         "seconds",
         "reviews/s",
-        "most MB",
-        title=f"prelabel predict, {asked.rounds} rounds, {os.cpu_count()} cores",
+        "peak MB",
+        title=f"prelabel predict, {args.rounds} rounds, {os.cpu_count()} cores",
     )
     table.add_row(f"{reviews:,}", f"{seconds:.2f}", f"{reviews / seconds:,.0f}", f"{peak:.0f}")
     Console(width=100).print(table)
     figures = {
         "reviews": reviews,
         "seconds": seconds,
-        "rounds": asked.rounds,
+        "rounds": args.rounds,
         "reviews_per_s": reviews / seconds,
         "peak_memory_mb": peak,
     }
@@ -72,17 +71,17 @@ def made_up_file(path: Path, count: int) -> Path:
 
 
 def predict(source: Path, out: Path, bundle: Path) -> tuple[float, float]:
-    """Seconds of `prelabel predict`, and the most megabytes that the process had in memory."""
+    """Seconds of `prelabel predict`, and the peak memory of the process in MB."""
     command = [sys.executable, "prelabel.py", "predict", str(source), str(out), "--bundle", str(bundle)]
     with (out.parent / "log").open("w+b") as log:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:  # noqa: S603 - this very program
-            # its usage as the kernel tells it would start at this process's memory, from which it was started
+            # the kernel's peak (ru_maxrss) would include the memory of this process, from which it forks
             watched, peak = psutil.Process(process.pid), 0
             while process.poll() is None:
                 peak = max(peak, watched.memory_info().rss)
                 time.sleep(PERIOD)
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - start
         if process.returncode:
             log.seek(0)
             raise SystemExit(

@@ -1,10 +1,11 @@
-"""What more workers, cores and GPUs would answer, and what it costs, from what one worker was measured to do.
+"""Capacity model: what more workers, cores and GPUs would handle and cost, from one worker's measurements.
+
 docs/performance.md explains the model.
 
     .venv/dev/bin/python -m benchmarks.capacity [--workers 2] [--cores 4] [--price 0.50]
 
-Reads the figures that `scaling`, `large_request`, `stage_breakdown`, `tokenizer` and `bandwidth` kept; measures nothing.
-Times are seconds of one core.
+Reads the figures of `scaling`, `large_request`, `stage_breakdown`, `tokenizer` and `bandwidth`; measures
+nothing. Times are seconds of one core.
 """
 
 import argparse
@@ -23,28 +24,28 @@ FLOAT32 = 4
 """Bytes of a number in a GPU's tables."""
 
 PRICES = (0.1, 0.5, 1.0, 4.0)
-"""Of an hour, in any currency: examples."""
+"""Examples of the price of an hour, in any currency."""
 
 HOSTS = ((1, 1), (1, 2), (2, 4), (4, 8), (8, 16))
-"""Workers and cores: examples."""
+"""Examples of (workers, cores)."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """What a review takes of a core, alone in its request or one of many: `loop` in the one event loop of its
-    worker, `threads` in any other thread.
+    """Core seconds of a review, alone in its request or one of many: `loop` in its worker's event loop,
+    `threads` in other threads.
     """
 
     loop: float
     threads: float
 
     def per_s(self, workers: int, cores: float) -> float:
-        """Reviews a second: no loop does more than one core's work, and all share the cores."""
+        """Reviews per second: an event loop uses at most one core, and all threads share the cores."""
         return min(workers / self.loop, cores / (self.loop + self.threads))
 
     @property
     def cores_a_worker(self) -> float:
-        """How many cores one worker keeps busy at the most."""
+        """Maximum number of cores that one worker keeps busy."""
         return 1 + self.threads / self.loop
 
 
@@ -53,13 +54,13 @@ class Model:
     single: Review
     bulk: Review
     tokenizer: float
-    """Of a review, which a GPU leaves to the processor."""
+    """Core seconds of a review's tokenization, which stays on the CPU."""
     bytes_a_review: float
-    """Looked up in a GPU's tables."""
+    """Bytes that a review reads from tables in GPU memory."""
 
     def gpu_bulk_per_s(self, workers: int, cores: float, bandwidth: float) -> float:
-        """Reviews a second at the most with one GPU whose memory gives `bandwidth` bytes a second, were its
-        kernels free.
+        """Upper bound of reviews per second with one GPU whose memory delivers `bandwidth` bytes per second,
+        if its kernels took no time.
         """
         return min(
             Review(self.bulk.loop, self.tokenizer).per_s(workers, cores), bandwidth / self.bytes_a_review
@@ -67,8 +68,8 @@ class Model:
 
 
 def model_of(kept: Mapping[str, Mapping[str, Any]]) -> Model:
-    """From one worker's figures alone. Its loop is the limit of single tasks, its cores are that of many in a
-    request.
+    """The model from the figures of one worker. Its event loop limits single tasks, the cores limit large
+    requests.
 
     Raises:
         KeyError: one of `NEEDED` was not measured.
@@ -87,7 +88,7 @@ def model_of(kept: Mapping[str, Mapping[str, Any]]) -> Model:
 
 
 def checked(kept: Mapping[str, Mapping[str, Any]]) -> list[dict[str, float]]:
-    """The model beside each number of workers that was measured; errors are shares of what was measured."""
+    """The model compared with each measured number of workers; errors are relative to the measurement."""
     model, cores = model_of(kept), kept["scaling"]["machine"]["cores"]
     rows = []
     for found in kept["scaling"]["figures"]["workers"]:
@@ -97,25 +98,25 @@ def checked(kept: Mapping[str, Mapping[str, Any]]) -> list[dict[str, float]]:
             ("singles", model.single, found["singles_per_s"]),
             ("bulk", model.bulk, found["bulk_tasks_per_s"]),
         ):
-            said = review.per_s(workers, cores)
+            predicted = review.per_s(workers, cores)
             row |= {
                 f"{name}_measured": measured,
-                f"{name}_model": said,
-                f"{name}_error": round(said / measured - 1, 6) + 0.0,
+                f"{name}_model": predicted,
+                f"{name}_error": round(predicted / measured - 1, 6) + 0.0,
             }
         rows.append(row)
     return rows
 
 
 def cost_per_million(price: float, per_s: float) -> float:
-    """Of a million reviews on a host that costs `price` an hour and answers `per_s` of them a second, always
-    busy.
+    """Cost of a million reviews on a host that costs `price` per hour and handles `per_s` reviews per second,
+    fully used.
     """
     return price / (per_s * 3600) * 1e6
 
 
 def section(kept: Mapping[str, Mapping[str, Any]]) -> str:
-    """The report's part, as Markdown."""
+    """The report's section, as Markdown."""
     missing = [name for name in NEEDED if name not in kept]
     if missing:
         return "First run " + ", ".join(f"`python -m benchmarks.{name} reviews.csv`" for name in missing)
@@ -131,47 +132,48 @@ def section(kept: Mapping[str, Mapping[str, Any]]) -> str:
     bulk = model.bulk.per_s(1, cores)
     headings = {
         "workers": "workers",
-        "singles_measured": "single tasks a second", "singles_model": "model", "singles_error": "error",
-        "bulk_measured": "tasks a second, many a request", "bulk_model": "model", "bulk_error": "error",
+        "singles_measured": "single tasks per second",
+        "singles_model": "model",
+        "singles_error": "error",
+        "bulk_measured": "tasks per second, large requests",
+        "bulk_model": "model",
+        "bulk_error": "error",
         "memory_mb": "memory MB",
-    }  # fmt: skip
+    }
     rows = [
         {**row, **{name: f"{row[name]:+.1%}" for name in ("singles_error", "bulk_error")}}
         for row in checked(kept)
     ]
     return "\n\n".join(
         (
-            "Computed from the figures of one worker below; "
-            "[capacity](../docs/performance.md#capacity) explains the model.",
+            "Computed from one worker's figures: [the model](../docs/performance.md#capacity).",
             tables.lines(
                 {
                     "review": "a review",
-                    "loop": "µs of its worker's loop",
-                    "threads": "µs of other threads",
-                    "cores": "cores a worker keeps busy",
+                    "loop": "µs in the event loop",
+                    "threads": "µs in other threads",
+                    "cores": "max cores per worker",
                 },
                 costs,
             ),
-            f"The model beside what was measured, {cores} cores:",
+            f"The model compared with measurements, {cores} cores:",
             tables.lines(headings, rows),
-            "The model alone, for processors like this one; with other numbers of cores there are no "
-            "figures to hold it against:",
+            "The model for similar processors; there are no measurements with these numbers of cores:",
             tables.lines(
                 {
                     "workers": "workers",
                     "cores": "cores",
-                    "singles": "single tasks a second",
-                    "bulk": "tasks a second, many a request",
+                    "singles": "single tasks per second",
+                    "bulk": "tasks per second, large requests",
                 },
                 hosts,
             ),
-            f"A million reviews at the measured {tables.number(bulk)} a second, many a request:",
+            f"Cost of a million reviews at the measured {tables.number(bulk)} tasks per second:",
             tables.lines(
-                {"price": "price of an hour", "cost": "a million reviews"},
+                {"price": "price per hour", "cost": "a million reviews"},
                 [{"price": each, "cost": cost_per_million(each, bulk)} for each in PRICES],
             ),
-            "There are no figures of a GPU yet. A review looks up "
-            f"{tables.number(model.bytes_a_review / 1e6)} MB of tables there.",
+            f"No GPU figures yet; a review reads {tables.number(model.bytes_a_review / 1e6)} MB of tables.",
         )
     )
 
@@ -182,18 +184,18 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cores", type=float, default=2.0)
-    parser.add_argument("--price", type=float, default=1.0, help="of the host, an hour")
-    asked = parser.parse_args()
+    parser.add_argument("--price", type=float, default=1.0, help="of the host, per hour")
+    args = parser.parse_args()
     kept = {name: found for name in NEEDED if (found := results.read(name)) is not None}
     console = Console()
     if len(kept) < len(NEEDED):
         raise SystemExit(section(kept))
     model = model_of(kept)
-    for name, review in (("single tasks", model.single), ("many a request", model.bulk)):
-        per_s = review.per_s(asked.workers, asked.cores)
+    for name, review in (("single tasks", model.single), ("large requests", model.bulk)):
+        per_s = review.per_s(args.workers, args.cores)
         console.print(
-            f"{name}: {per_s:,.0f} reviews a second, {cost_per_million(asked.price, per_s):.3g} for a "
-            "million of them",
+            f"{name}: {per_s:,.0f} reviews per second, {cost_per_million(args.price, per_s):.3g} for a "
+            "million",
             highlight=False,
         )
     console.print(section(kept), highlight=False, markup=False, soft_wrap=True)

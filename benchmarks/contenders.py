@@ -1,7 +1,7 @@
-"""Ways to run the network on one device, for `benchmarks/gpu.py`: ours, and what else there is.
+"""The contenders of `benchmarks/gpu.py`: the server's engines, and other ways to run the network on a device.
 
-On `cpu` the same code runs on ONNX Runtime's CPU provider and torch's CPU: a rehearsal, whose figures say
-nothing of a GPU.
+On `cpu` the same code uses ONNX Runtime's CPU provider and torch's CPU: a rehearsal, whose figures say
+nothing about a GPU.
 """
 
 import gc
@@ -31,22 +31,22 @@ Run = Callable[[Ids, Ids], Floats]
 """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]."""
 
 LIMIT = 32 * 2**30
-"""Bytes of GPU memory for a contender: batches are larger here than anybody serves."""
+"""Bytes of GPU memory for a contender: batches are larger here than in a server."""
 
 SIZED = ("onnx", "fused", "torchscript")
 """Contenders measured at every batch size: the server's engines, and the kernel that could replace one."""
 
 Contender = Callable[[], Run]
-"""Opens it."""
+"""Opens the contender."""
 
 
 def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions) -> Mapping[str, Contender]:
-    """By name, those that can run here. `traced` is the bundle with a model.ts."""
+    """The contenders that can run here, by name. `traced` is the bundle with a model.ts."""
     provider: Provider = (CPU, {}) if device == "cpu" else cuda_provider(device, LIMIT)
     widest = max(bundle.widths)
     found: dict[str, Contender] = {
         "onnx": lambda: (
-            BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_of(device)).run
+            BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_buffers(device)).run
         ),
         "fused": lambda: fused(bundle, device),
         "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
@@ -62,7 +62,7 @@ def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions
 
 @contextmanager
 def opened(contender: Contender) -> Iterator[Run]:
-    """Its memory is free again when the block ends."""
+    """The contender's `run`; its memory is freed at the end of the block."""
     run = contender()
     try:
         yield run
@@ -72,37 +72,37 @@ def opened(contender: Contender) -> Iterator[Run]:
 
 
 def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run:
-    """The bound calls of one slot, each shape captured as a CUDA graph at its first call. A session replays
-    one at a time.
+    """Bound calls of one slot; the first call of each shape is captured as a CUDA graph. A session replays
+    one graph at a time.
     """
     session = open_session(bundle, (provider[0], {**provider[1], "enable_cuda_graph": "1"}))
     start = DynamicSession(session, widest=max(bundle.widths)).start
     slot = Slot(
-        Replaying(session),
+        GraphSession(session),
         device,
         grid,
-        host_of(device),
+        host_buffers(device),
         start,
         len(bundle.labels),
         bundle.manifest.min_length,
     )
-    # graphs belong to the thread that captured them
-    one = ThreadPoolExecutor(1)
-    one.submit(slot.warm_up, Barrier(1)).result()
+    # a graph belongs to the thread that captured it
+    thread = ThreadPoolExecutor(1)
+    thread.submit(slot.warm_up, Barrier(1)).result()
 
     def run(ids: Ids, lengths: Ids) -> Floats:
         most = grid.max_rows(ids.shape[1])
         if most is None:
-            raise ValueError(f"{ids.shape[1]} tokens: longer than every shape")
+            raise ValueError(f"{ids.shape[1]} tokens: longer than every shape of the grid")
         parts = [
             (ids[begin : begin + most], lengths[begin : begin + most]) for begin in range(0, len(ids), most)
         ]
         return np.concatenate([slot.run(grid.fit(*part[0].shape), *part) for part in parts])
 
-    return lambda ids, lengths: one.submit(run, ids, lengths).result()
+    return lambda ids, lengths: thread.submit(run, ids, lengths).result()
 
 
-def host_of(device: str) -> HostBuffers:
+def host_buffers(device: str) -> HostBuffers:
     return PlainHostBuffers() if device == "cpu" else PinnedHostBuffers(device_number(device))
 
 
@@ -113,8 +113,8 @@ def fused(bundle: Bundle, device: str) -> Run:
     return FusedEngine(bundle, device).run
 
 
-class Replaying:
-    """A session whose bindings each have a graph of their own."""
+class GraphSession:
+    """A session that captures one graph for each binding."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
@@ -132,7 +132,7 @@ class Replaying:
 
 
 def ort_conv(bundle: Bundle, provider: Provider) -> Run:
-    """The network as it is usually exported, in ONNX Runtime with its defaults for the device."""
+    """The common export of the network with Conv, in ONNX Runtime with its defaults for the device."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     given = {name: value for name, value in provider[1].items() if name in ("device_id", "use_tf32")}
@@ -143,26 +143,30 @@ def ort_conv(bundle: Bundle, provider: Provider) -> Run:
     )
 
     def run(ids: Ids, _: Ids) -> Floats:
-        answer: Floats = session.run(["probabilities"], {"ids": ids.astype(np.int64)})[0]
-        return answer
+        probabilities: Floats = session.run(["probabilities"], {"ids": ids.astype(np.int64)})[0]
+        return probabilities
 
     return run
 
 
 def eager(bundle: Bundle, device: str) -> Run:
-    """The tutorial's network in torch, in eval mode, windows behind a row's length left out."""
-    on = TorchDevice(device)
+    """The tutorial's network in torch, in eval mode, without windows past a row's length."""
+    torch_device = TorchDevice(device)
     model = network_of(bundle).to(device)
 
     def run(ids: Ids, lengths: Ids) -> Floats:
-        with torch.inference_mode(), on.context():
-            answer: Floats = (
+        with torch.inference_mode(), torch_device.context():
+            probabilities: Floats = (
                 torch.softmax(
-                    model(on.upload(ids.astype(np.int64)), on.upload(lengths.astype(np.int64))), dim=1
+                    model(
+                        torch_device.upload(ids.astype(np.int64)),
+                        torch_device.upload(lengths.astype(np.int64)),
+                    ),
+                    dim=1,
                 )
                 .cpu()
                 .numpy()
             )
-            return answer
+            return probabilities
 
     return run

@@ -1,9 +1,7 @@
-"""The tutorial's network as it is usually exported: embedding, convolutions, ReLU, maximum over time, linear,
-softmax.
+"""The tutorial's network as it is commonly exported to ONNX: embedding, Conv, ReLU, maximum, linear, softmax.
 
-`model.onnx` of a bundle is the same network folded into tables; this is what the folding is compared with. It
-knows no lengths: what a text is padded with counts as text, so it answers what a bundle answers only for
-texts that are run at their own length.
+A bundle's `model.onnx` is the same network folded into tables; this is the baseline of the folding. It takes
+no lengths and treats padding as text, so it gives the bundle's probabilities only for texts without padding.
 """
 
 from typing import Any
@@ -19,8 +17,8 @@ OPSET = 18
 
 
 def state_of(bundle: Bundle) -> dict[str, Floats]:
-    """The network's weights in float32, with the names of the tutorial's `state_dict`. The temperature is in
-    `fc`.
+    """The network's weights in float32, named as in the tutorial's `state_dict`. `fc` includes the
+    temperature.
     """
     tensors = {
         each.name: numpy_helper.to_array(each).astype(np.float32)
@@ -37,8 +35,8 @@ def state_of(bundle: Bundle) -> dict[str, Floats]:
 
 
 def conv_onnx(bundle: Bundle) -> bytes:
-    """An ONNX file: ids int64[rows, length] → probabilities float32[rows, classes]; `length` is at least the
-    widest filter.
+    """An ONNX file for ids int64[rows, length] → probabilities float32[rows, classes], where `length` is at
+    least the widest filter.
     """
     state = state_of(bundle)
     nodes = [
@@ -64,7 +62,7 @@ def conv_onnx(bundle: Bundle) -> bytes:
         [numpy_helper.from_array(tensor, name) for name, tensor in state.items()]
         + [numpy_helper.from_array(np.array([2]), "time")],
     )
-    # the version of the file format that goes with the operators' (the library would write its newest)
+    # the file format of this operator set; the default is the library's newest
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     written: bytes = model.SerializeToString()

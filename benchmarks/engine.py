@@ -1,11 +1,11 @@
-"""Microseconds a text, engine by engine: on real texts with one thread and with all, and by length and batch
-size.
+"""Microseconds a text of each engine, with one thread and with all; also by length and batch size.
 
-    .venv/dev/bin/python -m benchmarks.engine [REVIEWS.csv] [--texts 500] [--rounds 5] [--lengths 64,256,1024] [--rows 1,8,32]
+    .venv/dev/bin/python -m benchmarks.engine [REVIEWS.csv] [--texts 500] [--rounds 5]
+                                              [--lengths 64,256,1024] [--rows 1,8,32]
 
-From ids to probabilities, without the tokenizer. Texts go in batches of like length as bulk commands make
-them, through "tutorial loop" (`benchmarks/tutorial_loop.py`) one by one, as it takes them. Rounds are
-interleaved, figures are medians; ratios are to the loop with the number of threads that suits it best.
+From ids to probabilities, without the tokenizer. Engines get batches of similar length, as in bulk commands;
+the "tutorial loop" (`benchmarks/tutorial_loop.py`) takes texts one by one. Rounds are interleaved, figures
+are medians. Ratios are to the loop with its better number of threads.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ ENGINES = ("tables", "onnx", "torchscript")
 LOOP = "tutorial loop"
 
 Call = tuple[Ids, Ids]
-"""What one call of `Engine.run` takes."""
+"""The arguments of `Engine.run`."""
 
 
 def main() -> None:
@@ -50,9 +50,9 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=numbers, default=(1, 8, 32), help="rows of a call, separated by commas"
     )
-    asked = parser.parse_args()
-    bundle = read_bundle(asked.bundle)
-    rows = Tokenizer.of(bundle).encode_all(texts_of(asked.reviews, asked.texts))
+    args = parser.parse_args()
+    bundle = read_bundle(args.bundle)
+    rows = Tokenizer.of(bundle).encode_all(texts_of(args.reviews, args.texts))
     cores = len(os.sched_getaffinity(0))
     with TemporaryDirectory() as folder:
         traced = with_torchscript(bundle, Path(folder))
@@ -61,11 +61,11 @@ def main() -> None:
             for name in ENGINES
         }
     with ThreadPoolExecutor(cores) as pool:
-        texts = on_texts(engines, bundle, rows, cores, pool, asked.rounds)
-    grid = by_size(engines, np.concatenate(rows), asked.lengths, asked.rows, asked.rounds)
+        texts = on_texts(engines, bundle, rows, cores, pool, args.rounds)
+    grid = by_size(engines, np.concatenate(rows), args.lengths, args.rows, args.rounds)
     times = loop_at_best(texts) / texts["tables"]["us_per_text_all_threads"]
     tokens = float(np.mean([len(row) for row in rows]))
-    show(texts, grid, f"{len(rows):,} texts of {tokens:.0f} tokens at the mean", cores)
+    show(texts, grid, f"{len(rows):,} texts of {tokens:.0f} tokens on average", cores)
     write(
         "engine",
         {
@@ -84,9 +84,7 @@ def numbers(listed: str) -> tuple[int, ...]:
 
 
 def with_torchscript(bundle: Bundle, folder: Path) -> Bundle:
-    """The bundle with a model.ts to open, which the default one lacks: traced anew from its tensors, in
-    `folder`.
-    """
+    """The bundle with a model.ts in `folder`, traced from its tensors if it has none."""
     if "model.ts" in bundle.manifest.files:
         return bundle
     write_models(FoldedCNN(network_of(bundle)), folder)
@@ -111,27 +109,27 @@ def on_texts(
     }
     one[LOOP], every[LOOP] = (partial(loop.probabilities, rows) for loop in (loops[1], loops[cores]))
     order = np.argsort(np.concatenate(batches))
-    answers = {name: np.concatenate(by_one(engine, calls))[order] for name, engine in engines.items()} | {
+    outputs = {name: np.concatenate(by_one(engine, calls))[order] for name, engine in engines.items()} | {
         LOOP: loops[1].probabilities(rows)
     }
     seconds = medians(
-        {f"one {name}": way for name, way in one.items()}
-        | {f"all {name}": way for name, way in every.items()},
+        {f"one {name}": variant for name, variant in one.items()}
+        | {f"all {name}": variant for name, variant in every.items()},
         rounds,
     )
     return {
         name: {
             "us_per_text_one_thread": seconds[f"one {name}"] / len(rows) * 1e6,
             "us_per_text_all_threads": seconds[f"all {name}"] / len(rows) * 1e6,
-            "max_dp": float(np.abs(answers[name] - answers["onnx"]).max()),
+            "max_dp": float(np.abs(outputs[name] - outputs["onnx"]).max()),
         }
         for name in one
     }
 
 
 def loop_at_best(texts: dict[str, dict[str, float]]) -> float:
-    """Microseconds a text. On a busy machine torch's threads wait for one another, many times as long as one
-    of them alone takes: that is no gain of ours.
+    """Microseconds a text with the better of one thread and all: on a busy machine torch's threads wait for
+    each other many times longer than one thread takes, which is not Prelabel's merit.
     """
     return min(texts[LOOP]["us_per_text_one_thread"], texts[LOOP]["us_per_text_all_threads"])
 
@@ -141,21 +139,23 @@ def by_one(engine: Engine, calls: list[Call]) -> list[Floats]:
 
 
 def by_all(engine: Engine, calls: list[Call], pool: ThreadPoolExecutor) -> list[Floats]:
-    # the longest first, so that no thread is left alone with them
+    # the longest first, so that they do not run alone at the end
     return list(pool.map(lambda call: engine.run(*call), reversed(calls)))
 
 
 def by_size(
     engines: dict[str, Engine], words: Ids, lengths: tuple[int, ...], batches: tuple[int, ...], rounds: int
 ) -> list[dict[str, Any]]:
-    """Rows cut out of the texts' words, which a text's words follow one another in; one thread."""
-    places = [(tokens, count) for tokens in lengths for count in batches]
-    ways: dict[str, Variant] = {}
-    for tokens, count in places:
+    """Microseconds a row on one thread, for rows of consecutive words of the texts."""
+    sizes = [(tokens, count) for tokens in lengths for count in batches]
+    variants: dict[str, Variant] = {}
+    for tokens, count in sizes:
         call = np.resize(words, (count, tokens)), np.full(count, tokens, dtype=np.int32)
         for name, engine in engines.items():
-            ways[f"{name} {tokens} {count}"] = repeated(partial(by_one, engine, [call]), times(tokens, count))
-    seconds = medians(ways, rounds)
+            variants[f"{name} {tokens} {count}"] = repeated(
+                partial(by_one, engine, [call]), times(tokens, count)
+            )
+    seconds = medians(variants, rounds)
     return [
         {
             "engine": name,
@@ -163,13 +163,13 @@ def by_size(
             "rows": count,
             "us_per_row": seconds[f"{name} {tokens} {count}"] / times(tokens, count) / count * 1e6,
         }
-        for tokens, count in places
+        for tokens, count in sizes
         for name in engines
     ]
 
 
 def times(tokens: int, rows: int) -> int:
-    """Calls that are timed together."""
+    """Calls timed together."""
     return max(1, 16_384 // (tokens * rows))
 
 

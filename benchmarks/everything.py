@@ -1,9 +1,9 @@
-"""All benchmarks, each as a process of its own, one after the other; then the report of what they found.
+"""Runs all benchmarks one after the other, each in its own process, then renders the report.
 
     .venv/dev/bin/python -m benchmarks.everything [REVIEWS.csv] [--only engine,stage_breakdown]
 
-One that fails is told and the rest goes on; the exit status is then 1. Other serving frameworks are measured
-where `make peers` has built their environments.
+A failure is reported, the other benchmarks still run, and the exit status is 1. Other serving frameworks are
+measured if `make peers` has built their environments.
 """
 
 import subprocess
@@ -25,10 +25,10 @@ MODULES = {
     for section in SECTIONS
     if not section.by
 }
-"""By the names of their figures; that which takes longest and needs most is last."""
+"""By the names of their figures; the longest, which needs most, is last."""
 MODULES[PEERS] = MODULES.pop(PEERS)
 SOAK = {"soak": MODULES.pop("soak")}
-"""Of the report's, what takes too long to be run with the others."""
+"""In the report, but too long to run with the others."""
 
 
 def main() -> None:
@@ -38,31 +38,32 @@ def main() -> None:
         type=lambda names: names.split(","),
         default=list(MODULES),
         metavar="NAME,NAME",
-        help=f"some of {', '.join(MODULES)}",
+        help=f"only these of {', '.join(MODULES)}",
     )
-    asked = parser.parse_args()
-    if unknown := set(asked.only) - MODULES.keys():
-        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}.")
+    args = parser.parse_args()
+    if unknown := set(args.only) - MODULES.keys():
+        parser.error(
+            f"--only: unknown {', '.join(sorted(unknown))}; the benchmarks are {', '.join(MODULES)}."
+        )
     console = Console(stderr=True)
-    names = [name for name in MODULES if name in asked.only]
+    names = [name for name in MODULES if name in args.only]
     if PEERS in names and not (ROOT / ".venv" / "peers").is_dir():
         names.remove(PEERS)
         console.print(
-            "Other serving frameworks are left out: `make peers` builds their environments and measures "
-            "them.",
+            "Skipped: other serving frameworks (`make peers` builds their environments and measures them).",
             soft_wrap=True,
         )
     if GPU in names and not NVIDIA_DRIVER.exists():
         names.remove(GPU)
-        console.print("The GPU is left out: this host has no NVIDIA_DRIVER driver.")
-    words = [str(asked.reviews.resolve())] if asked.reviews else []
-    if asked.bundle != parser.get_default("bundle"):
-        words += ["--bundle", str(asked.bundle.resolve())]
-    failed = run_all({name: [sys.executable, "-m", MODULES[name], *words] for name in names}, console)
+        console.print("Skipped: the GPU (this host has no NVIDIA driver).")
+    options = [str(args.reviews.resolve())] if args.reviews else []
+    if args.bundle != parser.get_default("bundle"):
+        options += ["--bundle", str(args.bundle.resolve())]
+    failed = run_all({name: [sys.executable, "-m", MODULES[name], *options] for name in names}, console)
     failed += run_all({"report": [sys.executable, "-m", "benchmarks.report"]}, console)
     if failed:
         console.print(
-            f"[red]Failed:[/red] {', '.join(failed)}; what each said is above.",
+            f"[red]Failed:[/red] {', '.join(failed)}; their output is above.",
             highlight=False,
             soft_wrap=True,
         )
@@ -70,15 +71,15 @@ def main() -> None:
 
 
 def run_all(commands: Mapping[str, Sequence[str]], console: Console) -> list[str]:
-    """Names of those that ended with another status than 0."""
+    """Runs the commands in order; returns the names of those with an exit status other than 0."""
     failed = []
     for number, (name, command) in enumerate(commands.items(), start=1):
         console.rule(f"{number} of {len(commands)}: {name}", align="left")
-        begun = time.perf_counter()
+        start = time.perf_counter()
         status = subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - this very program
         console.print(
             f"{name}: {'done' if status == 0 else f'ended with status {status}'} after "
-            f"{time.perf_counter() - begun:.0f} s",
+            f"{time.perf_counter() - start:.0f} s",
             highlight=False,
         )
         if status:

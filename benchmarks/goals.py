@@ -1,6 +1,4 @@
-"""What Prelabel is meant to reach, and whether the figures that were kept say that it does. Pure: figures in,
-goals out.
-"""
+"""Performance goals, and whether the measured figures meet them. Pure: figures in, goals out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,16 +8,15 @@ Figures = Mapping[str, Any]
 """A benchmark's name → its figures."""
 
 FRAMEWORKS = ("bentoml", "litserve", "mosec", "mlserver", "rayserve", "triton", "sdk_fair")
-"""Peers that serve any model; the best of them is what ours is compared with."""
-
+"""Peers that serve any model; the goal compares Prelabel with the best of them."""
 
 GPU_ENGINES = ("onnx", "torchscript")
-"""Engines of ours on a GPU, among what they are compared with."""
+"""The server's engines among the contenders on a GPU."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """`met` is None where the figures for it are missing."""
+    """`met` is None if the goal was not measured."""
 
     name: str
     wanted: str
@@ -75,7 +72,7 @@ def _tokenizer(figures: Figures) -> tuple[str, bool]:
 
 
 def _interactive(figures: Figures) -> tuple[str, bool]:
-    times, p99 = figures["large_request"]["p99_times_idle"], figures["large_request"]["beside"]["p99_ms"]
+    times, p99 = figures["large_request"]["p99_times_idle"], figures["large_request"]["during"]["p99_ms"]
     return f"{times:.1f} ×, {p99:.1f} ms", times <= 3 and p99 <= 15
 
 
@@ -88,8 +85,8 @@ def _file(figures: Figures) -> tuple[str, bool]:
     return _at_most(bulk["seconds"] / bulk["reviews"] * 25_000, 5, "s")
 
 
-def _overload_answers(figures: Figures) -> tuple[str, bool]:
-    found = [load[who] for load in _twice(figures) for who in ("mixed", "large", "health")]
+def _overload_responses(figures: Figures) -> tuple[str, bool]:
+    found = [load[kind] for load in _twice(figures) for kind in ("mixed", "large", "health")]
     wrong, errors = (
         sum(each["wrong"] for each in found),
         sum(each["server_errors"] + sum(each["failed"].values()) for each in found),
@@ -97,7 +94,7 @@ def _overload_answers(figures: Figures) -> tuple[str, bool]:
     return f"{wrong} wrong, {errors} failed", wrong == errors == 0
 
 
-def _overload_refusals(figures: Figures) -> tuple[str, bool]:
+def _overload_rejections(figures: Figures) -> tuple[str, bool]:
     return _at_most(max(load["mixed"]["refused"].get("p99_ms", 0.0) for load in _twice(figures)), 50, "ms")
 
 
@@ -105,7 +102,7 @@ def _overload_health(figures: Figures) -> tuple[str, bool]:
     return _at_most(max(load["health"]["longest_ms"] for load in _twice(figures)), 100, "ms")
 
 
-def _overload_after(figures: Figures) -> tuple[str, bool]:
+def _overload_recovery(figures: Figures) -> tuple[str, bool]:
     return _at_most(max(load["seconds_to_usual"] for load in _twice(figures)), 1, "s")
 
 
@@ -113,7 +110,7 @@ def _twice(figures: Figures) -> list[Figures]:
     return [load for load in figures["overload"]["loads"] if load["times"] == 2]
 
 
-def _soak_answers(figures: Figures) -> tuple[str, bool]:
+def _soak_responses(figures: Figures) -> tuple[str, bool]:
     soak = figures["soak"]
     wrong, failed = soak["wrong"] + soak["wrong_at_the_end"], sum(soak["failed"].values())
     return f"{wrong} wrong, {failed} failed", wrong == failed == 0
@@ -170,25 +167,25 @@ def _at_most(found: float, wanted: float, unit: str) -> tuple[str, bool]:
 
 
 RULES: tuple[tuple[str, str, Callable[[Figures], tuple[str, bool]]], ...] = (
-    ("Many tasks a request, beside the class of Label Studio's tutorial", "≥ 50 ×", _tutorial),
-    ("Many tasks a request, beside the best general serving framework", "≥ 8 ×", _framework),
-    ("Many tasks a request, of what the process could do with no server", "≥ 85 %", _ceiling),
-    ("A single task, p50", "≤ 2 ms", _single),
-    ("Engine, a review, all threads", "≤ 50 µs", _engine),
-    ("Tokenizer, a review", "≤ 25 µs", _tokenizer),
-    ("A single task beside a large request, p99", "≤ 3 × idle, ≤ 15 ms", _interactive),
-    ("From the start to ready", "≤ 2 s", _ready),
-    ("Twice the capacity, answers that are wrong, errors, lost connections", "0", _overload_answers),
-    ("Twice the capacity, a refusal, p99", "≤ 50 ms", _overload_refusals),
-    ("Twice the capacity, /health, the longest", "≤ 100 ms", _overload_health),
-    ("Twice the capacity, from its end until all is as usual", "≤ 1 s", _overload_after),
-    ("Half an hour with reloads, answers that are wrong, and failures", "0", _soak_answers),
-    ("Half an hour with reloads, growth of memory after the first minutes", "< 2 %", _soak_memory),
-    ("Half an hour with reloads, growth of descriptors and threads", "0", _soak_descriptors),
-    ("A GPU's engine, reviews a second", "≥ 300,000", _gpu_engine),
-    ("The server on a GPU host with 16 cores, many tasks a request", "≥ 60,000/s", _gpu_server),
-    ("The server on a GPU host, a single task, p50", "≤ 2 ms", _gpu_single),
-    ("A GPU's engine, lengths met for the first time, p99 ÷ p50", "≤ 3 ×", _gpu_stalls),
-    ("A GPU's engines, difference in probability to the CPU", "≤ 1e-5", _gpu_parity),
+    ("Large requests: throughput, times the class of Label Studio's tutorial", "≥ 50 ×", _tutorial),
+    ("Large requests: throughput, times the best general serving framework", "≥ 8 ×", _framework),
+    ("Large requests: throughput, share of the same work without a server", "≥ 85 %", _ceiling),
+    ("Single task: latency, p50", "≤ 2 ms", _single),
+    ("Engine: a review, all threads", "≤ 50 µs", _engine),
+    ("Tokenizer: a review", "≤ 25 µs", _tokenizer),
+    ("Single task during a large request: latency, p99", "≤ 3 × idle, ≤ 15 ms", _interactive),
+    ("Start: time to ready", "≤ 2 s", _ready),
+    ("Overload at twice the capacity: wrong responses, errors, lost connections", "0", _overload_responses),
+    ("Overload at twice the capacity: time to a 429, p99", "≤ 50 ms", _overload_rejections),
+    ("Overload at twice the capacity: /health, maximum", "≤ 100 ms", _overload_health),
+    ("Overload at twice the capacity: time to recover", "≤ 1 s", _overload_recovery),
+    ("Soak test of 30 minutes: wrong responses, failures", "0", _soak_responses),
+    ("Soak test of 30 minutes: growth of memory after the warm-up", "< 2 %", _soak_memory),
+    ("Soak test of 30 minutes: growth of descriptors and threads", "0", _soak_descriptors),
+    ("GPU engine: reviews per second", "≥ 300,000", _gpu_engine),
+    ("GPU server with 16 cores, large requests: throughput", "≥ 60,000/s", _gpu_server),
+    ("GPU server, single task: latency, p50", "≤ 2 ms", _gpu_single),
+    ("GPU engine, first call at a length: p99 ÷ p50", "≤ 3 ×", _gpu_stalls),
+    ("GPU engines: |Δp| to the CPU", "≤ 1e-5", _gpu_parity),
     ("`prelabel predict` of 25,000 reviews", "≤ 5 s", _file),
 )

@@ -1,18 +1,19 @@
-"""One GPU, all of it: engines, lengths, batch sizes and the server, beside ONNX Runtime with Conv and torch
-eager on the same card.
+"""Benchmark of one GPU: engines and alternatives by row length and batch size, and the server.
 
-    .venv/dev/bin/python -m benchmarks.gpu [REVIEWS.csv] [--device cuda:0] [--texts 20000] [--rounds 5] [--workers 1,4]
+    .venv/dev/bin/python -m benchmarks.gpu [REVIEWS.csv] [--device cuda:0] [--texts 20000] [--rounds 5]
+                                           [--workers 1,4]
 
-A table, `benchmarks/measured/gpu.json`, and pictures in the report (`python -m benchmarks.report`). Every
-contender is opened for itself, so that its first calls are those of a process that has just begun:
+Prints a table and writes `benchmarks/measured/gpu.json`, which the report draws (`python -m
+benchmarks.report`). The contenders are the engines, a Triton kernel, ONNX Runtime with Conv and torch eager.
+Each is opened separately, so that its first calls are like those of a new process:
 
-    first lengths   single rows in shuffled order, each length met for the first time: does it stall
+    first lengths   single rows in shuffled order, each length for the first time: shows stalls
     lengths         the same rows again
-    bulk            batches of like length, with one, two and three calls at the same time
+    bulk            batches of similar length, with one, two and three concurrent calls
     batch size      the same with more or fewer padded tokens in a call
     server          `prelabel serve`: large requests of several clients, and single tasks
 
-With --device cpu it rehearses on the CPU: the same code and shapes, no figures kept.
+With --device cpu it rehearses on the CPU: the same code and shapes; no figures are saved.
 """
 
 import time
@@ -48,10 +49,10 @@ from server.settings import load_settings
 IN_FLIGHT = (1, 2, 3)
 
 SINGLES = 1000
-"""Rows that are asked for one by one."""
+"""Rows in calls of one row."""
 
 TASKS = 5000
-"""Tasks of a large request."""
+"""Tasks in a large request."""
 
 Call = tuple[Ids, Ids]
 
@@ -61,40 +62,40 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each load on the server")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of each load on the server")
     parser.add_argument(
         "--tokens",
         type=numbers_of,
         default=[8192, 16_384, 32_768, 65_536, 131_072, 262_144],
         help="padded tokens in a call",
     )
-    parser.add_argument("--workers", type=numbers_of, default=[1, 4], help="processes of the server")
-    asked = parser.parse_args()
-    on_gpu = asked.device != "cpu"
-    bundle, texts = read_bundle(asked.bundle), texts_of(asked.reviews, asked.texts)
+    parser.add_argument("--workers", type=numbers_of, default=[1, 4], help="worker processes of the server")
+    args = parser.parse_args()
+    on_gpu = args.device != "cpu"
+    bundle, texts = read_bundle(args.bundle), texts_of(args.reviews, args.texts)
     longest = load_settings().bucket_lengths[-1]
     rows = [row for row in Tokenizer.of(bundle).encode_all(texts) if len(row) <= longest]
-    expected, budget = reference(bundle, rows), load_settings().budget(asked.device)
+    expected, budget = reference(bundle, rows), load_settings().budget(args.device)
     engines: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
         traced = with_torchscript(bundle, Path(folder))
-        for name, contender in contenders(bundle, traced, asked.device, options(budget)).items():
-            engines[name] = tried(contender, rows, expected, budget, asked.rounds, name)
+        for name, contender in contenders(bundle, traced, args.device, options(budget)).items():
+            engines[name] = measured(contender, rows, expected, budget, args.rounds, name)
         sizes = {
-            str(most): by_size(
-                contenders(bundle, traced, asked.device, options(most)), rows, most, asked.rounds
+            str(most): rates_by_contender(
+                contenders(bundle, traced, args.device, options(most)), rows, most, args.rounds
             )
-            for most in asked.tokens
+            for most in args.tokens
         }
     figures = {
-        "device": name_of(asked.device),
+        "device": name_of(args.device),
         "texts": len(rows),
         "tokens": float(np.mean([len(row) for row in rows])),
         "engines": engines,
         "sizes": sizes,
         "server": [
-            on_server(asked.bundle, "onnx", workers, asked.device, texts, asked.seconds)
-            for workers in asked.workers
+            on_server(args.bundle, "onnx", workers, args.device, texts, args.seconds)
+            for workers in args.workers
         ],
     }
     Console(width=140).print(tables.gpu(figures), markup=False, highlight=False)
@@ -111,50 +112,50 @@ def options(tokens: int) -> CudaOptions:
 
 
 def reference(bundle: Any, rows: Sequence[Ids]) -> Floats:
-    """Of the CPU's engine, for the rows that are asked one by one."""
+    """Probabilities of the CPU engine for the first SINGLES rows."""
     engine = open_engine(bundle, engine="tables", device="cpu")
     return np.concatenate([engine.run(*alone(row)) for row in rows[:SINGLES]])
 
 
-def tried(
+def measured(
     contender: Contender, rows: Sequence[Ids], expected: Floats, budget: int, rounds: int, name: str
 ) -> dict[str, Any]:
-    """What one contender does; why it failed, where it did."""
+    """One contender's figures, or the reason why it failed."""
     try:
-        begun, before = time.perf_counter(), memory()
+        start, before = time.perf_counter(), memory()
         with opened(contender) as run:
-            opening, taken = time.perf_counter() - begun, memory() - before
-            first, answers = one_by_one(run, rows[:SINGLES], f"{name}: first lengths")
+            open_s, memory_mb = time.perf_counter() - start, memory() - before
+            first, outputs = one_by_one(run, rows[:SINGLES], f"{name}: first lengths")
             again, _ = one_by_one(run, rows[:SINGLES], f"{name}: lengths")
             return {
-                "open_s": opening,
-                "memory_mb": taken,
+                "open_s": open_s,
+                "memory_mb": memory_mb,
                 "first": first,
                 "again": again,
                 "reviews_per_s": in_bulk(run, rows, budget, rounds),
-                "max_dp": float(np.abs(answers - expected).max()),
+                "max_dp": float(np.abs(outputs - expected).max()),
             }
-    except Exception as error:  # a contender's own; the others are measured all the same
+    except Exception as error:  # any error of a contender; the others are measured nevertheless
         return {"failed": f"{type(error).__name__}: {str(error)[:200]}"}
 
 
 def one_by_one(run: Run, rows: Sequence[Ids], what: str) -> tuple[dict[str, float], Floats]:
-    """Milliseconds of a call with one row, at shuffled lengths; the answers in the rows' order."""
+    """Latencies of calls with one row in shuffled order; probabilities in the order of the rows."""
     order = np.random.default_rng(1).permutation(len(rows))
-    answers: dict[int, Floats] = {}
-    seconds = []
-    for place in track(order.tolist(), what, console=Console(stderr=True), transient=True):
-        call = alone(rows[place])
-        begun = time.perf_counter()
-        answers[place] = run(*call)
-        seconds.append((time.perf_counter() - begun) * 1000)
-    p50, p99 = quantile(seconds, 0.5), quantile(seconds, 0.99)
-    waits = {"p50_ms": p50, "p99_ms": p99, "longest_ms": max(seconds), "p99_times_p50": p99 / p50}
-    return waits, np.concatenate([answers[place] for place in range(len(rows))])
+    outputs: dict[int, Floats] = {}
+    ms = []
+    for i in track(order.tolist(), what, console=Console(stderr=True), transient=True):
+        call = alone(rows[i])
+        start = time.perf_counter()
+        outputs[i] = run(*call)
+        ms.append((time.perf_counter() - start) * 1000)
+    p50, p99 = quantile(ms, 0.5), quantile(ms, 0.99)
+    latencies = {"p50_ms": p50, "p99_ms": p99, "longest_ms": max(ms), "p99_times_p50": p99 / p50}
+    return latencies, np.concatenate([outputs[i] for i in range(len(rows))])
 
 
 def in_bulk(run: Run, rows: Sequence[Ids], budget: int, rounds: int) -> dict[str, float]:
-    """Reviews a second, by calls at the same time."""
+    """Reviews per second by number of concurrent calls."""
     calls = in_batches(rows, budget)
 
     def with_threads(pool: ThreadPoolExecutor) -> None:
@@ -172,17 +173,17 @@ def in_bulk(run: Run, rows: Sequence[Ids], budget: int, rounds: int) -> dict[str
     return {threads: len(rows) / each for threads, each in seconds.items()}
 
 
-def by_size(
+def rates_by_contender(
     found: Mapping[str, Contender], rows: Sequence[Ids], tokens: int, rounds: int
 ) -> dict[str, float]:
-    """Reviews a second of each contender of SIZED, with two calls at the same time."""
+    """Reviews per second of each contender of SIZED, with two concurrent calls."""
     rates = {}
     for name in SIZED:
         if name in found:
             try:
                 with opened(found[name]) as run:
                     rates[name] = in_bulk(run, rows, tokens, rounds)["2"]
-            except Exception as error:  # such as too little memory for the largest
+            except Exception as error:  # such as too little memory for the largest batch
                 Console(stderr=True).print(
                     f"{name}, {tokens} tokens: {type(error).__name__}: {str(error)[:200]}", markup=False
                 )
@@ -192,23 +193,21 @@ def by_size(
 def on_server(
     bundle: Path, engine: str, workers: int, device: str, texts: Sequence[str], seconds: float
 ) -> dict[str, Any]:
-    """Tasks a second in large requests of two clients a worker, and milliseconds of single tasks, one after
-    another.
-    """
+    """Throughput of large requests with two clients per worker; latencies of sequential single tasks."""
     several = [
         body_of(texts[begin : begin + TASKS]) for begin in range(0, len(texts) - TASKS + 1, TASKS)
     ] or [body_of(list(texts))]
     singles = [body_of([text]) for text in texts[:200]]
     with served(bundle, "--engine", engine, "--device", device, "--workers", str(workers)) as server:
-        alone = client.run(server.url(), singles, seconds=seconds).checked()
+        single = client.run(server.url(), singles, seconds=seconds).checked()
         bulk = client.run(server.url(), several, clients=2 * workers, seconds=seconds).checked()
         return {
             "engine": engine,
             "workers": workers,
             "bulk_tasks_per_s": bulk.tasks_per_s,
-            "single_p50_ms": alone.ms(0.5),
-            "single_p99_ms": alone.ms(0.99),
-            "processor": server.processor_seconds(),
+            "single_p50_ms": single.ms(0.5),
+            "single_p99_ms": single.ms(0.99),
+            "processor": server.cpu_seconds(),
         }
 
 

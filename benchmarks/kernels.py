@@ -1,9 +1,9 @@
-"""Ways to add up the tables, on one thread: what `engines/tables.py` does, and what was tried before it.
+"""Alternative kernels for summing the tables on one thread, compared with that of engine=tables.
 
     .venv/dev/bin/python -m benchmarks.kernels [REVIEWS.csv] [--texts 1000] [--rounds 7]
 
-Rounds are interleaved, figures are medians. |Δp| is to the answer in float64. Each way reads every row that
-the windows ask for, so its bytes a text over its seconds are what it draws from caches and memory.
+Rounds are interleaved, figures are medians. |Δp| is the difference to float64. Each kernel reads every row of
+every window, so its bytes per text divided by its seconds are its rate of reads from caches and memory.
 """
 
 import statistics
@@ -27,21 +27,21 @@ from server.engines.fixed_point_tables import HIGH_UNIT, Int16Tables, read_int16
 from server.models.tokenizer import Tokenizer
 
 Features = Callable[[Ids, Ids, Any], None]
-"""Fills features float64[rows, widths, filters]."""
+"""(ids, lengths, features): fills features float64[rows, widths, filters]."""
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
-    asked = parser.parse_args()
-    bundle = read_bundle(asked.bundle)
+    args = parser.parse_args()
+    bundle = read_bundle(args.bundle)
     tokenizer = Tokenizer.of(bundle)
-    rows = tokenizer.encode_all(texts_of(asked.reviews, asked.texts))
+    rows = tokenizer.encode_all(texts_of(args.reviews, args.texts))
     tables = read_int16_tables(bundle)
     ids, lengths = pad(rows, max(map(len, rows)))
     exact = probabilities(tables, features_in_float64(tables, rows))
-    ways: dict[str, Callable[[], Floats]] = {
+    variants: dict[str, Callable[[], Floats]] = {
         "float32": by_features(tables, in_float32(tables, constant=False), ids, lengths),
         "float32, filters known to the compiler": by_features(
             tables, in_float32(tables, constant=True), ids, lengths
@@ -50,13 +50,13 @@ def main() -> None:
         "16 bits, settled in 32: engine=tables": lambda: engine.run(ids, lengths),
     }
     engine = TablesEngine(tables)
-    differences = {name: float(np.abs(way() - exact).max()) for name, way in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(asked.rounds):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - begun)
+    differences = {name: float(np.abs(kernel() - exact).max()) for name, kernel in variants.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(args.rounds):
+        for name, kernel in variants.items():
+            start = time.perf_counter()
+            kernel()
+            seconds[name].append(time.perf_counter() - start)
     tokens = float(np.mean([len(row) for row in rows]))
     numbers = tokens * tables.high.shape[1] * tables.high.shape[2]
     table = Table(
@@ -86,10 +86,10 @@ def main() -> None:
     write("kernels", {"texts": len(rows), "tokens": tokens, "ways": figures})
 
 
-def by_features(tables: Int16Tables, way: Features, ids: Ids, lengths: Ids) -> Callable[[], Floats]:
+def by_features(tables: Int16Tables, kernel: Features, ids: Ids, lengths: Ids) -> Callable[[], Floats]:
     def run() -> Floats:
         features = np.zeros((len(lengths), *tables.bias.shape))
-        way(ids, lengths, features)
+        kernel(ids, lengths, features)
         return probabilities(tables, features)
 
     return run
@@ -102,21 +102,21 @@ def probabilities(tables: Int16Tables, features: npt.NDArray[np.float64]) -> Flo
     return shares
 
 
-def numbers_of(tables: Int16Tables) -> npt.NDArray[np.float64]:
+def table_values(tables: Int16Tables) -> npt.NDArray[np.float64]:
     whole = tables.high.astype(np.float64) * HIGH_UNIT + tables.low
     whole *= np.repeat(tables.unit, tables.widths, axis=0)
     return whole
 
 
 def features_in_float64(tables: Int16Tables, rows: list[Ids]) -> npt.NDArray[np.float64]:
-    numbers = numbers_of(tables)
+    numbers = table_values(tables)
     features = np.zeros((len(rows), *tables.bias.shape))
-    for place, row in enumerate(rows):
+    for i, row in enumerate(rows):
         first = 0
         for bank, width in enumerate(tables.widths):
             windows = len(row) - width + 1
             sums = sum(numbers[row[tap : tap + windows], first + tap] for tap in range(width))
-            features[place, bank] = np.maximum(np.max(sums + tables.bias[bank], axis=0), 0)
+            features[i, bank] = np.maximum(np.max(sums + tables.bias[bank], axis=0), 0)
             first += width
     return features
 
@@ -126,8 +126,8 @@ def _jitted(function: Any) -> Any:
 
 
 def in_float32(tables: Int16Tables, *, constant: bool) -> Features:
-    """A loop over windows, taps and filters; where `constant`, for the number of filters there is."""
-    numbers, widths, bias = numbers_of(tables).astype(np.float32), tables.widths, tables.bias
+    """A loop over windows, taps and filters; if `constant`, compiled for this number of filters."""
+    numbers, widths, bias = table_values(tables).astype(np.float32), tables.widths, tables.bias
     known = bias.shape[1] if constant else 0
 
     @_jitted
@@ -155,7 +155,7 @@ def in_float32(tables: Int16Tables, *, constant: bool) -> Features:
 
 
 def scan_alone(tables: Int16Tables) -> Features:
-    """The largest sum of high halves, taken for the largest window."""
+    """The largest sum of high halves as the result, without settling."""
     filters = tables.bias.shape[1]
 
     @_jitted

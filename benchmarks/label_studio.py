@@ -1,6 +1,4 @@
-"""What Label Studio sends to an ML backend, as it writes it: the headers, and the bodies of POST /setup and
-POST /predict.
-"""
+"""Label Studio's requests to an ML backend, byte by byte: headers, and bodies of POST /setup and /predict."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from typing import Any
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 
 PROJECT = "1.1795474444"
-"""A project's number and the second it was made in."""
+"""A project's ID and the second of its creation."""
 
 HEADERS = {
     "User-Agent": "heartex/1.23.2",
@@ -18,12 +16,26 @@ HEADERS = {
     "Content-Type": "application/json",
 }
 
-REST: dict[str, Any] = {
-    "meta": {}, "created_at": "2026-01-02T03:04:05.678901Z", "updated_at": "2026-01-02T03:04:05.678901Z", "is_labeled": False, "overlap": 1,
-    "total_annotations": 0, "cancelled_annotations": 0, "total_predictions": 0, "comment_count": 0, "unresolved_comment_count": 0,
-    "last_comment_updated_at": None, "project": 1, "updated_by": None, "file_upload": None, "comment_authors": [], "annotations": [], "predictions": [],
-}  # fmt: skip
-"""What comes with each task."""
+TASK_FIELDS: dict[str, Any] = {
+    "meta": {},
+    "created_at": "2026-01-02T03:04:05.678901Z",
+    "updated_at": "2026-01-02T03:04:05.678901Z",
+    "is_labeled": False,
+    "overlap": 1,
+    "total_annotations": 0,
+    "cancelled_annotations": 0,
+    "total_predictions": 0,
+    "comment_count": 0,
+    "unresolved_comment_count": 0,
+    "last_comment_updated_at": None,
+    "project": 1,
+    "updated_by": None,
+    "file_upload": None,
+    "comment_authors": [],
+    "annotations": [],
+    "predictions": [],
+}
+"""The other fields of each task."""
 
 
 def setup_body(config: str = TUTORIAL_CONFIG) -> bytes:
@@ -38,9 +50,10 @@ def setup_body(config: str = TUTORIAL_CONFIG) -> bytes:
 
 
 def body_of(texts: Sequence[str], config: str = TUTORIAL_CONFIG) -> bytes:
-    """The body of POST /predict with a task for each text: ASCII on one line, as `requests` writes it."""
+    """The body of POST /predict with one task for each text: ASCII on one line, as `requests` writes it."""
     tasks = [
-        {"id": i, "inner_id": i, "data": {"review": text, "uid": i}, **REST} for i, text in enumerate(texts)
+        {"id": i, "inner_id": i, "data": {"review": text, "uid": i}, **TASK_FIELDS}
+        for i, text in enumerate(texts)
     ]
     return json.dumps(
         {

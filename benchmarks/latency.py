@@ -1,12 +1,13 @@
-"""What a single task waits when tasks come at random, at rising shares of what the server can do.
+"""Latency of single tasks under load: arrivals at random times, at rising shares of the capacity.
 
-    .venv/dev/bin/python -m benchmarks.latency [REVIEWS.csv] [--rounds 3] [--seconds 3] [--shares 10,25,50,75,90,95]
+    .venv/dev/bin/python -m benchmarks.latency [REVIEWS.csv] [--rounds 3] [--seconds 3]
+                                               [--shares 10,25,50,75,90,95]
 
-Starts a real `prelabel serve`. Each round first measures its capacity, requests a second with 16 clients that
-never pause, and then sends single tasks at random times (Poisson) at shares of just that. A latency counts
-from when its request was due, so that a queue is not hidden by a client that waits for it; the client's own
-waking is part of it. Medians of the rounds; the longest is of all rounds. Refusals (429, 503) are counted,
-anything else ends the run.
+Starts a real `prelabel serve`. Each round first measures the capacity, in requests per second with 16 clients
+in a closed loop, and then sends single tasks at random times (Poisson) at shares of it. A latency counts from
+when its request was due, so a client that waits for the server cannot hide a queue; the client's own wake-up
+is included. Figures are medians over rounds, the maximum is over all rounds. Status 429 and 503 are counted;
+any other failure ends the run.
 """
 
 import os
@@ -24,10 +25,10 @@ from benchmarks.served import served
 from benchmarks.texts import arguments, numbers_of, texts_of
 
 CLIENTS = 16
-"""Enough to keep every core of a small machine at work."""
+"""Enough to keep every core of a small machine busy."""
 
 TEXTS = 500
-"""Different texts that the tasks have."""
+"""Number of different tasks."""
 
 
 def main() -> None:
@@ -35,17 +36,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument(
-        "--shares", type=numbers_of, default="10,25,50,75,90,95", help="per cent of the capacity"
+        "--shares", type=numbers_of, default="10,25,50,75,90,95", help="percent of the capacity"
     )
-    asked = parser.parse_args()
-    bodies = [body_of([text]) for text in texts_of(asked.reviews, TEXTS)]
+    args = parser.parse_args()
+    bodies = [body_of([text]) for text in texts_of(args.reviews, TEXTS)]
     capacities: list[float] = []
-    loads: dict[int, list[LoadResult]] = {share: [] for share in asked.shares}
-    with served(asked.bundle) as server, Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("runs", total=asked.rounds * (1 + len(loads)))
-        for number in range(asked.rounds):
+    loads: dict[int, list[LoadResult]] = {share: [] for share in args.shares}
+    with served(args.bundle) as server, Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("runs", total=args.rounds * (1 + len(loads)))
+        for number in range(args.rounds):
             capacities.append(
-                client.run(server.url(), bodies, clients=CLIENTS, seconds=asked.seconds)
+                client.run(server.url(), bodies, clients=CLIENTS, seconds=args.seconds)
                 .checked()
                 .requests_per_s
             )
@@ -54,19 +55,19 @@ def main() -> None:
                 rate = capacities[-1] * share / 100
                 rounds.append(
                     client.run(
-                        server.url(), bodies, rate=rate, seconds=asked.seconds, seed=number + 1
+                        server.url(), bodies, rate=rate, seconds=args.seconds, seed=number + 1
                     ).checked(may_refuse=True)
                 )
                 progress.advance(bar)
     figures = {
         "capacity_per_s": statistics.median(capacities),
-        "loads": [{"share": share / 100, **told(rounds)} for share, rounds in loads.items()],
+        "loads": [{"share": share / 100, **summary(rounds)} for share, rounds in loads.items()],
     }
     report(figures, Console(width=100))
     results.write("latency", figures)
 
 
-def told(rounds: list[LoadResult]) -> dict[str, float]:
+def summary(rounds: list[LoadResult]) -> dict[str, float]:
     return {
         "per_s": statistics.median(each.requests_per_s for each in rounds),
         "p50_ms": statistics.median(each.ms(0.5) for each in rounds),

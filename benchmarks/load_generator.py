@@ -1,6 +1,7 @@
 """Load generator: sends requests from a process of its own and measures the time to each response.
 
-    .venv/dev/bin/python -m benchmarks.load_generator URL [--clients 1] [--rate R [--even]] [--seconds S] [--requests N]
+    .venv/dev/bin/python -m benchmarks.load_generator URL [--clients 1] [--rate R [--even]] [--seconds S]
+                                                      [--requests N]
                                                           [--new-connections] [--known] [--get] < BODIES
 
 Reads request bodies from standard input, one a line, up to an empty line or the end, and sends them in turn.
@@ -14,7 +15,7 @@ after --seconds or --requests, or with neither at the end of standard input, and
 JSON.
 
 With --known each body is followed by a line with the expected response: any other response is a failure, and
-so is a refusal without a reason. With --get there are no bodies: URL is requested with GET, and any good
+so is a 429 or 503 without a reason. With --get there are no bodies: URL is requested with GET, and any good
 status is correct.
 
 Benchmarks start it through `benchmarks.client`.
@@ -37,7 +38,7 @@ import uvloop
 
 from benchmarks.http_connection import Connection, connect, request_bytes
 from benchmarks.load_result import LoadResult, median_stages, quantile
-from benchmarks.response_check import REFUSALS, Request, failure_of
+from benchmarks.response_check import REFUSED, Request, failure_of
 
 PATIENCE = 120.0
 """Seconds to wait at the end for missing responses; Label Studio gives up after 100."""
@@ -59,7 +60,7 @@ class Client:
         self._last = self._start
         self._cpu_start = time.process_time()
         self._failed: Counter[str] = Counter()
-        self._refusals: dict[str, list[float]] = {}
+        self._refused_seconds: dict[str, list[float]] = {}
         self._late: list[float] = []
         self._tasks = 0
         self._latencies: list[float] = []
@@ -82,8 +83,8 @@ class Client:
         self._last = max(self._last, response.at)
         if (failure := failure_of(response, request)) is not None:
             self._failed[failure] += 1
-        elif response.status in REFUSALS:
-            self._refusals.setdefault(str(response.status), []).append(response.at - due)
+        elif response.status in REFUSED:
+            self._refused_seconds.setdefault(str(response.status), []).append(response.at - due)
         else:
             self._latencies.append(response.at - due)
             self._timings.append(response.timing)
@@ -104,7 +105,7 @@ class Client:
             seconds=self._last - self._start,
             tasks=self._tasks,
             latencies=self._latencies,
-            refusals=self._refusals,
+            refused_seconds=self._refused_seconds,
             failed=dict(self._failed),
             stages=median_stages(self._timings),
             late=quantile(self._late, 0.99) if self._late else 0.0,
@@ -222,8 +223,8 @@ def main() -> None:
     if not bodies and not args.get:
         parser.error("expected request bodies, one a line, found none")
     result = uvloop.run(generate(args, bodies))
-    # sys.stdout has no buffer where Python runs unbuffered, and a pipe may accept only a part of a write: this
-    # buffer writes all of it
+    # sys.stdout has no buffer where Python runs unbuffered, and a pipe may accept only a part of a write:
+    # this buffer writes all of it
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(msgspec.json.encode(result))
 

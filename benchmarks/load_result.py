@@ -1,4 +1,4 @@
-"""The result of a load test: latencies, refusals, failures and stage timings of its requests."""
+"""The result of a load test: latencies, refused requests, failures and stage timings."""
 
 import math
 import statistics
@@ -11,8 +11,8 @@ class LoadResult:
     """The requests of one run, whose last response came after `seconds`.
 
     `latencies` are the seconds of the correct responses, `stages` the medians of their Server-Timing in
-    milliseconds. `refusals` are the seconds to a 429 or 503, by status; `failed` counts every other response
-    by what was wrong with it.
+    milliseconds. `refused_seconds` are the seconds to a 429 or 503, by status; `failed` counts every other
+    response by what was wrong with it.
 
     `late` and `busy` show whether the client kept up: the 99th percentile of how late requests were sent, in
     seconds, and the share of one core that the client used.
@@ -21,7 +21,7 @@ class LoadResult:
     seconds: float
     tasks: int = 0
     latencies: list[float] = field(default_factory=list)
-    refusals: dict[str, list[float]] = field(default_factory=dict)
+    refused_seconds: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     late: float = 0.0
@@ -29,7 +29,7 @@ class LoadResult:
 
     @property
     def refused(self) -> int:
-        return sum(map(len, self.refusals.values()))
+        return sum(map(len, self.refused_seconds.values()))
 
     @property
     def requests_per_s(self) -> float:

@@ -1,16 +1,17 @@
-"""The load that Label Studio makes on an ML backend, for Locust: any backend, at any address.
+"""Label Studio's load on an ML backend, for Locust: any backend, at any address.
 
-    .venv/dev/bin/locust -f benchmarks/locustfile.py --host http://HOST:9090 --headless -u 10 -t 30s [Annotator | Retrieve] [--shape ramp]
+    .venv/dev/bin/locust -f benchmarks/locustfile.py --host http://HOST:9090 --headless -u 10 -t 30s
+                         [Annotator | Retrieve] [--shape ramp]
 
 Annotator opens one task after another: GET /health, POST /setup and POST /predict with one task, each over a
-new TCP connection, as Label Studio has it. Retrieve is "Retrieve predictions": the same with all tasks in one
-POST, 100, 1,000 or 20,000 of them (--sizes). Without a name both come, nine to one. `--shape ramp` doubles
-the users every --step seconds up to -u, to see where a backend has enough; names then carry the number of
-users. --think is what users wait between two tasks.
+new TCP connection, as Label Studio does. Retrieve is "Retrieve predictions": the same with all tasks in one
+POST: 100, 1,000 or 20,000 of them (--sizes). Without a name both run, nine to one. `--shape ramp` doubles the
+users every --step seconds up to -u, to find the capacity of a backend; names then include the number of
+users. --think is the pause of a user between two tasks.
 
-Each answer is checked: as many results as tasks, or it is a failure. 429 and 503 stand under names of their
-own, as refusals that a full server means. What a backend tells in Server-Timing stands beside the requests,
-by stage, with the type "timing".
+Each response is checked: anything but one result for each task is a failure. 429 and 503, which a full server
+returns, have names of their own. The stages of Server-Timing are shown next to the requests, with the type
+"timing".
 """
 
 from argparse import ArgumentParser, Namespace
@@ -27,45 +28,44 @@ from locust.env import Environment
 from benchmarks.label_studio import HEADERS, body_of, setup_body
 from benchmarks.load_generator import PATIENCE
 from benchmarks.load_result import stages_of
-from benchmarks.response_check import REFUSALS
+from benchmarks.response_check import REFUSED
 from benchmarks.texts import numbers_of, texts_of
 
 SINGLES = 1000
-"""Different tasks that annotators open."""
+"""Number of different tasks that annotators open."""
 
 BODIES: dict[int, list[bytes]] = {}
-"""Bodies for /predict by number of tasks, made before the test starts, for making a large one takes a second.
-"""
+"""Bodies for /predict by number of tasks, made before the test starts: a large one takes a second."""
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: ArgumentParser) -> None:
     options = parser.add_argument_group("Label Studio")
     options.add_argument(
-        "--reviews", type=Path, help="File with a column `review`; made-up texts without one."
+        "--reviews", type=Path, help="A file with a column `review`; without it, texts are made up."
     )
     options.add_argument(
         "--sizes",
         default="100,1000,20000",
-        help="Tasks in a request of Retrieve, separated by commas; each in turn.",
+        help="Tasks in the requests of Retrieve, in turn, separated by commas.",
     )
     options.add_argument(
-        "--think", type=float, default=0.0, help="Seconds that a user waits between two tasks."
+        "--think", type=float, default=0.0, help="Seconds that a user pauses between two tasks."
     )
     options.add_argument(
         "--shape",
         choices=("steady", "ramp"),
         default="steady",
-        help="All users at once, or twice as many step by step.",
+        help="All users at once, or twice as many at each step.",
     )
-    options.add_argument("--step", type=float, default=10.0, help="Seconds of one step of the ramp.")
+    options.add_argument("--step", type=float, default=10.0, help="Seconds of a step of the ramp.")
 
 
 @events.test_start.add_listener
 def make_bodies(environment: Environment, **_: Any) -> None:
-    asked = options_of(environment)
-    sizes = numbers_of(asked.sizes) if Retrieve in environment.user_classes else []
-    texts = texts_of(asked.reviews, max([SINGLES, *sizes]))
+    args = options_of(environment)
+    sizes = numbers_of(args.sizes) if Retrieve in environment.user_classes else []
+    texts = texts_of(args.reviews, max([SINGLES, *sizes]))
     BODIES.update({size: [body_of(texts[:size])] for size in sizes})
     BODIES[1] = [body_of([text]) for text in texts[:SINGLES]]
 
@@ -79,9 +79,7 @@ def counted(number: int, what: str) -> str:
 
 
 def users_at(elapsed: float, step: float, most: int) -> int | None:
-    """Users of a ramp after `elapsed` seconds: 1, then twice as many each step, `most` in the last one. None
-    after that.
-    """
+    """Users of a ramp after `elapsed` seconds: 1, doubled at each step up to `most`; None after that."""
     number = int(elapsed / step)
     if number and 1 << (number - 1) >= most:
         return None
@@ -93,58 +91,58 @@ class Shape(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         assert self.runner is not None  # noqa: S101 - Locust sets it
-        asked, elapsed = options_of(self.runner.environment), self.get_run_time()
-        if asked.run_time and elapsed >= asked.run_time:
+        args, elapsed = options_of(self.runner.environment), self.get_run_time()
+        if args.run_time and elapsed >= args.run_time:
             return None
-        users = asked.num_users or 1
-        if asked.shape == "steady":
-            return users, asked.spawn_rate or users
-        now = users_at(elapsed, asked.step, users)
+        users = args.num_users or 1
+        if args.shape == "steady":
+            return users, args.spawn_rate or users
+        now = users_at(elapsed, args.step, users)
         return (now, now) if now is not None else None
 
 
 class LabelStudio(FastHttpUser):
-    """What annotators and "Retrieve predictions" have in common."""
+    """The common base of Annotator and Retrieve."""
 
     abstract = True
     network_timeout = PATIENCE
-    # Label Studio leaves its connections after one request, whatever it says of keeping them; here the header
-    # makes the client do so
+    # Label Studio closes its connections after one request although it asks to keep them; this header makes
+    # the client close them
     default_headers = HEADERS | {"Connection": "close"}
 
     def wait_time(self) -> float:
         return cast("float", options_of(self.environment).think)
 
     def predict(self, body: bytes, tasks: int) -> None:
-        """What Label Studio does for any prediction: it asks whether the backend is up, sets it up if so, and
-        sends the tasks.
+        """Label Studio's requests for a prediction: it checks the backend's health, sets it up and sends
+        tasks.
         """
-        with self.asked("GET", "/health", "/health") as answer:
-            if answer.status_code != 200:
+        with self.send("GET", "/health", "/health") as response:
+            if response.status_code != 200:
                 return
-        with self.asked("POST", "/setup", "/setup", setup_body()) as answer:
-            if answer.status_code == 200 and not value_of(answer, "model_version"):
-                answer.failure("no model_version in the answer")
-        with self.asked("POST", "/predict", f"/predict {counted(tasks, 'task')}", body) as answer:
-            if answer.status_code == 200:
-                found = value_of(answer, "results")
+        with self.send("POST", "/setup", "/setup", setup_body()) as response:
+            if response.status_code == 200 and not value_of(response, "model_version"):
+                response.failure("no model_version in the response")
+        with self.send("POST", "/predict", f"/predict {counted(tasks, 'task')}", body) as response:
+            if response.status_code == 200:
+                found = value_of(response, "results")
                 if not isinstance(found, list) or len(found) != tasks:
-                    answer.failure(
+                    response.failure(
                         f"{len(found) if isinstance(found, list) else 'no'} results for {tasks} tasks"
                     )
 
     @contextmanager
-    def asked(
+    def send(
         self, method: str, path: str, name: str, body: bytes | None = None
     ) -> Iterator[ResponseContextManager]:
-        """A request under `name`, with what its answer tells of itself; the block says what else is wrong
-        with it.
+        """A request, recorded under `name` with the stages of its Server-Timing; the block checks its
+        response.
         """
         name += self.step()
         with self.client.request(
             method, path, name=name, data=cast("Any", body), catch_response=True
-        ) as answer:
-            headers: Mapping[str, Any] = answer.headers or {}
+        ) as response:
+            headers: Mapping[str, Any] = response.headers or {}
             for stage, spent in stages_of(headers.get("server-timing") or "").items():
                 self.environment.events.request.fire(
                     request_type="timing",
@@ -154,22 +152,22 @@ class LabelStudio(FastHttpUser):
                     exception=None,
                     context={},
                 )
-            if answer.status_code in REFUSALS:
-                answer.request_meta["name"] = f"{name}, refused with {answer.status_code}"
-                answer.success()
-            yield answer
+            if response.status_code in REFUSED:
+                response.request_meta["name"] = f"{name}, refused with {response.status_code}"
+                response.success()
+            yield response
 
     def step(self) -> str:
-        """Behind names, so that a ramp's table is read step by step."""
+        """A suffix of names with the number of users, so that a ramp's table shows each step."""
         runner = self.environment.runner
         if runner is None or options_of(self.environment).shape == "steady":
             return ""
         return f", {counted(runner.target_user_count, 'user')}"
 
 
-def value_of(answer: ResponseContextManager, key: str) -> Any:
+def value_of(response: ResponseContextManager, key: str) -> Any:
     try:
-        found = msgspec.json.decode(answer.content or b"")
+        found = msgspec.json.decode(response.content or b"")
     except ValueError:
         return None
     return found.get(key) if isinstance(found, dict) else None

@@ -1,4 +1,6 @@
-"""The soak test's load: annotators, retrieval, invalid requests and disconnects at the same time, all checked."""
+"""The soak test's load: annotators, retrieval, invalid requests and disconnects at the same time, all
+checked.
+"""
 
 import asyncio
 import random
@@ -15,7 +17,7 @@ import msgspec
 
 from benchmarks.http_connection import Response, connect, request_bytes
 from benchmarks.label_studio import setup_body
-from benchmarks.response_check import REFUSALS, Request, failure_of
+from benchmarks.response_check import REFUSED, Request, failure_of
 
 ANNOTATORS = 4
 
@@ -47,8 +49,8 @@ class Recorded:
     expected: list[bytes] = field(default_factory=list)
 
     def failure_of(self, response: Response) -> str | None:
-        """What is wrong with a response, None for a correct one. In this load a refusal is a failure."""
-        if response.status in REFUSALS:
+        """What is wrong with a response, None for a correct one. In this load a 429 or 503 is a failure."""
+        if response.status in REFUSED:
             return f"refused with {response.status}"
         if response.body in self.expected:
             return None
@@ -70,8 +72,8 @@ class Load:
         self._invalid = cycle(INVALID)
         self._random = random.Random(1)  # noqa: S311 - a load, not a secret
 
-    async def run(self, seconds: float, *watchers: Coroutine[Any, Any, None]) -> None:
-        """The whole load, with the `watchers` at the same time, for `seconds`."""
+    async def run(self, seconds: float, *also: Coroutine[Any, Any, None]) -> None:
+        """The whole load for `seconds`, and other coroutines `also` at the same time."""
         self.stop.clear()
         single, many, most = self.requests
         async with asyncio.TaskGroup() as group:
@@ -81,8 +83,8 @@ class Load:
             group.create_task(self._repeat("retrieve most", partial(self._predict, most), 15.0))
             group.create_task(self._repeat("invalid request", self._send_invalid, 0.1))
             group.create_task(self._repeat("disconnect", partial(self._disconnect, (single, many)), 0.2))
-            for watcher in watchers:
-                group.create_task(watcher)
+            for coroutine in also:
+                group.create_task(coroutine)
             await asyncio.sleep(seconds)
             self.stop.set()
 

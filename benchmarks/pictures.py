@@ -1,4 +1,4 @@
-"""The report's pictures (PNG): each function draws one from the figures that were kept."""
+"""The report's pictures (PNG): each function draws one from the saved figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ STAGES = {
 
 
 def engines(figures: Figures, path: Path) -> None:
-    """Microseconds a text of each engine; dashed, what the look-ups alone take."""
+    """Microseconds per text of each engine; dashed lines show the time of the look-ups alone."""
     texts = figures["engine"]["texts"]
     canvas = new_figure(9, 2 + 0.55 * len(texts))
     axes = canvas.subplots()
@@ -46,26 +46,26 @@ def engines(figures: Figures, path: Path) -> None:
             color="black",
             linestyle=style,
             linewidth=1,
-            label=f"look-ups out of {level}: {limit:,.0f} µs",
+            label=f"look-ups in {level}: {limit:,.0f} µs",
         )
     axes.set(
-        xlabel="µs a text, logarithmic (less is better)",
-        title="Engines, and one thread's look-ups in 16 bits if all came out of one level",
+        xlabel="µs per text, logarithmic (lower is better)",
+        title="Engines, and the int16 look-ups of one thread if all tables were in one level",
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     save(canvas, path)
 
 
 def gpu(figures: Figures, path: Path) -> None:
-    """On one GPU: reviews a second of each way with two calls at the same time, and the longest call at
-    lengths that it had not met.
+    """On one GPU: reviews per second of each contender with two concurrent calls, and the longest first call
+    of a length.
     """
     found = {name: each for name, each in figures["gpu"]["engines"].items() if "failed" not in each}
     names = sorted(found, key=lambda name: -found[name]["reviews_per_s"]["2"])
     canvas = new_figure(11, 1.8 + 0.5 * len(names))
     rate, wait = canvas.subplots(1, 2, sharey=True)
     _pairs(rate, names, {"two calls": [found[name]["reviews_per_s"]["2"] for name in names]}, "{:,.0f}")
-    rate.set(xlabel="reviews a second, logarithmic (more is better)", title=figures["gpu"]["device"])
+    rate.set(xlabel="reviews per second, logarithmic (higher is better)", title=figures["gpu"]["device"])
     _pairs(
         wait,
         names,
@@ -73,15 +73,15 @@ def gpu(figures: Figures, path: Path) -> None:
         "{:,.1f} ms",
     )
     wait.set(
-        xlabel="ms of a call with one row, logarithmic (less is better)",
-        title="Lengths met for the first time",
+        xlabel="ms of a call with one row, logarithmic (lower is better)",
+        title="First call of a length",
     )
     wait.legend(loc="lower right")
     save(canvas, path)
 
 
 def peers(figures: Figures, path: Path) -> None:
-    """Tasks a second in large requests, of each peer with each form of the model; the fastest on top."""
+    """Tasks per second in large requests, for each peer and each form of the model; the fastest on top."""
     models: Figures = figures["peers"]
     rates = {
         model: {name: each["bulk_tasks_per_s"] for name, each in table.items() if "failed" not in each}
@@ -99,13 +99,13 @@ def peers(figures: Figures, path: Path) -> None:
         {f"model {model}": [each.get(name, 0) for name in names] for model, each in rates.items()},
         "{:,.0f}",
     )
-    axes.set(xlabel="tasks a second, logarithmic (more is better)", title="Many tasks a request")
+    axes.set(xlabel="tasks per second, logarithmic (higher is better)", title="Large requests")
     axes.legend(loc="lower right")
     save(canvas, path)
 
 
 def latency(figures: Figures, path: Path) -> None:
-    """What single tasks wait for, by how many arrive."""
+    """Latency of single tasks by load."""
     found = figures["latency"]
     canvas = new_figure(7, 4.5)
     axes = canvas.subplots()
@@ -113,12 +113,12 @@ def latency(figures: Figures, path: Path) -> None:
     for key, name, color in (
         ("p50_ms", "p50", BLUE),
         ("p99_ms", "p99", ORANGE),
-        ("longest_ms", "longest", GREY),
+        ("longest_ms", "max", GREY),
     ):
         axes.plot(shares, [load[key] for load in found["loads"]], "o-", color=color, label=name)
     axes.set(
-        xlabel=f"load, % of {found['capacity_per_s']:,.0f} single tasks a second",
-        ylabel="ms until the answer, logarithmic",
+        xlabel=f"load, % of {found['capacity_per_s']:,.0f} single tasks per second",
+        ylabel="latency in ms, logarithmic",
         yscale="log",
         title="Latency by load",
     )
@@ -129,10 +129,10 @@ def latency(figures: Figures, path: Path) -> None:
 
 
 def stage_breakdown(figures: Figures, path: Path) -> None:
-    """The stages of a task in a large request, and of a single one, as long as they take.
+    """Stages of a task in a large request and of a single task; their lengths are times.
 
-    Pieces of a large request go side by side: stages are work of several threads, and while one text waits
-    others are worked on.
+    Micro-batches of a large request run concurrently, so its stages are the work of several threads. Its
+    queue is left out: while one text waits, others are processed.
     """
     canvas = new_figure(9, 4)
     for axes, key in zip(canvas.subplots(2, 1), ("large", "single"), strict=True):
@@ -144,10 +144,10 @@ def stage_breakdown(figures: Figures, path: Path) -> None:
             axes.barh([0], [us], left=left, color=STAGES.get(stage), label=stage)
             left += us
         axes.axvline(
-            found["wall_us"], color="black", linestyle="--", linewidth=1, label="until the client has it"
+            found["wall_us"], color="black", linestyle="--", linewidth=1, label="client's wall clock"
         )
         axes.set(
-            xlabel="µs a task",
+            xlabel="µs per task",
             title="a single task"
             if key == "single"
             else f"a request of {found['tasks']:,} tasks: work of all threads",
@@ -158,29 +158,29 @@ def stage_breakdown(figures: Figures, path: Path) -> None:
 
 
 def scaling(figures: Figures, path: Path) -> None:
-    """Rates by clients, tasks a request, tokens a text and workers."""
+    """Throughput by clients, tasks per request, tokens per text and workers."""
     found = figures["scaling"]
     canvas = new_figure(11, 7)
     plots = canvas.subplots(2, 2).flat
     for axes, (key, by, rate, what) in zip(
         plots,
         (
-            ("clients", "clients", "requests_per_s", "single tasks a second"),
-            ("tasks", "tasks_per_request", "tasks_per_s", "tasks a second"),
-            ("lengths", "tokens", "tasks_per_s", "tasks a second"),
+            ("clients", "clients", "requests_per_s", "single tasks per second"),
+            ("tasks", "tasks_per_request", "tasks_per_s", "tasks per second"),
+            ("lengths", "tokens", "tasks_per_s", "tasks per second"),
         ),
         strict=False,
     ):
-        places = [line[by] for line in found[key]]
-        axes.plot(places, [line[rate] for line in found[key]], "o-", color=BLUE)
+        x = [line[by] for line in found[key]]
+        axes.plot(x, [line[rate] for line in found[key]], "o-", color=BLUE)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(places, [f"{place:,}" for place in places], rotation=45)
+        axes.set_xticks(x, [f"{each:,}" for each in x], rotation=45)
         axes.set_xticks([], minor=True)
         axes.set(
             xlabel={
-                "clients": "clients at the same time",
-                "tasks": "tasks a request",
-                "lengths": "tokens a text",
+                "clients": "concurrent clients",
+                "tasks": "tasks per request",
+                "lengths": "tokens per text",
             }[key],
             ylabel=what,
         )
@@ -193,35 +193,39 @@ def scaling(figures: Figures, path: Path) -> None:
         [line["bulk_tasks_per_s"] for line in workers],
         "o-",
         color=BLUE,
-        label="tasks a second, many a request",
+        label="tasks per second, large requests",
     )
     axes.plot(
-        names, [line["singles_per_s"] for line in workers], "o-", color=ORANGE, label="single tasks a second"
+        names,
+        [line["singles_per_s"] for line in workers],
+        "o-",
+        color=ORANGE,
+        label="single tasks per second",
     )
-    axes.set(xlabel="workers", ylabel="tasks a second")
+    axes.set(xlabel="workers", ylabel="tasks per second")
     axes.set_ylim(bottom=0)
     axes.legend()
     save(canvas, path)
 
 
-def _pairs(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]], told: str) -> None:
-    """Horizontal bars side by side, each with its figure behind it; a zero is left out."""
+def _pairs(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]], form: str) -> None:
+    """Grouped horizontal bars with their values as labels in the given `form`; zeros are left out."""
     height = 0.8 / len(series)
     for number, ((name, values), color) in enumerate(zip(series.items(), (BLUE, ORANGE, GREY), strict=False)):
-        places = np.arange(len(names)) + (number - (len(series) - 1) / 2) * height
-        present = [(place, value) for place, value in zip(places, values, strict=True) if value > 0]
+        positions = np.arange(len(names)) + (number - (len(series) - 1) / 2) * height
+        present = [(y, value) for y, value in zip(positions, values, strict=True) if value > 0]
         bars = axes.barh(
-            [place for place, _ in present],
+            [y for y, _ in present],
             [value for _, value in present],
             height=height,
             color=color,
             label=name,
         )
-        axes.bar_label(bars, labels=[told.format(value) for _, value in present], padding=3, fontsize=8)
+        axes.bar_label(bars, labels=[form.format(value) for _, value in present], padding=3, fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    # a bar has no start on a logarithmic axis; behind the longest its figure has room
+    # a bar has no start on a logarithmic axis; leave room for the label of the longest
     shown = [value for values in series.values() for value in values if value > 0]
     axes.set_xlim(min(shown) / 4, max(shown) * 2.5)

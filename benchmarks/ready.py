@@ -1,10 +1,9 @@
-"""Seconds from starting `prelabel serve` to its first answers: GET /health, asked every 10 ms, and then the
-first predicted task.
+"""Start-up time of `prelabel serve`: seconds to the first 200 of /health and to the first predicted task.
 
     .venv/dev/bin/python -m benchmarks.ready [REVIEWS.csv] [--rounds 5]
 
-Each round starts a process of its own; the files are in the system's cache and numba's, as after a first
-start. Medians of the rounds.
+Each round starts a new process and polls /health every 10 ms. Caches of the system and of numba are warm, as
+after a first start. Figures are medians over rounds.
 """
 
 import os
@@ -29,43 +28,44 @@ from tests.e2e.conftest import ROOT
 from tests.ports import reserved_port
 
 PERIOD = 0.01
-"""Seconds between two questions for /health."""
+"""Seconds between two requests of /health."""
 
 PATIENCE = 120.0
-"""Seconds after which a server that does not answer is given up."""
+"""Seconds after which a server that does not respond counts as failed."""
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    body = body_of(texts_of(asked.reviews, 1))
-    start(asked.bundle, body)  # fills the caches
+    args = parser.parse_args()
+    body = body_of(texts_of(args.reviews, 1))
+    measure_start(args.bundle, body)  # warms the caches
     rounds = [
-        start(asked.bundle, body) for _ in track(range(asked.rounds), "starts", console=Console(stderr=True))
+        measure_start(args.bundle, body)
+        for _ in track(range(args.rounds), "starts", console=Console(stderr=True))
     ]
     health, answer, memory = (statistics.median(each) for each in zip(*rounds, strict=True))
     table = Table(
-        "", "seconds", title=f"From starting the process, {asked.rounds} rounds, {os.cpu_count()} cores"
+        "", "seconds", title=f"From starting the process, {args.rounds} rounds, {os.cpu_count()} cores"
     )
     table.add_row("first /health", f"{health:.2f}")
     table.add_row("first predicted task", f"{answer:.2f}")
     console = Console(width=100)
     console.print(table)
-    console.print(f"{memory:.0f} MB when it is ready", highlight=False)
+    console.print(f"{memory:.0f} MB when ready", highlight=False)
     results.write(
         "ready",
         {
             "seconds_to_health": health,
             "seconds_to_first_answer": answer,
-            "rounds": asked.rounds,
+            "rounds": args.rounds,
             "memory_mb": memory,
         },
     )
 
 
-def start(bundle: Path, body: bytes) -> tuple[float, float, float]:
-    """Seconds to the first /health and to the first predicted task of a new process, and its megabytes then."""
+def measure_start(bundle: Path, body: bytes) -> tuple[float, float, float]:
+    """A new process: seconds to the first /health and to the first predicted task, and its memory in MB."""
     url = f"http://127.0.0.1:{(port := reserved_port())}"
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port)]
     with (
@@ -73,19 +73,19 @@ def start(bundle: Path, body: bytes) -> tuple[float, float, float]:
         (Path(folder) / "log").open("w+b") as log,
         httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as client,
     ):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:  # noqa: S603 - this very program
             try:
                 while not is_up(client):
-                    if process.poll() is not None or time.perf_counter() - begun > PATIENCE:
+                    if process.poll() is not None or time.perf_counter() - start > PATIENCE:
                         log.seek(0)
                         raise SystemExit(
                             f"The server did not start:\n{log.read().decode(errors='replace')[-2000:]}"
                         )
                     time.sleep(PERIOD)
-                healthy = time.perf_counter() - begun
+                healthy = time.perf_counter() - start
                 answer = client.post("/predict", content=body).raise_for_status().json()
-                answered = time.perf_counter() - begun
+                answered = time.perf_counter() - start
                 if [bool(each.get("result")) for each in answer["results"]] != [True]:
                     raise SystemExit(f"The first task was not predicted: {answer}")
                 return healthy, answered, memory_mb(psutil.Process(process.pid))

@@ -1,10 +1,9 @@
-"""benchmarks/REPORT.md: the goals, every benchmark's table with its command, and pictures, from the figures
-that were kept.
+"""Renders benchmarks/REPORT.md and its pictures from the saved figures: goals, tables, and the commands.
 
     .venv/dev/bin/python -m benchmarks.report [--out benchmarks/REPORT.md]
 
-The same figures make the same files. What was not measured is told with the command that measures it. A
-further benchmark is one more line of SECTIONS.
+The same figures give the same files. A benchmark that was not run is listed with its command. To add a
+benchmark, add a line to SECTIONS.
 """
 
 import argparse
@@ -18,11 +17,11 @@ from rich.console import Console
 from benchmarks import capacity, pictures, results, tables
 from benchmarks.goals import goals
 
-Kept = Mapping[str, Mapping[str, Any]]
-"""A benchmark's name → what `results.write` kept of it."""
+Saved = Mapping[str, Mapping[str, Any]]
+"""A benchmark's name → what `results.write` saved."""
 
 FOLDER = "plots"
-"""Of the pictures, beside the report."""
+"""Folder of the pictures, next to the report."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """`make` makes Markdown of the benchmark's figures; `module` runs it, where it is named otherwise than
-    its figures; `by` does, where it is no benchmark.
+    """`make` turns the benchmark's figures into Markdown. `module` is its module if it is not named like its
+    figures; `by` is its command if it is no module of `benchmarks`.
     """
 
     benchmark: str
@@ -59,61 +58,59 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("REPORT.md"))
     out: Path = parser.parse_args().out
-    kept = {
+    saved = {
         section.benchmark: found
         for section in SECTIONS
         if (found := results.read(section.benchmark)) is not None
     }
-    drawn = draw(kept, out.parent / FOLDER)
-    out.write_text(render(kept), "utf-8")
+    drawn = draw(saved, out.parent / FOLDER)
+    out.write_text(render(saved), "utf-8")
     Console(stderr=True).print(
-        f"{out}: {len(kept)} of {len(SECTIONS)} benchmarks, {len(drawn)} pictures.", soft_wrap=True
+        f"{out}: {len(saved)} of {len(SECTIONS)} benchmarks, {len(drawn)} pictures.", soft_wrap=True
     )
 
 
-def draw(kept: Kept, folder: Path) -> list[Path]:
-    """The pictures of what was measured; those of other figures are removed, so that none is shown that no
-    longer holds.
-    """
-    figures = figures_of(kept)
+def draw(saved: Saved, folder: Path) -> list[Path]:
+    """Draw the pictures of the saved figures and delete those without figures, which would be out of date."""
+    figures = figures_of(saved)
     drawn = []
     for section in SECTIONS:
         if section.picture is not None:
             path = folder / section.picture.file
             path.unlink(missing_ok=True)
-            if section.benchmark in kept:
+            if section.benchmark in saved:
                 section.picture.draw(figures, path)
                 drawn.append(path)
     return drawn
 
 
-def render(kept: Kept) -> str:
+def render(saved: Saved) -> str:
     """The whole report as Markdown."""
     parts = [
         "# Benchmarks",
-        *_measured_on(kept),
+        *_measured_on(saved),
         "## Goals",
-        _goals(kept),
+        _goals(saved),
         "## Capacity",
-        capacity.section(kept),
+        capacity.section(saved),
     ]
-    return "\n\n".join([*parts, *(_section(section, kept) for section in SECTIONS)]) + "\n"
+    return "\n\n".join([*parts, *(_section(section, saved) for section in SECTIONS)]) + "\n"
 
 
-def figures_of(kept: Kept) -> dict[str, Any]:
-    return {name: found["figures"] for name, found in kept.items()}
+def figures_of(saved: Saved) -> dict[str, Any]:
+    return {name: found["figures"] for name, found in saved.items()}
 
 
-def _measured_on(kept: Kept) -> Iterable[str]:
-    """What all benchmarks share stands once; where they differ it says whose it is."""
-    for what, tell in (
+def _measured_on(saved: Saved) -> Iterable[str]:
+    """Machine, versions and commit: once if all benchmarks share them, else with the benchmarks' names."""
+    for what, describe in (
         ("Machine", _machine),
         ("Versions", _versions),
         ("Commit", lambda found: f"`{found['commit']}`"),
     ):
         by_text: dict[str, list[str]] = {}
-        for name, found in kept.items():
-            by_text.setdefault(tell(found), []).append(name)
+        for name, found in saved.items():
+            by_text.setdefault(describe(found), []).append(name)
         for text, names in by_text.items():
             yield f"**{what}{'' if len(by_text) == 1 else ' of ' + ', '.join(names)}:** {text}"
 
@@ -127,17 +124,17 @@ def _versions(found: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in found["versions"].items())
 
 
-def _goals(kept: Kept) -> str:
-    said = {True: "yes", False: "**no**", None: "–"}
+def _goals(saved: Saved) -> str:
+    reached = {True: "yes", False: "**no**", None: "–"}
     return tables.table(
-        ("goal", "wanted", "found", "reached"),
-        ((goal.name, goal.wanted, goal.found, said[goal.met]) for goal in goals(figures_of(kept))),
+        ("goal", "target", "measured", "reached"),
+        ((goal.name, goal.wanted, goal.found, reached[goal.met]) for goal in goals(figures_of(saved))),
     )
 
 
-def _section(section: Section, kept: Kept) -> str:
+def _section(section: Section, saved: Saved) -> str:
     heading = f"## {section.title}"
-    found = kept.get(section.benchmark)
+    found = saved.get(section.benchmark)
     if found is None:
         return f"{heading}\n\nnot measured: `{section.command}`"
     parts = [heading, f"`{found['command']}`, {found['time']}", section.make(found["figures"])]
@@ -149,44 +146,44 @@ def _section(section: Section, kept: Kept) -> str:
 SECTIONS = (
     Section(
         "peers",
-        "Other ways to serve the same network",
+        "Other serving frameworks",
         tables.peers,
-        Picture(pictures.peers, "tasks a second of each server"),
+        Picture(pictures.peers, "tasks per second of each server"),
         module="peers.run",
     ),
     Section(
         "engine",
         "Engines",
         tables.engine,
-        Picture(pictures.engines, "microseconds a text of each engine, and the machine's limit"),
+        Picture(pictures.engines, "microseconds per text of each engine, and the hardware limit"),
     ),
     Section(
         "gpu",
-        "On a GPU",
+        "GPU",
         tables.gpu,
-        Picture(pictures.gpu, "reviews a second on a GPU, and calls at new lengths"),
+        Picture(pictures.gpu, "reviews per second on a GPU, and first calls of a length"),
     ),
-    Section("bandwidth", "What the machine allows", tables.bandwidth),
-    Section("kernels", "Ways to add up the tables", tables.kernels),
+    Section("bandwidth", "Hardware limit", tables.bandwidth),
+    Section("kernels", "Kernels for summing the tables", tables.kernels),
     Section("tokenizer", "Tokenizer", tables.tokenizer),
     Section(
         "stage_breakdown",
-        "Where the microseconds go",
+        "Stage breakdown",
         tables.stage_breakdown,
         Picture(pictures.stage_breakdown, "the stages of a request"),
     ),
-    Section("large_request", "A large request, and single tasks beside it", tables.large_request),
+    Section("large_request", "A large request, and single tasks during it", tables.large_request),
     Section("latency", "Latency under load", tables.latency, Picture(pictures.latency, "latency by load")),
-    Section("overload", "More than the server can answer", tables.overload),
-    Section("soak", "Everything at once for half an hour", tables.soak),
+    Section("overload", "Overload", tables.overload),
+    Section("soak", "Soak test", tables.soak),
     Section(
         "scaling",
-        "Clients, tasks, lengths, workers",
+        "Scaling",
         tables.scaling,
-        Picture(pictures.scaling, "rates by clients, tasks, lengths and workers"),
+        Picture(pictures.scaling, "throughput by clients, tasks, lengths and workers"),
     ),
     Section("bulk", "Files", tables.bulk),
-    Section("ready", "From the start to the first answer", tables.ready),
+    Section("ready", "Start-up", tables.ready),
     Section("fuzz", "Fuzzing", tables.fuzz, by="make fuzz"),
 )
 

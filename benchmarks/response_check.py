@@ -8,7 +8,7 @@ import msgspec
 
 from benchmarks.http_connection import Response, request_bytes
 
-REFUSALS = (429, 503)
+REFUSED = (429, 503)
 """Statuses by which a full server refuses a request."""
 
 WRONG = "a wrong answer"
@@ -34,10 +34,10 @@ class Request:
 
 
 def failure_of(response: Response, request: Request) -> str | None:
-    """What is wrong with a response, None for a correct one. A refusal is correct; where responses are
+    """What is wrong with a response, None for a correct one. A 429 or 503 is correct; where responses are
     compared it must give a reason.
     """
-    if response.status in REFUSALS:
+    if response.status in REFUSED:
         if request.expected is None or gives_reason(response.body):
             return None
         return f"status {response.status} without a reason"

@@ -1,6 +1,4 @@
-"""A benchmark's figures as a file, beside what they were measured on: benchmarks/measured/<name>.json, which
-the report is made of.
-"""
+"""Saves a benchmark's figures and their environment in benchmarks/measured, for the report."""
 
 import importlib.metadata
 import json
@@ -30,8 +28,8 @@ PACKAGES = (
 
 
 def write(name: str, figures: dict[str, Any]) -> Path:
-    """Keep the figures of the benchmark `name`, in place of those of its last run. Times are in milliseconds
-    unless a key says otherwise.
+    """Save the figures of the benchmark `name`; they replace those of its last run. Times are in milliseconds
+    unless the key names another unit.
     """
     found = {
         "benchmark": name,
@@ -55,7 +53,7 @@ def write(name: str, figures: dict[str, Any]) -> Path:
 
 
 def read(name: str) -> dict[str, Any] | None:
-    """What `write` kept; None where the benchmark was never run."""
+    """The last saved figures and their environment; None if the benchmark was never run."""
     try:
         found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
     except FileNotFoundError:
@@ -83,11 +81,14 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The checkout's commit, with + behind it where files differ from it; empty outside of one."""
+    """The commit of the checkout, followed by + if files differ; empty outside of a checkout."""
     described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],  # noqa: S607 - whichever git the developer uses
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],  # noqa: S607 - the developer's git
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return described.stdout.strip()
 
 

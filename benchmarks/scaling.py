@@ -1,16 +1,17 @@
-"""What a server does with more clients, more tasks in a request, longer texts and more workers.
+"""Throughput by number of clients, tasks per request, tokens per text and workers.
 
-    .venv/dev/bin/python -m benchmarks.scaling [REVIEWS.csv] [--rounds 3] [--seconds 1] [--clients 1,2,4,8,16,32] [--tasks 1,10,100,1000]
+    .venv/dev/bin/python -m benchmarks.scaling [REVIEWS.csv] [--rounds 3] [--seconds 1]
+                                               [--clients 1,2,4,8,16,32] [--tasks 1,10,100,1000]
                                                [--tokens 16,32,…,8192] [--workers 1,2]
 
-Starts a real `prelabel serve` for each number of workers; all but the last part ask that with the fewest.
-Each client sends its next request when the last was answered. Rounds are interleaved: each goes once through
-all points. Medians of the rounds.
+Starts a real `prelabel serve` for each number of workers; all parts but the last use the one with the fewest.
+Clients run in a closed loop. Rounds are interleaved: each measures every point once. Figures are medians over
+rounds.
 
-- clients: one task a request, kept connections.
-- tasks in a request, and tokens in a text (cut from the reviews' tokens one after another): one client.
-- workers: 16 clients with one task a request, and 4 with 1,000, each over a new connection, as Label Studio makes them, so that any
-  worker may get it.
+- clients: one task per request, kept connections.
+- tasks per request, and tokens per text (cut from the reviews' tokens in order): one client.
+- workers: 16 clients with one task per request, and 4 with 1,000, each request over a new connection, as in
+  Label Studio, so that any worker may get it.
 """
 
 import os
@@ -33,18 +34,18 @@ from benchmarks.texts import arguments, numbers_of, texts_of
 from server.models.tokenizer import basic_english
 
 TEXTS = 4000
-"""Different texts, of which requests are made."""
+"""Number of different texts in the requests."""
 
 BODIES = 200
-"""Most different requests of a run."""
+"""Maximum number of different requests of a run."""
 
 MOST_TOKENS = 65_536
-"""Tokens in a request of the part about text length, which has a hundred texts at the most."""
+"""Maximum tokens of a request in the part about text length; it has at most a hundred texts."""
 
 SINGLES_CLIENTS, BULK_CLIENTS, BULK_TASKS = 16, 4, 1000
 
 Point = Callable[[], dict[str, float]]
-"""Measures one point of one part once: figures by name."""
+"""Measures one point of one part once; returns figures by name."""
 
 
 def main() -> None:
@@ -55,35 +56,35 @@ def main() -> None:
     parser.add_argument("--tasks", type=numbers_of, default="1,10,100,1000")
     parser.add_argument("--tokens", type=numbers_of, default="16,32,64,128,256,512,1024,2048,4096,8192")
     parser.add_argument("--workers", type=numbers_of, default="1,2")
-    asked = parser.parse_args()
-    texts = texts_of(asked.reviews, TEXTS)
+    args = parser.parse_args()
+    texts = texts_of(args.reviews, TEXTS)
     tokens = [token for text in texts for token in basic_english(text)]
     with ExitStack() as stack:
         servers = {
-            number: stack.enter_context(served(asked.bundle, "--workers", str(number)))
-            for number in asked.workers
+            number: stack.enter_context(served(args.bundle, "--workers", str(number)))
+            for number in args.workers
         }
-        ask = partial(client.run, servers[min(servers)].url(), seconds=asked.seconds)
+        load = partial(client.run, servers[min(servers)].url(), seconds=args.seconds)
         points: dict[tuple[str, int], Point] = {
             **{
-                ("clients", number): partial(with_clients, ask, bodies_of(texts, 1), number)
-                for number in asked.clients
+                ("clients", number): partial(with_clients, load, bodies_of(texts, 1), number)
+                for number in args.clients
             },
             **{
-                ("tasks", number): partial(with_tasks, ask, bodies_of(texts, number))
-                for number in asked.tasks
+                ("tasks", number): partial(with_tasks, load, bodies_of(texts, number))
+                for number in args.tasks
             },
             **{
-                ("lengths", number): partial(with_tokens, ask, [body_of(texts_of_length(tokens, number))])
-                for number in asked.tokens
+                ("lengths", number): partial(with_tokens, load, [body_of(texts_of_length(tokens, number))])
+                for number in args.tokens
             },
             **{
-                ("workers", number): partial(with_workers, server, texts, asked.seconds)
+                ("workers", number): partial(with_workers, server, texts, args.seconds)
                 for number, server in servers.items()
             },
         }
         measured: dict[tuple[str, int], list[dict[str, float]]] = {point: [] for point in points}
-        for point in track([*points] * asked.rounds, "points", console=Console(stderr=True)):
+        for point in track([*points] * args.rounds, "points", console=Console(stderr=True)):
             measured[point].append(points[point]())
     names = {"clients": "clients", "tasks": "tasks_per_request", "lengths": "tokens", "workers": "workers"}
     figures: dict[str, list[dict[str, float]]] = {part: [] for part in names}
@@ -98,28 +99,28 @@ def main() -> None:
     results.write("scaling", figures)
 
 
-def with_clients(ask: Callable[..., LoadResult], bodies: Sequence[bytes], number: int) -> dict[str, float]:
-    result = ask(bodies, clients=number).checked()
+def with_clients(load: Callable[..., LoadResult], bodies: Sequence[bytes], number: int) -> dict[str, float]:
+    result = load(bodies, clients=number).checked()
     return {"requests_per_s": result.requests_per_s, "p50_ms": result.ms(0.5), "p99_ms": result.ms(0.99)}
 
 
-def with_tasks(ask: Callable[..., LoadResult], bodies: Sequence[bytes]) -> dict[str, float]:
-    result = ask(bodies).checked()
+def with_tasks(load: Callable[..., LoadResult], bodies: Sequence[bytes]) -> dict[str, float]:
+    result = load(bodies).checked()
     return {"tasks_per_s": result.tasks_per_s, "p50_ms": result.ms(0.5)}
 
 
-def with_tokens(ask: Callable[..., LoadResult], bodies: Sequence[bytes]) -> dict[str, float]:
-    result = ask(bodies).checked()
+def with_tokens(load: Callable[..., LoadResult], bodies: Sequence[bytes]) -> dict[str, float]:
+    result = load(bodies).checked()
     return {"tasks_per_s": result.tasks_per_s, "us_per_task": 1e6 / result.tasks_per_s}
 
 
 def with_workers(server: Served, texts: list[str], seconds: float) -> dict[str, float]:
-    def ask(clients: int, tasks: int) -> LoadResult:
+    def run(clients: int, tasks: int) -> LoadResult:
         return client.run(
             server.url(), bodies_of(texts, tasks), clients=clients, seconds=seconds, new_connections=True
         ).checked()
 
-    singles, bulk = ask(SINGLES_CLIENTS, 1), ask(BULK_CLIENTS, BULK_TASKS)
+    singles, bulk = run(SINGLES_CLIENTS, 1), run(BULK_CLIENTS, BULK_TASKS)
     return {
         "singles_per_s": singles.requests_per_s,
         "bulk_tasks_per_s": bulk.tasks_per_s,
@@ -128,14 +129,14 @@ def with_workers(server: Served, texts: list[str], seconds: float) -> dict[str, 
 
 
 def bodies_of(texts: list[str], tasks: int) -> list[bytes]:
-    """Requests of so many tasks, different ones as far as the texts go."""
+    """Different requests with `tasks` tasks each, as far as the texts suffice."""
     return [
         body_of(texts[begin : begin + tasks]) for begin in range(0, max(1, len(texts) - tasks + 1), tasks)
     ][:BODIES]
 
 
 def texts_of_length(tokens: list[str], length: int) -> list[str]:
-    """Texts of exactly so many tokens, for one request."""
+    """Texts of exactly `length` tokens, for one request."""
     endless = chain.from_iterable(tokens for _ in iter(int, 1))
     return [" ".join(islice(endless, length)) for _ in range(max(1, min(100, MOST_TOKENS // length)))]
 
@@ -154,16 +155,16 @@ def report(figures: dict[str, list[dict[str, float]]], console: Console) -> None
 
     def row(name: str, **found: Any) -> None:
         columns = ("requests_per_s", "tasks_per_s", "us_per_task", "p50_ms", "p99_ms", "memory_mb")
-        table.add_row(name, *(told(found[each]) if each in found else "" for each in columns))
+        table.add_row(name, *(shown(found[each]) if each in found else "" for each in columns))
 
     for each in figures["clients"]:
         row(f"clients: {each['clients']}", **each)
     table.add_section()
     for each in figures["tasks"]:
-        row(f"tasks a request: {each['tasks_per_request']:,}", **each)
+        row(f"tasks per request: {each['tasks_per_request']:,}", **each)
     table.add_section()
     for each in figures["lengths"]:
-        row(f"tokens a text: {each['tokens']:,}", **each)
+        row(f"tokens per text: {each['tokens']:,}", **each)
     table.add_section()
     for each in figures["workers"]:
         row(
@@ -175,7 +176,7 @@ def report(figures: dict[str, list[dict[str, float]]], console: Console) -> None
     console.print(table)
 
 
-def told(figure: float) -> str:
+def shown(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
 
 

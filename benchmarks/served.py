@@ -1,4 +1,4 @@
-"""A real `prelabel serve` for a benchmark, and the memory and processor time that its processes take."""
+"""Starts a real `prelabel serve` for a benchmark; measures the memory and CPU time of its processes."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from tests.ports import reserved_port
 
 @dataclass(frozen=True)
 class Served:
-    """`client` is a client of it, `process` the one that was started: with several workers their parent."""
+    """A running server: an HTTP client for it, and its process; with several workers, their parent."""
 
     client: httpx.Client
     process: psutil.Process
@@ -27,9 +27,9 @@ class Served:
     def memory_mb(self) -> float:
         return memory_mb(self.process)
 
-    def processor_seconds(self) -> float:
-        """Of all its processes since their start."""
-        times = [each.cpu_times() for each in family(self.process)]
+    def cpu_seconds(self) -> float:
+        """CPU seconds of all its processes since their start."""
+        times = [each.cpu_times() for each in process_tree(self.process)]
         return float(sum(each.user + each.system for each in times))
 
 
@@ -37,8 +37,8 @@ class Served:
 def served(
     bundle: Path, *options: str, settings: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Served]:
-    """`prelabel serve` with these options and environment variables, on a free loopback port until the block
-    ends.
+    """`prelabel serve` with these options and environment variables, on a free loopback port, until the end
+    of the block.
     """
     port = reserved_port()
     with (
@@ -50,16 +50,16 @@ def served(
         yield Served(client, process)
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
+def process_tree(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
 def memory_mb(process: psutil.Process) -> float:
-    """Resident memory of a process and its children. Of several, each one's share (PSS), so that what they
-    have in common counts once.
+    """Resident memory of a process and its children. For several processes it is the sum of their
+    proportional shares (PSS), so that shared pages count once.
     """
-    processes = family(process)
-    # only Linux tells shares
+    processes = process_tree(process)
+    # only Linux reports PSS
     found = [each.memory_full_info() for each in processes] if len(processes) > 1 else [process.memory_info()]
     sizes: list[int] = [getattr(each, "pss", each.rss) for each in found]
     return sum(sizes) / 1e6

@@ -1,6 +1,7 @@
 """Soak test: half an hour of mixed load and reloads, with every response checked and memory sampled.
 
-    .venv/dev/bin/python -m benchmarks.soak [REVIEWS.csv] [--minutes 30] [--reload-every 20] [--look-every 10] [--large 20000]
+    .venv/dev/bin/python -m benchmarks.soak [REVIEWS.csv] [--minutes 30] [--reload-every 20]
+                                            [--look-every 10] [--large 20000]
 
 Starts a real `prelabel serve` and reloads it between two bundles: the given one, and the same with its
 vocabulary reversed, which gives other predictions. Reloads use POST /admin/reload and SIGHUP alternately.

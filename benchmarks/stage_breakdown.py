@@ -1,17 +1,16 @@
-"""Where the microseconds of a request go: one with 20,000 tasks, and one with a single task.
+"""Time per stage of a request, with 20,000 tasks and with a single task, from Server-Timing headers.
 
-    .venv/dev/bin/python -m benchmarks.stage_breakdown [REVIEWS.csv] [--tasks 20000] [--rounds 3] [--singles 500]
+    .venv/dev/bin/python -m benchmarks.stage_breakdown [REVIEWS.csv] [--tasks 20000] [--rounds 3]
+                                                       [--singles 500]
 
-Starts a real `prelabel serve` and reads the `Server-Timing` of its answers; each figure is the median of the
-requests, divided by the tasks of one. The server's total runs from the last byte of the body to the answer as
-bytes; the client's wall clock adds the way there and back, and the reading of the body.
+Starts a real `prelabel serve`. Each figure is the median over requests, divided by the tasks of one request.
+The server's total runs from the last byte of the body to the encoded response; the client's wall clock adds
+transfer and the reading of the body.
 
-In a request with one task the stages follow each other, and what the total has beyond their sum is the event
-loop and the threads waking one another. In a large one they overlap: pieces of it go through side by side, so
-tokenize, engine and results are sums over pieces, of seconds in which several may have been at work, and the
-sum of the stages may exceed the total. Queue is no such sum: it is how long a text waited for its model call
-in the mean, which is told by itself as well; divided by the tasks it only shows that waiting costs nobody any
-work.
+With one task the stages run in sequence; the total exceeds their sum by the wake-ups of the event loop and of
+threads. With many tasks micro-batches run concurrently: tokenize, engine and results are sums over
+micro-batches, so the sum of the stages may exceed the total. Queue is the mean time that a text waits for its
+model call, also shown undivided.
 """
 
 import os
@@ -31,10 +30,10 @@ from benchmarks.texts import arguments, texts_of
 STAGES = ("parse", "tokenize", "queue", "engine", "results", "write")
 
 NAMES = {
-    "sum_us": "their sum",
+    "sum_us": "sum of the stages",
     "total_us": "total",
     "wall_us": "client's wall clock",
-    "text_waited_us": "a text waited, in the mean",
+    "text_waited_us": "mean wait of a text in the queue",
 }
 
 
@@ -43,24 +42,24 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--singles", type=int, default=500)
-    asked = parser.parse_args()
-    texts = texts_of(asked.reviews, max(asked.tasks, asked.singles))
+    args = parser.parse_args()
+    texts = texts_of(args.reviews, max(args.tasks, args.singles))
     bodies = {
-        "large": [body_of(texts[: asked.tasks])],
-        "single": [body_of([text]) for text in texts[: asked.singles]],
+        "large": [body_of(texts[: args.tasks])],
+        "single": [body_of([text]) for text in texts[: args.singles]],
     }
     found: dict[str, list[LoadResult]] = {kind: [] for kind in bodies}
-    with served(asked.bundle) as server:
-        for _ in track(range(asked.rounds), "rounds", console=Console(stderr=True)):
+    with served(args.bundle) as server:
+        for _ in track(range(args.rounds), "rounds", console=Console(stderr=True)):
             for kind, each in bodies.items():
                 found[kind].append(client.run(server.url(), each, requests=len(each)).checked())
-    figures = {kind: breakdown(found[kind], tasks) for kind, tasks in (("large", asked.tasks), ("single", 1))}
+    figures = {kind: breakdown(found[kind], tasks) for kind, tasks in (("large", args.tasks), ("single", 1))}
     report(figures, Console(width=100))
     results.write("stage_breakdown", figures)
 
 
 def breakdown(rounds: list[LoadResult], tasks: int) -> dict[str, Any]:
-    """Microseconds: of the whole request divided by its tasks, but `text_waited_us` as it is."""
+    """Microseconds of a request divided by its tasks; `text_waited_us` is not divided."""
 
     def us(stage: str) -> float:
         return statistics.median(each.stages[stage] for each in rounds) * 1000

@@ -1,33 +1,36 @@
-"""The report's tables: each function makes Markdown of a benchmark's figures."""
+"""The report's tables: each function turns one benchmark's figures into Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Figures = Mapping[str, Any]
-"""Of one benchmark."""
+"""The figures of one benchmark, as saved."""
 
 
 def engine(figures: Figures) -> str:
     texts, grid = figures["texts"], figures["grid"]
     headings = {
         "name": "engine",
-        "us_per_text_one_thread": "µs a text, one thread",
+        "us_per_text_one_thread": "µs per text, one thread",
         "us_per_text_all_threads": "all threads",
         "max_dp": "max |Δp| to onnx",
     }
     names = list(dict.fromkeys(line["engine"] for line in grid))
     cells = {(line["tokens"], line["rows"], line["engine"]): line["us_per_row"] for line in grid}
-    places = dict.fromkeys((tokens, rows) for tokens, rows, _ in cells)
+    sizes = dict.fromkeys((tokens, rows) for tokens, rows, _ in cells)
     parts = [
         lines(headings, ({"name": name, **each} for name, each in texts.items())),
-        f"Tables on all threads are {number(figures['times_tutorial'])} times as fast as the tutorial's "
-        "loop with the number of threads that suits it best.",
-        "Microseconds a row, one thread:",
+        (
+            f"engine=tables on all threads is {number(figures['times_tutorial'])} times as fast as the "
+            "tutorial's "
+            "loop with its better number of threads."
+        ),
+        "Microseconds per row, one thread:",
         table(
-            ("tokens × rows of a call", *names),
+            ("tokens × rows per call", *names),
             (
                 (f"{tokens:,} × {rows}", *(cells.get((tokens, rows, name), "–") for name in names))
-                for tokens, rows in places
+                for tokens, rows in sizes
             ),
         ),
     ]
@@ -36,23 +39,36 @@ def engine(figures: Figures) -> str:
 
 def gpu(figures: Figures) -> str:
     engines = {
-        "name": "on the GPU", "open_s": "s to open", "memory_mb": "MB", "first_p50": "one row: p50 ms", "first_p99": "p99", "first_longest": "longest",
-        "ratio": "p99 ÷ p50 again", "rate1": "reviews/s, 1 call", "rate2": "2 calls", "rate3": "3 calls", "max_dp": "max |Δp| to the CPU",
-    }  # fmt: skip
+        "name": "contender",
+        "open_s": "s to open",
+        "memory_mb": "MB",
+        "first_p50": "one row: p50 ms",
+        "first_p99": "p99",
+        "first_longest": "max",
+        "ratio": "p99 ÷ p50, repeated",
+        "rate1": "reviews/s, 1 call",
+        "rate2": "2 calls",
+        "rate3": "3 calls",
+        "max_dp": "max |Δp| to the CPU",
+    }
     server = {
-        "engine": "server", "workers": "workers", "bulk_tasks_per_s": "tasks/s, large requests", "single_p50_ms": "one task: p50 ms", "single_p99_ms": "p99 ms",
-    }  # fmt: skip
+        "engine": "server",
+        "workers": "workers",
+        "bulk_tasks_per_s": "tasks/s, large requests",
+        "single_p50_ms": "single task: p50 ms",
+        "single_p99_ms": "p99 ms",
+    }
     names = list(dict.fromkeys(name for rates in figures["sizes"].values() for name in rates))
     failed = [f"{name}: {each['failed']}" for name, each in figures["engines"].items() if "failed" in each]
     parts = [
-        f"{figures['device']}, {figures['texts']:,} reviews of {figures['tokens']:.0f} tokens at the mean.",
+        f"{figures['device']}, {figures['texts']:,} reviews of {figures['tokens']:.0f} tokens on average.",
         lines(
             engines,
             (_on_gpu(name, each) for name, each in figures["engines"].items() if "failed" not in each),
         ),
         *(["Failed: " + "; ".join(failed)] if failed else []),
         table(
-            ("padded tokens in a call", *(f"{name}, reviews/s" for name in names)),
+            ("padded tokens per call", *(f"{name}, reviews/s" for name in names)),
             (
                 (f"{int(tokens):,}", *(rates.get(name, "–") for name in names))
                 for tokens, rates in figures["sizes"].items()
@@ -65,39 +81,43 @@ def gpu(figures: Figures) -> str:
 
 def _on_gpu(name: str, found: Figures) -> dict[str, object]:
     first, again, rates = found["first"], found["again"], found["reviews_per_s"]
-    waits = {
+    latencies = {
         "first_p50": first["p50_ms"],
         "first_p99": first["p99_ms"],
         "first_longest": first["longest_ms"],
         "ratio": again["p99_times_p50"],
     }
-    return {**found, "name": name, **waits, **{f"rate{calls}": rate for calls, rate in rates.items()}}
+    return {**found, "name": name, **latencies, **{f"rate{calls}": rate for calls, rate in rates.items()}}
 
 
 def bandwidth(figures: Figures) -> str:
     headings = {
-        "level": "out of", "mb": "MiB", "gb_per_s": "GB/s", "gb_per_s_all_threads": "GB/s, all threads",
-        "us_per_review_int16": "µs a review, 16 bits", "us_per_review_float32": "µs a review, float32",
-    }  # fmt: skip
+        "level": "level",
+        "mb": "MiB",
+        "gb_per_s": "GB/s",
+        "gb_per_s_all_threads": "GB/s, all threads",
+        "us_per_review_int16": "µs per review, int16",
+        "us_per_review_float32": "µs per review, float32",
+    }
     return lines(headings, ({"level": level, **each} for level, each in figures["levels"].items()))
 
 
 def kernels(figures: Figures) -> str:
     headings = {
-        "way": "way",
-        "us_per_text": "µs a text",
+        "kernel": "kernel",
+        "us_per_text": "µs per text",
         "times_float32": "× float32",
         "max_dp": "max |Δp|",
         "gb_per_s": "GB/s",
     }
-    return lines(headings, ({"way": way, **each} for way, each in figures["ways"].items()))
+    return lines(headings, ({"kernel": name, **each} for name, each in figures["ways"].items()))
 
 
 def tokenizer(figures: Figures) -> str:
-    spent = figures["microseconds_a_text"]
+    times = figures["microseconds_a_text"]
     return table(
-        ("way", "µs a review", "× str.replace"),
-        ((way, us, spent["str.replace"] / us) for way, us in spent.items()),
+        ("tokenizer", "µs per review", "× str.replace"),
+        ((name, us, times["str.replace"] / us) for name, us in times.items()),
     )
 
 
@@ -108,12 +128,12 @@ def stage_breakdown(figures: Figures) -> str:
     ]
     rows += [
         ("total in the server", large["total_us"], single["total_us"]),
-        ("until the client has it", large["wall_us"], single["wall_us"]),
+        ("client's wall clock", large["wall_us"], single["wall_us"]),
     ]
-    stages = table(("µs a task", f"{large['tasks']:,} tasks", "one task"), rows)
+    stages = table(("µs per task", f"{large['tasks']:,} tasks", "one task"), rows)
     return (
-        f"{stages}\n\nPieces of a large request go side by side: its stages are work of several threads, "
-        "and together more than its total."
+        f"{stages}\n\nMicro-batches of a large request run concurrently on several threads, so its stages "
+        "sum up to more than its total."
     )
 
 
@@ -121,27 +141,27 @@ def large_request(figures: Figures) -> str:
     memory = figures["memory_mb"]
     request = (
         ("seconds", figures["seconds"]),
-        ("tasks a second", figures["tasks_per_s"]),
-        ("tasks a second in the process, with no server", figures["without_server_tasks_per_s"]),
-        ("share of that", f"{figures['share_of_ceiling']:.0%}"),
-        ("memory when idle, MB", memory["idle"]),
-        ("memory afterwards, MB", memory["after"]),
+        ("tasks per second", figures["tasks_per_s"]),
+        ("tasks per second in the process, without a server", figures["without_server_tasks_per_s"]),
+        ("share of that ceiling", f"{figures['share_of_ceiling']:.0%}"),
+        ("memory before, MB", memory["idle"]),
+        ("memory after, MB", memory["after"]),
     )
     headings = {
         "when": "single tasks",
-        "singles": "answered",
+        "singles": "completed",
         "p50_ms": "p50 ms",
         "p99_ms": "p99 ms",
-        "longest_ms": "longest ms",
+        "longest_ms": "max ms",
     }
     singles = (
         {"when": when, **figures[key]}
-        for key, when in (("idle", "idle"), ("beside", "beside the large request"))
+        for key, when in (("idle", "idle"), ("during", "during the large request"))
     )
     parts = [
         table((f"{figures['tasks']:,} tasks, {number(figures['mb'])} MB", ""), request),
         lines(headings, singles),
-        f"p99 beside a large request is {number(figures['p99_times_idle'])} times that of an idle server.",
+        f"p99 during a large request is {number(figures['p99_times_idle'])} times that of an idle server.",
     ]
     return "\n\n".join(parts)
 
@@ -149,34 +169,49 @@ def large_request(figures: Figures) -> str:
 def latency(figures: Figures) -> str:
     headings = {
         "share": "load",
-        "per_s": "arrive a second",
+        "per_s": "requests per second",
         "p50_ms": "p50 ms",
         "p99_ms": "p99 ms",
-        "longest_ms": "longest ms",
+        "longest_ms": "max ms",
         "refused": "refused",
     }
     loads = ({**load, "share": f"{load['share']:.0%}"} for load in figures["loads"])
     return (
-        f"Load is a share of {number(figures['capacity_per_s'])} single tasks a second, the most that were "
-        f"answered.\n\n{lines(headings, loads)}"
+        f"Load is a share of the capacity, {number(figures['capacity_per_s'])} single tasks per "
+        f"second.\n\n{lines(headings, loads)}"
     )
 
 
 def overload(figures: Figures) -> str:
     headings = {
-        "who": "requests", "requests": "sent", "right": "answered right", "wrong": "wrong", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "longest_ms": "longest ms",
-        "refused": "answered 429", "refused_p50_ms": "p50 ms", "refused_p99_ms": "p99 ms", "refused_longest_ms": "longest ms",
-        "server_errors": "answered 5xx", "else": "anything else",
-    }  # fmt: skip
+        "kind": "requests",
+        "requests": "sent",
+        "right": "correct",
+        "wrong": "wrong",
+        "p50_ms": "p50 ms",
+        "p99_ms": "p99 ms",
+        "longest_ms": "max ms",
+        "refused": "429",
+        "refused_p50_ms": "p50 ms",
+        "refused_p99_ms": "p99 ms",
+        "refused_longest_ms": "max ms",
+        "server_errors": "5xx",
+        "else": "other failures",
+    }
     memory = {
-        "before": "memory before, MB", "most": "at most", "after": "after", "seconds_to_usual": "seconds until all was as usual",
-        "cores_of_server": "cores taken by the server", "cores_of_clients": "by the clients", "client_late_p99_ms": "requests begun late by, p99 ms",
-    }  # fmt: skip
+        "before": "memory before, MB",
+        "most": "max",
+        "after": "after",
+        "seconds_to_usual": "seconds to recover",
+        "cores_of_server": "cores used by the server",
+        "cores_of_clients": "by the clients",
+        "client_late_p99_ms": "requests sent late by, p99 ms",
+    }
 
-    def line(who: str, found: Figures) -> Figures:
+    def line(kind: str, found: Figures) -> Figures:
         refused = {f"refused_{name}": figure for name, figure in found["refused"].items()}
         return {
-            "who": who,
+            "kind": kind,
             **found,
             **refused,
             "refused": found["refused"]["requests"],
@@ -185,11 +220,13 @@ def overload(figures: Figures) -> str:
 
     names = {"mixed": "mixed", "large": f"{figures['large_tasks']:,} tasks", "health": "/health"}
     parts = [
-        f"The capacity is {number(figures['capacity_per_s'])} requests a second: 95 % single tasks, 5 % "
-        "of 100 tasks."
+        (
+            f"The capacity is {number(figures['capacity_per_s'])} requests per second, 95 % with a single "
+            "task and 5 % with 100 tasks."
+        ),
     ]
     for load in figures["loads"]:
-        taken = {
+        resources = {
             **load,
             "before": load["memory_mb"][0],
             "most": max(load["memory_mb"]),
@@ -197,8 +234,8 @@ def overload(figures: Figures) -> str:
         }
         parts += [
             f"{load['times']} × the capacity for {load['seconds']:g} s:",
-            lines(headings, (line(who, load[name]) for name, who in names.items())),
-            lines(memory, [taken]),
+            lines(headings, (line(kind, load[name]) for name, kind in names.items())),
+            lines(memory, [resources]),
         ]
     return "\n\n".join(parts)
 
@@ -210,26 +247,42 @@ def soak(figures: Figures) -> str:
         (f"{name} without load", figures[name]["start"], figures[name]["end"])
         for name in ("descriptors", "threads")
     ]
-    said = (
+    summary = (
         f"{number(figures['minutes'])} minutes, {number(figures['requests'])} requests, "
-        f"{number(figures['reloads'])} reloads: {figures['wrong']} wrong "
-        f"answers, {sum(figures['failed'].values())} other failures, and {figures['wrong_at_the_end']} "
-        "wrong answers of the idle server at the end. "
-        f"Memory under load grew by {figures['rss_growth_after_5_min']:.1%} after the first minutes; it "
-        f"was {number(max(figures['memory_mb']))} MB at most."
+        f"{number(figures['reloads'])} reloads: {figures['wrong']} wrong responses and "
+        f"{sum(figures['failed'].values())} other failures under load, {figures['wrong_at_the_end']} wrong "
+        "responses of the idle server at the end. "
+        f"Memory under load grew by {figures['rss_growth_after_5_min']:.1%} after the warm-up and peaked at "
+        f"{number(max(figures['memory_mb']))} MB."
     )
-    return f"{said}\n\n{table(('', 'after the first minutes', 'at the end'), rows)}"
+    return f"{summary}\n\n{table(('', 'after the warm-up', 'at the end'), rows)}"
 
 
 def scaling(figures: Figures) -> str:
     headings = {
-        "clients": {"clients": "clients", "requests_per_s": "single tasks a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms"},
-        "tasks": {"tasks_per_request": "tasks a request", "tasks_per_s": "tasks a second", "p50_ms": "p50 ms"},
-        "lengths": {"tokens": "tokens a text", "tasks_per_s": "tasks a second", "us_per_task": "µs a task"},
-        "workers": {
-            "workers": "workers", "singles_per_s": "single tasks a second", "bulk_tasks_per_s": "tasks a second, many a request", "memory_mb": "memory MB",
+        "clients": {
+            "clients": "clients",
+            "requests_per_s": "single tasks per second",
+            "p50_ms": "p50 ms",
+            "p99_ms": "p99 ms",
         },
-    }  # fmt: skip
+        "tasks": {
+            "tasks_per_request": "tasks per request",
+            "tasks_per_s": "tasks per second",
+            "p50_ms": "p50 ms",
+        },
+        "lengths": {
+            "tokens": "tokens per text",
+            "tasks_per_s": "tasks per second",
+            "us_per_task": "µs per task",
+        },
+        "workers": {
+            "workers": "workers",
+            "singles_per_s": "single tasks per second",
+            "bulk_tasks_per_s": "tasks per second, large requests",
+            "memory_mb": "memory MB",
+        },
+    }
     return "\n\n".join(lines(each, figures[key]) for key, each in headings.items())
 
 
@@ -238,8 +291,8 @@ def bulk(figures: Figures) -> str:
         {
             "reviews": "reviews",
             "seconds": "seconds",
-            "reviews_per_s": "reviews a second",
-            "peak_memory_mb": "most memory, MB",
+            "reviews_per_s": "reviews per second",
+            "peak_memory_mb": "peak memory, MB",
         },
         [figures],
     )
@@ -249,7 +302,7 @@ def ready(figures: Figures) -> str:
     return lines(
         {
             "seconds_to_health": "seconds to ready",
-            "seconds_to_first_answer": "seconds to the first answer",
+            "seconds_to_first_answer": "seconds to the first prediction",
             "memory_mb": "memory MB",
         },
         [figures],
@@ -259,10 +312,10 @@ def ready(figures: Figures) -> str:
 def fuzz(figures: Figures) -> str:
     memory = figures["memory_mb"]
     found = lines(
-        {"target": "target", "inputs": "inputs", "per_s": "a second", "findings": "findings"},
+        {"target": "target", "inputs": "inputs", "per_s": "per second", "findings": "findings"},
         figures["targets"],
     )
-    grown = f"memory {number(memory['start'])} MB at first, {number(memory['end'])} MB at last"
+    grown = f"memory {number(memory['start'])} MB at the start, {number(memory['end'])} MB at the end"
     return (
         f"{number(figures['inputs'])} mutated inputs, {number(figures['findings'])} findings; "
         f"{grown}.\n\n{found}"
@@ -271,10 +324,16 @@ def fuzz(figures: Figures) -> str:
 
 def peers(figures: Figures) -> str:
     headings = {
-        "name": "server", "bulk_tasks_per_s": "tasks a second, many a request", "single_p50_ms": "single p50 ms", "single_p99_ms": "p99 ms",
-        "clients16_requests_per_s": "single tasks a second, 16 clients",
-        "max_dp": "max |Δp|", "same_label": "same label", "version": "version", "settings": "settings",
-    }  # fmt: skip
+        "name": "server",
+        "bulk_tasks_per_s": "tasks per second, large requests",
+        "single_p50_ms": "single task: p50 ms",
+        "single_p99_ms": "p99 ms",
+        "clients16_requests_per_s": "single tasks per second, 16 clients",
+        "max_dp": "max |Δp|",
+        "same_label": "same label",
+        "version": "version",
+        "settings": "settings",
+    }
 
     def line(name: str, each: Figures) -> Figures:
         if "failed" in each:
@@ -288,12 +347,12 @@ def peers(figures: Figures) -> str:
 
 
 def lines(headings: Mapping[str, str], found: Iterable[Figures]) -> str:
-    """A table of like lines, by key; a figure that a line lacks is a dash."""
+    """A table with one line for each of `found`; a missing figure is a dash."""
     return table(tuple(headings.values()), ([line.get(key, "–") for key in headings] for line in found))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The first column is text, the others are figures and stand to the right."""
+    """A Markdown table. The first column is text; the others are figures, aligned to the right."""
     whole = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in whole)
 
@@ -303,7 +362,7 @@ def _cell(cell: object) -> str:
 
 
 def number(figure: float) -> str:
-    """Three digits that count, and commas: 12,346 · 53.3 · 0.0123 · 2e-07."""
+    """Three significant digits, and commas: 12,346 · 53.3 · 0.0123 · 2e-07."""
     if figure == 0 or abs(figure) >= 100 or isinstance(figure, int):
         return f"{figure:,.0f}"
     return f"{figure:.1g}" if abs(figure) < 1e-3 else f"{figure:.3g}"

@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: their arguments, and the texts that they are given or make up."""
+"""Common command-line arguments of the benchmarks, and their texts: from a file or made up."""
 
 import argparse
 import random
@@ -10,7 +10,7 @@ from server.offline.records import columns_of, open_records
 from tests.e2e.conftest import ROOT
 
 WORDS = 230
-"""Words in a made-up review, as many as IMDB's have on average."""
+"""Mean number of words in a made-up review, as in IMDB's."""
 
 VOCABULARY = re.findall(
     r"\w+",
@@ -22,17 +22,23 @@ VOCABULARY = re.findall(
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser for the reviews and the bundle, to which a benchmark adds its own."""
+    """A parser with the reviews and the bundle; a benchmark adds its own options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("reviews", nargs="?", type=Path)
-    parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "imdb-cnn")
+    parser.add_argument(
+        "reviews",
+        nargs="?",
+        type=Path,
+        metavar="REVIEWS.csv",
+        help="a file with a column `review`; without it, reviews are made up",
+    )
+    parser.add_argument("--bundle", type=Path, default=ROOT / "artifacts" / "imdb-cnn", metavar="FOLDER")
     return parser
 
 
 def texts_of(reviews: Path | None, count: int) -> list[str]:
-    """The first `count` of a file's reviews, made-up ones where no file is given."""
+    """The first `count` reviews of the file, or made-up ones without a file."""
     return read_texts(reviews, count) if reviews else made_up_texts(count)
 
 
@@ -50,5 +56,5 @@ def made_up_texts(count: int) -> list[str]:
 
 
 def numbers_of(text: str) -> list[int]:
-    """Numbers separated by commas, for an option that takes several."""
+    """The value of an option that takes several numbers: 1,2,4 → [1, 2, 4]."""
     return [int(each) for each in text.split(",")]

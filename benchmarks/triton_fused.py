@@ -83,7 +83,7 @@ class FusedEngine:
                 WIDTH=width,
                 TAPS=taps,
                 FILTERS=filters,
-                LANES=triton.next_power_of_2(filters),
+                COLUMNS=triton.next_power_of_2(filters),
                 WINDOWS=WINDOWS,
                 CHUNK=CHUNK,
             )
@@ -106,7 +106,7 @@ def _bank(  # type: ignore[no-untyped-def]  # pointers, and constants of the com
     WIDTH: tl.constexpr,
     TAPS: tl.constexpr,
     FILTERS: tl.constexpr,
-    LANES: tl.constexpr,
+    COLUMNS: tl.constexpr,
     WINDOWS: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
@@ -120,18 +120,18 @@ def _bank(  # type: ignore[no-untyped-def]  # pointers, and constants of the com
     begin = tl.program_id(1) * CHUNK
     end = tl.minimum(tl.load(lengths + row) - WIDTH + 1, begin + CHUNK)
     if begin < end:
-        lanes = tl.arange(0, LANES)
-        is_filter = lanes < FILTERS
+        columns = tl.arange(0, COLUMNS)
+        is_filter = columns < FILTERS
         words = ids + row.to(tl.int64) * length
-        largest = tl.full([LANES], float("-inf"), tl.float32)
+        largest = tl.full([COLUMNS], float("-inf"), tl.float32)
         for start in range(begin, end, WINDOWS):
             windows = start + tl.arange(0, WINDOWS)
-            inside = windows < end
-            sums = tl.zeros([WINDOWS, LANES], tl.float32)
+            valid = windows < end
+            sums = tl.zeros([WINDOWS, COLUMNS], tl.float32)
             for tap in tl.static_range(WIDTH):
-                word = tl.load(words + windows + tap, mask=inside, other=0).to(tl.int64)
-                looked_up = tables + ((word * TAPS + first_tap + tap) * FILTERS)[:, None] + lanes[None, :]
-                sums += tl.load(looked_up, mask=inside[:, None] & is_filter[None, :], other=0.0)
-            largest = tl.maximum(largest, tl.max(tl.where(inside[:, None], sums, float("-inf")), axis=0))
-        found = largest + tl.load(bias + lanes, mask=is_filter, other=0.0)
-        tl.atomic_max(features + row.to(tl.int64) * stride + lanes, tl.maximum(found, 0.0), mask=is_filter)
+                word = tl.load(words + windows + tap, mask=valid, other=0).to(tl.int64)
+                looked_up = tables + ((word * TAPS + first_tap + tap) * FILTERS)[:, None] + columns[None, :]
+                sums += tl.load(looked_up, mask=valid[:, None] & is_filter[None, :], other=0.0)
+            largest = tl.maximum(largest, tl.max(tl.where(valid[:, None], sums, float("-inf")), axis=0))
+        found = largest + tl.load(bias + columns, mask=is_filter, other=0.0)
+        tl.atomic_max(features + row.to(tl.int64) * stride + columns, tl.maximum(found, 0.0), mask=is_filter)

@@ -1,8 +1,8 @@
-"""What the class of Label Studio's tutorial does with its tasks, as a yardstick.
+"""The baseline: predicts tasks one by one, as the class of Label Studio's tutorial does.
 
-Task by task: the tokenizer's regular expressions, a dict, torch's module with its convolutions over a batch
-of one, a result. The network is the bundle's own, so that the answers are the same; its dropout is off, which
-the tutorial leaves on.
+For each task: the tokenizer's regular expressions, a dict, torch's module with its convolutions on a batch of
+one, a result. The network is the bundle's own, so the predictions are the same. Dropout is off; the tutorial
+leaves it on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from server.engines.folded_weights import read_tensors
 
 
 class TutorialLoop:
-    """`threads` are torch's, which spreads one text's convolutions over them."""
+    """`threads` is torch's number of threads, over which it spreads the convolutions of one text."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self._bundle = bundle
@@ -33,7 +33,7 @@ class TutorialLoop:
             return [self._prediction(text) for text in texts]
 
     def _prediction(self, text: str) -> dict[str, Any]:
-        probabilities = self._ask(torch.tensor(self.encode(text)))
+        probabilities = self._run(torch.tensor(self.encode(text)))
         label = self._bundle.labels[int(probabilities.argmax())]
         region = {
             "from_name": "sentiment",
@@ -53,18 +53,18 @@ class TutorialLoop:
         return ids + [manifest.pad_id] * (manifest.min_length - len(ids))
 
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
-        """The model alone: ids → float32[rows, classes]."""
+        """The model without the tokenizer: ids → probabilities float32[rows, classes]."""
         with threads(self._threads):
-            return np.stack([self._ask(torch.from_numpy(row)).numpy() for row in rows])
+            return np.stack([self._run(torch.from_numpy(row)).numpy() for row in rows])
 
     @torch.inference_mode()
-    def _ask(self, ids: Tensor) -> Tensor:
+    def _run(self, ids: Tensor) -> Tensor:
         return torch.softmax(self._model(ids.unsqueeze(0).long()), dim=1)[0]
 
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """As many for torch, and afterwards as before."""
+    """Sets torch's number of threads for the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -74,9 +74,7 @@ def threads(number: int) -> Iterator[None]:
 
 
 def network_of(bundle: Bundle) -> SentimentCNN:
-    """The network that the bundle was made of, from the tensors of its model.onnx; the temperature is in its
-    head. In eval mode.
-    """
+    """The bundle's network in eval mode, from model.onnx; its head includes the temperature."""
     tensors = {name: torch.tensor(array) for name, array in read_tensors(bundle).items()}
     (vocabulary, dimensions), filters = tensors["embedding"].shape, len(tensors["bias0"])
     cnn = SentimentCNN(

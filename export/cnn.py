@@ -46,10 +46,10 @@ class SentimentCNN(nn.Module):
         for conv, width in zip(self.convs, self.shape.widths, strict=True):
             windows = torch.relu(conv(embedded))
             if lengths is not None:
-                inside = torch.arange(windows.shape[-1], device=lengths.device) <= (
-                    lengths - width
-                ).unsqueeze(1)
-                windows = windows * inside.unsqueeze(1)  # after ReLU, zero is neutral for the maximum
+                valid = torch.arange(windows.shape[-1], device=lengths.device) <= (lengths - width).unsqueeze(
+                    1
+                )
+                windows = windows * valid.unsqueeze(1)  # after ReLU, zero is neutral for the maximum
             pooled.append(windows.amax(dim=-1))
         logits: Tensor = self.fc(self.dropout(torch.cat(pooled, dim=-1)))
         return logits

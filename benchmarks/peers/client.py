@@ -1,11 +1,10 @@
-"""The one client of all peers, a process of its own: a plan as JSON on standard input → what was measured as
-JSON on standard output.
+"""The client that measures all peers, in a process of its own: a plan as JSON in, measurements as JSON out.
 
     python -m benchmarks.peers.client < plan.json
 
-The plan names the server and the bodies of its requests. All connections are kept. First each large request
-is sent once, to warm up and for its answer, and some single ones; then large requests one after another, then
-single ones one after another, then single ones from 16 clients at once.
+The plan names the server and the bodies of its requests. Connections are kept. First, each large request is
+sent once, as warm-up and for its response, and some single ones; then large requests one after another, then
+single ones one after another, then single ones from 16 clients concurrently.
 """
 
 import asyncio
@@ -15,24 +14,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import cycle
-from typing import Any, cast
+from typing import Any
+from urllib.parse import urlsplit
 
-import httptools
 import uvloop
+
+from benchmarks.http_connection import Connection, connect
 
 CLIENTS = 16
 
-FEWEST = 3
-"""Requests that are measured however long they take."""
+MIN_REQUESTS = 3
+"""Minimum number of measured requests, however long they take."""
 
-WARMING = 5
-"""Single requests that are not measured."""
+WARM_UP = 5
+"""Single requests before the measurement."""
 
 
 @dataclass
 class Plan:
-    """Bodies of large requests, each of `tasks` tasks, and of single ones; the seconds that each of the three
-    measurements takes.
+    """`bulk` are bodies of large requests with `tasks` tasks each, `single` of requests with one task. Each
+    of the three measurements takes `seconds`.
     """
 
     port: int
@@ -44,8 +45,8 @@ class Plan:
 
 
 @dataclass
-class Measured:
-    """Seconds of each single request; tasks and requests a second; the answers to the large requests."""
+class Measurement:
+    """`single_seconds` of each single request; `answers` are the responses to the large requests."""
 
     bulk_tasks_per_s: float
     single_seconds: list[float]
@@ -56,99 +57,56 @@ class Measured:
         return json.dumps(asdict(self))
 
 
-class Connection(asyncio.Protocol):
-    """One kept connection, with one request at a time on it."""
-
-    def __init__(self) -> None:
-        self.open = True
-        self._body = bytearray()
-        self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[bytes] | None = None
-
-    async def ask(self, request: bytes) -> bytes:
-        assert self._transport is not None  # noqa: S101 - it is connected
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._answer
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.open = False
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(
-                error or ConnectionError("the server closed the connection before its answer was complete")
-            )
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        answer, status = bytes(self._body), self._parser.get_status_code()
-        self.open = self._parser.should_keep_alive()
-        self._body, self._parser = bytearray(), httptools.HttpResponseParser(self)
-        if self._answer is None or self._answer.done():
-            return
-        if status == 200:
-            self._answer.set_result(answer)
-        else:
-            self._answer.set_exception(
-                ConnectionError(f"status {status}: {answer[:300].decode('utf-8', 'replace')}")
-            )
-
-
 class Client:
-    """Asks over one connection, over a new one where the server closed it."""
+    """Sends requests over one connection, and over a new one if the server closed it."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self._address = urlsplit(f"http://127.0.0.1:{port}")
         self._connection: Connection | None = None
 
-    async def ask(self, request: bytes) -> bytes:
+    async def send(self, request: bytes) -> bytes:
+        """The body of the response. Raises ConnectionError, also for another status than 200."""
         if self._connection is None or not self._connection.open:
-            _, self._connection = await asyncio.get_running_loop().create_connection(
-                Connection, "127.0.0.1", self._port
-            )
-        return await self._connection.ask(request)
+            self._connection = await connect(self._address)
+        response = await self._connection.send(request)
+        if response.status != 200:
+            body = response.body[:300].decode("utf-8", "replace")
+            raise ConnectionError(f"status {response.status}: {body}")
+        return response.body
 
 
-async def measure(plan: Plan) -> Measured:
+async def measure(plan: Plan) -> Measurement:
     bulk, single = ([request_of(plan, body) for body in bodies] for bodies in (plan.bulk, plan.single))
     clients = [Client(plan.port) for _ in range(CLIENTS)]
-    answers = [await clients[0].ask(request) for request in bulk]
-    for request in single[:WARMING]:
-        await clients[0].ask(request)
-    large, spent = await in_turn(clients[0], cycle(bulk), plan.seconds)
-    singles, _ = await in_turn(clients[0], cycle(single), plan.seconds)
-    # each client opens its connection before the clock runs
-    await asyncio.gather(*(client.ask(single[i % len(single)]) for i, client in enumerate(clients)))
-    coming = cycle(single)
-    begun = time.perf_counter()
-    many = await asyncio.gather(*(in_turn(client, coming, plan.seconds) for client in clients))
-    together = time.perf_counter() - begun
-    return Measured(
-        bulk_tasks_per_s=len(large) * plan.tasks / spent,
+    answers = [await clients[0].send(request) for request in bulk]
+    for request in single[:WARM_UP]:
+        await clients[0].send(request)
+    large, seconds = await in_sequence(clients[0], cycle(bulk), plan.seconds)
+    singles, _ = await in_sequence(clients[0], cycle(single), plan.seconds)
+    # each client opens its connection before the measurement
+    await asyncio.gather(*(client.send(single[i % len(single)]) for i, client in enumerate(clients)))
+    requests = cycle(single)
+    start = time.perf_counter()
+    many = await asyncio.gather(*(in_sequence(client, requests, plan.seconds) for client in clients))
+    concurrent = time.perf_counter() - start
+    return Measurement(
+        bulk_tasks_per_s=len(large) * plan.tasks / seconds,
         single_seconds=singles,
-        clients16_requests_per_s=sum(len(each) for each, _ in many) / together,
+        clients16_requests_per_s=sum(len(each) for each, _ in many) / concurrent,
         answers=[answer.decode() for answer in answers],
     )
 
 
-async def in_turn(client: Client, requests: Iterator[bytes], seconds: float) -> tuple[list[float], float]:
-    """One request after another, until the time is over: seconds of each, and of all."""
+async def in_sequence(client: Client, requests: Iterator[bytes], seconds: float) -> tuple[list[float], float]:
+    """One request after another for `seconds`; returns the seconds of each, and of all."""
     each: list[float] = []
-    begun = last = time.perf_counter()
-    while last - begun < seconds or len(each) < FEWEST:
-        await client.ask(next(requests))
+    start = last = time.perf_counter()
+    while last - start < seconds or len(each) < MIN_REQUESTS:
+        await client.send(next(requests))
         now = time.perf_counter()
         each.append(now - last)
         last = now
-    return each, last - begun
+    return each, last - start
 
 
 def request_of(plan: Plan, body: str) -> bytes:
@@ -161,8 +119,8 @@ def request_of(plan: Plan, body: str) -> bytes:
 
 
 def main() -> None:
-    described: dict[str, Any] = json.load(sys.stdin)
-    print(uvloop.run(measure(Plan(**described))).to_json())  # noqa: T201
+    plan: dict[str, Any] = json.load(sys.stdin)
+    print(uvloop.run(measure(Plan(**plan))).to_json())  # noqa: T201
 
 
 if __name__ == "__main__":

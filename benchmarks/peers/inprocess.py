@@ -1,5 +1,5 @@
-"""No server at all: the network called by the program that has the texts, measured as
-`benchmarks.peers.client` measures a server.
+"""The network without a server: called in this process, measured as `benchmarks.peers.client` measures a
+server.
 
 The plan's bodies are those of the `TEXTS` protocol; 16 threads stand for 16 clients.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
-from benchmarks.peers.client import CLIENTS, FEWEST, WARMING, Measured, Plan
+from benchmarks.peers.client import CLIENTS, MIN_REQUESTS, WARM_UP, Measurement, Plan
 from benchmarks.peers.serve.network import Network
 
 
@@ -20,38 +20,38 @@ def main() -> None:
     network = Network(at_once=2)
     bulk, single = ([json.loads(body)["texts"] for body in bodies] for bodies in (plan.bulk, plan.single))
     answers = [network.probabilities(texts) for texts in bulk]
-    for texts in single[:WARMING]:
+    for texts in single[:WARM_UP]:
         network.probabilities(texts)
-    large, spent = in_turn(network, cycle(bulk), plan.seconds)
-    singles, _ = in_turn(network, cycle(single), plan.seconds)
+    large, seconds = in_sequence(network, cycle(bulk), plan.seconds)
+    singles, _ = in_sequence(network, cycle(single), plan.seconds)
     with ThreadPoolExecutor(CLIENTS) as pool:
-        begun = time.perf_counter()
-        # an iterator of its own for each thread
+        start = time.perf_counter()
+        # one iterator for each thread
         many = [
             *pool.map(
-                lambda first: in_turn(network, cycle(single[first:] + single[:first]), plan.seconds),
+                lambda first: in_sequence(network, cycle(single[first:] + single[:first]), plan.seconds),
                 range(CLIENTS),
             )
         ]
-        together = time.perf_counter() - begun
-    measured = Measured(
-        bulk_tasks_per_s=len(large) * plan.tasks / spent,
+        concurrent = time.perf_counter() - start
+    measurement = Measurement(
+        bulk_tasks_per_s=len(large) * plan.tasks / seconds,
         single_seconds=singles,
-        clients16_requests_per_s=sum(len(each) for each, _ in many) / together,
+        clients16_requests_per_s=sum(len(each) for each, _ in many) / concurrent,
         answers=[json.dumps(answer) for answer in answers],
     )
-    print(measured.to_json())  # noqa: T201
+    print(measurement.to_json())  # noqa: T201
 
 
-def in_turn(network: Network, requests: Iterator[list[str]], seconds: float) -> tuple[list[float], float]:
+def in_sequence(network: Network, requests: Iterator[list[str]], seconds: float) -> tuple[list[float], float]:
     each: list[float] = []
-    begun = last = time.perf_counter()
-    while last - begun < seconds or len(each) < FEWEST:
+    start = last = time.perf_counter()
+    while last - start < seconds or len(each) < MIN_REQUESTS:
         network.probabilities(next(requests))
         now = time.perf_counter()
         each.append(now - last)
         last = now
-    return each, last - begun
+    return each, last - start
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A bundle as the peers read it: a folder with model.onnx, vocab.txt, facts.json and, for torch, weights.npz."""
+"""Writes a bundle in the peers' format: a folder with model.onnx, vocab.txt, facts.json; weights.npz for
+torch.
+"""
 
 import json
 import shutil
@@ -11,17 +13,22 @@ from benchmarks.conv import conv_onnx, state_of
 from server.bundle import Bundle
 
 MODELS = ("conv", "folded")
-"""The network as it is usually exported, and the bundle's own graph: one table each, so that what the graph
-gains and what the server gains are told apart.
+"""The common export with Conv, and the bundle's own graph: one table for each, which separates the gain of
+the graph from that of the server.
 """
 
 
 def write_model(bundle: Bundle, model: str, folder: Path) -> None:
     manifest = bundle.manifest
     facts = {
-        "model": model, "labels": manifest.labels, "unknown": manifest.unknown_id, "pad": manifest.pad_id, "min_length": manifest.min_length,
-        "widths": manifest.widths, "features": manifest.features,
-    }  # fmt: skip
+        "model": model,
+        "labels": manifest.labels,
+        "unknown": manifest.unknown_id,
+        "pad": manifest.pad_id,
+        "min_length": manifest.min_length,
+        "widths": manifest.widths,
+        "features": manifest.features,
+    }
     (folder / "facts.json").write_text(json.dumps(facts))
     shutil.copy(bundle.file("vocab.txt"), folder)
     if model == "conv":

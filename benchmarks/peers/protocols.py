@@ -1,6 +1,4 @@
-"""What is said to each kind of server: texts → the body of a request, the body of an answer → for each text
-its label and that label's probability.
-"""
+"""The peers' protocols: texts → request body; response body → label and its probability for each text."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,7 +12,7 @@ Answer = tuple[str, float]
 
 @dataclass(frozen=True)
 class Protocol:
-    """`answers` is given the model's labels too."""
+    """`body` encodes texts as a request; `answers` decodes a response, given the model's labels."""
 
     body: Callable[[Sequence[str]], bytes]
     answers: Callable[[bytes, Sequence[str]], list[Answer]]
@@ -24,11 +22,11 @@ def _label_studio(texts: Sequence[str]) -> bytes:
     return body_of(list(texts))
 
 
-def _label_studio_anew(texts: Sequence[str]) -> bytes:
+def _label_studio_reload(texts: Sequence[str]) -> bytes:
     return json.dumps(json.loads(body_of(list(texts))) | {"force_reload": True}).encode()
 
 
-def _of_predictions(answer: bytes, labels: Sequence[str]) -> list[Answer]:  # noqa: ARG001 - they are in the answer
+def _of_predictions(answer: bytes, labels: Sequence[str]) -> list[Answer]:  # noqa: ARG001 - the response has them
     return [
         (each["result"][0]["value"]["choices"][0], each["score"]) for each in json.loads(answer)["results"]
     ]
@@ -39,7 +37,7 @@ def _texts(texts: Sequence[str]) -> bytes:
 
 
 def _open_inference(texts: Sequence[str]) -> bytes:
-    """Both take one text a row, for so they batch."""
+    """One text per row, which is how both servers batch."""
     return json.dumps(
         {"inputs": [{"name": "texts", "shape": [len(texts), 1], "datatype": "BYTES", "data": list(texts)}]}
     ).encode()
@@ -60,9 +58,9 @@ def _of_outputs(answer: bytes, labels: Sequence[str]) -> list[Answer]:
 
 
 LABEL_STUDIO = Protocol(_label_studio, _of_predictions)
-LABEL_STUDIO_ANEW = Protocol(_label_studio_anew, _of_predictions)
-"""With the SDK's own wish for a model built anew, which Label Studio does not send."""
+LABEL_STUDIO_RELOAD = Protocol(_label_studio_reload, _of_predictions)
+"""With the SDK's option to build the model again, which Label Studio does not send."""
 TEXTS = Protocol(_texts, _of_rows)
-"""An object with texts, for frameworks that leave the form to the author."""
+"""An object with texts, for frameworks that do not prescribe a format."""
 OPEN_INFERENCE = Protocol(_open_inference, _of_outputs)
 """The Open Inference Protocol (V2) of MLServer and Triton."""

@@ -1,14 +1,14 @@
-"""The same network behind other serving frameworks, and behind `prelabel serve`: bulk and single tasks, one
-client and 16.
+"""Prelabel compared with other serving frameworks on the same network: throughput and latency.
 
-    .venv/dev/bin/python -m benchmarks.peers.run [REVIEWS.csv] [--rounds 3] [--only a,b] [--model conv|folded|both] [--quick]
+    .venv/dev/bin/python -m benchmarks.peers.run [REVIEWS.csv] [--rounds 3] [--only a,b]
+                                                 [--model conv|folded|both]
+                                                 [--quick]
 
-`make peers` builds the peers' environments first. One server runs at a time, started anew for each round;
-rounds go over all peers in turn. Every peer speaks its own protocol's JSON with one client program
-(`benchmarks/peers/client.py`): requests of 100 tasks one after another, single tasks one after another, and
-single tasks from 16 clients. Rates and p50 are medians of the rounds, p99 is of the single tasks of all
-rounds together. |Δp| is the largest difference to our answer, in the probability of the label that the peer
-chose.
+`make peers` builds the peers' environments first. One server runs at a time and is started again for each
+round; rounds are interleaved over the peers. Every peer gets its own protocol's JSON from the same client
+program (`benchmarks/peers/client.py`): requests of 100 tasks one after another, single tasks one after
+another, and single tasks from 16 clients. Rates and p50 are medians over rounds, p99 is over the single tasks
+of all rounds. |Δp| is the largest difference to Prelabel's engine in the probability of the peer's label.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import results
-from benchmarks.peers.catalogue import PEERS, Peer
-from benchmarks.peers.client import Measured, Plan
+from benchmarks.peers.client import Measurement, Plan
 from benchmarks.peers.models import MODELS, write_model
+from benchmarks.peers.peer_list import PEERS, Peer
 from benchmarks.peers.protocols import Answer
 from benchmarks.peers.servers import PeerFailed, serving
 from benchmarks.texts import arguments, texts_of
@@ -44,7 +44,7 @@ from server.models.tokenizer import Tokenizer
 from tests.e2e.conftest import ROOT
 
 CLIENT_SECONDS = 300
-"""Until a measurement is given up."""
+"""Timeout of a measurement."""
 
 Figures = dict[str, Any]
 
@@ -52,58 +52,58 @@ Figures = dict[str, Any]
 @dataclass(frozen=True)
 class Size:
     tasks: int
-    """In a large request."""
+    """Tasks in a large request."""
     requests: int
-    """Different large requests, of as many different texts."""
+    """Number of different large requests."""
     seconds: float
-    """That each of a round's three measurements takes."""
+    """Seconds of each of the three measurements of a round."""
     rounds: int
 
 
-USUAL = Size(tasks=100, requests=3, seconds=1.5, rounds=3)
+DEFAULT = Size(tasks=100, requests=3, seconds=1.5, rounds=3)
 QUICK = Size(tasks=5, requests=1, seconds=0.1, rounds=1)
 
 
 @dataclass
 class Rounds:
-    """What was measured of one peer with one model; `failure` ends it."""
+    """Measurements of one peer with one model; a `failure` ends them."""
 
-    measured: list[Measured] = field(default_factory=list)
+    measured: list[Measurement] = field(default_factory=list)
     failure: str = ""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    asked = options(words)
-    size = QUICK if asked.quick else USUAL
-    rounds = asked.rounds or size.rounds
-    bundle = read_bundle(asked.bundle)
-    texts = texts_of(asked.reviews, size.tasks * size.requests)
-    models = MODELS if asked.model == "both" else (asked.model,)
-    peers = [peer for peer in PEERS if not asked.only or peer.name in asked.only]
+    args = options(words)
+    size = QUICK if args.quick else DEFAULT
+    rounds = args.rounds or size.rounds
+    bundle = read_bundle(args.bundle)
+    texts = texts_of(args.reviews, size.tasks * size.requests)
+    models = MODELS if args.model == "both" else (args.model,)
+    peers = [peer for peer in PEERS if not args.only or peer.name in args.only]
     found: dict[tuple[str, str], Rounds] = {}
     with TemporaryDirectory(prefix="peers-") as home:
         folders = {model: Path(home) / model for model in models}
         for model, folder in folders.items():
             folder.mkdir()
             write_model(bundle, model, folder)
-        turns = [
+        runs = [
             (peer, model)
             for _ in range(rounds)
             for model in models
             for peer in peers
             if model in (peer.models or models[:1])
         ]
-        for peer, model in track(turns, "Peers", console=Console(stderr=True), disable=asked.quick):
-            kept = found.setdefault((peer.name, model), Rounds())
-            if not kept.failure:
+        for peer, model in track(runs, "Peers", console=Console(stderr=True), disable=args.quick):
+            rounds_of_peer = found.setdefault((peer.name, model), Rounds())
+            if not rounds_of_peer.failure:
                 try:
-                    kept.measured.append(one_round(peer, folders[model], bundle, texts, size))
+                    rounds_of_peer.measured.append(one_round(peer, folders[model], bundle, texts, size))
                 except PeerFailed as error:
-                    kept.failure = str(error)
-    ours = our_probabilities(bundle, texts)
+                    rounds_of_peer.failure = str(error)
+    expected = expected_probabilities(bundle, texts)
     tables = {
         model: {
-            peer.name: figures_of(peer, found[key], bundle, ours)
+            peer.name: figures_of(peer, found[key], bundle, expected)
             for peer in peers
             if (key := key_of(peer, model, models)) in found
         }
@@ -121,30 +121,30 @@ def options(words: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         type=lambda names: names.split(","),
         default=[],
-        help="some of: " + ", ".join(peer.name for peer in PEERS),
+        help="only these of: " + ", ".join(peer.name for peer in PEERS),
     )
     parser.add_argument("--model", choices=(*MODELS, "both"), default="both")
     parser.add_argument(
-        "--quick", action="store_true", help="a few texts and one short round, to see that all works"
+        "--quick", action="store_true", help="a few texts and one short round, to see that everything works"
     )
-    asked = parser.parse_args(words)
-    if unknown := set(asked.only) - {peer.name for peer in PEERS}:
+    args = parser.parse_args(words)
+    if unknown := set(args.only) - {peer.name for peer in PEERS}:
         parser.error(
-            f"--only {','.join(sorted(unknown))}: no such peer; there are "
+            f"--only {','.join(sorted(unknown))}: no such peer; the peers are "
             f"{', '.join(peer.name for peer in PEERS)}"
         )
-    return asked
+    return args
 
 
 def key_of(peer: Peer, model: str, models: Sequence[str]) -> tuple[str, str]:
-    """A peer with models of its own was measured beside the first model and stands in every table."""
+    """A peer with its own model is measured with the first model and stands in every table."""
     return peer.name, model if peer.models else models[0]
 
 
-def one_round(peer: Peer, folder: Path, bundle: Bundle, texts: list[str], size: Size) -> Measured:
+def one_round(peer: Peer, folder: Path, bundle: Bundle, texts: list[str], size: Size) -> Measurement:
     """Raises PeerFailed."""
     if not peer.ready():
-        raise PeerFailed("its environment is not there: run `make peers`")
+        raise PeerFailed("its environment does not exist: run `make peers`")
     bodies = [
         peer.protocol.body(texts[i : i + size.tasks]).decode() for i in range(0, len(texts), size.tasks)
     ]
@@ -156,31 +156,36 @@ def one_round(peer: Peer, folder: Path, bundle: Bundle, texts: list[str], size: 
         )
         try:
             done = subprocess.run(  # noqa: S603 - a program of this folder
-                [sys.executable, "-m", f"benchmarks.peers.{program}"], cwd=ROOT, input=json.dumps(asdict(plan)).encode(), capture_output=True,
-                env=os.environ | {"PEER_MODEL": str(folder)}, timeout=CLIENT_SECONDS, check=False,
-            )  # fmt: skip
+                [sys.executable, "-m", f"benchmarks.peers.{program}"],
+                cwd=ROOT,
+                input=json.dumps(asdict(plan)).encode(),
+                capture_output=True,
+                env=os.environ | {"PEER_MODEL": str(folder)},
+                timeout=CLIENT_SECONDS,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             raise PeerFailed(f"not measured within {CLIENT_SECONDS} s") from None
     if done.returncode:
         raise PeerFailed(
             (
                 done.stderr.decode("utf-8", "replace").strip().splitlines()
-                or ["the client ended without a word"]
+                or ["the client ended without an error message"]
             )[-1][:300]
         )
-    return Measured(**json.loads(done.stdout))
+    return Measurement(**json.loads(done.stdout))
 
 
-def our_probabilities(bundle: Bundle, texts: list[str]) -> Floats:
+def expected_probabilities(bundle: Bundle, texts: list[str]) -> Floats:
     engine, rows = open_engine(bundle, device="cpu"), Tokenizer.of(bundle).encode_all(texts)
     return engine.run(*pad(rows, max(map(len, rows))))
 
 
-def figures_of(peer: Peer, rounds: Rounds, bundle: Bundle, ours: Floats) -> Figures:
+def figures_of(peer: Peer, rounds: Rounds, bundle: Bundle, probabilities: Floats) -> Figures:
     if rounds.failure:
         return {"failed": rounds.failure}
     answers = [answer for measured in rounds.measured for answer in answers_of(peer, measured, bundle)]
-    expected = np.tile(ours, (len(rounds.measured), 1))
+    expected = np.tile(probabilities, (len(rounds.measured), 1))
     chosen = [bundle.labels.index(label) for label, _ in answers]
     differences = np.abs(
         expected[np.arange(len(answers)), chosen] - [probability for _, probability in answers]
@@ -201,7 +206,7 @@ def figures_of(peer: Peer, rounds: Rounds, bundle: Bundle, ours: Floats) -> Figu
     }
 
 
-def answers_of(peer: Peer, measured: Measured, bundle: Bundle) -> list[Answer]:
+def answers_of(peer: Peer, measured: Measurement, bundle: Bundle) -> list[Answer]:
     return [
         answer for body in measured.answers for answer in peer.protocol.answers(body.encode(), bundle.labels)
     ]

@@ -1,4 +1,4 @@
-"""A peer's server for as long as a block lasts; whatever it started ends with it."""
+"""Starts a peer's server for the duration of a block; every process that it started ends with it."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.peers.catalogue import Peer
+from benchmarks.peers.peer_list import Peer
 from tests.e2e.conftest import ROOT, free_port
 
 START_SECONDS = 120.0
@@ -23,19 +23,19 @@ QUIET = {
     "NO_PROXY": "127.0.0.1",
     "no_proxy": "127.0.0.1",
 }
-"""Nothing is told to anyone, nor asked through a proxy."""
+"""No usage reports, and no proxy for loopback."""
 
 MARK = "PRELABEL_PEER"
-"""In the environment of a server and all that it starts, to find those that left its process group."""
+"""An environment variable of the server and its children, to find those that left its process group."""
 
 
 class PeerFailed(Exception):
-    """Told in one sentence."""
+    """The reason in one sentence."""
 
 
 @contextmanager
 def serving(peer: Peer, folder: Path, bundle: Path) -> Iterator[int]:
-    """The port of the peer's server, which has the model in `folder`. Raises PeerFailed."""
+    """The port of the peer's server, which serves the model in `folder`. Raises PeerFailed."""
     port, mark, log = free_port(), uuid.uuid4().hex, folder / f"{peer.name}.log"
     fields = {
         "python": peer.interpreter,
@@ -46,7 +46,7 @@ def serving(peer: Peer, folder: Path, bundle: Path) -> Iterator[int]:
     }
     command = [word.format(**fields) for word in peer.command]
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - a command of the catalogue
+        process = subprocess.Popen(  # noqa: S603 - a command of peer_list
             command,
             cwd=ROOT,
             env=environment(peer, folder, port, mark),
@@ -56,7 +56,7 @@ def serving(peer: Peer, folder: Path, bundle: Path) -> Iterator[int]:
             start_new_session=True,
         )
         try:
-            wait_until_up(peer, process, port, log)
+            wait_until_ready(peer, process, port, log)
             yield port
         finally:
             process.terminate()
@@ -64,7 +64,7 @@ def serving(peer: Peer, folder: Path, bundle: Path) -> Iterator[int]:
 
 
 def environment(peer: Peer, folder: Path, port: int, mark: str) -> dict[str, str]:
-    """Ours without the virtual environment we run in, and what servers are told by it."""
+    """The environment variables of this process without its virtual environment, and those of the server."""
     ours = {
         name: value
         for name, value in os.environ.items()
@@ -84,13 +84,14 @@ def environment(peer: Peer, folder: Path, port: int, mark: str) -> dict[str, str
     )
 
 
-def wait_until_up(peer: Peer, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def wait_until_ready(peer: Peer, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(timeout=5, trust_env=False) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise PeerFailed(
-                    f"the server ended with status {process.returncode} before it was up: {last_words(log)}"
+                    f"the server ended with status {process.returncode} before it was ready: "
+                    f"{last_error(log)}"
                 )
             try:
                 if client.get(f"http://127.0.0.1:{port}{peer.health}").status_code == httpx.codes.OK:
@@ -98,16 +99,14 @@ def wait_until_up(peer: Peer, process: "subprocess.Popen[bytes]", port: int, log
             except httpx.TransportError:
                 pass
             time.sleep(0.1)
-    raise PeerFailed(f"the server was not up within {START_SECONDS:.0f} s: {last_words(log)}")
+    raise PeerFailed(f"the server was not ready within {START_SECONDS:.0f} s: {last_error(log)}")
 
 
 def end_all(process: "subprocess.Popen[bytes]", mark: str) -> None:
-    """The server, which was asked to end, and all that bear its mark; those that do not end in time are
-    killed.
-    """
+    """Wait for the terminated server and all processes with its mark; kill those that do not end in time."""
     deadline = time.monotonic() + END_SECONDS
     psutil.wait_procs(marked(mark), timeout=END_SECONDS)
-    # what is left does not end by itself, or came meanwhile
+    # the rest does not end by itself, or started meanwhile
     while (left := marked(mark)) and time.monotonic() < deadline + END_SECONDS:
         for each in left:
             try:
@@ -124,13 +123,13 @@ def marked(mark: str) -> list[psutil.Process]:
         try:
             if each.environ().get(MARK) == mark:
                 found.append(each)
-        except psutil.Error:  # ended meanwhile, or another user's
+        except psutil.Error:  # it ended meanwhile, or belongs to another user
             continue
     return found
 
 
-def last_words(log: Path) -> str:
-    """The last line that tells of an error, else the last of all."""
+def last_error(log: Path) -> str:
+    """The last line that contains an error, or else the last line."""
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    told = [line for line in lines if "Error" in line] or lines
-    return told[-1][:300] if told else "it wrote nothing"
+    errors = [line for line in lines if "Error" in line] or lines
+    return errors[-1][:300] if errors else "its log is empty"

@@ -1,9 +1,10 @@
-"""One environment for each peer under .venv/peers, from the exact versions in benchmarks/peers/requirements.
+"""Creates the peers' environments under .venv/peers, from the exact versions in
+benchmarks/peers/requirements.
 
     .venv/dev/bin/python -m benchmarks.peers.setup [--only a,b]
 
-What is there stays; a peer whose requirements changed is installed anew. One that cannot be installed is told
-with the reason, and the rest goes on.
+Existing environments stay; one whose requirements changed is installed again. If a peer cannot be installed,
+the reason is shown and the others are installed.
 """
 
 import argparse
@@ -15,19 +16,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers.catalogue import PEERS, Peer
+from benchmarks.peers.peer_list import PEERS, Peer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", type=lambda names: names.split(","), default=[])
-    asked = parser.parse_args()
+    parser.add_argument("--only", type=lambda names: names.split(","), default=[], metavar="NAME,NAME")
+    args = parser.parse_args()
     console = Console()
     table = Table("peer", "")
     for peer in PEERS:
-        if peer.environment is None or (asked.only and peer.name not in asked.only):
+        if peer.environment is None or (args.only and peer.name not in args.only):
             continue
         with console.status(f"{peer.name} …"):
             table.add_row(peer.name, installed(peer, peer.environment))
@@ -35,13 +36,13 @@ def main() -> None:
 
 
 def installed(peer: Peer, environment: Path) -> str:
-    """What became of it, in a few words."""
-    wanted, done = peer.requirements.read_text("utf-8"), environment / ".done"
-    if done.exists() and done.read_text("utf-8") == wanted:
-        return f"{peer.version()} is there"
+    """Installs the peer; returns the outcome in a few words."""
+    requirements, done = peer.requirements.read_text("utf-8"), environment / ".done"
+    if done.exists() and done.read_text("utf-8") == requirements:
+        return f"{peer.version()} is installed"
     python = shutil.which(peer.python) if peer.python else getattr(sys, "_base_executable", sys.executable)
     if python is None:
-        return f"failed: {peer.python} is not there, the only Python that it runs in"
+        return f"failed: it needs {peer.python}, which does not exist"
     for command in (
         [python, "-m", "venv", "--clear", str(environment)],
         [
@@ -63,7 +64,7 @@ def installed(peer: Peer, environment: Path) -> str:
                 or ["no reason given"]
             )
             return f"failed: {errors[0].removeprefix('ERROR: ')}"
-    done.write_text(wanted, "utf-8")
+    done.write_text(requirements, "utf-8")
     return f"{peer.version()} installed"
 
 

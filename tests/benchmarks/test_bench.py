@@ -1,4 +1,4 @@
-"""The benchmarks run, at a tiny size, and keep the figures that the report is made of."""
+"""The benchmarks run at a tiny size and save the figures that the report needs."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from tests.conftest import ROOT, Benchmark
 
 @pytest.fixture
 def bench(figures_of: Benchmark) -> Benchmark:
-    """The same at its smallest: three texts, one round."""
+    """The benchmark at its smallest size: three texts, one round."""
     return lambda main, name, *words: figures_of(main, name, "--texts", 3, "--rounds", 1, *words)
 
 
@@ -45,17 +45,17 @@ def test_bandwidth(bench: Benchmark) -> None:
     assert all(value > 0 for level in figures["levels"].values() for value in level.values())
 
 
-def test_rows_at_places_are_added_up() -> None:
+def test_rows_at_indices_are_summed() -> None:
     table = np.arange(4 * bandwidth.NUMBERS, dtype=np.float32).reshape(4, -1)
     assert np.array_equal(bandwidth.add_up(table, np.array([3, 0, 3], np.int32)), table[3] * 2 + table[0])
 
 
-def test_the_sets_are_of_rising_size() -> None:
+def test_the_working_sets_are_in_ascending_order() -> None:
     second, third, memory = bandwidth.sizes_here().values()
     assert second < third < memory
 
 
-def test_the_tutorial_loop_answers_what_the_tutorial_does(
+def test_the_tutorial_loop_gives_the_tutorials_predictions(
     oracle_bundle: Bundle, golden: list[dict[str, Any]]
 ) -> None:
     loop = TutorialLoop(oracle_bundle, 1)
@@ -77,7 +77,7 @@ def test_every_variant_is_timed_in_every_round_after_one_that_does_not_count() -
     assert [len(each) for each in seconds.values()] == [2, 2]
 
 
-def test_one_that_fails_is_told_and_the_rest_goes_on(
+def test_a_failure_is_reported_and_the_other_benchmarks_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     programs = {"fails": "import sys; sys.exit(3)", "works": f"open({str(tmp_path / 'done')!r}, 'w')"}
@@ -111,7 +111,7 @@ def test_bench_lists_the_benchmarks_with_what_they_measure() -> None:
     assert listed.returncode == 0, listed.stderr
     for name in [*everything.MODULES, "soak", "annotate", "guard", "report", "all"]:
         assert f"│ {name} " in listed.stdout
-    assert "Microseconds a text, engine by engine" in listed.stdout
+    assert "Microseconds a text of each engine" in listed.stdout
 
 
 def test_bench_runs_one_with_its_own_options_from_any_folder(bundle: Bundle, tmp_path: Path) -> None:
@@ -133,15 +133,13 @@ def test_bench_runs_one_with_its_own_options_from_any_folder(bundle: Bundle, tmp
     assert (tmp_path / "kept.json").exists()
 
 
-def test_bench_refuses_a_name_that_there_is_not() -> None:
+def test_bench_rejects_an_unknown_name() -> None:
     refused = prelabel_bench("nonsense")
     assert refused.returncode == 1
-    assert (
-        refused.stderr.splitlines()[-1] == "There is no benchmark 'nonsense': it must be one of those above."
-    )
+    assert refused.stderr.splitlines()[-1] == "There is no benchmark 'nonsense': choose one of those above."
 
 
-def test_bench_says_where_there_are_no_benchmarks(tmp_path: Path) -> None:
+def test_bench_says_if_the_benchmarks_are_not_installed(tmp_path: Path) -> None:
     shutil.copy(ROOT / "prelabel.py", tmp_path)
     refused = prelabel_bench("engine", program=tmp_path / "prelabel.py")
     assert refused.returncode == 1

@@ -1,4 +1,4 @@
-"""The GPU's benchmark, rehearsed on the CPU: it runs, and tells what failed."""
+"""The GPU benchmark, rehearsed on the CPU: it runs, and reports what failed."""
 
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ def rehearsal(
     return capsys.readouterr().out
 
 
-def test_a_rehearsal_tries_every_contender_and_keeps_nothing(rehearsal: str, tmp_path: Path) -> None:
+def test_a_rehearsal_runs_every_contender_and_saves_nothing(rehearsal: str, tmp_path: Path) -> None:
     for name in ("onnx", "torchscript", "onnx, not bound", "onnx, CUDA graphs", "ORT Conv", "torch eager"):
         assert f"| {name} |" in rehearsal
     assert "Failed" not in rehearsal
@@ -45,9 +45,9 @@ def test_a_rehearsal_tries_every_contender_and_keeps_nothing(rehearsal: str, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_contender_that_fails_is_told_and_the_others_go_on(bundle: Bundle) -> None:
+def test_a_contender_that_fails_is_reported_and_the_others_are_measured(bundle: Bundle) -> None:
     def broken() -> Run:
         raise RuntimeError("no such kernel")
 
-    found = gpu.tried(broken, [], np.zeros((0, 2), dtype=np.float32), 512, 1, "broken")
+    found = gpu.measured(broken, [], np.zeros((0, 2), dtype=np.float32), 512, 1, "broken")
     assert found == {"failed": "RuntimeError: no such kernel"}

@@ -1,5 +1,5 @@
-"""The locustfile, run by Locust in a process of its own (it patches the standard library) against a real
-`prelabel serve`.
+"""The locustfile, run by Locust in another process (it patches the standard library) against `prelabel
+serve`.
 """
 
 import json
@@ -87,7 +87,7 @@ def test_a_ramp_names_its_steps(server: httpx.Client) -> None:
     assert {"POST /predict 1 task, 1 user", "POST /predict 1 task, 2 users"} <= set(stats)
 
 
-def test_refusals_have_their_own_name_and_failures_are_failures(server: httpx.Client, bundle: Bundle) -> None:
+def test_a_429_has_its_own_name_and_a_failure_is_a_failure(server: httpx.Client, bundle: Bundle) -> None:
     with running(bundle, max_requests=1) as full, connected(full) as first:
         first.sendall(head(10))
         until(lambda: full.post("/predict", content=b"").status_code == 429)
@@ -102,7 +102,7 @@ def test_refusals_have_their_own_name_and_failures_are_failures(server: httpx.Cl
     assert 0 < failed["num_failures"] == failed["num_requests"]
 
 
-def test_a_ramp_doubles_its_users_up_to_the_most() -> None:
+def test_a_ramp_doubles_its_users_up_to_the_maximum() -> None:
     # importing the module would import Locust, which patches this process
     code = (
         "from benchmarks.locustfile import users_at; print([users_at(second / 2, 1, 5) for second in "
@@ -112,7 +112,7 @@ def test_a_ramp_doubles_its_users_up_to_the_most() -> None:
     assert done.stdout.strip() == "[1, 1, 2, 2, 4, 4, 5, 5, None]"
 
 
-def test_each_request_comes_over_a_connection_of_its_own() -> None:
+def test_each_request_uses_a_new_connection() -> None:
     connections: list[tuple[str, int]] = []
 
     class Answering(BaseHTTPRequestHandler):
@@ -139,5 +139,5 @@ def test_each_request_comes_over_a_connection_of_its_own() -> None:
             locust(client, "-u", "2", "-r", "2", "-t", "1s", "Annotator")
         backend.shutdown()
         thread.join()
-    # a few get a port that has been used
+    # a few ports are used again
     assert len(set(connections)) > len(connections) / 2 > 1

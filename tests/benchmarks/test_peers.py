@@ -1,6 +1,4 @@
-"""The benchmark of peers: the usual export is the same network, the table of peers is whole, and a run
-measures what there is and tells what there is not.
-"""
+"""The comparison with peers: same network, complete table, runs, and peers that are not installed."""
 
 import json
 import re
@@ -13,9 +11,9 @@ import pytest
 
 from benchmarks import results
 from benchmarks.conv import conv_onnx
-from benchmarks.peers import catalogue, run
-from benchmarks.peers.catalogue import PEERS, REQUIREMENTS
-from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_ANEW, OPEN_INFERENCE, TEXTS
+from benchmarks.peers import peer_list, run
+from benchmarks.peers.peer_list import PEERS, REQUIREMENTS
+from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_RELOAD, OPEN_INFERENCE, TEXTS
 from benchmarks.peers.servers import PeerFailed, serving
 from server.bundle import Bundle
 from server.engines.base import Engine, pad
@@ -25,9 +23,7 @@ from tests.conftest import random_texts
 PINNED = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+]+")
 
 
-def test_the_usual_export_answers_as_the_bundle_does_at_a_texts_own_length(
-    bundle: Bundle, onnx: Engine
-) -> None:
+def test_the_conv_export_gives_the_bundles_results_without_padding(bundle: Bundle, onnx: Engine) -> None:
     session = onnxruntime.InferenceSession(conv_onnx(bundle), providers=["CPUExecutionProvider"])
     rows = Tokenizer.of(bundle).encode_all([*random_texts(40), "", "good"])
     expected = np.concatenate([onnx.run(*pad([row], len(row))) for row in rows])
@@ -52,19 +48,19 @@ def test_every_peer_has_its_server_and_pinned_requirements() -> None:
         assert peer.settings
 
 
-def test_a_run_measures_what_is_there_and_tells_what_is_not(
+def test_a_run_measures_installed_peers_and_reports_the_others(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    monkeypatch.setattr(catalogue, "ENVIRONMENTS", tmp_path / "nothing")
+    monkeypatch.setattr(peer_list, "ENVIRONMENTS", tmp_path / "nothing")
     run.main(["--quick", "--only", "inprocess,sdk_fair", "--bundle", str(bundle.path)])
-    assert "failed: its environment is not there: run `make peers`" in re.sub(
+    assert "failed: its environment does not exist: run `make peers`" in re.sub(
         r"[\s│]+", " ", capsys.readouterr().out
     )
     figures = json.loads((tmp_path / "peers.json").read_bytes())["figures"]
     assert set(figures) == {"conv", "folded"}
     for peers in figures.values():
-        assert peers["sdk_fair"] == {"failed": "its environment is not there: run `make peers`"}
+        assert peers["sdk_fair"] == {"failed": "its environment does not exist: run `make peers`"}
         measured = peers["inprocess"]
         assert measured.pop("max_dp") <= 1e-5
         assert measured.pop("same_label") == 1
@@ -79,7 +75,7 @@ def test_a_run_measures_what_is_there_and_tells_what_is_not(
         assert min(measured.values()) > 0
 
 
-def test_our_server_is_measured_once_for_both_tables(
+def test_prelabel_is_measured_once_for_both_tables(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
@@ -90,7 +86,7 @@ def test_our_server_is_measured_once_for_both_tables(
     assert figures["conv"]["prelabel"]["same_label"] == 1
 
 
-def test_a_server_that_ends_at_once_is_told_with_its_last_words(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_server_that_ends_early_is_reported_with_its_error(bundle: Bundle, tmp_path: Path) -> None:
     broken = replace(PEERS[0], command=("{python}", "-c", "import sys; sys.exit('no such model')"))
     with (
         pytest.raises(PeerFailed, match="ended with status 1 .* no such model"),
@@ -99,7 +95,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(bundle: Bundle, 
         pass
 
 
-def test_answers_are_read_as_each_protocol_writes_them() -> None:
+def test_responses_of_each_protocol_are_decoded() -> None:
     labels, rows = ("neg", "pos"), [[0.25, 0.75], [0.875, 0.125]]
     expected = [("pos", 0.75), ("neg", 0.875)]
     assert TEXTS.answers(json.dumps(rows).encode(), labels) == expected
@@ -115,6 +111,6 @@ def test_answers_are_read_as_each_protocol_writes_them() -> None:
         LABEL_STUDIO.answers(json.dumps({"results": [{"result": [region], "score": 0.75}]}).encode(), labels)
         == expected[:1]
     )
-    assert json.loads(LABEL_STUDIO_ANEW.body(["a"])) == json.loads(LABEL_STUDIO.body(["a"])) | {
+    assert json.loads(LABEL_STUDIO_RELOAD.body(["a"])) == json.loads(LABEL_STUDIO.body(["a"])) | {
         "force_reload": True
     }

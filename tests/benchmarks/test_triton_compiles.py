@@ -36,7 +36,7 @@ def compile_for(architecture: int) -> Any:
         "WIDTH": 5,
         "TAPS": 15,
         "FILTERS": 100,
-        "LANES": 128,
+        "COLUMNS": 128,
         "WINDOWS": triton_fused.WINDOWS,
         "CHUNK": triton_fused.CHUNK,
     }

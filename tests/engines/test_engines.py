@@ -190,6 +190,8 @@ def test_a_model_with_tensors_in_other_files_is_a_bad_bundle(
     import onnx
 
     model = onnx.load(bundle.file("model.onnx"))
-    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="beside", size_threshold=0)
+    onnx.save(
+        model, tmp_path / "model.onnx", save_as_external_data=True, location="tensors", size_threshold=0
+    )
     with pytest.raises(BadBundle, match="lie in other files"):
         open_engine(replace(bundle, path=tmp_path), engine=engine, device="cpu")

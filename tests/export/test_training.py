@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_bundle_in_any_process_whatever_its_threads
     assert torch.get_num_threads() == threads
 
 
-def test_what_the_manifest_is_told(trained: tuple[TrainingSource, Network]) -> None:
+def test_the_metrics_in_the_manifest(trained: tuple[TrainingSource, Network]) -> None:
     _, network = trained
     metrics = network.metrics
     assert network.labels == ("no", "yes")

@@ -1,10 +1,10 @@
-"""Prelabel against torchtext and the tutorial's network, on real reviews.
+"""Compares Prelabel with torchtext and the tutorial's network, on real reviews.
 
     python -m tests.parity.compare --python .venv/parity/bin/python
 
-torchtext's last release does not load beside a current torch, so `reference.py` runs in an environment of its
-own. Compared are tokens and ids of every text, and the probabilities of a bundle exported from the same
-checkpoint. Exits 1 on any difference.
+torchtext's last release does not load with a current torch, so `reference.py` runs in another environment.
+Compares the tokens and ids of all texts, and the probabilities of a bundle exported from the same checkpoint.
+Exits with status 1 on any difference.
 """
 
 import argparse
@@ -34,7 +34,7 @@ VOCAB, GOLDEN = SHARED / "tutorial" / "vocab_obj.pt", SHARED / "oracle" / "golde
 CHECKPOINTS, REVIEWS = SHARED / "oracle" / "make_checkpoint.py", SHARED / "imdb" / "train.csv.xz"
 
 TOKENIZED, PREDICTED = 5000, 200
-"""Reviews of which tokens are compared, and of which probabilities are."""
+"""Number of reviews whose tokens are compared, and of those whose probabilities are compared."""
 
 SALT, MIN_LENGTH, TOLERANCE = 3, 7, 1e-5
 """The checkpoint's seed; the widest filter in tokens; the largest |Δp|."""
@@ -50,7 +50,7 @@ def main() -> int:
     python = parser.parse_args().python
     missing = [path.name for path in (VOCAB, GOLDEN, CHECKPOINTS, REVIEWS) if not path.exists()]
     if missing:
-        print(f"skipped: the shared folder beside the repository lacks {', '.join(missing)}")
+        print(f"skipped: the shared folder next to the repository lacks {', '.join(missing)}")
         return 0
     golden = [entry["text"] for entry in json.loads(GOLDEN.read_text("utf-8"))]
     texts = golden + reviews(TOKENIZED)
@@ -77,20 +77,20 @@ def reviews(count: int) -> list[str]:
 
 
 def reference(python: Path, job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What torchtext and the tutorial's network answer."""
+    """The results of torchtext and the tutorial's network."""
     source, out = folder / "job.json", folder / "answer.json"
     source.write_text(json.dumps(job), "utf-8")
-    # as it stands: a resolved link would leave its virtual environment
+    # not resolved: the target of the link is outside of its virtual environment
     subprocess.run(
         [str(python.absolute()), str(Path(__file__).with_name("reference.py")), str(source), str(out)],
         check=True,
     )
-    answer: dict[str, Any] = json.loads(out.read_text("utf-8"))
-    return answer
+    results: dict[str, Any] = json.loads(out.read_text("utf-8"))
+    return results
 
 
 def probabilities(bundle: Bundle, texts: Sequence[str]) -> Floats:
-    """The bundle's answers through ONNX Runtime, in batches of mixed length."""
+    """The bundle's probabilities from ONNX Runtime, in batches of mixed length."""
     tokenizer = Tokenizer.of(bundle)
     rows: list[Ids] = [tokenizer.encode(text) for text in texts]
     engine = open_engine(bundle, engine="onnx", device="cpu")

@@ -1,10 +1,10 @@
-"""The tutorial's side of the comparison, in the last torchtext and the torch it loads with. Needs nothing of
+"""The tutorial's side of the comparison, with the last torchtext and a matching torch. Imports nothing of
 Prelabel.
 
     python reference.py JOB.json ANSWER.json
 
-A job names the texts, the vocabulary and the checkpoint; the answer holds tokens and ids of every text, and
-the probabilities of those texts that the network shall see.
+A job names the texts, the vocabulary and the checkpoint. The answer holds the tokens and ids of all texts,
+and the probabilities of those texts that the job lists for the network.
 """
 
 import json
@@ -49,7 +49,7 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     ids = [vocab(words) for words in tokens]
     network = SentimentCNN(torch.load(job["checkpoint"], weights_only=True), pad).eval()
     with torch.inference_mode():
-        rows = [torch.tensor([ids[place] + [pad] * (7 - len(ids[place]))]) for place in job["network"]]
+        rows = [torch.tensor([ids[i] + [pad] * (7 - len(ids[i]))]) for i in job["network"]]
         probabilities = [torch.softmax(network(row), dim=-1)[0].tolist() for row in rows]
     versions = {"torch": torch.__version__, "torchtext": torchtext.__version__}
     return {"versions": versions, "tokens": tokens, "ids": ids, "probabilities": probabilities}

@@ -1,8 +1,8 @@
-"""LitServe: an API server before worker processes.
+"""LitServe: an API server in front of worker processes.
 
     python -m benchmarks.peers.serve.litserve
 
-Two processes without batches were better than one with. Its fast queue made no clear difference.
+Two processes without batches were better than one with batches. Its fast queue made no clear difference.
 """
 
 import os

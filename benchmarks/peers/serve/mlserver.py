@@ -3,7 +3,7 @@
     python -m benchmarks.peers.serve.mlserver
 
 In the server's own process: its pool of two processes made no clear difference. Adaptive batches wait for
-company, which a single client pays for.
+other requests, which slows down a single client.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers.serve.mosec --address 127.0.0.1 --port PORT
 
-Without batches: to gather one it waits for a millisecond at least, by default for ten, which a single client
-pays for. Batches gathered for ten milliseconds may answer 16 clients faster.
+Without batches: to fill one it waits at least a millisecond, by default ten, which slows down a single
+client. With ten milliseconds, batches may serve 16 clients faster.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every peer but the tutorial's own class runs: texts → probabilities, with ONNX Runtime."""
+"""Texts → probabilities with ONNX Runtime; all peers use it except the tutorial's class."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +11,11 @@ from benchmarks.peers.serve.vocabulary import Vocabulary, model_folder, read_fac
 
 
 class Network:
-    """One session, for as many threads as call.
+    """One session for all calling threads.
 
-    Every text is run at its own length: `conv` would answer otherwise when padded, and on a CPU neither model
-    gains by company. The texts of one call are shared out to `at_once` threads, so that a large request has
-    the use of more than one core; each run has `threads` of ONNX Runtime's own.
+    Every text runs at its own length: padding would change the results of `conv`, and on a CPU neither model
+    gains from batches. The texts of one call are distributed over `at_once` threads, so that a large request
+    uses more than one core; each run has `threads` threads of ONNX Runtime.
     """
 
     def __init__(self, *, at_once: int = 1, threads: int = 1) -> None:
@@ -31,7 +31,7 @@ class Network:
         )
 
     def probabilities(self, texts: Sequence[str]) -> list[list[float]]:
-        """For each text one number a class."""
+        """For each text, the probability of each class."""
         return list(
             self._pool.map(self._run, texts) if self._pool and len(texts) > 1 else map(self._run, texts)
         )

@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.serve.rayserve
 
-One replica without batches was at least as good as two, or as one with batches.
+One replica without batches was at least as good as two replicas, or as one with batches.
 """
 
 import os

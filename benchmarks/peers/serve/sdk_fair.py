@@ -1,11 +1,9 @@
-"""Label Studio's SDK with the network loaded once: the same class that the SDK asks for, around a session
-that lives as long as the process.
-"""
+"""Label Studio's SDK with the network loaded once per process, called by the class that the SDK expects."""
 
 import os
 from typing import Any
 
-# the SDK then makes its model at the first request for predictions, also where nothing was set up before
+# the SDK then creates its model at the first request for predictions, even without a set-up before
 os.environ["LABEL_STUDIO_ML_BACKEND_V2"] = ""
 
 from label_studio_ml.api import init_app

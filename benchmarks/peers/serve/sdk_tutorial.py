@@ -1,15 +1,15 @@
-"""Label Studio's SDK with the tutorial's class, in our words: torch, torchtext's tokenizer, one text after
-another, a model built in `__init__`.
+"""Label Studio's SDK with a class like the tutorial's: torch, torchtext's tokenizer, one text after another.
 
-The SDK makes that class anew at each set-up and, in its newest source, at each request; the release on PyPI
-does the latter when a request says so (`force_reload`). As in the tutorial dropout stays on, so answers vary.
+The model is built in `__init__`. The SDK creates the class at each set-up and, in its newest source, at each
+request; the release on PyPI does so if a request asks for it (`force_reload`). As in the tutorial, dropout
+stays on, so predictions vary.
 """
 
 import os
 import re
 from typing import Any
 
-# the SDK then makes its model at the first request for predictions, also where nothing was set up before
+# the SDK then creates its model at the first request for predictions, even without a set-up before
 os.environ["LABEL_STUDIO_ML_BACKEND_V2"] = ""
 
 import numpy as np
@@ -23,14 +23,24 @@ from benchmarks.peers.serve.vocabulary import Vocabulary, model_folder, read_fac
 RULES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\'", " '  "), (r"\"", ""), (r"\.", " . "), (r"<br \/>", " "), (r",", " , "), (r"\(", " ( "), (r"\)", " ) "), (r"\!", " ! "), (r"\?", " ? "),
-        (r"\;", " "), (r"\:", " "), (r"\s+", " "),
+        (r"\'", " '  "),
+        (r"\"", ""),
+        (r"\.", " . "),
+        (r"<br \/>", " "),
+        (r",", " , "),
+        (r"\(", " ( "),
+        (r"\)", " ) "),
+        (r"\!", " ! "),
+        (r"\?", " ? "),
+        (r"\;", " "),
+        (r"\:", " "),
+        (r"\s+", " "),
     )
-]  # fmt: skip
+]
 
 
 def basic_english(text: str) -> list[str]:
-    """As torchtext has it, by regular expressions."""
+    """torchtext's tokenizer, by regular expressions."""
     text = text.lower()
     for pattern, replacement in RULES:
         text = pattern.sub(replacement, text)

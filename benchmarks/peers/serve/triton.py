@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.serve.triton
 
-With dynamic batches of what is there; neither waiting for more nor a second copy of the function made a clear
+With dynamic batches of the requests at hand; neither waiting for more nor a second instance made a clear
 difference.
 """
 
@@ -20,7 +20,7 @@ from benchmarks.peers.serve.network import Network
 AT_ONCE = 2
 
 BATCH = 128
-"""It refuses requests with more rows."""
+"""Maximum rows; it rejects larger requests."""
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def free_port() -> int:
-    """pytriton speaks gRPC to its server; the usual port may be taken."""
+    """pytriton uses gRPC to its server; the default port may be in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,7 +1,6 @@
-"""A model's folder ($PEER_MODEL, which `benchmarks.peers.models` writes), and texts → ids with the vocabulary
-in it.
+"""Reads a model's folder ($PEER_MODEL, written by `benchmarks.peers.models`) and encodes texts as ids.
 
-Imported in the peers' environments, which have nothing of Prelabel's.
+Runs in the peers' environments, without any package of Prelabel.
 """
 
 import json
@@ -12,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 MARKS = (
-    ("'", " '  "), ('"', ""), (".", " . "), ("<br />", " "), (",", " , "), ("(", " ( "), (")", " ) "), ("!", " ! "), ("?", " ? "), (";", " "), (":", " "),
-)  # fmt: skip
-"""torchtext's `basic_english`, in order, as plain substrings."""
+    ("'", " '  "),
+    ('"', ""),
+    (".", " . "),
+    ("<br />", " "),
+    (",", " , "),
+    ("(", " ( "),
+    (")", " ) "),
+    ("!", " ! "),
+    ("?", " ? "),
+    (";", " "),
+    (":", " "),
+)
+"""The rules of torchtext's `basic_english`, in order, as plain substrings."""
 
 
 def tokens_of(text: str) -> list[str]:
@@ -34,7 +43,7 @@ def read_facts() -> dict[str, Any]:
 
 
 class Vocabulary:
-    """Tokens → ids, padded to the widest filter, as the tutorial does."""
+    """Tokens → ids, padded to the widest filter as in the tutorial."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
         lines = (model_folder() / "vocab.txt").read_bytes().decode().removesuffix("\n").split("\n")

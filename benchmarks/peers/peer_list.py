@@ -1,5 +1,5 @@
-"""The peers, one table: what each is started with, what it is asked, and its settings, chosen of a few tried
-on two cores.
+"""The peers in one table: how each is started and requested, and its settings, the best of a few on two
+cores.
 """
 
 import importlib.metadata
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.models import MODELS
-from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_ANEW, OPEN_INFERENCE, TEXTS, Protocol
+from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_RELOAD, OPEN_INFERENCE, TEXTS, Protocol
 from tests.e2e.conftest import ROOT
 
 ENVIRONMENTS = ROOT / ".venv" / "peers"
@@ -19,12 +19,12 @@ SERVE = "benchmarks.peers.serve"
 
 @dataclass(frozen=True)
 class Peer:
-    """`command` is run in the checkout, with {python}, {bin}, {port}, {bundle} and {folder} filled in; none
-    where there is no server.
+    """`command` runs in the checkout, with {python}, {bin}, {port}, {bundle} and {folder} filled in; it is
+    empty if there is no server.
 
-    `package` is the one whose version is told; without one the peer is ours and runs in our own environment.
-    A peer with models of its own (`models` empty) is measured once and stands in every table. `python` names
-    an interpreter that the package needs.
+    `package` is the package whose version is shown; without one the peer is Prelabel's own and runs in this
+    environment. A peer with its own model (`models` is empty) is measured once and stands in every table.
+    `python` is the interpreter that the package needs, if it needs a special one.
     """
 
     name: str
@@ -55,9 +55,9 @@ class Peer:
     def version(self) -> str:
         if self.environment is None:
             return importlib.metadata.version("prelabel" if self.command else "onnxruntime")
-        places = [str(place) for place in self.environment.glob("lib/python*/site-packages")]
+        folders = [str(folder) for folder in self.environment.glob("lib/python*/site-packages")]
         return next(
-            found.version for found in importlib.metadata.distributions(name=self.package, path=places)
+            found.version for found in importlib.metadata.distributions(name=self.package, path=folders)
         )
 
 
@@ -67,14 +67,14 @@ PEERS = (
     Peer(
         "prelabel",
         LABEL_STUDIO,
-        "as it starts",
+        "defaults",
         ("{python}", "prelabel.py", "serve", "--bundle", "{bundle}", "--port", "{port}"),
         models=(),
     ),
     Peer("inprocess", TEXTS, "ONNX Runtime called in a loop, two texts at a time, no server"),
     Peer(
         "sdk_tutorial",
-        LABEL_STUDIO_ANEW,
+        LABEL_STUDIO_RELOAD,
         "torch, model built for each request, one text after another; gunicorn, 1 process, 8 threads",
         (*GUNICORN, "--workers", "1", "--threads", "8", f"{SERVE}.sdk_tutorial:app"),
         package="label-studio-ml",
@@ -138,8 +138,8 @@ PEERS = (
         path="/v2/models/network/infer",
         health="/v2/models/network/ready",
         package="nvidia-pytriton",
-        # the server brings an interpreter of its own and takes the standard library of this one: both must be
-        # of a like release, as Debian's is
+        # the server brings its own interpreter and uses the standard library of this one: their versions must
+        # match, as Debian's does
         python="/usr/bin/python3.11",
     ),
     Peer(
