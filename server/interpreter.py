@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default. It must
-be less than `LOOP_SLICE` of the event loop: the loop lets go of the lock for a moment after every slice, the
-waiting thread is woken each time, finds the lock taken again, and begins to wait again. With the default a
-single task waited for all of a bulk request's texts to be tokenized (1.1 s beside 20,000 tasks).
+be less than `LOOP_SLICE` of the event loop: the loop releases the lock for a moment after every slice, the
+waiting thread wakes up, finds the lock taken again, and restarts its wait. With the default, a single task
+waited until all texts of a bulk request were tokenized (1.1 s next to 20,000 tasks).
 """
 
 
@@ -46,7 +46,7 @@ class Interpreter:
         self._interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         gc.collect()
-        self._frozen = not gc.get_freeze_count()  # else somebody else did it, for longer than we run
+        self._frozen = not gc.get_freeze_count()  # otherwise the embedding program froze it
         if self._frozen:
             gc.freeze()
 

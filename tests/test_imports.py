@@ -23,7 +23,7 @@ ORDER = [
     {"on_ray"},
     {"cli"},
 ]
-"""The folders of `server/`, and the modules beside them: each may import from itself and from earlier lines."""
+"""The folders and top modules of `server/`: each may import from itself and from earlier lines."""
 
 
 def imported(path: Path) -> set[str]:
@@ -44,7 +44,7 @@ def layer(folder: str) -> int:
 
 
 def folder_of(path: Path) -> str:
-    """The folder of `server/` that a file lies in, or the module beside the folders that it is."""
+    """The folder of `server/` that a file lies in, or the top module that it is."""
     return path.relative_to(ROOT / "server").parts[0].removesuffix(".py")
 
 
@@ -99,7 +99,7 @@ def test_the_command_line_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_only_what_is_told_uses_the_clock_on_the_wall() -> None:
+def test_only_reported_times_come_from_the_wall_clock() -> None:
     """It jumps; waits and timeouts use one that does not."""
     users = {
         path.name

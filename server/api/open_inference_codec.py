@@ -1,6 +1,6 @@
 """Encodes and decodes the Open Inference Protocol, version 2, for a text classifier. Pure functions.
 
-One input, `text`, BYTES [n] or [n, 1]; two outputs, `probabilities`, FP32 [n, labels], and `label`, BYTES [n].
+One input, `text`, BYTES [n] or [n, 1]. Outputs: `probabilities`, FP32 [n, labels], and `label`, BYTES [n].
 The data of a tensor are JSON or, with the extension "binary_tensor_data", bytes that follow the JSON: numbers
 are little-endian, and each element of BYTES follows its length in four bytes.
 """

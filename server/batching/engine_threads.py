@@ -135,7 +135,7 @@ class EngineThreads:
             try:
                 thread.start()
             except RuntimeError as error:
-                log.error("cannot start a thread in place of one that hangs", exc_info=error)
+                log.error("cannot start a replacement for a hung thread", exc_info=error)
                 return
             self._unreplaced.popleft()
             self._threads = self._threads - {hung.thread} | {thread}

@@ -109,6 +109,6 @@ class AdmissionController:
         if self.large >= self.max_large:
             raise Overloaded(
                 f"{self.large} requests with bodies of more than {LARGE_BODY} bytes are in progress, "
-                f"which is the maximum (one in {LARGE_SHARE} of {self.requests_limit}; the rest is for single "
-                "tasks). Retry later."
+                f"which is the maximum (one in {LARGE_SHARE} of {self.requests_limit}; the rest is for "
+                "single tasks). Retry later."
             )

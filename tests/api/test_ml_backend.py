@@ -237,8 +237,8 @@ def test_what_cannot_be_answered_is_refused_in_plain_words(
 
 def test_lone_surrogates_and_huge_numbers_are_taken_as_label_studio_sends_them(client: httpx.Client) -> None:
     body = (
-        b'{"tasks": [{"id": 123456789012345678901234567890, "data": {"review": "good \\ud800"}}], "label_config": %s}'
-        % json.dumps(TUTORIAL_CONFIG).encode()
+        b'{"tasks": [{"id": 123456789012345678901234567890, "data": {"review": "good \\ud800"}}], '
+        b'"label_config": %s}' % json.dumps(TUTORIAL_CONFIG).encode()
     )
     assert len(client.post("/predict", content=body).json()["results"]) == 1
 

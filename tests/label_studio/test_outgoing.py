@@ -178,7 +178,7 @@ def test_connect_asks_on_no_host_that_only_label_studio_names(named: Recorder, o
     ]
 
 
-def test_the_server_asks_nobody(bundle: Bundle, other: Recorder) -> None:
+def test_the_server_sends_no_requests(bundle: Bundle, other: Recorder) -> None:
     """What Label Studio calls its hostname is data, and so is a text that is an address."""
     fetching = TUTORIAL_CONFIG.replace('value="$review"', 'value="$review" valueType="url"')
     with running(bundle) as client:
