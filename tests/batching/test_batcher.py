@@ -22,6 +22,7 @@ from server.batching.pending_request import QueueEntry
 from server.batching.queue_stats import PriorityStats
 from server.batching.row_admission import RowAdmission
 from server.errors import EngineFailed, Overloaded, RequestTooLarge, Unavailable
+from tests.batching.conftest import EngineThreadNames
 
 pytestmark = pytest.mark.anyio
 
@@ -455,20 +456,16 @@ async def test_a_row_that_the_queue_rejects_fails_its_request_and_leaves_nothing
             await served.batcher.submit([], Priority.BULK, echo)
 
 
-async def test_nothing_runs_before_the_batcher_is_entered_and_after_it_is_left() -> None:
-    others = set(threading.enumerate())
-
-    def started() -> int:
-        new = set(threading.enumerate()) - others
-        return sum(thread.name.startswith("engine-") for thread in new)
-
+async def test_nothing_runs_before_the_batcher_is_entered_and_after_it_is_left(
+    engine_threads: EngineThreadNames,
+) -> None:
     batcher = Batcher(
         Buckets((4,), budget=4, max_wait=0, bulk_patience=8),
         EngineThreads(2, call_timeout=PATIENCE, max_hung=1),
         RowAdmission(1),
         BatchObserver(),
     )
-    assert started() == 0
+    assert engine_threads() == []
     async with batcher:
-        assert started() == 3
-    assert started() == 0
+        assert engine_threads() == ["engine-0", "engine-1", "engine-reserved"]
+    assert engine_threads() == []

@@ -11,6 +11,7 @@ import pytest
 from server.batching.engine_thread import EngineThread
 from server.batching.engine_threads import EngineThreads
 from server.errors import EngineFailed
+from tests.batching.conftest import EngineThreadNames
 
 pytestmark = pytest.mark.anyio
 
@@ -45,29 +46,17 @@ async def started(shared: int, call_timeout: float = PATIENCE, max_hung: int = 1
         await threads.close()
 
 
-Names = Callable[[], list[str]]
-
-
-@pytest.fixture
-def names() -> Names:
-    """Of the engine threads that run and did not before the test: a server of other tests may be running."""
-    others = set(threading.enumerate())
-    return lambda: sorted(
-        each.name for each in set(threading.enumerate()) - others if each.name.startswith("engine-")
-    )
-
-
 def is_timeout(outcome: Any) -> bool:
     return isinstance(outcome, EngineFailed) and "PRELABEL_CALL_TIMEOUT" in str(outcome)
 
 
-async def test_threads_run_from_start_to_close(names: Names) -> None:
+async def test_threads_run_from_start_to_close(engine_threads: EngineThreadNames) -> None:
     threads = EngineThreads(2, call_timeout=PATIENCE, max_hung=1)
-    assert names() == []
+    assert engine_threads() == []
     threads.start(lambda: None)
-    assert names() == ["engine-0", "engine-1", "engine-reserved"]
+    assert engine_threads() == ["engine-0", "engine-1", "engine-reserved"]
     await threads.close()
-    assert names() == []
+    assert engine_threads() == []
 
 
 async def test_results_and_exceptions_arrive_once_and_the_thread_is_idle_again() -> None:
@@ -85,19 +74,19 @@ async def test_results_and_exceptions_arrive_once_and_the_thread_is_idle_again()
         assert threads.outcomes[2] == "engine-reserved"
 
 
-async def test_a_hung_call_fails_and_its_thread_is_replaced(names: Names) -> None:
+async def test_a_hung_call_fails_and_its_thread_is_replaced(engine_threads: EngineThreadNames) -> None:
     release = threading.Event()
     async with started(1, call_timeout=0.01) as threads:
         threads.run(release.wait)
         await threads.changed(lambda: threads.threads.idle)
         assert is_timeout(threads.outcomes[0])
         assert threads.threads.unhealthy_reason is None
-        assert names() == ["engine-0", "engine-0", "engine-reserved"]
+        assert engine_threads() == ["engine-0", "engine-0", "engine-reserved"]
         threads.run(lambda: 5)
         await threads.changed(lambda: threads.threads.idle)
         release.set()
         async with asyncio.timeout(PATIENCE):
-            while names() != ["engine-0", "engine-reserved"]:  # noqa: ASYNC110  # no event tells of it
+            while engine_threads() != ["engine-0", "engine-reserved"]:  # noqa: ASYNC110  # no event tells of it
                 await asyncio.sleep(0)
         assert [type(outcome) for outcome in threads.outcomes] == [EngineFailed, int]
 
@@ -152,16 +141,19 @@ async def test_a_thread_that_cannot_be_replaced_returns_after_its_call(
         await threads.changed(lambda: threads.outcomes[1:] == [5])
 
 
-async def test_close_waits_for_calls_under_way_but_not_for_hung_ones(names: Names) -> None:
+async def test_close_waits_for_calls_under_way_but_not_for_hung_ones(
+    engine_threads: EngineThreadNames,
+) -> None:
     hung, running = threading.Event(), threading.Event()
-    threads = Threads(EngineThreads(1, call_timeout=0.01, max_hung=0))
-    threads.run(hung.wait)
-    await threads.changed(lambda: bool(threads.outcomes))
+    others = Threads(EngineThreads(1, call_timeout=0.01, max_hung=0))
+    others.run(hung.wait)
+    await others.changed(lambda: bool(others.outcomes))
     threads = Threads(EngineThreads(1, call_timeout=PATIENCE, max_hung=0))
     threads.run(running.wait)
     closing = asyncio.create_task(threads.threads.close())
     await asyncio.sleep(0)
     running.set()
     await closing
-    assert names() == ["engine-0", "engine-reserved"]
+    assert engine_threads() == ["engine-0", "engine-reserved"]
     hung.set()
+    await others.threads.close()
