@@ -1,4 +1,4 @@
-"""The array types that modules hand to one another."""
+"""Array types of token ids, probabilities and masks, and the signature of a model call."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -13,8 +13,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 """Probabilities [rows, classes], or features [rows, features]."""
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
-"""A yes or no for each row."""
-
+"""A mask over rows."""
 
 RunBatch = Callable[[Sequence[Ids], int], Floats]
-"""(rows of ids, padded length) → float32[rows, classes]; called in one of the batcher's threads."""
+"""(rows of ids int32[tokens], padded length) → float32[rows, classes]. Blocks; an engine thread calls it."""

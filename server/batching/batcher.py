@@ -49,8 +49,8 @@ class Batcher:
     scheduling task owns the queue. It sleeps until a row arrives, a call ends, or `max_wait` of a row is
     over.
 
-    `on_crash` is called once if the scheduling task raises, after its callers have an error; the batcher then
-    answers nothing any more and the process should end.
+    `on_crash` is called once if the scheduling task raises, after every caller has an error. The batcher then
+    rejects all requests, and the process should end.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Batcher:
 
     @property
     def crashed(self) -> bool:
-        """Whether the scheduling task has raised. Only a new process answers again."""
+        """Whether the scheduling task has raised. Only a new process can answer requests."""
         return self._stopped == CRASHED
 
     @property
@@ -185,13 +185,13 @@ class Batcher:
         self._threads.run(call, on_done, reserved=reserved)
 
     def _stop(self, task: "asyncio.Task[None]") -> None:
-        """No caller waits for a scheduling task that has ended."""
+        """The scheduling task has ended: give every waiting caller an error."""
         self._stopped = STOPPING if task.cancelled() else CRASHED
         for request in self._pending:
             if not request.future.done():
                 request.future.set_exception(Unavailable(self._stopped))
         if not task.cancelled():
-            log.critical("the batcher crashed and answers nothing any more", exc_info=task.exception())
+            log.critical("the batcher crashed and rejects all requests", exc_info=task.exception())
             self._on_crash()
 
     def _notify(self, event: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

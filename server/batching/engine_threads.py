@@ -113,7 +113,7 @@ class EngineThreads:
 
     def _abandon(self, future: "asyncio.Future[T]", hung: _HungCall) -> None:
         def returned(future: "asyncio.Future[T]") -> None:
-            future.exception()  # mark as retrieved: the callers have an error already
+            future.exception()  # mark as retrieved: the callers already have an error
             self._hung.discard(hung)
             if hung in self._unreplaced:
                 self._unreplaced.remove(hung)
@@ -135,7 +135,7 @@ class EngineThreads:
             try:
                 thread.start()
             except RuntimeError as error:
-                log.error("cannot start a replacement for a hung thread", exc_info=error)
+                log.error("cannot start a thread to replace that of a hung call", exc_info=error)
                 return
             self._unreplaced.popleft()
             self._threads = self._threads - {hung.thread} | {thread}

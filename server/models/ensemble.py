@@ -1,4 +1,4 @@
-"""Several models that answer as one."""
+"""Ensembles: models whose weighted mean is the answer."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from server.models.model import Model
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A model of an ensemble: its share of the mean, and for each of the ensemble's labels the class that it
-    has in this model.
+    """A model of an ensemble, its weight in the mean, and `order`: for each label of the ensemble, the class
+    index in this model.
     """
 
     model: Model
@@ -25,7 +25,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models that answer as one. `labels` in class order."""
+    """One or more models with the same labels; `labels` is in class order, weights sum to 1."""
 
     version: str
     labels: tuple[str, ...]
@@ -38,8 +38,8 @@ class Ensemble:
 
     @classmethod
     def of_several(cls, name: str, models: Sequence[Model], weights: Sequence[float]) -> "Ensemble":
-        """Its version is made of its members' versions and weights. Raises BadSetting for models with other
-        labels.
+        """The version is a hash of the versions and weights of the members. Raises BadSetting for models with
+        different labels.
         """
         labels = models[0].bundle.labels
         for model in models:
@@ -60,9 +60,9 @@ class Ensemble:
         ]
         return cls(version, labels, tuple(members))
 
-    def mean(self, answers: Sequence[Floats]) -> Floats:
-        """The weighted mean of the members' probabilities, float32[rows, classes] each."""
-        total = np.zeros((len(answers[0]), len(self.labels)), dtype=np.float32)
-        for member, answer in zip(self.members, answers, strict=True):
-            total += np.float32(member.weight) * answer[:, member.order]
+    def mean(self, outputs: Sequence[Floats]) -> Floats:
+        """Weighted mean of the members' probabilities, float32[rows, classes] each; result in label order."""
+        total = np.zeros((len(outputs[0]), len(self.labels)), dtype=np.float32)
+        for member, output in zip(self.members, outputs, strict=True):
+            total += np.float32(member.weight) * output[:, member.order]
         return total

@@ -1,4 +1,4 @@
-"""Whether each model answers, and why not."""
+"""Health of each model: whether it answers, and why not."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from server.models.registry import Registry
 
 
 class Health:
-    """Reads the registry (engines whose calls fail) and the batcher (stopping, calls that hang)."""
+    """Combines the registry (engines whose calls fail) and the batcher (stopped, crashed, hung calls)."""
 
     def __init__(self, registry: Registry, batcher: Batcher) -> None:
         self._registry = registry
@@ -28,6 +28,6 @@ class Health:
         return self._batcher.unhealthy_reason if self._batcher.crashed else None
 
     def publish(self, set_ready: Callable[[str, bool], None]) -> None:
-        """Calls `set_ready(name, ready)` for every model."""
+        """Call `set_ready(name, ready)` for every model."""
         for name in self._registry.names:
             set_ready(name, self.unhealthy_reason(name) is None)

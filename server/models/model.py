@@ -1,7 +1,6 @@
-"""A bundle ready to answer, and several that answer as one.
+"""Model: a bundle with its tokenizer and its engine, warmed up and checked.
 
-bundle folder ──load_model──▶ Model = bundle + tokenizer + engine, warm and checked one or more models
-──────────▶ Ensemble = the weighted mean of their probabilities; one model is an ensemble of itself
+bundle folder ──load_model──▶ Model ──▶ Ensemble of one or more models
 """
 
 from collections.abc import Sequence
@@ -18,23 +17,22 @@ from server.errors import BadBundle
 from server.models.tokenizer import Tokenizer
 from server.settings import Settings
 
-SAME = 1e-5
-"""Largest difference in probability between two answers to the same text."""
+MAX_DIFFERENCE = 1e-5
+"""Maximum difference between probabilities of the same text at different padded lengths."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One bundle in use. Equal only to itself, so that two loads of one bundle never share a batch."""
+    """A loaded bundle. Compared by identity, so that two loads of one bundle never share a batch."""
 
     bundle: Bundle
     engine: Engine
     tokenizer: Tokenizer
 
     def run(self, rows: Sequence[Ids], length: int) -> Floats:
-        """What the batcher calls in one of its threads: float32[rows, classes] for rows padded to `length`.
+        """The `RunBatch` of this model: float32[rows, classes] for rows padded to `length`.
 
-        Where memory does not suffice for all at once it is tried by halves. Raises MemoryError when it does
-        not for a single row.
+        A batch that does not fit into memory is split in half. Raises MemoryError if one row does not fit.
         """
         try:
             return self.engine.run(*pad(rows, length))
@@ -46,17 +44,17 @@ class Model:
 
 
 def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Model:
-    """Read a bundle, open its engine, and let it answer at every bucket length, so that no request is the
-    first of its shape.
+    """Read a bundle, open its engine, and run it at every bucket length, so that no request is the first of
+    its shape.
 
-    `shared` is a folder that the worker processes of one server have in common. Raises BadBundle, also for
-    one whose answers depend on padding, and BadSetting.
+    The worker processes of one server share the folder `shared`. Raises BadBundle, also if probabilities
+    depend on padding, and BadSetting.
     """
     bundle = read_bundle(path)
     engine = open_engine(
         bundle, engine=settings.engine, device=settings.device, shared=shared, cuda=settings.cuda
     )
-    # the folder may have been replaced between its check and its use
+    # the folder may have been replaced between its check and the opening of the engine
     if read_bundle(path).version != bundle.version:
         raise BadBundle(f"{path}: the bundle was replaced while it was read; load it again.")
     model = Model(bundle, engine, Tokenizer.of(bundle))
@@ -65,23 +63,23 @@ def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Mo
 
 
 def _check(model: Model, lengths: Sequence[int]) -> None:
-    """The same text at every bucket length: its probabilities must be some, sum to 1, and be the same
-    everywhere.
+    """Run one text at every bucket length. Raises BadBundle unless its probabilities are finite, sum to 1,
+    and are the same at every length.
     """
     manifest = model.bundle.manifest
     ids = (np.arange(manifest.min_length, dtype=np.int32) * 7) % len(model.bundle.vocabulary)
-    answers = np.concatenate([model.run([ids], max(length, len(ids))) for length in (*lengths, len(ids))])
+    outputs = np.concatenate([model.run([ids], max(length, len(ids))) for length in (*lengths, len(ids))])
     if (
-        answers.shape[1:] != (len(manifest.labels),)
-        or not np.isfinite(answers).all()
-        or not np.allclose(answers.sum(axis=1), 1, atol=1e-4)
+        outputs.shape[1:] != (len(manifest.labels),)
+        or not np.isfinite(outputs).all()
+        or not np.allclose(outputs.sum(axis=1), 1, atol=1e-4)
     ):
         raise BadBundle(
-            f"{model.bundle.path}: the model does not answer with {len(manifest.labels)} probabilities "
-            "a text; export the bundle again."
+            f"{model.bundle.path}: the model must return {len(manifest.labels)} probabilities per text that "
+            "sum to 1; export the bundle again."
         )
-    if np.ptp(answers, axis=0).max() > SAME:
+    if np.ptp(outputs, axis=0).max() > MAX_DIFFERENCE:
         raise BadBundle(
-            f"{model.bundle.path}: the model's answer to a text depends on its padding; export the "
-            "bundle again."
+            f"{model.bundle.path}: the probabilities of a text depend on its padding; export the bundle "
+            "again."
         )

@@ -79,16 +79,16 @@ class Registry:
     async def reload(self, name: str | None = None) -> list[Change]:
         """Load the bundle folder of one name, or of all, again. Raises BadRequest for an unknown name."""
         async with self._reloading:
-            return [await self._reload(each) for each in self._chosen(name)]
+            return [await self._reload(each) for each in self._selected(name)]
 
     async def rollback(self, name: str | None = None) -> list[Change]:
-        """Swap the current model and the one before the last reload. Raises BadRequest for an unknown name."""
+        """Undo the last reload; a second rollback undoes the first. Raises BadRequest for an unknown name."""
         async with self._reloading:
-            return [self._roll_back(each) for each in self._chosen(name)]
+            return [self._roll_back(each) for each in self._selected(name)]
 
-    def watch(self, run_batch: RunBatch, succeeded: bool) -> None:
-        """A model call of `run_batch` has ended. After several failures in a row its engine is rebuilt, again
-        and again until a call succeeds.
+    def record_call(self, run_batch: RunBatch, succeeded: bool) -> None:
+        """Count the model call of `run_batch` that has ended. After several failures in a row, rebuild the
+        engine, repeatedly until a call succeeds.
         """
         for name, slot in self.slots.items():
             if slot.current.run == run_batch:
@@ -129,7 +129,7 @@ class Registry:
     def _is_failing(self, slot: Slot) -> bool:
         return slot.failures >= self._limits.failed_calls
 
-    def _chosen(self, name: str | None) -> list[str]:
+    def _selected(self, name: str | None) -> list[str]:
         if name is not None and name not in self.slots:
             raise BadRequest(
                 f"bundle: {name[:100]!r} is not served; the bundles are {', '.join(self.slots)}."
@@ -140,7 +140,7 @@ class Registry:
         slot = self.slots[name]
         before = slot.current.bundle.version
         try:
-            fresh = await self._loaded(slot.path)
+            fresh = await self._load_in_thread(slot.path)
             if fresh.bundle.version == before:
                 fresh.engine.close()
                 return Change(name, before, before)
@@ -167,7 +167,7 @@ class Registry:
     async def _rebuild(self, name: str, broken: Model) -> None:
         slot = self.slots[name]
         try:
-            fresh = await self._loaded(slot.path)
+            fresh = await self._load_in_thread(slot.path)
         except Exception as error:  # the cause of the failure may also break loading, in any way
             reason = error if isinstance(error, PrelabelError) else type(error).__name__
             log.error("%s: cannot rebuild its engine: %s", name, reason)
@@ -175,8 +175,8 @@ class Registry:
         if fresh.bundle.version != broken.bundle.version:
             fresh.engine.close()
             log.error(
-                "%s: cannot rebuild its engine, because its folder now has %s; POST /admin/reload or SIGHUP "
-                "loads that",
+                "%s: cannot rebuild its engine, because its folder now has %s; load that with POST "
+                "/admin/reload or SIGHUP",
                 name,
                 fresh.bundle.version,
             )
@@ -187,7 +187,7 @@ class Registry:
         self.on_health_change()
         log.warning("%s: its engine was rebuilt", name)
 
-    async def _loaded(self, path: Path) -> Model:
+    async def _load_in_thread(self, path: Path) -> Model:
         """Load in a thread of its own, because loading can hang. Raises BadBundle, BadSetting."""
         thread = EngineThread("load")
         thread.start()
@@ -196,9 +196,8 @@ class Registry:
                 return await thread.call(lambda: self._load(path))
         except TimeoutError:
             raise BadBundle(
-                f"{path}: loading the bundle took more than {self._limits.load_timeout:g} s; check the "
-                "host and "
-                "try again."
+                f"{path}: loading the bundle took more than {self._limits.load_timeout:g} s; check the host "
+                "and try again."
             ) from None
         finally:
             thread.end()

@@ -1,10 +1,10 @@
 """Text → token ids, exactly as torchtext 0.18 does: `basic_english`, then the vocabulary.
 
-The rules are those of `torchtext.data.utils.get_tokenizer("basic_english")`: lower-case, then eleven
-replacements in this order, then split at white space. They are plain substrings, so `str.replace` says the
-same as torchtext's regular expressions; its twelfth, `\\s+` → a space, is what `str.split` does anyway.
+The rules are those of `torchtext.data.utils.get_tokenizer("basic_english")`: lower-case, eleven replacements
+in this order, split at white space. The patterns are plain substrings, so `str.replace` is equivalent to the
+regular expressions of torchtext; its twelfth pattern, `\\s+` → a space, is what `str.split` does.
 
-`basic_english` is the definition. `Tokenizer` gives the ids of its tokens without making them
+`basic_english` is the definition. `Tokenizer` looks up ids without creating the tokens
 (`server/models/vocabulary_index.py`).
 """
 
@@ -30,11 +30,12 @@ _REPLACEMENTS = (
     (":", " "),
 )
 
-_SPACES_BEYOND_ASCII = "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_NON_ASCII_SPACES = "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
 
 
 def basic_english(text: str) -> list[str]:
-    """The tokens of `text`; none of them is empty or holds white space."""
+    """Tokens of `text`; no token is empty or contains white space."""
     text = text.lower()
     for old, new in _REPLACEMENTS:
         text = text.replace(old, new)
@@ -42,22 +43,22 @@ def basic_english(text: str) -> list[str]:
 
 
 def _prepared(text: str) -> bytes:
-    r"""What `basic_english` does to more than one character at a time, as UTF-8; the table does the rest.
+    r"""The replacements of `basic_english` that span several characters, as UTF-8; the table does the rest.
 
-    The replacements come in another order and make the same tokens. `"` must go before `<br />`, since `<br
-    "/>` is one without it. The others are of one character, and the spaces that `'` and `.` bring stand
-    beside these, where they complete no `<br />`. White space beyond ASCII becomes a space after it, for
-    `<br\xa0/>` is none.
+    The order differs, the tokens are the same. `"` is removed before `<br />`, because `<br "/>` becomes one
+    without it. The other replacements are of single characters; the spaces that they add next to `'` and `.`
+    cannot complete a `<br />`. Non-ASCII white space is replaced after `<br />`, because `<br\xa0/>` is
+    not a line break.
     """
     text = text.lower().replace('"', "").replace("<br />", " ")
     if not text.isascii():
-        for space in _SPACES_BEYOND_ASCII:
+        for space in _NON_ASCII_SPACES:
             text = text.replace(space, " ")
     return text.encode("utf-8", "surrogatepass")
 
 
 class Tokenizer:
-    """`vocabulary` token → id; tokens outside it become `unknown`; rows are filled with `pad` up to
+    """`vocabulary`: token → id. Other tokens get the id `unknown`; short rows get the id `pad` up to
     `min_length` tokens.
     """
 
@@ -75,13 +76,13 @@ class Tokenizer:
         self._table = TokenTable(vocabulary, unknown=unknown, pad=pad, min_length=min_length)
 
     def encode(self, text: str) -> Ids:
-        """ids int32[max(tokens, min_length)]. Padding to `min_length` counts as text, as in the tutorial."""
+        """int32[max(tokens, min_length)]. Padding up to `min_length` counts as text, as in the tutorial."""
         ids, _ = self._table.look_up(_prepared(text) + END, 1)
         return ids
 
     def encode_all(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of each text, as views of one array. The interpreter's lock is released for most of the
-        time, once for all texts.
+        """int32[tokens] per text, as views of one array. Releases the GIL once for all texts, for most of the
+        time.
         """
         ids, ends = self._table.look_up(b"".join([_prepared(text) + END for text in texts]), len(texts))
         return [ids[begin:end] for begin, end in pairwise((0, *ends))]

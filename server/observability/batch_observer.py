@@ -15,7 +15,7 @@ class ServerBatchObserver(BatchObserver):
         self._metrics = metrics
 
     def on_batch_done(self, record: BatchRecord) -> None:
-        self._registry.watch(record.run_batch, record.seconds is not None)
+        self._registry.record_call(record.run_batch, record.seconds is not None)
         self._metrics.on_batch_done(self._registry.bundle_of(record.run_batch), record)
 
     def on_queue_changed(self, priority: Priority, stats: PriorityStats) -> None:

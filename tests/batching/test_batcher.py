@@ -232,7 +232,7 @@ async def test_a_request_without_room_for_all_its_rows_is_rejected_whole() -> No
         await served.submit([row(1)] * 4, Priority.BULK)
 
 
-async def test_a_request_that_can_never_fit_is_too_large_and_not_told_to_come_later() -> None:
+async def test_a_request_that_can_never_fit_is_too_large_instead_of_overloaded() -> None:
     async with serving(echo, max_waiting_rows=4) as served:
         with pytest.raises(RequestTooLarge, match=r"5 texts .*\(PRELABEL_MAX_WAITING_ROWS\)\. Send fewer"):
             await served.submit([row(1)] * 5, Priority.BULK)

@@ -23,9 +23,9 @@ def test_the_limit_holds_per_model_and_every_row_leaves(
     requests: list[tuple[int, Priority, RunBatch, bool]],
 ) -> None:
     admission = RowAdmission(LIMIT)
-    inside: dict[int, tuple[int, RunBatch]] = {}
+    in_flight: dict[int, tuple[int, RunBatch]] = {}
     for key, (rows, priority, run_batch, oldest_leaves) in enumerate(requests):
-        waiting = sum(each for each, other in inside.values() if other is run_batch)
+        waiting = sum(each for each, other in in_flight.values() if other is run_batch)
         try:
             admission.enter(key, rows, priority, run_batch, now=0.0)
         except RequestTooLarge:
@@ -34,19 +34,19 @@ def test_the_limit_holds_per_model_and_every_row_leaves(
             assert rows <= LIMIT < waiting + rows
         else:
             assert waiting + rows <= LIMIT
-            inside[key] = rows, run_batch
-        assert admission.waiting_rows == sum(rows for rows, _ in inside.values())
-        if oldest_leaves and inside:
-            oldest = next(iter(inside))
+            in_flight[key] = rows, run_batch
+        assert admission.waiting_rows == sum(rows for rows, _ in in_flight.values())
+        if oldest_leaves and in_flight:
+            oldest = next(iter(in_flight))
             admission.leave(oldest)
-            del inside[oldest]
-    for key in inside:
+            del in_flight[oldest]
+    for key in in_flight:
         stats = admission.leave(key)
     assert admission.waiting_rows == 0
-    assert not inside or stats == PriorityStats()
+    assert not in_flight or stats == PriorityStats()
 
 
-def test_a_request_that_can_never_fit_is_told_the_setting_and_the_remedy() -> None:
+def test_the_error_for_a_request_that_can_never_fit_names_the_setting_and_the_remedy() -> None:
     admission = RowAdmission(LIMIT)
     with pytest.raises(
         RequestTooLarge, match=r"11 texts.*limit is 10 \(PRELABEL_MAX_WAITING_ROWS\)\. Send fewer"

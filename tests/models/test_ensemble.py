@@ -55,7 +55,7 @@ def test_a_bundle_that_is_whole_is_ready_to_answer(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (None, "depends on its padding"),
+        (None, "depend on its padding"),
         (floats(0.2, 0.3, 0.5), "2 probabilities"),
         (floats(0.9, 0.9), "2 probabilities"),
         (floats(float("nan"), 1.0), "2 probabilities"),

@@ -132,21 +132,21 @@ async def test_the_same_bundle_again_changes_nothing(models: list[Model]) -> Non
     assert served.slots["a"].previous is None
 
 
-async def test_a_change_of_health_is_told_once(models: list[Model]) -> None:
-    told: list[bool] = []
+async def test_a_change_of_health_is_reported_once(models: list[Model]) -> None:
+    reported: list[bool] = []
     served = Registry(
         {"a": Slot(Path("a"), models[0])},
         (),
         Shelf(BadBundle("altered")),
         FaultLimits(failed_calls=3),
     )
-    served.on_health_change = lambda: told.append(served.failing("a"))
+    served.on_health_change = lambda: reported.append(served.failing("a"))
     for _ in range(4):
-        served.watch(models[0].run, succeeded=False)
-    assert told == [True]
-    served.watch(models[0].run, succeeded=True)
-    served.watch(models[0].run, succeeded=True)
-    assert told == [True, False]
+        served.record_call(models[0].run, succeeded=False)
+    assert reported == [True]
+    served.record_call(models[0].run, succeeded=True)
+    served.record_call(models[0].run, succeeded=True)
+    assert reported == [True, False]
     served.close()
 
 

@@ -152,7 +152,7 @@ def test_any_vocabulary_is_looked_up_as_a_dict_is(vocabulary: dict[str, int], te
     assert [row.tolist() for row in rows] == defined(texts, vocabulary, unknown=-1, pad=-2, min_length=2)
 
 
-def test_tokens_with_the_same_hash_are_told_apart() -> None:
+def test_tokens_with_the_same_hash_are_distinguished() -> None:
     one, other = "8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"  # a known pair of FNV-1a
 
     def ids(vocabulary: dict[str, int]) -> list[int]:
