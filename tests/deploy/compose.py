@@ -1,7 +1,7 @@
-"""Reads compose files as Compose does, as far as ours need it: merged, variables filled in, and what each
-service runs with.
+"""Reads our Compose files as Compose does: merges them, fills in variables, and lists what each service runs
+with.
 
-Services that belong to a profile are left out, as they are where no profile is asked for.
+Services of a profile are left out, as Compose does without a profile.
 """
 
 import re
@@ -25,16 +25,16 @@ class Service:
     name: str
     image: str
     dockerfile: str
-    """What the image is built from; "" where it is pulled."""
+    """The Dockerfile of the image; "" if the image is pulled."""
     environment: Mapping[str, str]
     secrets: Mapping[str, Path]
     """Path in the container → file of the host."""
     volumes: Mapping[str, Path | None]
-    """Path in the container → folder of the host, None where it is a volume of Compose's."""
+    """Path in the container → folder of the host, None for a named volume."""
     ports: Mapping[int, int]
-    """The container's → the host's."""
+    """Port of the container → port of the host."""
     check: tuple[str, ...]
-    """The command of its health check; () where the image's holds."""
+    """The command of its health check; () if the image's applies."""
     waits_for: tuple[str, ...]
     """Services that must be healthy before it starts."""
     grace: float
@@ -42,14 +42,14 @@ class Service:
 
 
 def read(*paths: Path, variables: Mapping[str, str] = MappingProxyType({})) -> dict[str, Service]:
-    """The services of the files, each laid over those before, in the order in which they start; paths are
-    from the first file's folder.
+    """The services of the merged files, in the order in which they start. Paths are relative to the first
+    file's folder.
     """
     merged = merge_files(*paths, variables=variables)
     folder = paths[0].parent
     secrets = {name: folder / each["file"] for name, each in merged.get("secrets", {}).items()}
-    asked = {name: each for name, each in merged["services"].items() if "profiles" not in each}
-    services = {name: service(name, each, folder, secrets) for name, each in asked.items()}
+    selected = {name: each for name, each in merged["services"].items() if "profiles" not in each}
+    services = {name: service(name, each, folder, secrets) for name, each in selected.items()}
     return {
         name: services[name]
         for name in TopologicalSorter(
@@ -66,11 +66,7 @@ def merge_files(*paths: Path, variables: Mapping[str, str] = MappingProxyType({}
 
 
 def filled_in(text: str, variables: Mapping[str, str] = MappingProxyType({})) -> str:
-    """With the value or the default of each variable in its place.
-
-    Raises:
-        ValueError: a variable of another form, which this does not read.
-    """
+    """`text` with its variables filled in. Raises ValueError for a variable of another form."""
     filled = VARIABLE.sub(lambda found: variables.get(found[1]) or found[2], text)
     for line in filled.splitlines():
         if "$" in line.split(" #")[0] and not line.lstrip().startswith("#"):
@@ -114,5 +110,5 @@ def service(name: str, found: Mapping[str, Any], folder: Path, secrets: Mapping[
 
 
 def seconds(duration: str) -> float:
-    """Of a duration as `1m30s`."""
+    """Parse a duration such as `1m30s`."""
     return sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)(ms|[hms])", duration))

@@ -1,4 +1,4 @@
-"""Reads a Dockerfile as far as ours need it: instructions by stage, continued lines joined."""
+"""Reads a Dockerfile: instructions by stage, with continued lines joined."""
 
 import re
 from dataclasses import dataclass
@@ -27,5 +27,5 @@ def read(path: Path) -> list[Instruction]:
 
 
 def own(path: Path, name: str, stage: str | None = None) -> list[str]:
-    """What the instructions of this name say; of one stage or of all."""
+    """The arguments of all instructions of this name, in one stage or in all."""
     return [each.words for each in read(path) if each.name == name and stage in (None, each.stage)]

@@ -1,8 +1,6 @@
-"""Images of the Dockerfiles, built by buildah and run by podman: real ones, but without a daemon and without
-a registry.
+"""Builds the Dockerfiles with buildah and runs them with podman: real images without a daemon or a registry.
 
-A root that debootstrap makes of this host's own release stands in for the base image, with Debian's packages
-where the host is Debian. Pip is set as on this host.
+The base image is replaced by a debootstrap of this host's own release. Pip has the settings of this host.
 """
 
 import ast
@@ -30,23 +28,22 @@ CONFINED = [
     "all",
     "--security-opt",
     "no-new-privileges",
-    # U: owned by the image's user, where Compose has uid and gid; podman then keeps the mode that /tmp has in
-    # the image
+    # U: owned by the image's user; Compose sets uid and gid instead. podman keeps the image's mode of /tmp
     "--tmpfs",
     "/tmp:U",  # noqa: S108
-    # podman's own are above what it may set in some containers
+    # podman's defaults exceed what it may set in some containers
     "--ulimit",
     "nofile=4096:4096",
     "--ulimit",
     "nproc=4096:4096",
 ]
-"""As docker-compose.yml has it but for the mode of /tmp, on this host's loopback."""
-ALONE = {"DISABLE_HC_SYSTEMD": "true"}
-"""Podman has systemd run the health checks; here the test asks for each."""
+"""As in docker-compose.yml except for the mode of /tmp, on this host's loopback."""
+NO_SYSTEMD = {"DISABLE_HC_SYSTEMD": "true"}
+"""By default podman lets systemd run the health checks; here the test runs them."""
 
 
 def missing() -> str:
-    """What this host lacks; "" where it has all."""
+    """The tools that are missing on this host; "" if none is."""
     tools = [each for each in ("buildah", "podman", "runc", "debootstrap") if not shutil.which(each)]
     return "not root" if os.geteuid() else " and ".join(tools) and f"not installed: {', '.join(tools)}"
 
@@ -57,7 +54,7 @@ class Images:
     """All images and containers are below it."""
 
     def command(self, tool: str, *words: str | Path) -> list[str]:
-        places: list[str | Path] = [
+        storage: list[str | Path] = [
             "--root",
             self.folder / "root",
             "--runroot",
@@ -65,12 +62,16 @@ class Images:
             "--storage-driver",
             "overlay",
         ]
-        return [tool, *map(str, places), *OWN[tool], *map(str, words)]
+        return [tool, *map(str, storage), *OWN[tool], *map(str, words)]
 
     def do(self, tool: str, *words: str | Path) -> str:
-        """What the command writes; a failure fails the test with the end of what it says."""
+        """The command's output. If it fails, the test fails with the end of the output."""
         done = subprocess.run(
-            self.command(tool, *words), env=os.environ | ALONE, check=False, capture_output=True, text=True
+            self.command(tool, *words),
+            env=os.environ | NO_SYSTEMD,
+            check=False,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, (
             f"{words} ended with status {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -87,7 +88,7 @@ class Images:
         shutil.rmtree(root)
 
     def build(self, dockerfile: str, target: str) -> str:
-        """Build a stage with all that it stands on; the image's name."""
+        """Build a stage and the stages it needs. Returns the image's name."""
         name = f"localhost/{dockerfile.lower()}:{target}"
         volumes = [word for each in pip_settings(self.folder / "pip.conf") for word in ("--volume", each)]
         options: list[str | Path] = [
@@ -117,22 +118,22 @@ class Images:
 
 
 def pip_settings(config: Path) -> list[str]:
-    """Write this host's settings of pip into one file; the volumes with which they hold in a build."""
+    """Write this host's pip settings to one file. Returns the volumes that a build needs for them."""
     found = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
     ).stdout
-    # backwards, so that the environment's, which begin with a colon, come last and hold
+    # in reverse order: settings from the environment begin with a colon and must come last to take precedence
     named = (line.split("=", 1) for line in sorted(found.splitlines(), reverse=True))
     settings = {
         name.split(".", 1)[1]: " ".join(str(ast.literal_eval(value)).split()) for name, value in named
     }
     volumes = [f"{config}:/etc/pip.conf:ro"]
     if certificates := settings.pop("cert", ""):
-        # at their own place the package ca-certificates could not be installed
+        # mounted elsewhere, because at its own path it would block the package ca-certificates
         volumes.append(f"{certificates}:{CERTIFICATES}:ro")
         settings["cert"] = CERTIFICATES
     words = [word for value in settings.values() for word in value.split()]
-    # an index names its files by paths that begin beside it
+    # an index names its files by paths relative to its parent folder
     paths = {
         Path(word.removeprefix("file://")).parent if word.startswith("file://") else Path(word)
         for word in words
@@ -143,7 +144,7 @@ def pip_settings(config: Path) -> list[str]:
 
 @contextmanager
 def store(folder: Path) -> Iterator[Images]:
-    """Room for images with the base among them; all is removed at the end, for it is gigabytes."""
+    """Storage with the base image. Everything is removed at the end, because it takes gigabytes."""
     images = Images(folder)
     try:
         images.make_base()

@@ -1,4 +1,4 @@
-"""The image's steps, done in a scratch folder that stands for its root."""
+"""Executes the steps of a Dockerfile in a scratch folder instead of the image's root."""
 
 import os
 import re
@@ -11,8 +11,7 @@ from tests.deploy.dockerfile import Instruction
 from tests.e2e.conftest import ROOT
 
 ROOTED = re.compile(r"(?<![\w./*-])(?=/(?:opt|src|app|tmp|run|bundles|label-studio)\b)")
-"""Before a path of the image, or of what Compose mounts into it, as far as it goes into the scratch folder.
-"""
+"""Matches before a path of the image or of a mount that belongs into the scratch folder."""
 
 
 def inside(words: str, scratch: Path) -> str:
@@ -20,7 +19,7 @@ def inside(words: str, scratch: Path) -> str:
 
 
 def execute(step: Instruction, folder: Path, scratch: Path) -> Path:
-    """Do what the step says below `scratch`; the folder that the next one works in."""
+    """Execute the step below `scratch`. Returns the working folder of the next step."""
     words = inside(step.words, scratch)
     if step.name == "WORKDIR":
         Path(words).mkdir(parents=True)

@@ -1,5 +1,5 @@
-"""The compose files, read by an implementation of the compose specification, and `deploy/up.sh` on hosts that
-lack something.
+"""The Compose files, read by an implementation of the Compose specification, and `deploy/up.sh` on incomplete
+hosts.
 """
 
 import re
@@ -25,7 +25,7 @@ def content(path: Path) -> Any:
 
 
 def schema_check(*paths: Path) -> "subprocess.CompletedProcess[str]":
-    """Against the specification's own schema, which the package carries."""
+    """Check against the specification's own schema, which is part of the package."""
     program = Path(sys.executable).with_name("check-jsonschema")
     return subprocess.run(
         [program, "--builtin-schema", "vendor.compose-spec", *paths],
@@ -57,30 +57,30 @@ def test_a_wrong_file_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("files", [FILES[:1], FILES], ids=["cpu", "gpu"])
-def test_docker_compose_makes_of_them_what_our_reader_does(tmp_path: Path, files: list[Path]) -> None:
+def test_docker_compose_merges_them_as_our_reader_does(tmp_path: Path, files: list[Path]) -> None:
     """`config` needs no daemon. Version 1 knows no `name`, so it gets the files without."""
     program = docker_compose()
     (tmp_path / "deploy/secrets").mkdir(parents=True)
     (tmp_path / "deploy/secrets/admin_token").touch()
     for path in files:
         (tmp_path / path.name).write_text(path.read_text().replace("name: prelabel\n", ""))
-    asked = [word for path in files for word in ("--file", str(tmp_path / path.name))]
-    done = subprocess.run([*program, *asked, "config"], check=False, capture_output=True, text=True)
+    options = [word for path in files for word in ("--file", str(tmp_path / path.name))]
+    done = subprocess.run([*program, *options, "config"], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
     merged, services = yaml.safe_load(done.stdout)["services"], compose.read(*files)
     assert merged.keys() == services.keys()
     for name, service in services.items():
-        theirs = merged[name]
-        assert theirs["image"] == service.image
-        assert {key: str(each) for key, each in theirs["environment"].items()} == service.environment
-        assert Path(theirs.get("build", {}).get("dockerfile", "")).name == service.dockerfile
-        assert tuple(theirs.get("depends_on", ())) == service.waits_for
-        assert len(theirs.get("volumes", ())) == len(service.volumes)
-        assert len(theirs["ports"]) == len(service.ports)
-        assert len(theirs.get("secrets", ())) == len(service.secrets)
-        assert tuple(theirs.get("healthcheck", {}).get("test", ())[1:]) == service.check
-        assert compose.seconds(theirs.get("stop_grace_period", "10s")) == service.grace
+        actual = merged[name]
+        assert actual["image"] == service.image
+        assert {key: str(each) for key, each in actual["environment"].items()} == service.environment
+        assert Path(actual.get("build", {}).get("dockerfile", "")).name == service.dockerfile
+        assert tuple(actual.get("depends_on", ())) == service.waits_for
+        assert len(actual.get("volumes", ())) == len(service.volumes)
+        assert len(actual["ports"]) == len(service.ports)
+        assert len(actual.get("secrets", ())) == len(service.secrets)
+        assert tuple(actual.get("healthcheck", {}).get("test", ())[1:]) == service.check
+        assert compose.seconds(actual.get("stop_grace_period", "10s")) == service.grace
 
 
 def docker_compose() -> list[str]:
@@ -108,9 +108,13 @@ services:
     stop_grace_period: 1m30s
   watching: {image: watching:1, profiles: [monitoring]}
 """)
-    second.write_text(
-        'services: {early: {environment: {B: c}, volumes: ["./more:/more"], healthcheck: {test: [CMD, "false"]}}}'
-    )
+    second.write_text("""
+services:
+  early:
+    environment: {B: c}
+    volumes: ["./more:/more"]
+    healthcheck: {test: [CMD, "false"]}
+""")
     found = compose.read(first, second, variables={"A": "two"})
     assert list(found) == ["early", "late"], "in the order of starting, without those of a profile"
     assert found["early"].environment == {"A": "two", "B": "c"}
@@ -122,12 +126,12 @@ services:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_settings_are_ones_that_exist(path: Path) -> None:
+def test_settings_exist(path: Path) -> None:
     for name in content(path)["services"]["prelabel"]["environment"]:
         assert name.removeprefix("PRELABEL_").removesuffix("_FILE").lower() in Settings.model_fields
 
 
-def test_label_studio_is_the_one_that_is_tested_and_reaches_private_addresses() -> None:
+def test_label_studio_is_the_tested_version_and_reaches_private_addresses() -> None:
     studio = content(FILES[0])["services"]["label-studio"]
     version = re.search(r"^LABEL_STUDIO := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert version
@@ -142,7 +146,7 @@ def test_every_port_is_on_loopback_and_every_image_has_a_version() -> None:
         assert ":" in service["image"]
 
 
-def test_stopping_waits_for_what_is_begun() -> None:
+def test_the_grace_period_exceeds_the_drain_timeout() -> None:
     prelabel = content(FILES[0])["services"]["prelabel"]
     assert "PRELABEL_DRAIN_TIMEOUT" not in prelabel["environment"], "the default of the setting holds"
     drain = Settings.model_fields["drain_timeout"].default
@@ -150,7 +154,7 @@ def test_stopping_waits_for_what_is_begun() -> None:
 
 
 def up(tmp_path: Path, kind: str, **programs: str) -> subprocess.CompletedProcess[str]:
-    """Run deploy/up.sh in a copy, on a host that has these programs only: name to shell script."""
+    """Run a copy of deploy/up.sh on a host that has only these programs: name → shell script."""
     path = tmp_path / "bin"
     path.mkdir()
     for each in ("sh", "head", "mkdir", "od", "tr", "chmod", "dirname"):
@@ -167,7 +171,7 @@ def up(tmp_path: Path, kind: str, **programs: str) -> subprocess.CompletedProces
     )
 
 
-def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
+def test_everything_missing_is_listed_at_once(tmp_path: Path) -> None:
     done = up(tmp_path, "gpu")
     assert done.returncode == 1
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["Missing:"] * 3
@@ -184,7 +188,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
         ({"nvidia_smi": "exit 9"}, "lists no GPU"),
     ],
 )
-def test_what_does_not_work_is_said(tmp_path: Path, programs: dict[str, str], said: str) -> None:
+def test_what_does_not_work_is_named(tmp_path: Path, programs: dict[str, str], said: str) -> None:
     done = up(
         tmp_path,
         "gpu",
@@ -196,7 +200,7 @@ def test_what_does_not_work_is_said(tmp_path: Path, programs: dict[str, str], sa
 
 
 @pytest.mark.parametrize(("kind", "files"), [("gpu", 2), ("cpu", 1)])
-def test_starts_where_nothing_is_missing(tmp_path: Path, kind: str, files: int) -> None:
+def test_starts_if_nothing_is_missing(tmp_path: Path, kind: str, files: int) -> None:
     programs = {"docker": 'echo "$@"'} | (
         {"nvidia_smi": "echo 580.65.06", "nvidia_ctk": "true"} if kind == "gpu" else {}
     )

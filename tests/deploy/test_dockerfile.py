@@ -1,4 +1,5 @@
-"""The Dockerfiles: alike, linted, and their steps executed in a scratch folder, without a container.
+"""The Dockerfiles: identical stages, linted, and their steps executed in a scratch folder without a
+container.
 
 python -m pytest tests/deploy -m deploy
 """
@@ -22,7 +23,7 @@ NOT_EXECUTED = {
 }
 
 
-def test_both_are_the_same_stages() -> None:
+def test_both_have_the_same_stages() -> None:
     def shared(path: Path) -> str:
         return path.read_text().split("# From here on", 1)[1]
 
@@ -30,7 +31,7 @@ def test_both_are_the_same_stages() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_what_the_image_promises(path: Path) -> None:
+def test_the_image(path: Path) -> None:
     base = own(path, "ARG", "")[0]
     assert ":" in base
     assert not base.endswith(":latest")
@@ -44,7 +45,7 @@ def test_what_the_image_promises(path: Path) -> None:
     assert read(path)[-1].stage == "serve", "the last stage is what is built without --target"
 
 
-def test_the_cuda_base_is_of_the_cuda_that_the_wheel_is_for() -> None:
+def test_the_cuda_base_matches_the_wheels_cuda() -> None:
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
     assert "onnxruntime-gpu==1.31.1" in pinned, (
         "another version may be for another CUDA: check the base in Dockerfile.cuda"
@@ -59,7 +60,7 @@ def test_version_label_is_the_projects() -> None:
     assert version.split(" = ")[1] in own(FILES[0], "LABEL")[0]
 
 
-def test_what_is_copied_is_let_through() -> None:
+def test_copied_files_are_not_ignored() -> None:
     let_through = {
         line[1:].rstrip("/")
         for line in (ROOT / ".dockerignore").read_text().splitlines()
@@ -74,8 +75,8 @@ def test_what_is_copied_is_let_through() -> None:
 
 @pytest.mark.deploy
 def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
-    """All of the stages build and serve, but as this user, on this system, with this Python, and with ONNX
-    Runtime for the CPU.
+    """The stages build and serve, as this user, on this system, with this Python and ONNX Runtime for the
+    CPU.
     """
     steps = read(FILES[0])
     folder = ROOT
@@ -98,14 +99,14 @@ def test_steps_executed_in_a_scratch_folder(tmp_path: Path) -> None:
     with running(command, f"http://127.0.0.1:{port}/health", tmp_path / "server.log", settings):
         assert subprocess.run(check, env=os.environ | settings, check=False).returncode == 0
         assert listing(Path(settings["NUMBA_CACHE_DIR"])) == kernels, (
-            "the kernels of the image are used: none was compiled beside them"
+            "the kernels of the image are used and none is compiled"
         )
     assert subprocess.run(check, env=os.environ | settings, check=False).returncode == 1
     assert subprocess.run([check[0], "-c", "import torch"], check=False, capture_output=True).returncode != 0
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of each file of numba's: one that was compiled anew has another time."""
+    """Size and modification time of numba's cache files; a recompiled one has another time."""
     return {
         str(each.relative_to(folder)): (each.stat().st_size, each.stat().st_mtime_ns)
         for each in sorted(folder.rglob("*.nb?"))
@@ -113,7 +114,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.deploy
-def test_nothing_for_hadolint_to_say() -> None:
+def test_hadolint_finds_nothing() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     found = subprocess.run(
         [hadolint, "--format", "json", *FILES], check=False, capture_output=True, text=True

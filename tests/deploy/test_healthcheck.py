@@ -1,4 +1,4 @@
-"""The image's health check: its status, and that it says why."""
+"""The image's health check: its exit status and its output."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def test_a_server_that_is_ready(bundle: Bundle) -> None:
         assert checked(client.base_url.port) == (0, '{"status":"ready"}\n')
 
 
-def test_nobody_there() -> None:
+def test_no_server() -> None:
     status, said = checked(free_port())
     assert (status, "does not answer" in said) == (1, True)
 

@@ -1,6 +1,6 @@
-"""The images, built from the Dockerfiles as they stand and run confined as Compose runs them.
+"""The images, built from the Dockerfiles and run with the confinement of the Compose file.
 
-Not Docker, not the base images and no GPU: see tests/deploy/images.py and docs/deployment.md.
+Without Docker, the real base images and a GPU: see tests/deploy/images.py and docs/deployment.md.
 """
 
 import json
@@ -18,7 +18,7 @@ from export.cnn import Network
 from server.bundle import Bundle, read_bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import WORDS
-from tests.deploy.images import ALONE, CONFINED, Images, missing, store
+from tests.deploy.images import CONFINED, NO_SYSTEMD, Images, missing, store
 from tests.e2e.conftest import free_port, running
 
 pytestmark = [
@@ -27,9 +27,9 @@ pytestmark = [
 ]
 PYTHON = "/opt/prelabel/bin/python"
 LISTING = "cd $0 && find . -name '*.nb?' -printf '%P %s %T@\\n' | sort"
-"""Name, size and time of each file of numba's: one that was compiled anew has another time."""
+"""Name, size and modification time of numba's cache files; a recompiled one has another time."""
 ROOM = 20e9
-"""Bytes that the CUDA image takes, twice: where it is built and in what serves."""
+"""Bytes of the CUDA image, twice: for the build stage and for the serve stage."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_serves_read_only_as_its_user(images: Images, tmp_path: Path) -> None:
     assert config["Labels"]["org.opencontainers.image.revision"] == "tested"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with running(serving(images, image, "cpu", port), f"{url}/health", tmp_path / "server.log", ALONE):
+    with running(serving(images, image, "cpu", port), f"{url}/health", tmp_path / "server.log", NO_SYSTEMD):
 
         def inside(*words: str) -> str:
             return images.do("podman", "exec", "cpu", *words)
@@ -62,9 +62,8 @@ def test_serves_read_only_as_its_user(images: Images, tmp_path: Path) -> None:
         )
         kernels = inside("sh", "-c", LISTING, "/opt/kernels")
         assert ".nbc " in kernels
-        assert inside("sh", "-c", LISTING, "/tmp/kernels") == kernels, (
-            "the kernels of the image are used: none was compiled beside them"
-        )  # noqa: S108
+        cached = inside("sh", "-c", LISTING, "/tmp/kernels")  # noqa: S108
+        assert cached == kernels, "the kernels of the image are used and none is compiled"
         assert inside("id") == "uid=10001(prelabel) gid=10001(prelabel) groups=10001(prelabel)"
         assert inside("stat", "--format", "%u:%g", "/tmp") == "10001:10001"  # noqa: S108
         status = dict(
@@ -109,7 +108,7 @@ def test_the_cuda_image_without_a_gpu(images: Images, tmp_path: Path) -> None:
     port = free_port()
     refused = subprocess.run(
         serving(images, image, "cuda", port, "--env", "PRELABEL_DEVICE=cuda"),
-        env=os.environ | ALONE,
+        env=os.environ | NO_SYSTEMD,
         check=False,
         capture_output=True,
         text=True,
@@ -120,7 +119,7 @@ def test_the_cuda_image_without_a_gpu(images: Images, tmp_path: Path) -> None:
         serving(images, image, "auto", port),
         f"http://127.0.0.1:{port}/health",
         tmp_path / "server.log",
-        ALONE,
+        NO_SYSTEMD,
     ):
         images.do("podman", "healthcheck", "run", "auto")
         assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).json()["degraded"] is True

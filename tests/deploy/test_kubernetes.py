@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: each against Kubernetes' schemas, and what they promise together."""
+"""The Kubernetes manifests: their schemas, and how they fit together."""
 
 import shutil
 import subprocess
@@ -39,13 +39,13 @@ def test_a_wrong_manifest_is_noticed() -> None:
         kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
 
 
-def test_every_manifest_is_named() -> None:
+def test_every_manifest_is_in_the_kustomization() -> None:
     assert {path.name for path in manifests()} == {path.name for path in (FOLDER / "base").iterdir()} - {
         "kustomization.yaml"
     }
 
 
-def test_all_select_the_pods_of_the_deployment() -> None:
+def test_selectors_match_the_pods_of_the_deployment() -> None:
     labels = content("deployment.yaml")["spec"]["template"]["metadata"]["labels"]
     assert content("deployment.yaml")["spec"]["selector"]["matchLabels"] == labels
     assert content("service.yaml")["spec"]["selector"] == labels
@@ -53,7 +53,7 @@ def test_all_select_the_pods_of_the_deployment() -> None:
     assert content("network.yaml")["spec"]["podSelector"]["matchLabels"] == labels
 
 
-def test_a_pod_ends_only_when_its_requests_are_answered() -> None:
+def test_the_grace_period_exceeds_pause_and_drain_timeout() -> None:
     pod = content("deployment.yaml")["spec"]["template"]["spec"]
     container = pod["containers"][0]
     assert "env" not in container, "the defaults of the settings hold"
@@ -62,7 +62,7 @@ def test_a_pod_ends_only_when_its_requests_are_answered() -> None:
     assert pod["terminationGracePeriodSeconds"] > pause + drain
 
 
-def test_runs_as_the_images_user_with_nothing_to_write_but_tmp() -> None:
+def test_runs_as_the_images_user_and_writes_only_to_tmp() -> None:
     pod = content("deployment.yaml")["spec"]["template"]["spec"]
     user = next(
         each.words for each in read(ROOT / "Dockerfile") if (each.stage, each.name) == ("serve", "USER")
@@ -77,7 +77,7 @@ def test_runs_as_the_images_user_with_nothing_to_write_but_tmp() -> None:
     assert [each["mountPath"] for each in pod["containers"][0]["volumeMounts"]] == ["/tmp"]  # noqa: S108
 
 
-def test_replicas_by_the_queues_age_keep_those_by_processor_time() -> None:
+def test_scaling_by_queue_age_keeps_scaling_by_cpu() -> None:
     scaler, patch = (
         content("autoscaler.yaml"),
         yaml.safe_load((FOLDER / "components/queue-age/autoscaler.yaml").read_text()),
@@ -92,7 +92,7 @@ def test_replicas_by_the_queues_age_keep_those_by_processor_time() -> None:
     assert f"`{name}`" in (ROOT / "docs/metrics.md").read_text("utf-8")
 
 
-def test_prometheus_is_told_of_the_pods_and_let_in() -> None:
+def test_prometheus_finds_and_reaches_the_pods() -> None:
     template = content("deployment.yaml")["spec"]["template"]
     port = template["spec"]["containers"][0]["ports"][0]
     assert template["metadata"]["annotations"] == {
@@ -116,7 +116,7 @@ def test_prometheus_is_told_of_the_pods_and_let_in() -> None:
     ],
 )
 def test_rendered(name: str, tag: str, gpus: int | None, scaled_by: list[str]) -> None:
-    """Only renders: no cluster is asked."""
+    """Renders only; needs no cluster."""
     if tool := shutil.which("kustomize"):
         command = [tool, "build"]
     elif tool := shutil.which("kubectl"):

@@ -1,5 +1,5 @@
-"""Prometheus' rules and Grafana's board: they name only metrics that exist, and promtool finds nothing wrong
-where it is installed.
+"""Prometheus' rules and Grafana's dashboard: their metrics exist, and promtool accepts them if it is
+installed.
 """
 
 import json
@@ -22,7 +22,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Type and labels of each metric; tests/observability/test_metrics.py holds the table to what the server tells."""
+    """Type and labels of each metric in docs/metrics.md; tests/observability/test_metrics.py checks that
+    table.
+    """
     rows = re.findall(
         r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|",
         (ROOT / "docs/metrics.md").read_text("utf-8"),
@@ -55,7 +57,7 @@ def other_queries() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("query", [*board_queries(), *other_queries()])
-def test_names_only_metrics_and_labels_that_exist(query: str) -> None:
+def test_metrics_and_labels_exist(query: str) -> None:
     metrics = documented()
     for name, selectors in re.findall(r"\b(prelabel_\w+)(?:\{([^}]*)\})?", query):
         family = name if name in metrics else re.sub(r"_(bucket|sum|count)$", "", name)
@@ -72,21 +74,21 @@ def test_every_metric_is_on_the_board_or_in_a_rule() -> None:
     assert [name for name in documented() if name not in named] == []
 
 
-def test_the_boards_panels_are_told_apart_and_explained() -> None:
+def test_the_panels_are_distinct_and_described() -> None:
     panels = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
     assert len({panel["title"] for panel in panels}) == len(panels)
     assert all(panel["description"] and panel["datasource"]["uid"] == "${datasource}" for panel in panels)
     taken: set[tuple[int, int]] = set()
     for panel in BOARD["panels"]:
-        place = panel["gridPos"]
+        position = panel["gridPos"]
         cells = {
             (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
         }
         assert not cells & taken
-        assert place["x"] + place["w"] <= 24
+        assert position["x"] + position["w"] <= 24
         taken |= cells
 
 
@@ -108,7 +110,7 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
         assert name in alerts
 
 
-def test_compose_mounts_what_there_is_where_it_is_looked_for() -> None:
+def test_compose_mounts_the_files_where_the_services_read_them() -> None:
     grafana, prometheus = COMPOSE["services"]["grafana"], COMPOSE["services"]["prometheus"]
     assert grafana["profiles"] == prometheus["profiles"] == ["monitoring"]
     mounted = dict(each.split(":")[:2] for service in (grafana, prometheus) for each in service["volumes"])
@@ -148,7 +150,7 @@ def test_promtool_finds_nothing(promtool: str, command: tuple[str, ...]) -> None
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_takes_the_boards_queries(promtool: str, tmp_path: Path) -> None:
+def test_promtool_accepts_the_boards_queries(promtool: str, tmp_path: Path) -> None:
     filled = [
         query.replace("$__rate_interval", "5m").replace("$job", ".+").replace("$instance", ".+")
         for query in board_queries()

@@ -1,6 +1,4 @@
-"""Inputs that nobody meant to send: mutations of real ones, thrown at everything that reads a file or a
-request.
+"""Fuzzing: mutations of real inputs for everything that reads a file or a request.
 
-`tests/fuzz/run.py` does it for as long as one likes, `tests/fuzz/test_fuzz.py` for a moment in every test
-run.
+`tests/fuzz/run.py` runs for a chosen time, `tests/fuzz/test_fuzz.py` for a moment in every test run.
 """

@@ -1,6 +1,4 @@
-"""Small files that unpack to a gigabyte, and what else is only made to be large: each once, for memory must
-stay flat while it is read or refused.
-"""
+"""Decompression bombs and other oversized files. Each is read or rejected once, and memory must stay flat."""
 
 import gzip
 import lzma
@@ -14,8 +12,8 @@ from server.offline.predict_file import predict_file
 from tests.fuzz.target import Finding, peak_memory_mb
 
 MOST_MB = 700.0
-"""By which the process may grow while it reads a bomb: a row at its bound, as bytes, as text and as JSON, and
-the rows of a chunk.
+"""Maximum growth of the process while it reads a bomb: one row of the maximum size as bytes, text and JSON,
+and the rows of a chunk.
 """
 
 BLOCK = 2**23
@@ -24,7 +22,7 @@ Write = Callable[[Path, int], None]
 
 
 def repeated(pack: Callable[[bytes], bytes], block: bytes, head: bytes = b"") -> Write:
-    """A file of `head` and many blocks: what is packed one after another is one file to those who unpack it."""
+    """A file of `head` and many blocks: concatenated compressed streams unpack to one file."""
 
     def write(path: Path, size: int) -> None:
         packed = pack(block)
@@ -49,7 +47,7 @@ def _rows(row: bytes) -> bytes:
 
 
 OTHER = b"x " * 5_000
-"""Of another column, for the model's time is not what is measured here."""
+"""Texts are in another column, so that no model call is measured."""
 
 LONG = b"x " * 500_000
 
@@ -61,7 +59,7 @@ STREAMS: dict[str, Write] = {
         _xz, _rows(b',{"review": "A good film.", "other": "%s"}' % LONG), b'[{"review": ""}'
     ),
 }
-"""Many rows: these are read to their end (the JSON has none, so it is refused there)."""
+"""Many rows, which are read to the end. The JSON has no end and is rejected there."""
 
 LINES: dict[str, Write] = {
     "one line.csv.xz": repeated(_xz, b"x" * BLOCK, b"review\n"),
@@ -72,26 +70,26 @@ LINES: dict[str, Write] = {
     "nested.json.xz": repeated(_xz, b"[" * BLOCK, b"["),
     "spaces.jsonl.xz": repeated(_xz, b" " * BLOCK),
 }
-"""A single row without end: these are refused."""
+"""A single endless row, which is rejected."""
 
 
 def bombs(labeler: Labeler, folder: Path, size: int) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each by its name; it raises Finding."""
+    """All bombs by name. Each raises Finding if it fails."""
     for name, write in (STREAMS | LINES).items():
         yield name, partial(_try, labeler, folder / name, write, size, refused=name in LINES)
 
 
 def _try(labeler: Labeler, path: Path, write: Write, size: int, *, refused: bool) -> None:
     write(path, size)
-    said = ""
+    message = ""
     with peak_memory_mb() as grown:
         try:
             predict_file(path, path.with_name("out.jsonl"), labeler)
-        except BadInput as refusal:
-            said = str(refusal)
+        except BadInput as error:
+            message = str(error)
     for each in (path, path.with_name("out.jsonl"), path.with_name("out.jsonl.part")):
         each.unlink(missing_ok=True)
-    if refused and not said:
+    if refused and not message:
         raise Finding(f"{path.name}: a row without end was taken")
     if grown and grown[0] > MOST_MB:
         raise Finding(f"{path.name}: the process grew by {grown[0]:.0f} MB")

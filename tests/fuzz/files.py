@@ -1,4 +1,4 @@
-"""Files that somebody else wrote: tables for `predict` and `train`, checkpoints, vocabularies, bundles."""
+"""Targets that read files: tables for `predict` and `train`, checkpoints, vocabularies, bundles."""
 
 import gzip
 import io
@@ -36,7 +36,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Tables:
-    """An input is the end of the file's name, a line end, and the file."""
+    """An input is the suffix of the file name, a line feed, and the file."""
 
     name, limit, weight = "tables", 5.0, 0.1
 
@@ -77,10 +77,10 @@ class Tables:
         path.write_bytes(content)
         try:
             done = predict_file(path, out, self._labeler)
-        except BadInput as refusal:
-            check_words(str(refusal))
-            if str(path) not in str(refusal):
-                raise Finding(f"a refusal that does not name the file: {refusal}") from None
+        except BadInput as error:
+            check_words(str(error))
+            if str(path) not in str(error):
+                raise Finding(f"an error that does not name the file: {error}") from None
         else:
             tasks = json.loads(out.read_bytes())
             if len(tasks) != done.rows or not all(len(task["predictions"]) == 1 for task in tasks):
@@ -89,14 +89,14 @@ class Tables:
             with open_labelled(path, "review", "sentiment") as (examples, _):
                 for _ in examples:
                     pass
-        except BadInput as refusal:
-            check_words(str(refusal))
+        except BadInput as error:
+            check_words(str(error))
         finally:
             path.unlink()
 
 
 class Evil:
-    """Unpickled, it makes the folder `canary`."""
+    """Creates the folder `canary` if it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self._canary = canary
@@ -106,7 +106,7 @@ class Evil:
 
 
 class Pickles:
-    """Files that are pickles, bare or in a zip. Whatever is in them, nothing of it may be run."""
+    """Pickles, plain or in a zip. None of their code may run."""
 
     limit = 5.0
 
@@ -129,15 +129,15 @@ class Pickles:
         self._path.write_bytes(data)
         try:
             self._read(self._path)
-        except BadInput as refusal:
-            check_words(str(refusal))
+        except BadInput as error:
+            check_words(str(error))
         if self._canary.exists():
             self._canary.rmdir()
             raise Finding("something in the file was run")
 
 
 def repacked(data: bytes, random: Random, others: list[bytes]) -> bytes:
-    """A zip whose members were changed, doubled, renamed, packed."""
+    """A zip with changed, duplicated, renamed or compressed members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(buffer, "w") as changed:
         for entry in archive.infolist():
@@ -186,8 +186,8 @@ def vocabularies(tokens: tuple[str, ...], folder: Path) -> Pickles:
 
 
 def vocab_pickle(tokens: tuple[str, ...]) -> bytes:
-    """A torchtext Vocab as pickle writes it: an object that holds another, whose state is (version, [default
-    index], [tokens], []).
+    """A pickled torchtext Vocab: an object around another, whose state is (version, [default index],
+    [tokens], []).
     """
 
     def text(words: str) -> bytes:
@@ -207,8 +207,8 @@ def vocab_pickle(tokens: tuple[str, ...]) -> bytes:
 
 
 class Bundles:
-    """An input is manifest.json, a mark, and vocab.txt. A checksum or a version that is `@` is made right, so
-    that what lies behind their checks is reached.
+    """An input is manifest.json, a separator, and vocab.txt. A checksum or version `@` is replaced by the
+    right one, so that the code after these checks is reached.
     """
 
     name, limit, weight = "bundles", 5.0, 0.05
@@ -239,15 +239,15 @@ class Bundles:
         (self._folder / "manifest.json").write_bytes(self._made_right(manifest))
         try:
             read_bundle(self._folder)
-        except BadBundle as refusal:
-            check_words(str(refusal))
+        except BadBundle as error:
+            check_words(str(error))
 
     def _made_right(self, manifest: bytes) -> bytes:
         try:
             found = json.loads(manifest)
             found["files"] = {
-                name: sha256_of(self._folder / name) if told == "@" else told
-                for name, told in found["files"].items()
+                name: sha256_of(self._folder / name) if checksum == "@" else checksum
+                for name, checksum in found["files"].items()
             }
             if found["version"] == "@":
                 found["version"] = Manifest.model_validate(found).content_version()

@@ -1,6 +1,6 @@
-"""Requests to every route of a whole server: in this process, or through a socket of a real one.
+"""Requests to every route of a complete server, in this process or through a socket of a real one.
 
-An input is the request as it goes over the line, so that both take the same ones.
+An input is the request as sent over the connection, so that both targets accept the same inputs.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ ROUTES = {
         for what in ("", "/ready", "/infer")
     ),
 }
-"""As the server names them, and what it calls a way that leads nowhere."""
+"""Route labels of the metrics, including that of requests without a route."""
 
 ODD_PATHS = (
     "",
@@ -204,17 +204,17 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class Call:
-    """A request; `told` says whether its content-length is right."""
+    """A request. `right_length`: whether its Content-Length is right."""
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    told: bool = True
+    right_length: bool = True
 
     def written(self) -> bytes:
         headers = [("host", "127.0.0.1"), *self.headers]
-        if self.told and self.body:
+        if self.right_length and self.body:
             headers.append(("content-length", str(len(self.body))))
         head = (
             f"{self.method} {self.path} HTTP/1.1\r\n"
@@ -232,8 +232,8 @@ class Answer:
 
 
 def seeds() -> list[Call]:
-    """What Label Studio, clients of the Open Inference Protocol and others send: every body to the routes
-    that it is for, and requests without one.
+    """Requests of Label Studio, of clients of the Open Inference Protocol and others: every body to its
+    routes, and requests without a body.
     """
     calls = [
         Call("GET", path)
@@ -242,11 +242,11 @@ def seeds() -> list[Call]:
     for path in sorted(CORPUS.iterdir()):
         route, body = path.name.partition("-")[0].partition(".")[0], path.read_bytes()
         if route == "infer":
-            # where there are tensors behind the JSON it ends with the line
-            told = ((HEADER_LENGTH, str(body.index(b"\n") + 1)),) if path.suffix == ".bin" else ()
+            # with tensors after it, the JSON ends at the line feed
+            length_header = ((HEADER_LENGTH, str(body.index(b"\n") + 1)),) if path.suffix == ".bin" else ()
             calls += [
-                Call("POST", f"{place}/infer", told, body)
-                for place in ("/v2/models/tiny", "/p/v2/models/both")
+                Call("POST", f"{path}/infer", length_header, body)
+                for path in ("/v2/models/tiny", "/p/v2/models/both")
             ]
         else:
             calls += [
@@ -262,12 +262,12 @@ def seeds() -> list[Call]:
 
 
 def json_of(body: bytes, headers: dict[str, str]) -> bytes:
-    """What is JSON of a body, in front of its tensors."""
+    """The JSON part of a body, before its tensors."""
     return body[: int(headers[HEADER_LENGTH])] if HEADER_LENGTH in headers else body
 
 
 class Requests:
-    """Makes requests from `seeds`."""
+    """Generates requests from `seeds`."""
 
     def __init__(self) -> None:
         self._seeds = [
@@ -279,7 +279,7 @@ class Requests:
     def make(self, random: Random) -> Call:
         call, value = random.choice(self._seeds)
         if call.path == "/admin/reload" and random.random() < 0.95:
-            call = replace(call, headers=())  # what is let in takes the time of a hundred others
+            call = replace(call, headers=())  # an accepted request takes the time of a hundred others
         for _ in range(random.choice((1, 1, 1, 2))):
             match random.randrange(12):
                 case 0 | 1 | 2 | 3 | 4 | 5 | 6 if call.body:
@@ -298,12 +298,12 @@ class Requests:
                         *random.choices(HEADERS, k=random.choice((1, 2, 5))),
                         ("x-odd", random.choice(WORDS)),
                     ]
-                    call = replace(call, headers=tuple(headers), told=random.random() < 0.8)
+                    call = replace(call, headers=tuple(headers), right_length=random.random() < 0.8)
         return call
 
 
 class Watch(logging.Handler):
-    """What is logged: every line must be one, in both forms, and none may tell of a mistake of the server's."""
+    """Log lines: each must be a single line in both formats, and none may report an internal error."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -332,7 +332,7 @@ class Watch(logging.Handler):
 
 
 class InProcess:
-    """The whole application, called as uvicorn calls it."""
+    """The complete application, called as uvicorn calls it."""
 
     limit = 5.0
 
@@ -399,7 +399,7 @@ class InProcess:
 
 
 async def called(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Answer:
-    """`app`'s answer to one request, whose body comes in up to three parts."""
+    """The response of `app` to a request whose body arrives in up to three parts."""
     size = len(body) // 3 + 1 if len(body) % 5 == 0 else len(body) or 1
     parts = [body[begin : begin + size] for begin in range(0, len(body), size)] or [b""]
     answer, ended = Answer(), asyncio.Event()
@@ -425,7 +425,7 @@ async def called(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Answer:
 
 
 def scope_of(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """What uvicorn makes of a request that its parser takes."""
+    """The ASGI scope of a request that uvicorn's parser accepts."""
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
     method, _, rest = first.partition(b" ")
@@ -456,7 +456,7 @@ class OnlyTasks(msgspec.Struct):
 
 
 def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
-    """What holds for every answer. Raises Finding."""
+    """Check what must hold for every response. Raises Finding."""
     if answer.status >= 500 or answer.status < 200:
         raise Finding(f"status {answer.status} to {method} {path[:40]}")
     if b"Traceback (most recent" in answer.body and b"Traceback (most recent" not in body:
@@ -479,7 +479,7 @@ def check_answer(method: str, path: str, body: bytes, answer: Answer) -> None:
 
 
 def check_error(found: Any, path: str, answer: Answer) -> None:
-    """An error has its reason, in the words of the protocol that the path is of. Raises Finding."""
+    """An error response has a reason in the format of the path's protocol. Raises Finding."""
     if is_open_inference(path):
         if not (isinstance(found, dict) and found.keys() == {"error"} and found["error"]):
             raise Finding(f"an error that the protocol does not have, status {answer.status}")
@@ -494,7 +494,7 @@ def check_error(found: Any, path: str, answer: Answer) -> None:
 
 
 def check_metrics(answer: Answer) -> None:
-    """In Prometheus' format, and no label that a client made up."""
+    """The format of Prometheus, without label values from clients."""
     try:
         families = list(text_string_to_metric_families(answer.body.decode()))
     except ValueError:
@@ -507,7 +507,7 @@ def check_metrics(answer: Answer) -> None:
 
 
 def check_results(found: Any, body: bytes) -> None:
-    """One prediction a task, each as Label Studio takes it; without a result only where a text is too long."""
+    """One prediction per task, in Label Studio's format; without a result only if a text is too long."""
     try:
         tasks = len(msgspec.json.decode(body, type=OnlyTasks).tasks)
     except (ValueError, RecursionError):
@@ -527,7 +527,7 @@ def check_results(found: Any, body: bytes) -> None:
 
 
 def check_tensors(found: Any, answer: Answer) -> None:
-    """Each output has as much as its shape says, for as many texts as every other."""
+    """Each output has as many values as its shape says, and all have the same number of texts."""
     behind = len(answer.body) - len(json_of(bytes(answer.body), answer.headers))
     for output in found["outputs"]:
         if "data" in output:
@@ -541,7 +541,7 @@ def check_tensors(found: Any, answer: Answer) -> None:
 
 
 class ThroughSocket:
-    """A server at `address` that runs elsewhere; also what is no HTTP. `log` is where it writes."""
+    """A running server at `address`; also gets input that is not HTTP. `log` is its log file."""
 
     name, limit, weight = "http, by socket", 5.0, 0.06
 
@@ -561,9 +561,7 @@ class ThroughSocket:
         return data
 
     def check(self, data: bytes) -> None:
-        """One connection, which is half closed behind the request; all that comes back must be HTTP, and no
-        failure.
-        """
+        """One connection, half-closed after the request. The response must be HTTP and not a server error."""
         with socket.create_connection(self._address, timeout=self.limit) as connection:
             try:
                 connection.sendall(data)
@@ -574,7 +572,7 @@ class ThroughSocket:
             except TimeoutError:
                 raise Finding("no answer and no end of the connection") from None
             except OSError:
-                answer = b""  # the connection was closed while we were still sending
+                answer = b""  # the server closed the connection before the request was sent
         if answer and not answer.startswith(b"HTTP/1.1 "):
             raise Finding(f"no HTTP: {answer[:60]!r}")
         if answer.startswith(b"HTTP/1.1 5"):
@@ -593,7 +591,7 @@ class ThroughSocket:
 
 
 def huge_text(megabytes: int) -> bytes:
-    """A request whose only text has so many megabytes."""
+    """A request with a single text of that many megabytes."""
     body = b'{"tasks": [{"data": {"review": "%s"}}], "label_config": %s}' % (
         b"good " * (megabytes * 2**20 // 5),
         json.dumps(TUTORIAL_CONFIG).encode(),

@@ -1,6 +1,4 @@
-"""Inputs near to real ones. Pure but for the `random` that is handed in, so that a seed gives the same inputs
-again.
-"""
+"""Mutations of real inputs. Deterministic for a given `random`, so that a seed reproduces its inputs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,12 +6,12 @@ from random import Random
 from typing import Any
 
 DEPTHS = (1, 10, 100, 900, 990, 1_000, 1_010, 1_100, 10_000, 100_000)
-"""Of nesting; the interpreter's own limit is 1,000."""
+"""Maximum nesting depth; the interpreter's own limit is 1,000."""
 
 LENGTHS = (0, 1, 100, 4_300, 4_301, 65_536, 200_000)
 
 LONGEST = 2_000_000
-"""Characters of JSON: what is larger takes the time of many others."""
+"""Maximum characters of JSON: larger inputs take too much time."""
 
 WORDS = (
     "",
@@ -48,7 +46,7 @@ WORDS = (
     "margin",
     "1.1",
 )
-"""Texts that some reader somewhere takes for something else."""
+"""Texts that some parsers misinterpret."""
 
 BYTES = (
     b"\0",
@@ -147,7 +145,7 @@ XML_PARTS = (
     'name=""',
     'toName=""',
     'toName="text,text"',
-    'toName="nobody"',
+    'toName="missing"',
     'value=""',
     'value="$"',
     'value="$a[99999999999999999999]"',
@@ -170,37 +168,35 @@ XML_PARTS = (
 
 
 def cut(data: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
-    """A few changes of bytes: flips, cuts, insertions, repetitions, pieces of `others`."""
+    """A few changes of bytes: flips, deletions, insertions, repetitions, parts of `others`."""
     found = bytearray(data)
     for _ in range(random.choice((1, 1, 2, 4, 8))):
-        place = random.randrange(len(found) + 1)
-        end = min(len(found), place + random.choice((1, 1, 2, 8, 64, 1024)))
+        index = random.randrange(len(found) + 1)
+        end = min(len(found), index + random.choice((1, 1, 2, 8, 64, 1024)))
         match random.randrange(8):
-            case 0 if place < len(found):
-                found[place] ^= 1 << random.randrange(8)
-            case 1 if place < len(found):
-                found[place] = random.randrange(256)
+            case 0 if index < len(found):
+                found[index] ^= 1 << random.randrange(8)
+            case 1 if index < len(found):
+                found[index] = random.randrange(256)
             case 2:
-                found[place:place] = random.choice(BYTES)
+                found[index:index] = random.choice(BYTES)
             case 3:
-                del found[place:end]
+                del found[index:end]
             case 4:
-                found[place:place] = found[place:end] * random.choice((1, 2, 100))
+                found[index:index] = found[index:end] * random.choice((1, 2, 100))
             case 5:
-                del found[place:]
+                del found[index:]
             case 6 if others:
                 other = random.choice(others)
                 begin = random.randrange(len(other) + 1)
-                found[place:end] = other[begin : begin + random.choice((8, 64, 512))]
+                found[index:end] = other[begin : begin + random.choice((8, 64, 512))]
             case _:
-                found[place:end] = random.choice(BYTES)
+                found[index:end] = random.choice(BYTES)
     return bytes(found)
 
 
 class Raw:
-    """JSON that Python has no value for stands in for itself: a mark in the text, which is replaced when it
-    is written.
-    """
+    """JSON for which Python has no value: placeholders in the text, replaced when it is written."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -211,13 +207,13 @@ class Raw:
 
     def written(self, value: Any) -> bytes:
         text = json.dumps(value)
-        for place, raw in enumerate(self._texts):
-            text = text.replace(f'"@raw{place}@"', raw)
+        for index, raw in enumerate(self._texts):
+            text = text.replace(f'"@raw{index}@"', raw)
         return text[:LONGEST].encode("utf-8", "surrogatepass")
 
 
 def odd(random: Random, raw: Raw) -> Any:
-    """A value of JSON that was not expected."""
+    """An unexpected JSON value."""
     match random.randrange(8):
         case 0:
             return random.choice((None, True, False, 0, -1, 1.5, [], {}, [None], [[]], {"": ""}, [{}], ""))
@@ -258,8 +254,8 @@ def odd(random: Random, raw: Raw) -> Any:
 
 
 def changed_json(value: Any, random: Random, text: Callable[[str, Random], str] | None = None) -> bytes:
-    """`value` as JSON after a few changes: types swapped, keys dropped, doubled and renamed, values that are
-    none. `text` changes a text that is XML.
+    """`value` as JSON after a few changes: other types, dropped, duplicated and renamed keys, invalid values.
+    `text` mutates strings that are XML.
     """
     raw = Raw()
     root = {"": json.loads(json.dumps(value))}
@@ -275,7 +271,7 @@ def changed_json(value: Any, random: Random, text: Callable[[str, Random], str] 
             case 4 if isinstance(holder, dict) and holder is not root:
                 holder[random.choice((key.upper(), key + " ", *WORDS))] = holder.pop(key)
             case 5 if isinstance(holder, dict) and holder is not root:
-                holder[raw(json.dumps(key))] = odd(random, raw)  # the key twice
+                holder[raw(json.dumps(key))] = odd(random, raw)  # duplicate key
             case 6 if isinstance(holder, list):
                 holder[key:key] = [found] * random.choice((1, 2, 300))
             case 7:
@@ -289,7 +285,7 @@ def changed_json(value: Any, random: Random, text: Callable[[str, Random], str] 
 
 
 def _slots(value: Any) -> Any:
-    """Every place in a value of JSON, as what holds it and its key there."""
+    """Every position in a JSON value, as its container and key."""
     todo = [value]
     while todo:
         holder = todo.pop()
@@ -302,18 +298,18 @@ def _slots(value: Any) -> Any:
 def changed_xml(config: str, random: Random) -> str:
     """A labeling config after a few changes of its parts."""
     for _ in range(random.choice((1, 1, 1, 2, 4))):
-        place = random.randrange(len(config) + 1)
-        end = min(len(config), place + random.choice((1, 4, 16, 64)))
+        index = random.randrange(len(config) + 1)
+        end = min(len(config), index + random.choice((1, 4, 16, 64)))
         match random.randrange(9):
             case 0 | 1:
-                config = config[:place] + random.choice(XML_PARTS) + config[place:]
+                config = config[:index] + random.choice(XML_PARTS) + config[index:]
             case 2:
-                config = config[:place] + config[end:]
+                config = config[:index] + config[end:]
             case 3:
-                config = config[:place] + random.choice(WORDS) + config[end:]
+                config = config[:index] + random.choice(WORDS) + config[end:]
             case 4:
-                # a value of an attribute
-                first = config.find('"', place) + 1
+                # an attribute's value
+                first = config.find('"', index) + 1
                 to = config.find('"', first)
                 if 0 < first <= to:
                     config = (
@@ -322,8 +318,8 @@ def changed_xml(config: str, random: Random) -> str:
                         + config[to:]
                     )
             case 5:
-                part = config[place : place + random.choice((20, 100, 400))]
-                config = config[:place] + part * random.choice((2, 3, 30)) + config[place:]
+                part = config[index : index + random.choice((20, 100, 400))]
+                config = config[:index] + part * random.choice((2, 3, 30)) + config[index:]
             case 6:
                 depth = random.choice(DEPTHS)
                 begin, close = random.choice(
@@ -334,7 +330,7 @@ def changed_xml(config: str, random: Random) -> str:
                     )
                 )
                 config = (
-                    config[:place] + begin * depth + close * random.choice((depth, depth, 0)) + config[place:]
+                    config[:index] + begin * depth + close * random.choice((depth, depth, 0)) + config[index:]
                 )
             case 7:
                 config = config.replace(

@@ -1,4 +1,4 @@
-"""Rules that take what a client wrote: labeling configs, a backend's extra parameters, texts to tokenize."""
+"""Targets without I/O: labeling configs, extra parameters of a backend, texts, inference requests."""
 
 import json
 from contextlib import suppress
@@ -21,8 +21,8 @@ from tests.fuzz.target import Finding
 CORPUS = Path(__file__).with_name("corpus") / "configs"
 BODIES = Path(__file__).with_name("corpus") / "bodies"
 
-LONGEST_REFUSAL = 3_000
-"""Characters: what is wrong is quoted, not sent back whole."""
+LONGEST_MESSAGE = 3_000
+"""Maximum characters of an error message, which quotes input only in part."""
 
 DATA: tuple[Any, ...] = (
     {
@@ -49,7 +49,7 @@ DATA: tuple[Any, ...] = (
     [[["x"]]],
     7,
 )
-"""Tasks' data to read by a config that was taken."""
+"""Task data to read with an accepted config."""
 
 EXTRA: tuple[Any, ...] = (
     None,
@@ -69,7 +69,7 @@ CHARACTERS = (
 
 
 def as_text(data: bytes) -> str:
-    """The text of an input, with lone surrogates for what is no UTF-8."""
+    """The input as text, with lone surrogates for invalid UTF-8."""
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -92,8 +92,8 @@ class Configs:
     def check(self, data: bytes) -> None:
         try:
             plan = read_plan(as_text(data), ("Negative", "Positive"), {"Negative": "0", "Positive": "1"})
-        except BadLabelConfig as refusal:
-            check_words(str(refusal))
+        except BadLabelConfig as error:
+            check_words(str(error))
             return
         for each in DATA:
             if any(text is not None and not isinstance(text, str) for text in plan.texts(each)):
@@ -110,23 +110,23 @@ class ExtraParams:
         return cut(data, random) if random.random() < 0.2 else data
 
     def check(self, data: bytes) -> None:
-        """As the text that Label Studio's form sends, and as the value that its API does."""
+        """As text, which Label Studio's form sends, and as a value, which its API sends."""
         values: list[Any] = [as_text(data)]
         with suppress(ValueError, RecursionError):
             values.append(json.loads(data))
         for value in values:
             try:
                 scoring = scoring_wanted(value, DEFAULT_SCORING)
-            except BadRequest as refusal:
-                check_words(str(refusal))
+            except BadRequest as error:
+                check_words(str(error))
                 continue
             if not (scoring.score in ("confidence", "margin", "entropy") and 0 < scoring.threshold <= 1):
                 raise Finding(f"a scoring that is none: {scoring}")
 
 
 class Tensors:
-    """The Open Inference Protocol's request: JSON, a line's end, and bytes behind it. What is taken of it are
-    texts, as many as the shape says.
+    """A request of the Open Inference Protocol: JSON, a line feed, and bytes. An accepted one has as many
+    texts as its shape says.
     """
 
     name, limit, weight = "tensors", 1.0, 0.05
@@ -146,22 +146,22 @@ class Tensors:
     def check(self, data: bytes) -> None:
         head, _, behind = data.partition(b"\n")
         try:
-            asked = read_request(bytearray(head))
-            count = count_texts(asked, 1_000)
-            texts = read_texts(asked, count, memoryview(behind))
-        except BadRequest as refusal:
-            check_words(str(refusal))
+            request = read_request(bytearray(head))
+            count = count_texts(request, 1_000)
+            texts = read_texts(request, count, memoryview(behind))
+        except BadRequest as error:
+            check_words(str(error))
             return
         if len(texts) != count or not all(isinstance(text, str) for text in texts):
             raise Finding("texts that are none")
         probabilities = np.full((count, 2), 0.5, dtype=np.float32)
-        found, size = write_answer(asked, "m", "m-1", ("Negative", "Positive"), probabilities)
-        if len(json.loads(found[:size])["outputs"]) != len(asked.outputs):
+        found, size = write_answer(request, "m", "m-1", ("Negative", "Positive"), probabilities)
+        if len(json.loads(found[:size])["outputs"]) != len(request.outputs):
             raise Finding("an answer without what was asked for")
 
 
 class Texts:
-    """The ids of a text are those of the tokens that `basic_english` makes of it."""
+    """The ids of a text are those of its `basic_english` tokens."""
 
     name, limit, weight = "tokenizer", 5.0, 0.05
 
@@ -190,9 +190,9 @@ class Texts:
             raise Finding("other ids than those of the tokens")
 
 
-def check_words(refusal: str) -> None:
-    """A refusal is one line, and not endless. Raises Finding."""
-    if len(refusal.splitlines()) != 1:
-        raise Finding("a refusal of several lines, or none")
-    if len(refusal) > LONGEST_REFUSAL:
-        raise Finding("a refusal without end")
+def check_words(message: str) -> None:
+    """An error message is one line of limited length. Raises Finding."""
+    if len(message.splitlines()) != 1:
+        raise Finding("an error message of several lines, or none")
+    if len(message) > LONGEST_MESSAGE:
+        raise Finding("an endless error message")

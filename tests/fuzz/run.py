@@ -3,8 +3,8 @@
     .venv/dev/bin/python -m tests.fuzz.run [--seconds 60] [--seed 1] [--only NAME] [--bombs MB]
     .venv/dev/bin/python -m tests.fuzz.run --replay tests/fuzz/found/NAME
 
-The targets go one after another. What is found is kept in tests/fuzz/found, each with the command that tries
-it again; the exit status is then 1.
+The targets run one after another. Findings are kept in tests/fuzz/found, each with the command that
+reproduces it; the exit status is then 1.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from tests.fuzz.bombs import bombs
 from tests.fuzz.files import Bundles, Tables, checkpoints, vocabularies
 from tests.fuzz.http import PASSWORD, TOKEN, USER, InProcess, ThroughSocket, huge_text
 from tests.fuzz.pure import Configs, ExtraParams, Tensors, Texts
-from tests.fuzz.target import FOUND, Finding, Tally, Target, attack, memory_mb, problem_with
+from tests.fuzz.target import FOUND, Finding, Target, Totals, attack, memory_mb, problem_with
 
 console = Console(stderr=True)
 
 HUGE_MB = 100
-"""Of a single text that is sent to a server of each kind."""
+"""Sizes of a single text that is sent to each kind of server."""
 
 
 def main() -> None:
@@ -74,33 +74,33 @@ def main() -> None:
         chosen = [target for target in found if not options.only or target.name in options.only]
         seed = options.seed if options.seed is not None else time.time_ns() % 2**32
         begun = memory_mb()
-        tallies = run(chosen, options.seconds, seed)
-        problems = {tally.target: tally.findings for tally in tallies if tally.findings}
+        all_totals = run(chosen, options.seconds, seed)
+        problems = {totals.target: totals.findings for totals in all_totals if totals.findings}
         if not options.only:
             problems |= {
                 name: {problem: 1}
                 for name, problem in large_ones(found, labeler, Path(folder), options.bombs)
             }
         ended = memory_mb()
-    show(tallies, problems, seed)
+    show(all_totals, problems, seed)
     if not options.only:
-        results.write("fuzz", figures(tallies, problems, begun, ended))
+        results.write("fuzz", figures(all_totals, problems, begun, ended))
     raise SystemExit(bool(problems))
 
 
 def fast_folder() -> str | None:
-    """Memory, where there is a folder of it: a file an input is much for a disk."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own is made in it
+    """A folder in memory if there is one: one file per input is too much for a disk."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder is created in it
 
 
 @contextmanager
 def targets(folder: Path) -> Iterator[tuple[list[Target], Labeler]]:
-    """Everything that is attacked, around a network that is small enough for thousands of answers a second;
-    and what `predict` does its work with.
+    """All targets, with a network that is small enough for thousands of predictions per second, and the
+    labeler of `predict`.
     """
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")  # torch's, about formats of its own past
+        warnings.simplefilter("ignore")  # torch warns about its earlier formats
         network = tiny_network()
         bundle, other = (export_bundle(network, folder / name) for name in ("tiny", "other"))
         yield (
@@ -111,7 +111,7 @@ def targets(folder: Path) -> Iterator[tuple[list[Target], Labeler]]:
 
 @contextmanager
 def in_this_process(bundle: Bundle, other: Bundle, folder: Path) -> Iterator[list[Target]]:
-    """All targets but the server in a process of its own. `folder` is for the files that they are given."""
+    """All targets except the server in its own process. `folder` is for their input files."""
     with ExitStack() as stack:
         open_door = stack.enter_context(InProcess("http", [bundle, other], 0.4))
         closed = stack.enter_context(
@@ -148,8 +148,8 @@ def by_socket(bundle: Bundle, folder: Path, stack: ExitStack) -> ThroughSocket:
     return ThroughSocket((client.base_url.host, client.base_url.port or 0), log)
 
 
-def run(chosen: list[Target], seconds: float, seed: int, keep: Path = FOUND) -> list[Tally]:
-    """Every target for its share of the time."""
+def run(chosen: list[Target], seconds: float, seed: int, keep: Path = FOUND) -> list[Totals]:
+    """Run every target for its share of the time."""
     whole = sum(target.weight for target in chosen)
     columns = (
         TextColumn("{task.description}"),
@@ -157,36 +157,36 @@ def run(chosen: list[Target], seconds: float, seed: int, keep: Path = FOUND) -> 
         TextColumn("{task.fields[inputs]:,} inputs, {task.fields[findings]} findings"),
         TimeRemainingColumn(),
     )
-    tallies = []
+    all_totals = []
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=seconds, inputs=0, findings=0)
         before = 0.0
         for target in chosen:
             share = seconds * target.weight / whole
 
-            def tell(tally: Tally, before: float = before) -> None:
-                if tally.inputs % 100 == 0:
+            def tell(totals: Totals, before: float = before) -> None:
+                if totals.inputs % 100 == 0:
                     bar.update(
                         task,
-                        description=tally.target,
-                        completed=before + tally.seconds,
-                        inputs=tally.inputs,
-                        findings=len(tally.findings),
+                        description=totals.target,
+                        completed=before + totals.seconds,
+                        inputs=totals.inputs,
+                        findings=len(totals.findings),
                     )
 
-            tallies.append(attack(target, seed, until(share), tell, keep))
+            all_totals.append(attack(target, seed, until(share), tell, keep))
             before += share
-    return tallies
+    return all_totals
 
 
-def until(seconds: float) -> Callable[[Tally], bool]:
-    return lambda tally: tally.seconds < seconds
+def until(seconds: float) -> Callable[[Totals], bool]:
+    return lambda totals: totals.seconds < seconds
 
 
 def large_ones(
     found: list[Target], labeler: Labeler, folder: Path, megabytes: int
 ) -> Iterator[tuple[str, str]]:
-    """What only is large, each once: names and findings."""
+    """Run each bomb once. Returns findings by name."""
     for target in found:
         if isinstance(target, InProcess | ThroughSocket) and megabytes:
             console.print(f"{target.name}: a text of {HUGE_MB} MB")
@@ -201,18 +201,18 @@ def large_ones(
             yield name, str(finding)
 
 
-def show(tallies: list[Tally], problems: dict[str, dict[str, int]], seed: int) -> None:
+def show(all_totals: list[Totals], problems: dict[str, dict[str, int]], seed: int) -> None:
     table = Table(title=f"Fuzzing, seed {seed}", title_justify="left")
     table.add_column("target")
     for column in ("inputs", "per second", "findings", "memory before, MB", "after"):
         table.add_column(column, justify="right")
-    for tally in tallies:
-        before, after = tally.memory_mb
+    for totals in all_totals:
+        before, after = totals.memory_mb
         table.add_row(
-            tally.target,
-            f"{tally.inputs:,}",
-            f"{tally.per_s:,.0f}",
-            str(len(tally.findings)),
+            totals.target,
+            f"{totals.inputs:,}",
+            f"{totals.per_s:,.0f}",
+            str(len(totals.findings)),
             f"{before:,.0f}",
             f"{after:,.0f}",
         )
@@ -229,26 +229,26 @@ def show(tallies: list[Tally], problems: dict[str, dict[str, int]], seed: int) -
 
 
 def figures(
-    tallies: list[Tally], problems: dict[str, dict[str, int]], begun: float, ended: float
+    all_totals: list[Totals], problems: dict[str, dict[str, int]], begun: float, ended: float
 ) -> dict[str, object]:
     return {
         "targets": [
             {
-                "target": tally.target,
-                "inputs": tally.inputs,
-                "per_s": tally.per_s,
-                "findings": len(tally.findings),
+                "target": totals.target,
+                "inputs": totals.inputs,
+                "per_s": totals.per_s,
+                "findings": len(totals.findings),
             }
-            for tally in tallies
+            for totals in all_totals
         ],
-        "inputs": sum(tally.inputs for tally in tallies),
+        "inputs": sum(totals.inputs for totals in all_totals),
         "findings": sum(len(found) for found in problems.values()),
         "memory_mb": {"start": begun, "end": ended},
     }
 
 
 def replay(found: list[Target], path: Path) -> int:
-    """Try a kept input again, and let its exception be seen."""
+    """Run a kept input again and show its exception."""
     name = path.name.rpartition("-")[0]
     target = next((target for target in found if target.name.replace(" ", "-") == name), None)
     if target is None:

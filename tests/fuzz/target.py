@@ -1,6 +1,4 @@
-"""What is attacked, and the loop that does it. An input is bytes, so that one that finds something is kept as
-a file and tried again.
-"""
+"""The interface of a target, and the fuzzing loop. Inputs are bytes, so they can be kept as files."""
 
 import hashlib
 import signal
@@ -20,16 +18,16 @@ import psutil
 FOUND = Path(__file__).with_name("found")
 
 MEMORY_MB = 400.0
-"""By which a process may grow over all inputs of a target: what an allocator keeps of the largest. A leak of
-any kind passes it soon.
+"""Maximum growth of a process over all inputs of a target, for memory that the allocator keeps. A leak soon
+exceeds it.
 """
 
 KEPT = 5
-"""Inputs that are kept of one finding."""
+"""Maximum inputs kept per finding."""
 
 
 class Finding(AssertionError):
-    """Something that must not happen did."""
+    """A target did something that must not happen."""
 
 
 class Hang(Finding):
@@ -37,24 +35,22 @@ class Hang(Finding):
 
 
 class Target(Protocol):
-    """`limit` in seconds for one input. `weight` is its share of the time."""
+    """`limit`: seconds per input. `weight`: share of the time."""
 
     name: str
     limit: float
     weight: float
 
     def make(self, random: Random) -> bytes:
-        """Another input."""
+        """Generate an input."""
 
     def check(self, data: bytes) -> None:
-        """Any exception is a finding."""
+        """Run an input. Any exception is a finding."""
 
 
 @dataclass
-class Tally:
-    """What came of a target. `findings` are told by where they come from, with the number of inputs that
-    showed each.
-    """
+class Totals:
+    """Results of a target. `findings`: number of inputs by finding, which is identified by its origin."""
 
     target: str
     inputs: int = 0
@@ -70,39 +66,37 @@ class Tally:
 def attack(
     target: Target,
     seed: int,
-    go_on: Callable[[Tally], bool],
-    on_input: Callable[[Tally], None] | None = None,
+    go_on: Callable[[Totals], bool],
+    on_input: Callable[[Totals], None] | None = None,
     keep: Path | None = FOUND,
     warm_up: int = 100,
-) -> Tally:
-    """Inputs made from `seed` until `go_on` says no. The process may grow in the first `warm_up`, and then no
-    more.
-    """
-    random, tally = Random(seed), Tally(target.name)
+) -> Totals:
+    """Run inputs generated from `seed` while `go_on` is true. The process may grow only during `warm_up`."""
+    random, totals = Random(seed), Totals(target.name)
     before = memory_mb()
     begun = time.perf_counter()
-    while go_on(tally):
+    while go_on(totals):
         data = target.make(random)
         problem = problem_with(target, data)
-        tally.inputs += 1
+        totals.inputs += 1
         if problem is not None:
-            tally.findings[problem] = tally.findings.get(problem, 0) + 1
-            if keep is not None and tally.findings[problem] <= KEPT:
+            totals.findings[problem] = totals.findings.get(problem, 0) + 1
+            if keep is not None and totals.findings[problem] <= KEPT:
                 write(keep, target, data, problem)
-        if tally.inputs == warm_up:
+        if totals.inputs == warm_up:
             before = memory_mb()
-        tally.seconds = time.perf_counter() - begun
+        totals.seconds = time.perf_counter() - begun
         if on_input is not None:
-            on_input(tally)
-    tally.memory_mb = (before, memory_mb())
-    if tally.memory_mb[1] - before > MEMORY_MB:
-        tally.findings[f"memory grew from {before:.0f} to {tally.memory_mb[1]:.0f} MB"] = 1
-    return tally
+            on_input(totals)
+    totals.memory_mb = (before, memory_mb())
+    if totals.memory_mb[1] - before > MEMORY_MB:
+        totals.findings[f"memory grew from {before:.0f} to {totals.memory_mb[1]:.0f} MB"] = 1
+    return totals
 
 
 def problem_with(target: Target, data: bytes) -> str | None:
-    """What `data` shows, in one line: the same for inputs that show the same. One that takes long is tried
-    twice, for the machine may have been elsewhere.
+    """The finding of `data` on one line, equal for inputs with the same finding. A slow input is run twice,
+    because the machine may have been busy.
     """
     for _ in range(2):
         problem, slow = _tried(target, data)
@@ -112,12 +106,12 @@ def problem_with(target: Target, data: bytes) -> str | None:
 
 
 def _tried(target: Target, data: bytes) -> tuple[str | None, bool]:
-    """What `data` shows, and whether that is only that it takes long."""
+    """The finding of `data`, and whether it is only slow."""
     begun = time.perf_counter()
     try:
         with interrupted(target.limit * 4):
             target.check(data)
-    except Exception as error:  # whatever it is, it is what we look for
+    except Exception as error:  # any exception is what we look for
         frames = traceback.extract_tb(error.__traceback__)
         last = frames[-2 if isinstance(error, Hang) else -1]
         words = str(error).splitlines()[0][:200] if isinstance(error, Finding) and str(error) else ""
@@ -131,7 +125,7 @@ def _tried(target: Target, data: bytes) -> tuple[str | None, bool]:
 
 @contextmanager
 def interrupted(seconds: float) -> Iterator[None]:
-    """Ends the block with Hang when it lasts longer. Only the main thread can be interrupted."""
+    """Raise Hang in the block when it exceeds the limit. Only works in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -149,7 +143,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def write(folder: Path, target: Target, data: bytes, problem: str) -> Path:
-    """Keep an input that found something, and beside it what it found and how to try it again."""
+    """Keep an input with a finding, and a note with the finding and the command that reproduces it."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{target.name.replace(' ', '-')}-{hashlib.sha256(data).hexdigest()[:12]}"
     path.write_bytes(data)
@@ -166,9 +160,7 @@ def memory_mb() -> float:
 
 @contextmanager
 def peak_memory_mb() -> Iterator[list[float]]:
-    """By how much the process was larger at its largest in the block than before it; nothing where the system
-    does not tell.
-    """
+    """Peak growth of the process in the block; empty if the system does not report it."""
     grown: list[float] = []
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():

@@ -1,4 +1,4 @@
-"""A moment of the fuzzer in every test run: the corpus as it is, and the same mutations every time."""
+"""A short fuzzing run: the corpus, and the same mutations every time."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from tests.fuzz.http import Answer, InProcess, ThroughSocket, check_answer, seed
 from tests.fuzz.mutate import changed_json, cut
 from tests.fuzz.pure import ExtraParams
 from tests.fuzz.run import figures, in_this_process, labeler_of, run, show
-from tests.fuzz.target import Finding, Tally, Target, attack, problem_with, write
+from tests.fuzz.target import Finding, Target, Totals, attack, problem_with, write
 from tests.serving import running
 
 INPUTS = {
@@ -43,8 +43,8 @@ def targets(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_nothing_is_found(targets: dict[str, Target], name: str) -> None:
-    tally = attack(targets[name], 1, lambda tally: tally.inputs < INPUTS[name], keep=None)
-    assert tally.findings == {}
+    totals = attack(targets[name], 1, lambda totals: totals.inputs < INPUTS[name], keep=None)
+    assert totals.findings == {}
 
 
 def test_the_corpus_is_answered(targets: dict[str, Target]) -> None:
@@ -60,21 +60,19 @@ ONCE_FOUND = (
 
 
 @pytest.mark.parametrize("request_", ONCE_FOUND, ids=lambda found: found[:20].decode("latin-1"))
-def test_what_was_found_once_is_answered(targets: dict[str, Target], request_: bytes) -> None:
+def test_earlier_findings_are_answered(targets: dict[str, Target], request_: bytes) -> None:
     targets["http"].check(request_)
 
 
-def test_through_a_socket_nothing_is_found_either(bundle: Bundle) -> None:
+def test_nothing_is_found_through_a_socket(bundle: Bundle) -> None:
     with running(bundle, path_prefix="/p") as client:
         target = ThroughSocket((client.base_url.host, client.base_url.port or 0))
-        assert attack(target, 1, lambda tally: tally.inputs < 300, keep=None).findings == {}
+        assert attack(target, 1, lambda totals: totals.inputs < 300, keep=None).findings == {}
         assert client.get("/health").json()["status"] == "UP"
 
 
 @pytest.mark.parametrize("name", [*STREAMS, *LINES])
-def test_what_unpacks_to_much_is_read_in_little_memory_or_refused(
-    bundle: Bundle, tmp_path: Path, name: str
-) -> None:
+def test_bombs_are_read_in_little_memory_or_rejected(bundle: Bundle, tmp_path: Path, name: str) -> None:
     with ExitStack() as stack:
         attempts = dict(bombs(labeler_of(bundle, stack), tmp_path, 24 * 2**20))
         attempts[name]()
@@ -93,7 +91,7 @@ def test_mutations_of_nothing() -> None:
 
 
 class Broken:
-    """A target that fails on every third input."""
+    """Fails on every third input."""
 
     name, limit, weight = "broken one", 1.0, 1.0
 
@@ -107,17 +105,19 @@ class Broken:
             raise ValueError("one")
 
 
-def test_findings_are_told_apart_counted_and_kept_with_how_to_try_them_again(tmp_path: Path) -> None:
-    tally: Tally = attack(Broken(), 1, lambda tally: tally.inputs < 300, keep=tmp_path / "found")
-    assert sorted(problem.split()[0] for problem in tally.findings) == ["Finding", "ValueError"]
-    assert sum(tally.findings.values()) > 100
+def test_findings_are_distinguished_counted_and_kept_with_the_command_that_reproduces_them(
+    tmp_path: Path,
+) -> None:
+    totals: Totals = attack(Broken(), 1, lambda totals: totals.inputs < 300, keep=tmp_path / "found")
+    assert sorted(problem.split()[0] for problem in totals.findings) == ["Finding", "ValueError"]
+    assert sum(totals.findings.values()) > 100
     kept = sorted(path.name for path in (tmp_path / "found").iterdir())
-    assert len(kept) == 4  # the two inputs that there are, and what each shows
+    assert len(kept) == 4  # the two inputs and their findings
     assert "--replay tests/fuzz/found/broken-one-" in (tmp_path / "found" / kept[1]).read_text()
     assert write(tmp_path / "found", Broken(), b"\0", "zero").read_bytes() == b"\0"
 
 
-def test_what_does_not_end_is_ended_and_told() -> None:
+def test_an_endless_input_is_stopped_and_reported() -> None:
     class Endless(Broken):
         limit = 0.01
 
@@ -128,7 +128,7 @@ def test_what_does_not_end_is_ended_and_told() -> None:
     assert "Hang" in str(problem_with(Endless(), b""))
 
 
-def test_what_takes_long_only_once_is_no_finding() -> None:
+def test_an_input_that_is_slow_only_once_is_no_finding() -> None:
     class Interrupted(Broken):
         limit, times = 0.01, 0
 
@@ -140,21 +140,21 @@ def test_what_takes_long_only_once_is_no_finding() -> None:
     assert problem_with(Interrupted(), b"") is None
 
 
-def test_the_targets_share_the_time_and_what_came_of_it_is_told(
+def test_the_targets_share_the_time_and_results_are_shown(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    tallies = run([Broken(), ExtraParams()], 0.4, 1, tmp_path)
-    assert all(tally.inputs for tally in tallies)
-    problems = {tally.target: tally.findings for tally in tallies if tally.findings}
+    all_totals = run([Broken(), ExtraParams()], 0.4, 1, tmp_path)
+    assert all(totals.inputs for totals in all_totals)
+    problems = {totals.target: totals.findings for totals in all_totals if totals.findings}
     assert list(problems) == ["broken one"]
-    show(tallies, problems, 1)
+    show(all_totals, problems, 1)
     assert "broken one: Finding" in capsys.readouterr().out
-    found = figures(tallies, problems, 1.0, 2.0)
+    found = figures(all_totals, problems, 1.0, 2.0)
     assert (found["findings"], found["memory_mb"]) == (2, {"start": 1.0, "end": 2.0})
-    assert found["inputs"] == sum(tally.inputs for tally in tallies)
+    assert found["inputs"] == sum(totals.inputs for totals in all_totals)
 
 
-def test_the_command_tries_a_kept_input_again(tmp_path: Path) -> None:
+def test_the_command_replays_a_kept_input(tmp_path: Path) -> None:
     kept = write(tmp_path, ExtraParams(), b"{}", "something")
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.run", "--replay", kept],
@@ -166,7 +166,7 @@ def test_the_command_tries_a_kept_input_again(tmp_path: Path) -> None:
     assert "extra params: nothing found" in done.stderr
 
 
-def test_an_answer_that_breaks_the_rules_is_seen(targets: dict[str, Target]) -> None:
+def test_a_response_that_breaks_the_rules_is_a_finding(targets: dict[str, Target]) -> None:
     for status, body in (
         (500, b"{}"),
         (400, b"no json"),

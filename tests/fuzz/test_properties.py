@@ -1,4 +1,4 @@
-"""Properties of what is pure, by hypothesis: any text, any value of JSON."""
+"""Properties of pure functions, by hypothesis: any text, any JSON value."""
 
 import json
 from contextlib import suppress
@@ -29,7 +29,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.lists(st.one_of(TEXTS, st.sampled_from(XML_PARTS)), max_size=12).map("".join))
-def test_a_labeling_config_of_any_text_is_a_plan_or_a_refusal(config: str) -> None:
+def test_any_labeling_config_is_a_plan_or_an_error(config: str) -> None:
     with suppress(BadLabelConfig):
         read_plan(config, ("Negative", "Positive"), {})
     with suppress(BadLabelConfig):
@@ -37,7 +37,7 @@ def test_a_labeling_config_of_any_text_is_a_plan_or_a_refusal(config: str) -> No
 
 
 @given(st.one_of(JSON, st.fixed_dictionaries({}, optional={"score": JSON, "threshold": JSON})))
-def test_extra_params_of_any_value_are_a_scoring_or_a_refusal(value: Any) -> None:
+def test_any_extra_params_are_a_scoring_or_an_error(value: Any) -> None:
     for each in (value, json.dumps(value, ensure_ascii=False)):
         with suppress(BadRequest):
             scoring = scoring_wanted(each, Scoring())
@@ -90,7 +90,7 @@ ANNOTATIONS = st.one_of(
 
 
 @given(st.fixed_dictionaries({"data": JSON, "annotations": st.lists(ANNOTATIONS, max_size=4)}))
-def test_the_label_of_any_exported_task_is_a_text_or_a_refusal(task: Any) -> None:
+def test_the_label_of_any_exported_task_is_a_text_or_an_error(task: Any) -> None:
     if is_exported(task):
         controls_of(task)
         with suppress(BadInput):
@@ -114,7 +114,7 @@ def test_a_json_list_of_anything_is_read_as_the_library_reads_it(
 
 
 @given(st.text())
-def test_a_refusal_is_one_line_with_an_end(words: str) -> None:
+def test_an_error_message_is_one_line_of_limited_length(words: str) -> None:
     said = str(BadInput(words * 50))
     assert len(said.splitlines()) <= 1
     assert len(said) <= LONGEST + 1
