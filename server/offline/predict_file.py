@@ -113,7 +113,7 @@ def _write_chunk(
     chunk: list[Any], writer: Writer, labeler: Labeler, progress: Progress, source: Path
 ) -> None:
     columns = [columns_of(row) for row in chunk]
-    wanted = [column for each in labeler.plan.sources for column in each.columns]
+    wanted = [column for each in labeler.plan.fields for column in each.columns]
     if progress.rows == 0 and not any(name in row for row in columns for name in wanted):
         names = ", ".join(dict.fromkeys(name for row in columns for name in row)) or "none"
         missing = " or ".join(f'"{column}"' for column in wanted)

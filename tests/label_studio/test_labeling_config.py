@@ -66,8 +66,8 @@ def filled(
 ) -> dict[str, tuple[Any, ...]]:
     """Each control that is filled, with its values in class order."""
     return {
-        target.control.name: target.control.values
-        for target in read_plan(config, labels, label_map or {}).targets
+        binding.control.name: binding.control.values
+        for binding in read_plan(config, labels, label_map or {}).bindings
     }
 
 
@@ -83,7 +83,7 @@ def test_every_control_that_fits_is_filled_and_each_text_is_read_once() -> None:
         LABELS,
         {},
     )
-    assert [(target.control.name, target.source, target.control.several) for target in plan.targets] == [
+    assert [(binding.control.name, binding.field, binding.control.several) for binding in plan.bindings] == [
         ("a", 0, False), ("b", 0, True), ("c", 1, False), ("d", 2, False),
     ]  # fmt: skip
     assert plan.texts({"title": "x", "page": "<b>y</b>", "talk": [{"says": "z"}]}) == ("x", "y", "z")
