@@ -17,18 +17,21 @@ from server.launch.launcher import server_options
 from server.launch.uvicorn_protocol import listen
 from server.models.fault_limits import DEFAULT_LIMITS
 from server.settings import load_settings
+from tests.loop_probe import LoopProbe
 
 
 @contextmanager
 def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a server for these bundles; connections queue until it is ready. `options` are settings, and
-    `limits`.
+    """A client of a server for these bundles; connections queue until it is ready. `options` are settings,
+    `limits`, and a `probe` for the event loop. Without a probe of the caller's, the event loop is checked.
     """
     limits = options.pop("limits", DEFAULT_LIMITS)
+    probe = options.pop("probe", None)
+    watched = probe or LoopProbe()
     settings = load_settings(
         bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options)
     )
-    config = uvicorn.Config(build_app(settings, limits=limits), **server_options(settings))
+    config = uvicorn.Config(watched.around(build_app(settings, limits=limits)), **server_options(settings))
     listening = listen(config)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})
@@ -41,6 +44,8 @@ def running(*bundles: Bundle, **options: Any) -> Iterator[httpx.Client]:
         thread.join()
         for each in listening:
             each.close()
+    if probe is None:
+        watched.check()
 
 
 def predict_body(

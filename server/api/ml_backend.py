@@ -11,7 +11,6 @@ POST /webhook     acknowledged at once; this server does not train
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +25,7 @@ from server.api.server_status import ServerStatus
 from server.observability.access_log import RequestContext
 from server.observability.project_activity import ProjectActivity, name_of
 from server.prediction.predictor import Predictor
-from server.prediction.request import Answer
+from server.prediction.request import Answer, Tasks
 from server.transport.middleware import context_of
 from server.transport.responses import Json, JsonParts
 
@@ -100,7 +99,7 @@ class MlBackend:
 class ParsedTasks:
     """`data` of each task (None for a task without), to be read by `label_config`."""
 
-    data: list[Any]
+    data: Tasks
     label_config: str
     project: object
 

@@ -105,17 +105,19 @@ def read_control(
 def match_labels(
     where: str, options: Sequence[Option], labels: Sequence[str], label_map: Mapping[str, str]
 ) -> tuple[Any, ...]:
-    """The stored value for each label. Raises BadLabelConfig for a label without an option, and for two labels
-    with the same one.
+    """The stored value for each label. Raises BadLabelConfig for a label without an option, and for two
+    labels with the same one.
     """
     find = _finder(options, label_map)
     found = {label: find(label) for label in labels}
     missing = [label for label, option in found.items() if option is None]
     if missing:
+        plural = "s" if len(missing) > 1 else ""
+        choices = listed([option.shown for option in options]) or "none"
         raise BadLabelConfig(
-            f"{where} has no choice for the model's label{'s' if len(missing) > 1 else ''} {listed(missing)}; its "
-            f"choices are {listed([option.shown for option in options]) or 'none'}. Rename a choice, give it that "
-            f"alias, or start Prelabel with --map {missing[0]}=CHOICE."
+            f"{where} has no choice for the model's label{plural} {listed(missing)}; its choices are "
+            f"{choices}. Rename a choice, give it that alias, or start Prelabel with --map "
+            f"{missing[0]}=CHOICE."
         )
     matched = tuple(option.stored for option in found.values() if option is not None)
     if len(set(matched)) != len(matched):
@@ -142,11 +144,9 @@ def _check_whole_task(where: str, name: str, attributes: Mapping[str, str]) -> N
             raise BadLabelConfig(f'{where} has {scope}="true"; this model labels whole texts. Remove it.')
 
 
-def _finder(
-    options: Sequence[Option], label_map: Mapping[str, str]
-) -> Callable[[str], Option | None]:
-    """Finds the option of a label by its text, else by its text in any case, else by another name in any case,
-    else by the name in `label_map`. The first of several options wins.
+def _finder(options: Sequence[Option], label_map: Mapping[str, str]) -> Callable[[str], Option | None]:
+    """Finds the option of a label by its text, else by its text in any case, else by another name in any
+    case, else by the name in `label_map`. The first of several options wins.
     """
     exact: dict[str, Option] = {}
     folded: dict[str, Option] = {}
@@ -212,8 +212,8 @@ def _number(
         number = _finite(label_map.get(label, ""))
     if number is None:
         raise BadLabelConfig(
-            f"{where} holds a number, and the model's label {listed([label])} is not one. Start Prelabel with "
-            f"--map {label}=NUMBER."
+            f"{where} holds a number, and the model's label {listed([label])} is not one. Start Prelabel "
+            f"with --map {label}=NUMBER."
         )
     low, high = _finite(attributes.get("min", "")), _finite(attributes.get("max", ""))
     if (low is not None and number < low) or (high is not None and number > high):

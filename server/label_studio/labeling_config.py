@@ -32,8 +32,8 @@ MAX_CONFIG = 500_000
 """Characters of a config. The server caches parsed configs by their text."""
 
 MAX_ATTRIBUTES = 1_000
-"""Attributes of one tag. The SDK reads them in quadratic time: 30,000 of them took 3.6 s, with the interpreter's
-lock held.
+"""Attributes of one tag. The SDK reads them in quadratic time: 30,000 of them took 3.6 s, with the
+interpreter's lock held.
 """
 
 ATTRIBUTE = re.compile(r"""=\s*["']""")
@@ -96,7 +96,9 @@ class LabelingPlan:
     def summary(self) -> str:
         """Such as `sentiment ← text ($review)`."""
         pairs = ((binding.control, self.fields[binding.field]) for binding in self.bindings)
-        return one_line(", ".join(f"{control.name} ← {field.name} ({field.value})" for control, field in pairs))
+        return one_line(
+            ", ".join(f"{control.name} ← {field.name} ({field.value})" for control, field in pairs)
+        )
 
 
 def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> LabelingPlan:
@@ -109,8 +111,8 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
     controls = [control for control in interface.controls if (control.tag or "").lower() in KINDS]
     if not controls:
         raise BadLabelConfig(
-            "The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this model labels "
-            f"whole texts. Add a <Choices> with the choices {listed(labels)}."
+            "The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this model "
+            f"labels whole texts. Add a <Choices> with the choices {listed(labels)}."
         )
     elements = {element.get("name"): element for element in interface._tree.iter() if element.get("toName")}  # noqa: SLF001 - the SDK keeps no nested choices
     objects = {tag.name: tag for tag in interface.objects}
@@ -134,8 +136,8 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
 def _parse(config: str) -> LabelInterface:
     if len(config) > MAX_CONFIG:
         raise BadLabelConfig(
-            f"The labeling config has {len(config):,} characters; the limit is {MAX_CONFIG:,}. Shorten its lists "
-            "of choices."
+            f"The labeling config has {len(config):,} characters; the limit is {MAX_CONFIG:,}. Shorten its "
+            "lists of choices."
         )
     upper = config.upper()
     if "<!DOCTYPE" in upper or "<!ENTITY" in upper:
@@ -144,8 +146,8 @@ def _parse(config: str) -> LabelInterface:
         )
     if any(len(ATTRIBUTE.findall(tag)) > MAX_ATTRIBUTES for tag in config.split("<")):
         raise BadLabelConfig(
-            f"The labeling config has a tag with more than {MAX_ATTRIBUTES:,} attributes. Remove those that Label "
-            "Studio does not know."
+            f"The labeling config has a tag with more than {MAX_ATTRIBUTES:,} attributes. Remove those that "
+            "Label Studio does not know."
         )
     try:
         return LabelInterface(config)
@@ -164,7 +166,9 @@ def _text_field(objects: Mapping[str | None, ObjectTag], control: ControlTag) ->
         raise BadLabelConfig(f"{where} must have one tag in toName.")
     tag = objects.get(names[0])
     if tag is None:
-        raise BadLabelConfig(f'{where} has toName="{names[0]}", which is no tag of the config. Point it to a <Text>.')
+        raise BadLabelConfig(
+            f'{where} has toName="{names[0]}", which is no tag of the config. Point it to a <Text>.'
+        )
     return read_text_field(tag)
 
 
@@ -173,6 +177,6 @@ def _check_size(plan: LabelingPlan) -> None:
     written = sum(binding.written() + len(plan.fields[binding.field].name) for binding in plan.bindings)
     if written > MAX_WRITTEN:
         raise BadLabelConfig(
-            f"The labeling config asks for about {written:,} characters of answer for each task; the limit is "
-            f"{MAX_WRITTEN:,}. Use fewer controls, or shorter names and choices."
+            f"The labeling config asks for about {written:,} characters of answer for each task; the limit "
+            f"is {MAX_WRITTEN:,}. Use fewer controls, or shorter names and choices."
         )

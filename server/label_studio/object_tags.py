@@ -1,4 +1,5 @@
-"""Reads the text of a task: `<Text>`, `<HyperText>` and `<Paragraphs>`, and the fields that their `value` names.
+"""Reads the texts of a task: `<Text>`, `<HyperText>`, `<Paragraphs>`, and the fields that their `value`
+names.
 
 A value is `$field`, a path such as `$review.body` or `$items[0].text`, or several of them among other words
 ("$title: $body"), as in Label Studio's editor. Only the task's own data is read; nothing is ever fetched.
@@ -29,8 +30,8 @@ TAGS = ("text", "hypertext", "paragraphs")
 class TextField:
     """One object tag and the fields that it takes its text from.
 
-    `text_key` names the part of a paragraph that holds its words. A value passes three steps, so that a caller
-    can look at its size before each: `look_up`, `join`, `show`. `text` does all of them.
+    `text_key` names the part of a paragraph that holds its words. A value passes three steps, so that a
+    caller can look at its size before each: `look_up`, `join`, `show`. `text` does all of them.
     """
 
     name: str

@@ -6,10 +6,8 @@ A prediction is `{"model_version", "score", "result": [region]}` and a region `{
 
 import hashlib
 from collections.abc import Sequence
-from itertools import count
+from itertools import count, islice
 from typing import Any, TypedDict
-
-import numpy as np
 
 from server.arrays import Bools, Floats
 from server.label_studio.labeling_config import ControlBinding, LabelingPlan, Texts
@@ -50,44 +48,46 @@ def predictions(
 ) -> list[Prediction]:
     """One prediction for each task, in order.
 
-    `texts` holds a task's text for each field of the plan, or None for a task to leave out, whose prediction is
-    `{}`. `probabilities` float32[present, classes] and
-    `scores` float64[present] have a row for each text that is not None, in order; `answered` bool[present] is
-    False where the model call failed, and that task's prediction is `{}`. A control with several choices gets
-    the labels whose probability is at least `threshold`.
+    `texts` holds a task's text for each field of the plan, or None for a task to leave out, whose prediction
+    is `{}`. `probabilities` float32[present, classes] and `scores` float64[present] have a row for each text
+    that is not None, in order; `answered` bool[present] is False where the model call failed, and that task's
+    prediction is `{}`. A control with several choices gets the labels whose probability is at least
+    `threshold`.
 
     The least certain text of a task gives its score. A task without any usable text gets an empty result and
     score 0: Label Studio stores it, does not ask again, and sorts the task among the least certain.
     """
+    rows_of_fields: list[list[int]] = [[] for _ in plan.fields]
+    row = count()
+    for each in texts:
+        for rows, text in zip(rows_of_fields, each or (), strict=False):
+            if text is not None:
+                rows.append(next(row))
     columns = [
         (
             binding.field,
-            binding.control.fill(probabilities, threshold),
+            iter(binding.control.fill(probabilities[rows_of_fields[binding.field]], threshold)),
             _head(plan, binding),
             f"{version}\0{binding.control.name}\0".encode(),
         )
         for binding in plan.bindings
     ]
-    certainty = scores.tolist()
-    failed = set(np.flatnonzero(~answered).tolist()) if answered is not None else set[int]()
-    row = count()
+    certainty = iter(scores.tolist())
+    missing = iter([False] * len(probabilities) if answered is None else (~answered).tolist())
     found: list[Prediction] = []
     for each in texts:
         if each is None:
             found.append({})
             continue
-        rows = [next(row) if text is not None else None for text in each]
-        if failed and not failed.isdisjoint(rows):
-            found.append({})
-            continue
         encoded = [None if text is None else text.encode("utf-8", "surrogatepass") for text in each]
         regions: list[Region] = []
         for field, values, head, salt in columns:
-            text, index = encoded[field], rows[field]
-            if text is not None and index is not None and (value := values[index]) is not None:
-                regions.append({"id": _region_id(salt, text), **head, "value": value})
-        score = min((certainty[index] for index in rows if index is not None), default=0.0)
-        found.append({"model_version": version, "score": score, "result": regions})
+            if (words := encoded[field]) is not None and (value := next(values)) is not None:
+                regions.append({"id": _region_id(salt, words), **head, "value": value})
+        present = sum(text is not None for text in each)
+        score = min(islice(certainty, present), default=0.0)
+        failed = any(list(islice(missing, present)))
+        found.append({} if failed else {"model_version": version, "score": score, "result": regions})
     return found
 
 

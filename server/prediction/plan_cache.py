@@ -17,8 +17,8 @@ Read = Callable[[str, tuple[str, ...]], LabelingPlan]
 class PlanCache:
     """Plans by config and labels; the least recently used of `size` is evicted.
 
-    Concurrent requests for a new config wait for one parse of it. A refused config is cached too: Label Studio
-    sends it again with each request.
+    Concurrent requests for a new config wait for one parse of it. A refused config is cached too: Label
+    Studio sends it again with each request.
     """
 
     def __init__(self, read: Read, size: int = 256) -> None:
@@ -55,4 +55,6 @@ class PlanCache:
         try:
             return self._read(config, labels)
         except BadLabelConfig as problem:
-            return BadLabelConfig(*problem.args)  # without the traceback, which would keep the parser's memory
+            return BadLabelConfig(
+                *problem.args
+            )  # without the traceback, which would keep the parser's memory

@@ -5,7 +5,7 @@ order of the tasks. For plain texts, only the steps from text to probabilities.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from server.batching.batcher import Batcher
 from server.errors import DeadlineExceeded, RequestTooLarge
@@ -14,7 +14,7 @@ from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
 from server.prediction.plan_cache import PlanCache
-from server.prediction.request import Answer, Classified, TaskRequest, TextRequest
+from server.prediction.request import Answer, Classified, TaskRequest, Tasks, TextRequest
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import DEFAULT_SCORING, Scoring
 
@@ -68,15 +68,14 @@ class Predictor:
             await self._project_scorings.remember(self._name, name, own)
         return scoring.version(model.version), plan
 
-    async def predict(self, tasks: list[Any], config: str, project: object = None) -> Answer:
-        """One prediction for each of `tasks`, in order. A task is its `data`; the list is empty afterwards.
-        `project` as Label Studio named it at set-up.
+    async def predict(self, tasks: Tasks, config: str, project: object = None) -> Answer:
+        """One prediction for each of `tasks`, in order. A task is its `data`; unless `tasks` is a list, it is
+        iterated in a thread. `project` as Label Studio named it at set-up.
 
-        Raises BadLabelConfig, Overloaded, DeadlineExceeded, Unavailable, and RequestTooLarge or EngineFailed
-        if there is no prediction at all.
+        Raises BadLabelConfig, Overloaded, DeadlineExceeded, Unavailable, what iterating the tasks raises, and
+        RequestTooLarge or EngineFailed if there is no prediction at all.
         """
-        count = len(tasks)
-        return await self._in_time(self._predict(tasks, config, project), f"{count} tasks")
+        return await self._in_time(self._predict(tasks, config, project), f"{len(tasks)} tasks")
 
     async def classify(self, texts: list[str]) -> Classified:
         """Probabilities for all texts, in order.
@@ -93,7 +92,7 @@ class Predictor:
         request = TextRequest(self._current(), self._batcher, DEFAULT_SCORING)
         return await self._in_time(request.classify(texts), f"{len(texts)} texts")
 
-    async def _predict(self, tasks: list[Any], config: str, project: object) -> Answer:
+    async def _predict(self, tasks: Tasks, config: str, project: object) -> Answer:
         model = self._current()
         plan = await self._plans.plan(config, model.labels)
         scoring = await self._project_scorings.of(self._name, name_of(project)) or self._scoring

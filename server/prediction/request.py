@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -56,14 +56,22 @@ LONG_HASH = 1_000_000
 STAGES = ("tokenize", "queue", "engine")
 
 
+class Tasks(Protocol):
+    """The `data` of each task of a request: a list, or a collection that takes long to iterate."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 @dataclass
 class Answer:
     """The predictions for a request's tasks.
 
-    `results` are JSON: the predictions of one micro-batch each, separated by commas, in the order of the tasks,
-    `{}` where the model call failed or a text is too long. `failure` is the reason of one such failure.
-    `predicted`, `empty` and `failed` count the tasks. `seconds` by stage: seconds of work for tokenize, engine
-    and results, which overlap in a large request; for queue the mean wait of a text. `tokens` went into models.
+    `results` are JSON: the predictions of one micro-batch each, separated by commas, in the order of the
+    tasks, `{}` where the model call failed or a text is too long. `failure` is the reason of one such
+    failure. `predicted`, `empty` and `failed` count the tasks. `seconds` by stage: seconds of work for
+    tokenize, engine and results, which overlap in a large request; for queue the mean wait of a text.
+    `tokens` went into models.
     """
 
     results: list[bytes]
@@ -107,7 +115,7 @@ class TaskTexts:
 
 @dataclass
 class Results:
-    """The predictions of one micro-batch as JSON, separated by commas, and the number of its tasks by outcome."""
+    """The predictions of one micro-batch as JSON, separated by commas, and its tasks by outcome."""
 
     json: bytes
     predicted: int = 0
@@ -214,8 +222,8 @@ class TaskRequest(TextRequest):
         self._max_text = max_text
         self._seconds["results"] = 0.0
 
-    async def answer(self, tasks: list[Any]) -> Answer:
-        """The predictions for `tasks`, the data of each task. Empties the list, to free large tasks early.
+    async def answer(self, tasks: Tasks) -> Answer:
+        """The predictions for `tasks`, the data of each task.
 
         Raises what the batcher raises, and the failure if there is no prediction at all.
         """
@@ -247,13 +255,17 @@ class TaskRequest(TextRequest):
             failure,
         )
 
-    async def _read(self, tasks: list[Any]) -> TaskTexts:
-        in_thread = len(tasks) > 1 or (bool(tasks) and _size(self._plan.look_up(tasks[0])) > LONG_FIELDS)
+    async def _read(self, tasks: Tasks) -> TaskTexts:
+        in_thread = (
+            len(tasks) > 1
+            or not isinstance(tasks, list)
+            or any(_size(self._plan.look_up(task)) > LONG_FIELDS for task in tasks)
+        )
         return await run(in_thread, _read_tasks, self._plan, tasks, self._max_text)
 
     async def _micro_batch(self, priority: Priority, tasks: list[Texts | None]) -> Results:
         present = [text for texts in tasks if texts is not None for text in texts if text is not None]
-        probabilities = np.zeros((0, len(self._model.labels)), dtype=np.float32)
+        probabilities: Floats = np.zeros((0, len(self._model.labels)), dtype=np.float32)
         answered: Bools | None = None
         failure: PrelabelError | None = None
         if present:
@@ -307,12 +319,10 @@ def micro_batches(items: Sequence[T], size: Callable[[T], int], most: int) -> It
         yield batch
 
 
-def _read_tasks(plan: LabelingPlan, tasks: list[Any], max_text: int) -> TaskTexts:
-    """The texts of `tasks`, which is empty afterwards."""
+def _read_tasks(plan: LabelingPlan, tasks: Iterable[Any], max_text: int) -> TaskTexts:
     read = TaskTexts()
-    tasks.reverse()
-    while tasks:
-        joined = plan.join(plan.look_up(tasks.pop()))
+    for task in tasks:
+        joined = plan.join(plan.look_up(task))
         # the markup of a page counts: it is what takes the time
         if any(text is not None and len(text) > max_text for text in joined):
             read.tasks.append(None)

@@ -10,14 +10,17 @@ import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from server.errors import Unavailable
 from server.scoring import Scoring
 
 MAX_PROJECTS = 1_000
-"""Projects with a scoring of their own that are kept; the one that changed its scoring longest ago is evicted."""
+"""Projects with a scoring of their own that are kept; the one that changed its scoring longest ago is
+evicted.
+"""
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a write waits for another worker's."""
@@ -97,22 +100,17 @@ class SharedScorings:
         return self._mark[:]
 
     def read(self) -> Mapping[Key, Scoring]:
-        """All scorings."""
-        with self._lock:
+        """All scorings. Raises Unavailable."""
+        with self._lock, _as_unavailable("read"):
             rows = self._database.execute("SELECT model, project, score, threshold FROM scorings").fetchall()
         return {(model, project): Scoring(score, threshold) for model, project, score, threshold in rows}
 
     def write(self, key: Key, scoring: Scoring | None) -> None:
         """Stores or removes one scoring. Raises Unavailable."""
-        with self._lock:
-            try:
-                self._database.execute("BEGIN IMMEDIATE")
-                with self._database:
-                    self._change(key, scoring)
-            except sqlite3.OperationalError as error:
-                raise Unavailable(
-                    f"The project's scoring could not be stored ({error}); set the project up again."
-                ) from None
+        with self._lock, _as_unavailable("stored"):
+            self._database.execute("BEGIN IMMEDIATE")
+            with self._database:
+                self._change(key, scoring)
             self._mark[:] = secrets.token_bytes(MARK_BYTES)
 
     def _change(self, key: Key, scoring: Scoring | None) -> None:
@@ -133,3 +131,13 @@ class SharedScorings:
         with self._lock:
             self._database.close()
             self._mark.close()
+
+
+@contextmanager
+def _as_unavailable(action: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise Unavailable(
+            f"The projects' scorings could not be {action} ({error}). Restart the server if this goes on."
+        ) from None

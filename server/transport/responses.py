@@ -20,8 +20,8 @@ class Json(Response):
 
 
 class JsonParts(Response):
-    """JSON that is encoded already, in parts. They are sent one after another, so that no copy of the whole is
-    made, which would take the event loop's time for a large answer.
+    """JSON that is encoded already, in parts. They are sent one after another, so that no copy of the whole
+    is made, which would take the event loop's time for a large answer.
     """
 
     media_type = "application/json"
@@ -31,7 +31,7 @@ class JsonParts(Response):
         self._parts = parts
         self.headers["content-length"] = str(sum(map(len, parts)))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for part in self._parts:
             await send({"type": "http.response.body", "body": part, "more_body": True})
