@@ -35,6 +35,7 @@ from server.observability.tracing import TracingMiddleware, close_traces, open_t
 from server.prediction.predictor import Predictor
 from server.prediction.scoring_store import ProjectScorings
 from server.settings import Settings
+from server.transport.json_slices import warm_up
 from server.transport.middleware import RequestMiddleware
 
 METRICS = "metrics"
@@ -68,6 +69,7 @@ def build_app(
     def load(path: Path) -> Model:
         return load_model(path, settings, shared)
 
+    warm_up()
     metrics = Metrics()
     traces = open_traces(os.environ)
     registry = load_registry(settings, load, limits)

@@ -17,6 +17,7 @@ from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.launch.launcher import server_options
 from server.launch.uvicorn_protocol import HEAD_TIMEOUT, READ_TIMEOUT, Connection, listen
 from server.settings import load_settings
+from tests.loop_probe import LoopProbe
 
 
 @contextmanager
@@ -24,17 +25,21 @@ def running(
     *bundles: Bundle,
     head_timeout: float = HEAD_TIMEOUT,
     read_timeout: float = READ_TIMEOUT,
+    probe: LoopProbe | None = None,
     **options: Any,
 ) -> Iterator[httpx.Client]:
     """A client of a server for these bundles; connections queue until it is ready. `options`: settings, and
-    `limits` and `on_crash` of the app.
+    `limits` and `on_crash` of the app. The event loop is checked, unless the caller does so with a `probe`.
     """
+    watched = probe or LoopProbe()
     of_app = {name: options.pop(name) for name in ("limits", "on_crash") if name in options}
     settings = load_settings(
         bundle=tuple(bundle.path for bundle in bundles), **({"device": "cpu", "port": 0} | options)
     )
     protocol = partial(Connection, head_timeout=head_timeout)
-    config = uvicorn.Config(build_app(settings, **of_app), **server_options(settings) | {"http": protocol})
+    config = uvicorn.Config(
+        watched.around(build_app(settings, **of_app)), **server_options(settings) | {"http": protocol}
+    )
     listening = listen(config, read_timeout)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})
@@ -47,6 +52,8 @@ def running(
         thread.join()
         for each in listening:
             each.close()
+    if probe is None:
+        watched.check()
 
 
 def predict_body(

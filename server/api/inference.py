@@ -49,7 +49,7 @@ async def respond(request: Request, bodies: BodyReader, call: InferenceCall[P, A
         async with while_connected(request):
             received = time.perf_counter()
             parsed = await call.parse(body)
-            body.clear()  # its texts were copied; a large body would double the memory of the request
+            del body  # what was copied from a large body would double the memory of the request
             parsed_at = time.perf_counter()
             answer = await call.predict(parsed)
             context = context_of(request)

@@ -11,7 +11,6 @@ POST /webhook     acknowledged at once; this server does not train
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,9 +25,9 @@ from server.api.server_status import ServerStatus
 from server.observability.access_log import RequestContext
 from server.observability.project_activity import ProjectActivity, name_of
 from server.prediction.predictor import Predictor
-from server.prediction.request import Answer
+from server.prediction.request import Answer, Tasks
 from server.transport.middleware import context_of
-from server.transport.responses import Json
+from server.transport.responses import Json, JsonParts
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class MlBackend:
         body = await self.guard.control_bodies.read_object(request)
         project = context_of(request).project = body.get("project")
         config = label_config_of(body, "schema")
-        version, plan = self.predictor.set_up(config, project, body.get("extra_params"))
+        version, plan = await self.predictor.set_up(config, project, body.get("extra_params"))
         if self.activity.set_up(self.name, project, version, plan.summary):
             log.info(
                 "project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary
@@ -100,7 +99,7 @@ class MlBackend:
 class ParsedTasks:
     """`data` of each task (None for a task without), to be read by `label_config`."""
 
-    data: list[Any]
+    data: Tasks
     label_config: str
     project: object
 
@@ -122,12 +121,17 @@ class TasksCall:
     async def predict(self, parsed: ParsedTasks) -> Answer:
         backend, context = self.backend, self.context
         answer = await backend.predictor.predict(parsed.data, parsed.label_config, parsed.project)
-        counts = answer.count()
-        backend.activity.predicted(backend.name, parsed.project, **counts)
+        backend.activity.predicted(
+            backend.name,
+            parsed.project,
+            predicted=answer.predicted,
+            empty=answer.empty,
+            failed=answer.failed,
+        )
         if answer.failure is not None:
             backend.activity.refused(backend.name, parsed.project, answer.failure)
-        context.empty, context.failed = counts["empty"], counts["failed"]
+        context.empty, context.failed = answer.empty, answer.failed
         return answer
 
     async def write(self, parsed: ParsedTasks, answer: Answer) -> Response:
-        return Json({"results": answer.predictions})
+        return JsonParts(answer.parts())

@@ -1,13 +1,17 @@
 """Label Studio's JSON: the tasks and the labeling config of a request."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from server.errors import BadRequest, RequestTooLarge
-from server.transport.json_codec import decode_object, json_type, parse_body
+from server.prediction.request import Tasks
+from server.transport.json_codec import LARGE_BODY, decode_json, decode_object, json_type
+from server.transport.json_slices import SlicedList, cut_list
 
 MAX_CONFIG = 500_000
 """Characters of a labeling config. Hundreds are cached, with the plan read from each."""
@@ -31,30 +35,68 @@ class PredictRequest(msgspec.Struct):
 
 
 _predict_request = msgspec.json.Decoder(PredictRequest)
+_tasks = msgspec.json.Decoder(list[Task])
 
 
-def task_data(body: Mapping[str, Any], max_tasks: int) -> list[Any]:
+@dataclass(frozen=True)
+class SlicedTasks:
+    """The `data` of each task of a large body, decoded when it is iterated; that takes long."""
+
+    tasks: SlicedList
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Raises BadRequest, RequestTooLarge."""
+        for each in self.tasks.slices():
+            yield from map(_data, _decode_slice(each))
+
+
+def task_data(body: Mapping[str, Any], max_tasks: int) -> Tasks:
     """The `data` of each task of the body, None for a task without. Raises BadRequest, RequestTooLarge."""
     tasks = body.get("tasks")
-    if not isinstance(tasks, list):
+    if not isinstance(tasks, list | SlicedTasks):
         raise BadRequest(f"tasks: expected a list of tasks, found {json_type(tasks)}.")
     if len(tasks) > max_tasks:
         raise RequestTooLarge(
             f"tasks: {len(tasks)} in one request; the maximum is {max_tasks} (PRELABEL_MAX_TASKS). "
             "Send fewer tasks per request."
         )
-    return [
-        task.data if isinstance(task, Task) else task.get("data") if isinstance(task, dict) else None
-        for task in tasks
-    ]
+    return tasks if isinstance(tasks, SlicedTasks) else list(map(_data, tasks))
 
 
 async def parse_tasks(body: bytearray) -> dict[str, Any]:
-    """The body as an object, its tasks as `Task` if the body is a well-formed PredictRequest.
+    """The body as an object. Its tasks are a list, of `Task` if the body is a well-formed PredictRequest, or
+    SlicedTasks if the body is large.
 
     Raises BadRequest, RequestTooLarge.
     """
-    return await parse_body(_decode_tasks, body)
+    if len(body) < LARGE_BODY:
+        return _decode_tasks(body)
+    return await asyncio.to_thread(_decode_large, body)
+
+
+def _decode_large(body: bytearray) -> dict[str, Any]:
+    rest, tasks = cut_list(body, ("tasks",))
+    fields = _decode_tasks(rest)
+    if tasks is not None and fields.get("tasks") == []:  # else a second field of that name counts
+        fields["tasks"] = SlicedTasks(tasks)
+    return fields
+
+
+def _data(task: Any) -> Any:
+    if isinstance(task, Task):
+        return task.data
+    return task.get("data") if isinstance(task, dict) else None
+
+
+def _decode_slice(tasks: bytes) -> list[Any]:
+    try:
+        return _tasks.decode(tasks)
+    except (ValueError, RecursionError):
+        found: list[Any] = decode_json(tasks)
+        return found
 
 
 def _decode_tasks(body: bytearray) -> dict[str, Any]:

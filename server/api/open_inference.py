@@ -25,10 +25,8 @@ from server.api.inference import respond
 from server.api.open_inference_codec import (
     HEADER_LENGTH,
     ParsedInferRequest,
-    count_texts,
     header_length,
-    read_request,
-    read_texts,
+    read_body,
     write_answer,
 )
 from server.api.open_inference_schemas import (
@@ -54,7 +52,6 @@ from server.models.ensemble import Ensemble
 from server.observability.project_activity import ProjectActivity
 from server.prediction.predictor import Predictor
 from server.prediction.request import Classified
-from server.transport.json_codec import parse_body
 from server.transport.middleware import context_of
 from server.transport.responses import Json
 
@@ -152,16 +149,11 @@ class TextsCall:
     request: Request
 
     async def parse(self, body: bytearray) -> ParsedInferRequest:
-        size = len(body)
-        json_size = header_length(self.request.headers.get(HEADER_LENGTH), size)
-        head = body if json_size == size else body[:json_size]
-        request = await parse_body(read_request, head)
-        count = count_texts(request, self.server.guard.max_tasks)
-        context_of(self.request).tasks = count
-        with memoryview(body)[json_size:] as tensors:
-            read = partial(read_texts, request, count, tensors)
-            texts = read() if size < LARGE_BODY else await asyncio.to_thread(read)
-        return replace(request, texts=texts)
+        json_size = header_length(self.request.headers.get(HEADER_LENGTH), len(body))
+        read = partial(read_body, body, json_size, self.server.guard.max_tasks)
+        parsed = read() if len(body) < LARGE_BODY else await asyncio.to_thread(read)
+        context_of(self.request).tasks = len(parsed.texts)
+        return parsed
 
     async def predict(self, parsed: ParsedInferRequest) -> Classified:
         self.server.model_of(self.request)  # a reload may have replaced the version while the body arrived

@@ -9,7 +9,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from server.api.open_inference_schemas import (
     INPUT,
     OUTPUTS,
+    Data,
     InferAnswer,
     InferOutput,
     InferRequest,
@@ -25,6 +26,8 @@ from server.api.open_inference_schemas import (
 )
 from server.arrays import Floats
 from server.errors import BadRequest, RequestTooLarge
+from server.transport.json_codec import LARGE_BODY
+from server.transport.json_slices import cut_list
 
 DATATYPES = {
     "BOOL",
@@ -62,6 +65,7 @@ class ParsedInferRequest:
 
 
 _request = msgspec.json.Decoder(InferRequest)
+_data = msgspec.json.Decoder(Data)
 
 
 def header_length(header: str | None, body: int) -> int:
@@ -82,8 +86,24 @@ def read_request(head: bytearray) -> ParsedInferRequest:
     except msgspec.ValidationError as error:
         raise BadRequest(_in_words(str(error))) from None
     except (ValueError, RecursionError) as error:
-        request = _decode_leniently(head, error)
+        request = _decode_leniently(head, error, InferRequest)
     return ParsedInferRequest(request, tuple(_outputs(request)))
+
+
+def read_body(body: bytearray, json_size: int, max_texts: int) -> ParsedInferRequest:
+    """The request whose first `json_size` bytes are JSON, with its texts.
+
+    Raises BadRequest, RequestTooLarge.
+    """
+    head, data = (body if json_size == len(body) else body[:json_size]), None
+    if len(head) >= LARGE_BODY:
+        head, data = cut_list(head, ("inputs", "data"))
+    parsed = read_request(head)
+    count = count_texts(parsed, max_texts)
+    if data is not None and parsed.request.inputs[0].data == []:
+        parsed.request.inputs[0].data = [text for each in data.slices() for text in _decode_slice(each)]
+    with memoryview(body)[json_size:] as tensors:
+        return replace(parsed, texts=read_texts(parsed, count, tensors))
 
 
 def count_texts(parsed: ParsedInferRequest, max_texts: int) -> int:
@@ -176,14 +196,24 @@ def _outputs(request: InferRequest) -> Iterator[tuple[str, bool]]:
         yield each.name, as_bytes if own is None else own
 
 
-def _decode_leniently(head: bytearray, problem: Exception) -> InferRequest:
+def _decode_leniently(head: bytearray | bytes, problem: Exception, kind: Any) -> Any:
     """The standard library accepts lone surrogates, which msgspec refuses and texts may have."""
     try:
-        return msgspec.convert(json.loads(head), InferRequest)
+        return msgspec.convert(json.loads(head), kind)
     except msgspec.ValidationError as error:
         raise BadRequest(_in_words(str(error))) from None
     except (ValueError, RecursionError):
         raise BadRequest(f"The body is not JSON: {problem}; a request is {EXAMPLE}.") from None
+
+
+def _decode_slice(data: bytes) -> Data:
+    try:
+        return _data.decode(data)
+    except msgspec.ValidationError:
+        raise BadRequest("inputs[0].data: expected texts, found another value.") from None
+    except (ValueError, RecursionError) as error:
+        found: Data = _decode_leniently(data, error, Data)
+        return found
 
 
 NAMES = {

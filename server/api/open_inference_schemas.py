@@ -15,6 +15,10 @@ EXTENSIONS = ("binary_tensor_data",)
 Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
+Data = list[str | list[str]]
+"""The texts of a tensor: [n], or [n, 1]."""
+
+
 class InputParameters(msgspec.Struct):
     binary_data_size: Annotated[
         Size | None, Meta(description="Bytes of this tensor after the JSON; replaces `data`.")
@@ -27,9 +31,7 @@ class InferInput(msgspec.Struct):
     name: Annotated[str, Meta(extra_json_schema={"const": INPUT})]
     datatype: Annotated[str, Meta(extra_json_schema={"const": "BYTES"})]
     shape: Annotated[list[Size], Meta(extra_json_schema={"minItems": 1, "maxItems": 2})]
-    data: Annotated[
-        list[str | list[str]] | None, Meta(description="The texts, as many as the shape says.")
-    ] = None
+    data: Annotated[Data | None, Meta(description="The texts, as many as the shape says.")] = None
     parameters: InputParameters | None = None
 
 

@@ -1,12 +1,12 @@
-"""Which control a prediction fills, and with what: `<Choices>`, `<Taxonomy>`, `<Rating>` and `<Number>`.
+"""Fills controls: `<Choices>`, `<Taxonomy>`, `<Rating>` and `<Number>`.
 
-Each of the model's labels is matched to something that the control can hold: a choice, a path of a taxonomy,
-a number of stars, a number. What is stored is what Label Studio's editor stores: the alias where there is
-one, else the value.
+Each of the model's labels is matched to a value that the control can hold: a choice, a path of a taxonomy, a
+number of stars, a number. Label Studio's editor stores a choice's alias where it has one, else its value;
+predictions do the same.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -22,13 +22,19 @@ Element: TypeAlias = Any
 Kind = Literal["choices", "taxonomy", "rating", "number"]
 KINDS: tuple[Kind, ...] = ("choices", "taxonomy", "rating", "number")
 
-MOST_STARS = 100
-"""Of a <Rating>; Label Studio's default is 5."""
+MAX_STARS = 100
+"""Stars of a <Rating>; Label Studio's default is 5."""
+
+MAX_LISTED = 20
+"""Words that an error message lists."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control that the model can fill: `values` in class order; `several` of them may be given at once."""
+    """A control that the model can fill.
+
+    `values` has a value for each label, in class order. `several`: a region may hold several of them.
+    """
 
     name: str
     kind: Kind
@@ -36,34 +42,29 @@ class Control:
     several: bool = False
 
     def fill(self, probabilities: Floats, threshold: float) -> list[dict[str, Any] | None]:
-        """A region's value for each row of probabilities float32[rows, classes]; None when a choice of
-        several has no label at `threshold` or above.
+        """A region's value for each row of probabilities float32[rows, classes].
 
-        Rows with the same labels share one value.
+        A control that takes several labels gets all at `threshold` or above, and None where there are none.
+        Rows with the same single label share one value.
         """
-        if not self.several:
-            single = [self._value([place]) for place in range(len(self.values))]
-            return [single[best] for best in probabilities.argmax(axis=1).tolist()]
-        return [self._value(np.flatnonzero(row >= threshold).tolist()) for row in probabilities]
+        if self.several:
+            return [self._value(np.flatnonzero(row >= threshold).tolist()) for row in probabilities]
+        best = probabilities.argmax(axis=1).tolist()
+        shared = {index: self._value([index]) for index in set(best)}
+        return [shared[index] for index in best]
 
     def _value(self, chosen: list[int]) -> dict[str, Any] | None:
+        if not chosen:
+            return None
+        values = [self.values[index] for index in chosen]
         if self.kind in ("rating", "number"):
-            return {self.kind: self.values[chosen[0]]}
-        return (
-            {
-                self.kind: [
-                    list(value) if isinstance(value := self.values[place], tuple) else value
-                    for place in chosen
-                ]
-            }
-            if chosen
-            else None
-        )
+            return {self.kind: values[0]}
+        return {self.kind: [list(value) if isinstance(value, tuple) else value for value in values]}
 
 
 @dataclass(frozen=True)
 class Option:
-    """Something that a control can hold: what is stored, what is shown, and by which other words it goes."""
+    """A value that a control can hold: what Label Studio stores, what it shows, and other names for it."""
 
     stored: Any
     shown: str
@@ -73,23 +74,17 @@ class Option:
 def read_control(
     tag: ControlTag, element: Element, labels: Sequence[str], label_map: Mapping[str, str]
 ) -> Control:
-    """`element` is the tag in the config's XML. Raises BadLabelConfig for a control that this model cannot
-    fill.
+    """The control of a tag; `element` is the tag in the config's XML. Raises BadLabelConfig if this model
+    cannot fill it.
     """
     name = tag.name or ""
     where = f'<{tag.tag} name="{name}">'
     attributes = {name.lower(): value for name, value in (tag.attr or {}).items()}
-    if "{{" in name:
-        raise BadLabelConfig(
-            f"{where} stands in a <Repeater>; this model labels whole tasks, so put the tag outside of it."
-        )
-    for scope in ("perRegion", "perItem"):
-        if attributes.get(scope.lower()) == "true":
-            raise BadLabelConfig(f'{where} has {scope}="true"; this model labels whole texts, so remove it.')
+    _check_whole_task(where, name, attributes)
     if tag.dynamic_value:
         raise BadLabelConfig(
-            f"{where} takes its choices from elsewhere; write them into the config, for they must be "
-            f"the model's labels {listed(labels)}."
+            f"{where} loads its choices from elsewhere. Write them into the config; they must be the model's "
+            f"labels {listed(labels)}."
         )
     match (tag.tag or "").lower():
         case "choices":
@@ -100,71 +95,101 @@ def read_control(
         case "rating":
             return Control(name, "rating", match_labels(where, _stars(attributes), labels, label_map))
         case "number":
-            return Control(
-                name, "number", tuple(_number(where, attributes, label, label_map) for label in labels)
-            )
+            numbers = tuple(_number(where, attributes, label, label_map) for label in labels)
+            return Control(name, "number", numbers)
     raise BadLabelConfig(
-        f"{where} is no control that this model can fill; it fills <Choices>, <Taxonomy>, <Rating> and "
-        "<Number>."
+        f"{where} cannot be filled by this model; it fills <Choices>, <Taxonomy>, <Rating> and <Number>."
     )
 
 
 def match_labels(
     where: str, options: Sequence[Option], labels: Sequence[str], label_map: Mapping[str, str]
 ) -> tuple[Any, ...]:
-    """What stands for each label: the option shown with the same text, then ignoring case, then by its other
-    words, then by `label_map`.
+    """The stored value for each label. Raises BadLabelConfig for a label without an option, and for two
+    labels with the same one.
     """
-
-    def chosen(label: str) -> Option | None:
-        mapped = label_map.get(label)
-        rules = (
-            lambda option: option.shown == label,
-            lambda option: option.shown.casefold() == label.casefold(),
-            lambda option: label.casefold() in (word.casefold() for word in option.others),
-            lambda option: mapped is not None and mapped in (option.shown, *option.others),
-        )
-        return next((option for rule in rules for option in options if rule(option)), None)
-
-    found = {label: chosen(label) for label in labels}
+    find = _finder(options, label_map)
+    found = {label: find(label) for label in labels}
     missing = [label for label, option in found.items() if option is None]
     if missing:
+        plural = "s" if len(missing) > 1 else ""
+        choices = listed([option.shown for option in options]) or "none"
         raise BadLabelConfig(
-            f"{where} has no choice for the model's label{'s' if len(missing) > 1 else ''} "
-            f"{listed(missing)}; its choices are "
-            f"{listed([option.shown for option in options]) or 'none'}. Rename a choice, give it that "
-            f"alias, or start Prelabel with --map {missing[0]}=CHOICE."
+            f"{where} has no choice for the model's label{plural} {listed(missing)}; its choices are "
+            f"{choices}. Rename a choice, give it that alias, or start Prelabel with --map "
+            f"{missing[0]}=CHOICE."
         )
     matched = tuple(option.stored for option in found.values() if option is not None)
     if len(set(matched)) != len(matched):
         raise BadLabelConfig(
-            f"{where}: one choice stands for two of the model's labels {listed(labels)}; check --map."
+            f"{where}: one choice stands for two of the model's labels {listed(labels)}. Check --map."
         )
     return matched
 
 
 def listed(words: Sequence[str]) -> str:
-    """The words in quotes, the first twenty of many."""
-    more = f" and {len(words) - 20} more" if len(words) > 20 else ""
-    return ", ".join(f'"{word}"' for word in words[:20]) + more
+    """The words in quotes; the first twenty if there are more."""
+    more = f" and {len(words) - MAX_LISTED} more" if len(words) > MAX_LISTED else ""
+    return ", ".join(f'"{word}"' for word in words[:MAX_LISTED]) + more
+
+
+def _check_whole_task(where: str, name: str, attributes: Mapping[str, str]) -> None:
+    """Raises BadLabelConfig for a control that labels parts of a task."""
+    if "{{" in name:
+        raise BadLabelConfig(
+            f"{where} is inside a <Repeater>; this model labels whole tasks. Put the tag outside of it."
+        )
+    for scope in ("perRegion", "perItem"):
+        if attributes.get(scope.lower()) == "true":
+            raise BadLabelConfig(f'{where} has {scope}="true"; this model labels whole texts. Remove it.')
+
+
+def _finder(options: Sequence[Option], label_map: Mapping[str, str]) -> Callable[[str], Option | None]:
+    """Finds the option of a label by its text, else by its text in any case, else by another name in any
+    case, else by the name in `label_map`. The first of several options wins.
+    """
+    exact: dict[str, Option] = {}
+    folded: dict[str, Option] = {}
+    others: dict[str, Option] = {}
+    names: dict[str, Option] = {}
+    for option in options:
+        exact.setdefault(option.shown, option)
+        folded.setdefault(option.shown.casefold(), option)
+        names.setdefault(option.shown, option)
+        for word in option.others:
+            others.setdefault(word.casefold(), option)
+            names.setdefault(word, option)
+
+    def find(label: str) -> Option | None:
+        any_case = label.casefold()
+        return (
+            exact.get(label)
+            or folded.get(any_case)
+            or others.get(any_case)
+            or (names.get(label_map[label]) if label in label_map else None)
+        )
+
+    return find
 
 
 def _choices(element: Element) -> list[Option]:
-    return [_option(choice, _stored(choice)) for choice in element.iter("Choice") if _stored(choice)]
+    return [
+        Option(stored, choice.get("value") or stored, (stored,))
+        for choice in element.iter("Choice")
+        if (stored := _stored(choice))
+    ]
 
 
 def _paths(element: Element) -> list[Option]:
-    """Every node of a taxonomy, shown by its last step; it also goes by all its steps with / between."""
+    """Every node of a taxonomy. It is shown by its last step; all steps joined by / are another name."""
 
     def below(node: Element, path: tuple[str, ...], shown: tuple[str, ...]) -> list[Option]:
         found = []
         for choice in node.findall("Choice"):
-            if _stored(choice):
-                steps, names = (*path, _stored(choice)), (*shown, choice.get("value") or _stored(choice))
-                found += [
-                    Option(steps, names[-1], (choice.get("alias") or "", "/".join(names))),
-                    *below(choice, steps, names),
-                ]
+            if stored := _stored(choice):
+                steps, names = (*path, stored), (*shown, choice.get("value") or stored)
+                found.append(Option(steps, names[-1], (choice.get("alias") or "", "/".join(names))))
+                found += below(choice, steps, names)
         return found
 
     return below(element, (), ())
@@ -175,26 +200,27 @@ def _stars(attributes: Mapping[str, str]) -> list[Option]:
         most = int(attributes.get("maxrating", "5"))
     except ValueError:
         most = 5
-    return [Option(n, str(n), (f"{n} star", f"{n} stars")) for n in range(1, min(most, MOST_STARS) + 1)]
+    return [Option(n, str(n), (f"{n} star", f"{n} stars")) for n in range(1, min(most, MAX_STARS) + 1)]
 
 
 def _number(
     where: str, attributes: Mapping[str, str], label: str, label_map: Mapping[str, str]
 ) -> int | float:
-    for words in (label, label_map.get(label, "")):
-        number = _finite(words)
-        if number is not None:
-            low, high = _finite(attributes.get("min", "")), _finite(attributes.get("max", ""))
-            if (low is not None and number < low) or (high is not None and number > high):
-                raise BadLabelConfig(
-                    f"{where}: {number:g}, for the model's label {listed([label])}, lies outside its "
-                    "min and max."
-                )
-            return int(number) if number.is_integer() else number
-    raise BadLabelConfig(
-        f"{where} holds a number, and the model's label {listed([label])} is none; start Prelabel with "
-        f"--map {label}=NUMBER."
-    )
+    """The number that a label is, or is mapped to. Raises BadLabelConfig."""
+    number = _finite(label)
+    if number is None:
+        number = _finite(label_map.get(label, ""))
+    if number is None:
+        raise BadLabelConfig(
+            f"{where} holds a number, and the model's label {listed([label])} is not one. Start Prelabel "
+            f"with --map {label}=NUMBER."
+        )
+    low, high = _finite(attributes.get("min", "")), _finite(attributes.get("max", ""))
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise BadLabelConfig(
+            f"{where}: {number:g}, for the model's label {listed([label])}, is outside its min and max."
+        )
+    return int(number) if number.is_integer() else number
 
 
 def _finite(words: str) -> float | None:
@@ -207,7 +233,3 @@ def _finite(words: str) -> float | None:
 
 def _stored(choice: Element) -> str:
     return choice.get("alias") or choice.get("value") or ""
-
-
-def _option(choice: Element, stored: str) -> Option:
-    return Option(stored, choice.get("value") or stored, (stored,))

@@ -44,7 +44,8 @@ def label_of(task: dict[str, Any], control: str) -> str | None:
         }
         if len(given) > 1:
             raise BadInput(
-                f'task {task.get("id")}: "{control}" holds several labels ({", ".join(sorted(given))}); this network learns one label a text.'
+                f'task {task.get("id")}: "{control}" holds several labels ({", ".join(sorted(given))}); this '
+                "network learns one label per text."
             )
         if given and annotation.get("ground_truth") is True:
             return given.pop()

@@ -1,10 +1,12 @@
-"""The labeling config: which texts are read and which controls are filled.
+"""Reads a labeling config: which texts the model reads and which controls it fills.
 
-Read with label-studio-sdk. Document types and entities are refused before its parser sees them.
+label-studio-sdk parses the XML. Document types and entities are refused before its parser sees them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
 from label_studio_sdk.label_interface.control_tags import ControlTag
@@ -12,7 +14,7 @@ from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from server.errors import BadLabelConfig, one_line
 from server.label_studio.control_tags import KINDS, Control, listed, read_control
-from server.label_studio.object_tags import TextField, read_source
+from server.label_studio.object_tags import TextField, read_text_field
 
 TUTORIAL_CONFIG = """\
 <View>
@@ -23,120 +25,158 @@ TUTORIAL_CONFIG = """\
   </Choices>
 </View>
 """
-"""What the command line assumes when no labeling config is given."""
+"""The command line uses it when no labeling config is given."""
 
 
 MAX_CONFIG = 500_000
-"""Characters. Configs are kept, parsed, for the next request."""
+"""Characters of a config. The server caches parsed configs by their text."""
+
+MAX_ATTRIBUTES = 1_000
+"""Attributes of one tag. The SDK reads them in quadratic time: 30,000 of them took 3.6 s, with the
+interpreter's lock held.
+"""
+
+ATTRIBUTE = re.compile(r"""=\s*["']""")
 
 MAX_WRITTEN = 20_000
-"""Characters of a task's prediction, about: a config of a thousand controls, or with a name of a megabyte,
-would be answered with all of it for each task.
+"""Characters of one task's prediction, approximately. Otherwise a config with a thousand controls, or with a
+name of a megabyte, would be repeated in the answer for each task.
 """
 
 REGION = 120
-"""Characters of a region besides its names and what was chosen."""
+"""Characters of a region apart from its names and its value."""
+
+Texts = tuple[str | None, ...]
+"""A task's text for each field of a plan; None where the task has no usable text there."""
+
+Values = tuple[tuple[Any, ...], ...]
+"""A task's values for each field of a plan, as `TextField.look_up` finds them."""
 
 
 @dataclass(frozen=True)
 class ControlBinding:
-    """One control on one text: `source` is the place of its text among the plan's sources."""
+    """One control and the text it classifies: `field` is an index into the plan's fields."""
 
     control: Control
-    source: int
+    field: int
 
     def written(self) -> int:
-        """Characters of its longest answer."""
+        """Characters of its longest answer, approximately."""
         lengths = [len(str(value)) for value in self.control.values]
         return REGION + len(self.control.name) + (sum(lengths) if self.control.several else max(lengths))
 
 
 @dataclass(frozen=True)
 class LabelingPlan:
-    """What a labeling config asks of the model: texts to read, each once, and controls to fill."""
+    """What a labeling config asks of the model: the texts to read, each once, and the controls to fill."""
 
-    sources: tuple[TextField, ...]
-    targets: tuple[ControlBinding, ...]
+    fields: tuple[TextField, ...]
+    bindings: tuple[ControlBinding, ...]
 
-    def texts(self, data: object) -> tuple[str | None, ...]:
-        """A task's text for each source, None where it has none that is usable."""
-        return tuple(source.text(data) for source in self.sources)
+    def texts(self, data: object) -> Texts:
+        """The texts of a task."""
+        return tuple(field.text(data) for field in self.fields)
+
+    def look_up(self, data: object) -> Values:
+        """The values of a task that its texts are made of. Cheap, whatever their size."""
+        return tuple(field.look_up(data) for field in self.fields)
+
+    def join(self, values: Values) -> Texts:
+        """Each field's values as one string, markup included."""
+        return tuple(field.join(each) for field, each in zip(self.fields, values, strict=True))
+
+    def show(self, joined: Texts) -> Texts:
+        """What a reader sees of the joined values."""
+        return tuple(
+            None if text is None else field.show(text)
+            for field, text in zip(self.fields, joined, strict=True)
+        )
 
     @property
     def summary(self) -> str:
         """Such as `sentiment ← text ($review)`."""
+        pairs = ((binding.control, self.fields[binding.field]) for binding in self.bindings)
         return one_line(
-            ", ".join(
-                f"{target.control.name} ← {(source := self.sources[target.source]).name} ({source.value})"
-                for target in self.targets
-            )
+            ", ".join(f"{control.name} ← {field.name} ({field.value})" for control, field in pairs)
         )
 
 
 def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> LabelingPlan:
-    """Every control on a text that can hold the model's `labels`; others are somebody else's.
+    """Binds every control on a text that can hold the model's `labels`; ignores the others.
 
-    `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig when there is
-    none, in plain words.
+    `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig if no control
+    fits.
     """
     interface = _parse(config)
     controls = [control for control in interface.controls if (control.tag or "").lower() in KINDS]
     if not controls:
         raise BadLabelConfig(
-            "The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this "
-            "model labels whole texts, so add a <Choices> with "
-            f"the choices {listed(labels)}."
+            "The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this model "
+            f"labels whole texts. Add a <Choices> with the choices {listed(labels)}."
         )
     elements = {element.get("name"): element for element in interface._tree.iter() if element.get("toName")}  # noqa: SLF001 - the SDK keeps no nested choices
     objects = {tag.name: tag for tag in interface.objects}
-    sources: list[TextField] = []
-    targets, refusals = [], []
+    fields: dict[TextField, int] = {}
+    bindings, problems = [], []
     for tag in controls:
         try:
-            source, control = _source(objects, tag), read_control(tag, elements[tag.name], labels, label_map)
-        except BadLabelConfig as refusal:
-            refusals.append(str(refusal))
-            continue
-        if source not in sources:
-            sources.append(source)
-        targets.append(ControlBinding(control, sources.index(source)))
-    if not targets:
-        raise BadLabelConfig(" ".join(refusals))
-    written = sum(target.written() + len(sources[target.source].name) for target in targets)
-    if written > MAX_WRITTEN:
-        raise BadLabelConfig(
-            f"The labeling config asks for about {written:,} characters of answer for each task, the "
-            f"most is {MAX_WRITTEN:,}; it needs fewer controls, "
-            "or shorter names and choices."
-        )
-    return LabelingPlan(tuple(sources), tuple(targets))
+            field = _text_field(objects, tag)
+            control = read_control(tag, elements[tag.name], labels, label_map)
+        except BadLabelConfig as problem:
+            problems.append(str(problem))
+        else:
+            bindings.append(ControlBinding(control, fields.setdefault(field, len(fields))))
+    if not bindings:
+        raise BadLabelConfig(" ".join(problems))
+    plan = LabelingPlan(tuple(fields), tuple(bindings))
+    _check_size(plan)
+    return plan
 
 
 def _parse(config: str) -> LabelInterface:
     if len(config) > MAX_CONFIG:
         raise BadLabelConfig(
-            f"The labeling config has {len(config):,} characters, the most is {MAX_CONFIG:,}; shorten "
-            "its lists of choices."
+            f"The labeling config has {len(config):,} characters; the limit is {MAX_CONFIG:,}. Shorten its "
+            "lists of choices."
         )
-    if "<!DOCTYPE" in config.upper() or "<!ENTITY" in config.upper():
+    upper = config.upper()
+    if "<!DOCTYPE" in upper or "<!ENTITY" in upper:
         raise BadLabelConfig(
-            "The labeling config holds a document type or an entity; remove it, Label Studio needs neither."
+            "The labeling config holds a document type or an entity. Remove it; Label Studio needs neither."
+        )
+    if any(len(ATTRIBUTE.findall(tag)) > MAX_ATTRIBUTES for tag in config.split("<")):
+        raise BadLabelConfig(
+            f"The labeling config has a tag with more than {MAX_ATTRIBUTES:,} attributes. Remove those that "
+            "Label Studio does not know."
         )
     try:
         return LabelInterface(config)
     except Exception as error:  # the SDK raises many unrelated types
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise BadLabelConfig(
-            f"The labeling config cannot be read ({first_line}); correct it in the project's settings."
+            f"The labeling config cannot be read ({first_line}). Correct it in the project's settings."
         ) from None
 
 
-def _source(objects: Mapping[str | None, ObjectTag], control: ControlTag) -> TextField:
+def _text_field(objects: Mapping[str | None, ObjectTag], control: ControlTag) -> TextField:
+    """The field that a control classifies."""
     names = control.to_name or []
     where = f'<{control.tag} name="{control.name}">'
     if len(names) != 1:
         raise BadLabelConfig(f"{where} must have one tag in toName.")
     tag = objects.get(names[0])
     if tag is None:
-        raise BadLabelConfig(f'{where} belongs to nothing through toName="{names[0]}"; point it to a <Text>.')
-    return read_source(tag)
+        raise BadLabelConfig(
+            f'{where} has toName="{names[0]}", which is no tag of the config. Point it to a <Text>.'
+        )
+    return read_text_field(tag)
+
+
+def _check_size(plan: LabelingPlan) -> None:
+    """Raises BadLabelConfig for a plan whose answers would be too long."""
+    written = sum(binding.written() + len(plan.fields[binding.field].name) for binding in plan.bindings)
+    if written > MAX_WRITTEN:
+        raise BadLabelConfig(
+            f"The labeling config asks for about {written:,} characters of answer for each task; the limit "
+            f"is {MAX_WRITTEN:,}. Use fewer controls, or shorter names and choices."
+        )

@@ -125,7 +125,7 @@ def _write_chunk(
 
 def _check_columns(rows: list[dict[str, Any]], labeler: Labeler, source: Path) -> None:
     """Raises BadInput if no row has a column that the labeling config reads."""
-    needed = [column for text in labeler.plan.sources for column in text.columns]
+    needed = [column for text in labeler.plan.fields for column in text.columns]
     if any(column in row for row in rows for column in needed):
         return
     found = ", ".join(dict.fromkeys(column for row in rows for column in row)) or "none"

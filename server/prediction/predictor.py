@@ -1,14 +1,11 @@
-"""The story of one request: labeling config → texts → ids → probabilities → results, in the order of the
-tasks. Of plain texts only the middle of it.
-
-A large request goes piece by piece, a few pieces at a time, so that one is tokenized and another made into
-results while the model runs a third, and so that no piece holds the event loop for long.
+"""Answers requests for predictions: labeling config → texts → token ids → probabilities → predictions, in the
+order of the tasks. For plain texts, only the steps from text to probabilities.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from server.batching.batcher import Batcher
 from server.errors import DeadlineExceeded, RequestTooLarge
@@ -16,17 +13,18 @@ from server.label_studio.extra_params import scoring_wanted
 from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
-from server.prediction.request import Answer, Classified, TaskRequest, TextRequest
+from server.prediction.plan_cache import PlanCache
+from server.prediction.request import Answer, Classified, TaskRequest, Tasks, TextRequest
 from server.prediction.scoring_store import ProjectScorings
 from server.scoring import DEFAULT_SCORING, Scoring
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 
 class Predictor:
-    """Answers Label Studio's requests, and those for plain texts, with the model that `current` gives. Knows
-    HTTP as little as the batcher knows engines.
+    """Answers requests with the model that `current` returns at the time. Independent of HTTP.
+
+    `timeout` in seconds, for a whole request; `max_text` in characters, markup included.
     """
 
     def __init__(
@@ -48,51 +46,42 @@ class Predictor:
         self._batcher = batcher
         self._timeout = timeout
         self._max_text = max_text
-
-        @lru_cache(maxsize=256)
-        def cached_plan(config: str, labels: tuple[str, ...]) -> LabelingPlan:
-            return read_plan(config, labels, label_map)
-
-        self._plan = cached_plan
+        self._plans = PlanCache(partial(read_plan, label_map=label_map))
 
     @property
     def version(self) -> str:
-        """The model version of projects that ask for no scoring of their own."""
+        """The model version for projects without a scoring of their own."""
         return self._scoring.version(self._current().version)
 
-    def set_up(self, config: str, project: object, extra_params: object) -> tuple[str, LabelingPlan]:
-        """The model version for this project and what is served to it; its scoring holds until it is set up
-        again, as Label Studio does before it asks.
+    async def set_up(self, config: str, project: object, extra_params: object) -> tuple[str, LabelingPlan]:
+        """The model version and the plan for a project. Its scoring holds until the next set-up; Label Studio
+        sets a project up before each request for predictions.
 
-        Raises BadLabelConfig, BadRequest.
+        Raises BadLabelConfig, BadRequest, Unavailable.
         """
         model = self._current()
-        plan = self._plan(config, model.labels)
+        plan = await self._plans.plan(config, model.labels)
         scoring = scoring_wanted(extra_params, self._scoring)
         name = name_of(project)
         if name == project:
-            self._project_scorings.remember(self._name, name, scoring if scoring != self._scoring else None)
+            own = scoring if scoring != self._scoring else None
+            await self._project_scorings.remember(self._name, name, own)
         return scoring.version(model.version), plan
 
-    async def predict(self, tasks: list[Any], config: str, project: object = None) -> Answer:
-        """One prediction a task, in order; `project` as Label Studio named it at set-up.
+    async def predict(self, tasks: Tasks, config: str, project: object = None) -> Answer:
+        """One prediction for each of `tasks`, in order. A task is its `data`; unless `tasks` is a list, it is
+        iterated in a thread. `project` as Label Studio named it at set-up.
 
-        Raises BadLabelConfig, Overloaded, DeadlineExceeded, EngineFailed when every model call failed,
-        Unavailable.
+        Raises BadLabelConfig, Overloaded, DeadlineExceeded, Unavailable, what iterating the tasks raises, and
+        RequestTooLarge or EngineFailed if there is no prediction at all.
         """
-        model = self._current()
-        plan = self._plan(config, model.labels)
-        scoring = self._project_scorings.of(self._name, name_of(project)) or self._scoring
-        return await self._in_time(
-            TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks),
-            f"{len(tasks)} tasks",
-        )
+        return await self._in_time(self._predict(tasks, config, project), f"{len(tasks)} tasks")
 
     async def classify(self, texts: list[str]) -> Classified:
-        """Probabilities for each text, in order, or none at all.
+        """Probabilities for all texts, in order.
 
-        Raises RequestTooLarge for a text that is too long, Overloaded, DeadlineExceeded, EngineFailed when a
-        model call failed, Unavailable.
+        Raises RequestTooLarge for a text that is too long, Overloaded, DeadlineExceeded, Unavailable, and
+        EngineFailed if any model call failed.
         """
         longest = max(map(len, texts), default=0)
         if longest > self._max_text:
@@ -100,17 +89,21 @@ class Predictor:
                 f"A text has {longest} characters; the limit is {self._max_text} (PRELABEL_MAX_TEXT). "
                 "Send it in parts."
             )
-        return await self._in_time(
-            TextRequest(self._current(), self._batcher, DEFAULT_SCORING).classify(texts),
-            f"{len(texts)} texts",
-        )
+        request = TextRequest(self._current(), self._batcher, DEFAULT_SCORING)
+        return await self._in_time(request.classify(texts), f"{len(texts)} texts")
 
-    async def _in_time(self, answer: Awaitable[T], of_what: str) -> T:
+    async def _predict(self, tasks: Tasks, config: str, project: object) -> Answer:
+        model = self._current()
+        plan = await self._plans.plan(config, model.labels)
+        scoring = await self._project_scorings.of(self._name, name_of(project)) or self._scoring
+        return await TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks)
+
+    async def _in_time(self, answer: Awaitable[T], subject: str) -> T:
         try:
             async with asyncio.timeout(self._timeout):
                 return await answer
         except TimeoutError:
             raise DeadlineExceeded(
-                f"The {of_what} were not predicted within {self._timeout:g} s "
-                "(PRELABEL_REQUEST_TIMEOUT); send fewer at once."
+                f"The {subject} were not predicted within {self._timeout:g} s (PRELABEL_REQUEST_TIMEOUT). "
+                "Send fewer at once."
             ) from None

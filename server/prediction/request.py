@@ -1,13 +1,19 @@
-"""The texts of one request on their way through a model."""
+"""Takes the texts of one request through a model, in micro-batches.
+
+Several micro-batches are under way at once, so that one is tokenized and another becomes results while the
+model runs a third. Each is small enough not to hold the event loop; long texts are read, tokenized and
+hashed in threads.
+"""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 
 from server.arrays import Bools, Floats, Ids, RunBatch
@@ -15,67 +21,79 @@ from server.batching.batcher import Batcher
 from server.batching.buckets import Priority
 from server.batching.pending_request import RequestResult
 from server.errors import PrelabelError, RequestTooLarge
-from server.label_studio.labeling_config import LabelingPlan
-from server.label_studio.predictions import Prediction, predictions
+from server.label_studio.labeling_config import LabelingPlan, Texts
+from server.label_studio.predictions import predictions
 from server.models.ensemble import Ensemble
 from server.models.tokenizer import Tokenizer
 from server.observability.prediction_stats import PredictionStats
-from server.prediction.concurrency import map_concurrently, map_cooperatively
-from server.scoring import Scoring, scores_of
+from server.prediction.concurrency import map_concurrently, run
+from server.scoring import Scores, Scoring, scores_of
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-PIECE = 128
-"""Tasks of a large request that go through together: about half a millisecond of work on the event loop."""
+MICRO_BATCH = 128
+"""Most tasks in a micro-batch: about half a millisecond of work on the event loop."""
 
+MICRO_BATCH_REGIONS = 512
+"""Most regions in a micro-batch of tasks with many controls, unless one task alone has more."""
 
-PIECES_AT_ONCE = 3
-"""Enough for the model never to wait for the pieces around it."""
+MICRO_BATCH_CHARACTERS = 1_000_000
+"""Most characters in a micro-batch, unless one text alone has more."""
 
+MICRO_BATCHES_AT_ONCE = 3
+"""Enough to keep the model busy while other micro-batches are prepared or written."""
 
 LONG_TEXT = 100_000
-"""Characters from which a text is tokenized in a thread, for it alone would take longer than a slice."""
+"""Characters of a text from which it is tokenized in a thread."""
 
+LONG_FIELDS = 10_000
+"""Characters and list elements in the fields of a task from which they are read in a thread."""
+
+LONG_HASH = 1_000_000
+"""Characters to hash for region ids from which results are made in a thread."""
 
 STAGES = ("tokenize", "queue", "engine")
 
 
-Texts = tuple[str | None, ...]
-"""A task's text for each source of the plan."""
+class Tasks(Protocol):
+    """The `data` of each task of a request: a list, or a collection that takes long to iterate."""
 
-
-TOO_LONG: Texts = ("",)
-"""In place of the texts of a task that has one that is longer than the settings allow; a mark, known by its
-identity.
-"""
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 @dataclass
 class Answer:
-    """One prediction a task, in order, `{}` where its model call failed; why, when any did.
+    """The predictions for a request's tasks.
 
-    `seconds` by stage: of work for tokenize, engine and results, which overlap in a large request; of
-    waiting, the mean of the texts, for queue. `tokens` went into models. `prediction_stats` counts what was answered.
+    `results` are JSON: the predictions of one micro-batch each, separated by commas, in the order of the
+    tasks, `{}` where the model call failed or a text is too long. `failure` is the reason of one such
+    failure. `predicted`, `empty` and `failed` count the tasks. `seconds` by stage: seconds of work for
+    tokenize, engine and results, which overlap in a large request; for queue the mean wait of a text.
+    `tokens` went into models.
     """
 
-    predictions: list[Prediction]
+    results: list[bytes]
+    predicted: int
+    empty: int
+    failed: int
+    seconds: Mapping[str, float]
+    tokens: int
+    prediction_stats: PredictionStats
     failure: PrelabelError | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    tokens: int = 0
-    prediction_stats: PredictionStats | None = None
 
-    def count(self) -> dict[str, int]:
-        """Tasks by what became of them."""
-        failed = sum(not answer for answer in self.predictions)
-        predicted = sum(bool(answer.get("result")) for answer in self.predictions)
-        return {"predicted": predicted, "empty": len(self.predictions) - predicted - failed, "failed": failed}
+    def parts(self) -> list[bytes]:
+        """The body `{"results": […]}`, in parts."""
+        separators = [b'{"results":[', *[b","] * (len(self.results) - 1)]
+        body = [separator + results for separator, results in zip(separators, self.results, strict=False)]
+        return [*body, b"]}"] if body else [b'{"results":[]}']
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What the model of this `version` says of texts: `probabilities` float32[texts, labels]; `seconds`,
-    `tokens` and `prediction_stats` as an Answer has them.
+    """What the model of this `version` answers for texts: `probabilities` float32[texts, labels]. `seconds`,
+    `tokens` and `prediction_stats` as in Answer.
     """
 
     version: str
@@ -86,8 +104,28 @@ class Classified:
     prediction_stats: PredictionStats
 
 
+@dataclass
+class TaskTexts:
+    """The texts of a request's tasks; None for a task with a text that is too long. `rows` counts texts."""
+
+    tasks: list[Texts | None] = field(default_factory=list)
+    rows: int = 0
+    too_long: int = 0
+
+
+@dataclass
+class Results:
+    """The predictions of one micro-batch as JSON, separated by commas, and its tasks by outcome."""
+
+    json: bytes
+    predicted: int = 0
+    empty: int = 0
+    failed: int = 0
+    failure: PrelabelError | None = None
+
+
 class TextRequest:
-    """The texts of one request on their way through a model, and the seconds that their stages took so far."""
+    """A request for the probabilities of plain texts."""
 
     def __init__(self, model: Ensemble, batcher: Batcher, scoring: Scoring) -> None:
         self._model = model
@@ -96,40 +134,50 @@ class TextRequest:
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._tokens = 0
         self._version = scoring.version(model.version)
-        self._tally = PredictionStats(self._version, model.labels)
+        self._stats = PredictionStats(self._version, model.labels)
 
     async def classify(self, texts: list[str]) -> Classified:
-        pieces = await self._by_pieces(self._probabilities_or_none, texts, len(texts))
-        probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *pieces])
+        """Raises what the batcher raises, and the failure of any model call."""
+        batches = await self._in_micro_batches(
+            self._probabilities_or_failure, micro_batches(texts, len, MICRO_BATCH), len(texts), len(texts)
+        )
+        probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *batches])
         return Classified(
-            self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._tally
+            self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._stats
         )
 
-    async def _probabilities_or_none(self, priority: Priority, texts: list[str]) -> Floats:
+    async def _probabilities_or_failure(self, priority: Priority, texts: list[str]) -> Floats:
         probabilities, _, failure = await self._probabilities(priority, texts)
         if failure is not None:
             raise failure
-        self._tally.add(probabilities, scores_of(probabilities, self._scoring.score))
+        self._stats.add(probabilities, scores_of(probabilities, self._scoring.score))
         return probabilities
 
-    async def _by_pieces(
-        self, function: Callable[[Priority, list[T]], Awaitable[U]], items: list[T], rows: int
+    async def _in_micro_batches(
+        self,
+        function: Callable[[Priority, list[T]], Awaitable[U]],
+        batches: Iterable[list[T]],
+        items: int,
+        rows: int,
     ) -> list[U]:
-        """`function` over pieces of `items`, once there is room for all their `rows` texts."""
-        priority = Priority.INTERACTIVE if len(items) == 1 else Priority.BULK
-        with ExitStack() as admit:
+        """`function` over `batches`, after all of the request's `rows` texts are admitted. A request with a
+        single item is interactive.
+        """
+        priority = Priority.INTERACTIVE if items == 1 else Priority.BULK
+        with ExitStack() as admitted:
             for member in self._model.members:
-                admit.enter_context(self._batcher.admit(rows, priority, member.model.run))
-            pieces = [items[begin : begin + PIECE] for begin in range(0, len(items), PIECE)]
-            answers = await map_concurrently(partial(function, priority), pieces, PIECES_AT_ONCE)
+                admitted.enter_context(self._batcher.admit(rows, priority, member.model.run))
+            answers = await map_concurrently(
+                partial(function, priority), list(batches) if items == 1 else batches, MICRO_BATCHES_AT_ONCE
+            )
         self._seconds["queue"] /= max(1, rows * len(self._model.members))
         return answers
 
     async def _probabilities(
         self, priority: Priority, texts: list[str]
     ) -> tuple[Floats, Bools | None, PrelabelError | None]:
-        """float32[texts, classes] of at least one text; where not all were answered, which of them were, and
-        why the others were not.
+        """float32[texts, classes] of at least one text. If a model call failed: bool[texts], False where a
+        row is missing, and the failure.
         """
         members = self._model.members
         outcomes = await map_concurrently(
@@ -158,13 +206,13 @@ class TextRequest:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         yield
-        self._seconds[stage] += time.perf_counter() - begun
+        self._seconds[stage] += time.perf_counter() - start
 
 
 class TaskRequest(TextRequest):
-    """One of Label Studio's: its tasks become texts by a plan, and probabilities predictions."""
+    """A request of Label Studio: a plan turns its tasks into texts, and probabilities into predictions."""
 
     def __init__(
         self, model: Ensemble, batcher: Batcher, plan: LabelingPlan, scoring: Scoring, max_text: int
@@ -174,60 +222,124 @@ class TaskRequest(TextRequest):
         self._max_text = max_text
         self._seconds["results"] = 0.0
 
-    async def answer(self, tasks: list[Any]) -> Answer:
+    async def answer(self, tasks: Tasks) -> Answer:
+        """The predictions for `tasks`, the data of each task.
+
+        Raises what the batcher raises, and the failure if there is no prediction at all.
+        """
         with self._timed("tokenize"):
-            texts = await map_cooperatively(self._texts, tasks)
-        too_long = [place for place, each in enumerate(texts) if each is TOO_LONG]
-        for place in too_long:
-            texts[place] = self._plan.texts(None)
-        answers = await self._by_pieces(
-            self._piece, texts, sum(text is not None for each in texts for text in each)
+            texts = await self._read(tasks)
+        batches = micro_batches(
+            texts.tasks,
+            _characters,
+            max(1, min(MICRO_BATCH, MICRO_BATCH_REGIONS // len(self._plan.bindings))),
         )
-        found = [each for answer in answers for each in answer.predictions]
-        failure = next((answer.failure for answer in answers if answer.failure is not None), None)
-        for place in too_long:
-            found[place] = {}
-        if too_long:
+        results = await self._in_micro_batches(self._micro_batch, batches, len(texts.tasks), texts.rows)
+        failure = next((each.failure for each in results if each.failure is not None), None)
+        if texts.too_long:
             failure = RequestTooLarge(
-                f"{len(too_long)} of the tasks have texts of more than {self._max_text} characters "
+                f"{texts.too_long} of the tasks have texts of more than {self._max_text} characters "
                 "(PRELABEL_MAX_TEXT)."
             )
-        if failure is not None and not any(found):
+        failed = sum(each.failed for each in results)
+        if failure is not None and failed == len(texts.tasks):
             raise failure
-        return Answer(found, failure, self._seconds, self._tokens, self._tally)
+        return Answer(
+            [each.json for each in results],
+            sum(each.predicted for each in results),
+            sum(each.empty for each in results),
+            failed,
+            self._seconds,
+            self._tokens,
+            self._stats,
+            failure,
+        )
 
-    def _texts(self, data: object) -> Texts:
-        texts = self._plan.texts(data)
-        return TOO_LONG if any(text is not None and len(text) > self._max_text for text in texts) else texts
+    async def _read(self, tasks: Tasks) -> TaskTexts:
+        in_thread = (
+            len(tasks) > 1
+            or not isinstance(tasks, list)
+            or any(_size(self._plan.look_up(task)) > LONG_FIELDS for task in tasks)
+        )
+        return await run(in_thread, _read_tasks, self._plan, tasks, self._max_text)
 
-    async def _piece(self, priority: Priority, texts: list[Texts]) -> Answer:
-        present = [text for each in texts for text in each if text is not None]
-        if not present:
-            return self._results(texts, np.zeros((0, len(self._model.labels)), dtype=np.float32))
-        probabilities, answered, failure = await self._probabilities(priority, present)
-        if answered is not None and not answered.any():
-            return Answer([{}] * len(texts), failure)
-        return self._results(texts, probabilities, answered, failure)
-
-    def _results(
-        self,
-        texts: Sequence[Texts],
-        probabilities: Floats,
-        answered: Bools | None = None,
-        failure: PrelabelError | None = None,
-    ) -> Answer:
+    async def _micro_batch(self, priority: Priority, tasks: list[Texts | None]) -> Results:
+        present = [text for texts in tasks if texts is not None for text in texts if text is not None]
+        probabilities: Floats = np.zeros((0, len(self._model.labels)), dtype=np.float32)
+        answered: Bools | None = None
+        failure: PrelabelError | None = None
+        if present:
+            probabilities, answered, failure = await self._probabilities(priority, present)
+            if answered is not None and not answered.any():
+                return Results(b",".join([b"{}"] * len(tasks)), failed=len(tasks), failure=failure)
         with self._timed("results"):
             scores = scores_of(probabilities, self._scoring.score)
             if answered is None:
-                self._tally.add(probabilities, scores)
+                self._stats.add(probabilities, scores)
             else:
-                self._tally.add(probabilities[answered], scores[answered])
-            return Answer(
-                predictions(
-                    self._plan, self._version, texts, probabilities, scores, self._scoring.threshold, answered
-                ),
-                failure,
+                self._stats.add(probabilities[answered], scores[answered])
+            controls_of_a_text = len(self._plan.bindings) / len(self._plan.fields)
+            results = await run(
+                sum(map(len, present)) * controls_of_a_text > LONG_HASH,
+                self._results,
+                tasks,
+                probabilities,
+                scores,
+                answered,
             )
+        results.failure = failure
+        return results
+
+    def _results(
+        self, tasks: Sequence[Texts | None], probabilities: Floats, scores: Scores, answered: Bools | None
+    ) -> Results:
+        found = predictions(
+            self._plan, self._version, tasks, probabilities, scores, self._scoring.threshold, answered
+        )
+        failed = sum(not each for each in found)
+        predicted = sum(bool(each.get("result")) for each in found)
+        json = msgspec.json.encode(found)[1:-1]  # without the list's brackets
+        return Results(json, predicted, len(found) - predicted - failed, failed)
+
+
+def micro_batches(items: Sequence[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Consecutive `items` in lists of at most `most`, and of at most MICRO_BATCH_CHARACTERS by their `size`
+    unless a single item has more.
+    """
+    batch: list[T] = []
+    characters = 0
+    for item in items:
+        more = size(item)
+        if batch and (len(batch) == most or characters + more > MICRO_BATCH_CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        batch.append(item)
+        characters += more
+    if batch:
+        yield batch
+
+
+def _read_tasks(plan: LabelingPlan, tasks: Iterable[Any], max_text: int) -> TaskTexts:
+    read = TaskTexts()
+    for task in tasks:
+        joined = plan.join(plan.look_up(task))
+        # the markup of a page counts: it is what takes the time
+        if any(text is not None and len(text) > max_text for text in joined):
+            read.tasks.append(None)
+            read.too_long += 1
+            continue
+        texts = plan.show(joined)
+        read.tasks.append(texts)
+        read.rows += sum(text is not None for text in texts)
+    return read
+
+
+def _size(values: Iterable[tuple[Any, ...]]) -> int:
+    return sum(len(value) for each in values for value in each if isinstance(value, str | list))
+
+
+def _characters(texts: Texts | None) -> int:
+    return sum(len(text) for text in texts if text is not None) if texts is not None else 0
 
 
 async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:

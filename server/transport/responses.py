@@ -1,11 +1,12 @@
 """Responses: JSON, errors in the form of the route's protocol, and the Server-Timing header."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import msgspec
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 
 class Json(Response):
@@ -16,6 +17,25 @@ class Json(Response):
             return msgspec.json.encode(content)
         except UnicodeEncodeError:
             return json.dumps(content).encode()  # msgspec refuses lone surrogates, which Label Studio sends
+
+
+class JsonParts(Response):
+    """JSON that is encoded already, in parts. They are sent one after another, so that no copy of the whole
+    is made, which would take the event loop's time for a large answer.
+    """
+
+    media_type = "application/json"
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        super().__init__()
+        self._parts = parts
+        self.headers["content-length"] = str(sum(map(len, parts)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for part in self._parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 class ErrorBody(TypedDict):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from server.errors import LONGEST, BadInput, BadLabelConfig, BadRequest
 from server.label_studio.exported_labels import controls_of, is_exported, label_of
 from server.label_studio.extra_params import scoring_wanted
+from server.label_studio.html_text import visible_text
 from server.label_studio.labeling_config import read_plan
-from server.label_studio.object_tags import TextField, as_text, look_up, visible_text
+from server.label_studio.object_tags import TextField, as_text, look_up
 from server.offline.records import open_records
 from server.scoring import SCORES, Scoring
 from tests.fuzz.mutate import XML_PARTS, changed_json, changed_xml, cut

@@ -66,8 +66,8 @@ def filled(
 ) -> dict[str, tuple[Any, ...]]:
     """Each control that is filled, with its values in class order."""
     return {
-        target.control.name: target.control.values
-        for target in read_plan(config, labels, label_map or {}).targets
+        binding.control.name: binding.control.values
+        for binding in read_plan(config, labels, label_map or {}).bindings
     }
 
 
@@ -76,21 +76,26 @@ CHOICES = '<Choice value="Negative"/><Choice value="Positive"/>'
 
 def test_every_control_that_fits_is_filled_and_each_text_is_read_once() -> None:
     plan = read_plan(
-        f"""<View><View><Text name="t" value="$title"/></View><HyperText name="h" value="$page"/><Paragraphs name="p" value="$talk" textKey="says"/>
-        <Choices name="a" toName="t">{CHOICES}</Choices><Choices name="topic" toName="t"><Choice value="Film"/></Choices>
-        <View visibleWhen="choice-selected"><Choices name="b" toName="t" choice="multiple">{CHOICES}</Choices></View>
-        <Choices name="c" toName="h">{CHOICES}</Choices><Choices name="d" toName="p">{CHOICES}</Choices><TextArea name="why" toName="t"/></View>""",
+        f"""<View><View><Text name="t" value="$title"/></View><HyperText name="h" value="$page"/>
+        <Paragraphs name="p" value="$talk" textKey="says"/>
+        <Choices name="a" toName="t">{CHOICES}</Choices>
+        <Choices name="topic" toName="t"><Choice value="Film"/></Choices>
+        <View visibleWhen="choice-selected">
+        <Choices name="b" toName="t" choice="multiple">{CHOICES}</Choices></View>
+        <Choices name="c" toName="h">{CHOICES}</Choices><Choices name="d" toName="p">{CHOICES}</Choices>
+        <TextArea name="why" toName="t"/></View>""",
         LABELS,
         {},
     )
-    assert [(target.control.name, target.source, target.control.several) for target in plan.targets] == [
+    assert [(binding.control.name, binding.field, binding.control.several) for binding in plan.bindings] == [
         ("a", 0, False), ("b", 0, True), ("c", 1, False), ("d", 2, False),
     ]  # fmt: skip
     assert plan.texts({"title": "x", "page": "<b>y</b>", "talk": [{"says": "z"}]}) == ("x", "y", "z")
     assert plan.summary == "a ← t ($title), b ← t ($title), c ← h ($page), d ← p ($talk)"
 
 
-TAXONOMY = """<View><Text name="t" value="$body"/><Taxonomy name="x" toName="t"><Choice value="Opinion"><Choice value="Negative" alias="neg"/>
+TAXONOMY = """<View><Text name="t" value="$body"/><Taxonomy name="x" toName="t">
+<Choice value="Opinion"><Choice value="Negative" alias="neg"/>
 <Choice value="Good"><Choice value="Positive"/></Choice></Choice><Choice value="Other"/></Taxonomy></View>"""
 
 
@@ -99,7 +104,8 @@ def test_a_taxonomys_paths_are_matched_by_their_last_step_or_by_all_of_them() ->
     assert filled(TAXONOMY, ("NEG", "Opinion/Good")) == {"x": (("Opinion", "neg"), ("Opinion", "Good"))}
     with pytest.raises(
         BadLabelConfig,
-        match='<Taxonomy name="x"> has no choice for the model\'s label "Mixed"; its choices are "Opinion", "Negative"',
+        match='<Taxonomy name="x"> has no choice for the model\'s label "Mixed"; '
+        'its choices are "Opinion", "Negative"',
     ):
         filled(TAXONOMY, ("Negative", "Mixed"))
 
@@ -140,10 +146,10 @@ def test_ratings_and_numbers_are_filled_where_labels_are_numbers_or_mapped_to_so
         (
             '<Number name="n" toName="t"/>',
             ("1", "bad"),
-            '"bad" is none; start Prelabel with --map bad=NUMBER',
+            '"bad" is not one. Start Prelabel with --map bad=NUMBER',
         ),
-        ('<Number name="n" toName="t"/>', ("1", "inf"), '"inf" is none'),
-        ('<Number name="n" toName="t" max="3"/>', ("1", "5"), '5, for the model\'s label "5", lies outside'),
+        ('<Number name="n" toName="t"/>', ("1", "inf"), '"inf" is not one'),
+        ('<Number name="n" toName="t" max="3"/>', ("1", "5"), '5, for the model\'s label "5", is outside'),
         (
             f'<Choices name="c" toName="t" perRegion="true">{CHOICES}</Choices>',
             LABELS,
@@ -153,10 +159,10 @@ def test_ratings_and_numbers_are_filled_where_labels_are_numbers_or_mapped_to_so
         (
             '<Choices name="c" toName="t" value="$options"/>',
             LABELS,
-            "takes its choices from elsewhere; write them into the config",
+            "loads its choices from elsewhere. Write them into the config",
         ),
-        ('<Taxonomy name="c" toName="t" apiUrl="http://x"/>', LABELS, "takes its choices from elsewhere"),
-        (f'<Choices name="c_{{{{idx}}}}" toName="t">{CHOICES}</Choices>', LABELS, "stands in a <Repeater>"),
+        ('<Taxonomy name="c" toName="t" apiUrl="http://x"/>', LABELS, "loads its choices from elsewhere"),
+        (f'<Choices name="c_{{{{idx}}}}" toName="t">{CHOICES}</Choices>', LABELS, "is inside a <Repeater>"),
         (f'<Choices name="c" toName="t,t">{CHOICES}</Choices>', LABELS, "must have one tag in toName"),
         ('<TextArea name="c" toName="t"/>', LABELS, "no <Choices> tag"),
     ],
@@ -176,11 +182,11 @@ def test_a_control_that_cannot_be_filled_is_refused_by_its_name(
             '<Text name="t"> has valueType="url"; Prelabel fetches nothing',
         ),
         ('<HyperText name="t" value="$body" encoding="base64"/>', '<HyperText name="t"> has an encoding'),
-        ('<Text name="t" value="$body[{{idx}}].text"/>', "stands in a <Repeater>"),
+        ('<Text name="t" value="$body[{{idx}}].text"/>', "is inside a <Repeater>"),
         ('<Text name="t" value="$"/>', "must take its text from the task"),
         (
             '<Audio name="t" value="$url"/>',
-            '<Audio name="t"> is no text; this model reads <Text>, <HyperText> and <Paragraphs>',
+            '<Audio name="t"> is not a text; this model reads <Text>, <HyperText> and <Paragraphs>',
         ),
     ],
 )
@@ -201,8 +207,8 @@ def test_a_text_that_cannot_be_read_is_refused_by_its_name(tag: str, message: st
             'no choice for the model\'s labels "Negative", "Positive"; its choices are "Good"',
         ),
         (config('<Choice value="Positive"/>'), 'label "Negative".*--map Negative=CHOICE'),
-        (config("", text='<Image name="t" value="$url"/>'), "<Image name=.t.> is no text"),
-        (config("", attributes='name="c" toName="nobody"'), "belongs to nothing|cannot be read"),
+        (config("", text='<Image name="t" value="$url"/>'), "<Image name=.t.> is not a text"),
+        (config("", attributes='name="c" toName="nobody"'), "is no tag of the config"),
         (
             config(
                 '<Choice value="Positive"/><Choice value="Negative"/>', text='<Text name="t" value="fixed"/>'
@@ -227,8 +233,8 @@ MANY = "".join(f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>' for i in r
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (config(CHOICES) + " " * 500_000, "has 500,1.. characters, the most is 500,000"),
-        (number(MANY), "asks for about .* characters of answer for each task, the most is 20,000"),
+        (config(CHOICES) + " " * 500_000, "has 500,1.. characters; the limit is 500,000"),
+        (number(MANY), "asks for about .* characters of answer for each task; the limit is 20,000"),
         (
             config(CHOICES.replace('"Negative"', '"Negative" alias="' + "x" * 20_000 + '"')),
             "asks for about 20,",
@@ -236,7 +242,7 @@ MANY = "".join(f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>' for i in r
         (config(CHOICES, text=f'<Text name="t" value="$a{"x" * 10_000}"/>'), "a value that is too long"),
         (
             config(CHOICES, text=f'<Text name="t" value="{"$a " * 21}"/>'),
-            "a value that is too long: the most are 10,000 characters and 20 fields",
+            "a value that is too long; the limits are 10,000 characters and 20 fields",
         ),
     ],
 )

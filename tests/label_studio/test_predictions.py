@@ -11,7 +11,8 @@ from server.label_studio.predictions import Prediction, predictions
 from server.scoring import DEFAULT_SCORING, Scoring, scores_of
 
 ONE = read_plan(
-    '<View><Text name="text" value="$review"/><Choices name="sentiment" toName="text"><Choice value="neg"/><Choice value="pos"/></Choices></View>',
+    '<View><Text name="text" value="$review"/><Choices name="sentiment" toName="text">'
+    '<Choice value="neg"/><Choice value="pos"/></Choices></View>',
     ("neg", "pos"),
     {},
 )

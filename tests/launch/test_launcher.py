@@ -27,8 +27,6 @@ from server.launch.launcher import check_startup
 from server.models.model import Model
 from server.models.registry import Registry
 from server.models.tokenizer import Tokenizer
-from server.prediction.scoring_store import ProjectScorings
-from server.scoring import Scoring
 from server.settings import Settings, load_settings
 from tests.conftest import ROOT, random_texts, tiny_network
 from tests.launch.test_signals import PATIENCE, until
@@ -191,30 +189,6 @@ def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) 
     again = open_engine(bundle, shared=tmp_path, device="cpu")
     rows: list[Ids] = [np.arange(9, dtype=np.int32)]
     assert np.array_equal(again.run(*pad(rows, 9)), open_engine(bundle, device="cpu").run(*pad(rows, 9)))
-
-
-def test_the_memory_of_projects_is_shared_and_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("server.prediction.scoring_store.MAX_PROJECTS", 3)
-    one, other = ProjectScorings(tmp_path / "file"), ProjectScorings(tmp_path / "file")
-    assert other.of("m", "1.1") is None
-    one.remember("m", "1.1", Scoring("margin", 0.25))
-    assert other.of("m", "1.1") == Scoring("margin", 0.25)
-    assert other.of("n", "1.1") is None
-    other.remember("m", "1.1", None)
-    assert one.of("m", "1.1") is None
-    for number in range(5):
-        one.remember("m", f"2.{number}", Scoring("entropy"))
-    assert [other.of("m", f"2.{number}") is not None for number in range(5)] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-    ]
-    one.close()
-    other.close()
 
 
 def test_a_worker_that_died_is_replaced_and_any_tells_what_all_counted(workers: Workers, live: Path) -> None:

@@ -16,8 +16,8 @@ import pytest
 from export.publish import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.errors import BadBundle
+from server.interpreter import SWITCH_INTERVAL
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
-from server.prediction.concurrency import LOOP_SLICE
 from tests.conftest import random_texts, tiny_network
 from tests.serving import predict, predict_body, running, set_up
 
@@ -211,7 +211,8 @@ def lengths_of(results: list[dict[str, Any]]) -> list[int]:
 def test_several_controls_of_one_config_are_filled(client: httpx.Client) -> None:
     config = """<View><Text name="t" value="$film.title"/><Text name="b" value="$body"/>
     <Choices name="title" toName="t"><Choice value="Positive"/><Choice value="Negative"/></Choices>
-    <Choices name="body" toName="b" choice="multiple"><Choice value="Positive"/><Choice value="Negative"/></Choices></View>"""
+    <Choices name="body" toName="b" choice="multiple">
+    <Choice value="Positive"/><Choice value="Negative"/></Choices></View>"""
     tasks = [
         {"data": {"film": {"title": "good"}, "body": "bad"}},
         {"data": {"body": "bad"}},
@@ -236,7 +237,7 @@ def test_twenty_thousand_tasks_in_one_request_while_single_ones_are_answered(cli
     assert singles >= 5
 
 
-def test_model_calls_get_the_interpreters_lock_within_a_slice_of_the_event_loop(client: httpx.Client) -> None:
-    """Otherwise they starve while a large request is tokenized: see `SWITCH_INTERVAL`."""
+def test_threads_hand_the_interpreters_lock_over_soon(client: httpx.Client) -> None:
+    """Otherwise the event loop waits for 5 ms whenever a thread prepares a large request."""
     assert client.get("/health").is_success
-    assert sys.getswitchinterval() < LOOP_SLICE
+    assert sys.getswitchinterval() <= SWITCH_INTERVAL

@@ -1,36 +1,73 @@
-"""Bodies that would become far more in memory than they are on the line."""
+"""Large bodies of requests for predictions, and bodies that would become far larger in memory."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from server.api.ml_backend_codec import parse_tasks
-from server.errors import RequestTooLarge
-from server.transport.json_codec import MAX_CONTAINERS, MAX_VALUES, parse_object
+from server.api.ml_backend_codec import PredictRequest, parse_tasks, task_data
+from server.errors import BadRequest, RequestTooLarge
+from server.transport.json_codec import LARGE_BODY, parse_object
+
+TASK = (
+    b'{"id":1,"data":{"review":"good, bad [sic]"},"meta":{},"annotations":[],"predictions":[],'
+    b'"comment_authors":[]}'
+)
+FILL = b'"' + b"x" * LARGE_BODY + b'"'
 
 
-@pytest.mark.parametrize("part", [b"[],", b'{"a":{}},', b"[[[[[[[["])
-def test_a_body_of_millions_of_lists_or_objects_is_refused_before_any_is_made(part: bytes) -> None:
-    body = bytearray(
-        b'{"tasks":[{"data":[' + part * (MAX_CONTAINERS // (part.count(b"[") + part.count(b"{")) + 1)
-    )
-    for parse in (parse_tasks, parse_object):
-        with pytest.raises(
-            RequestTooLarge,
-            match="lists and objects .* maximum is 2,000,000 and 20,000,000. Send fewer tasks per request",
-        ):
-            asyncio.run(parse(body))
+def data_of(body: bytes) -> list[Any]:
+    return [*task_data(asyncio.run(parse_tasks(bytearray(body))), 100_000)]
+
+
+@pytest.mark.parametrize("part", [b"[],", b'{"a":{}},'])
+def test_a_body_of_many_lists_or_objects_is_refused_before_any_is_made(part: bytes) -> None:
+    body = b'{"tasks":[{"data":[%b1]}]}' % (part * 100_000)
+    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 500,000"):
+        data_of(body)
+    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 500,000"):
+        asyncio.run(parse_object(bytearray(body)))
+
+
+def test_a_body_that_only_opens_lists_is_refused() -> None:
+    with pytest.raises(BadRequest, match="brackets or quotes do not match"):
+        data_of(b'{"tasks":' + b"[" * LARGE_BODY)
 
 
 def test_a_body_of_too_many_numbers_is_refused() -> None:
-    with pytest.raises(RequestTooLarge, match="20,000,001 other values"):
-        asyncio.run(parse_object(bytearray(b'{"a":[1' + b",1" * (MAX_VALUES + 1) + b"]}")))
+    with pytest.raises(RequestTooLarge, match="500,001 other values"):
+        asyncio.run(parse_object(bytearray(b'{"a":[1' + b",1" * 500_001 + b"]}")))
 
 
 def test_as_many_tasks_as_label_studio_sends_are_read() -> None:
-    task = (
-        b'{"id":1,"data":{"review":"good, bad [sic]"},"meta":{},"annotations":[],"predictions":[],'
-        b'"comment_authors":[]}'
-    )
-    body = bytearray(b'{"tasks":[' + b",".join([task] * 50_000) + b"]}")
-    assert len(asyncio.run(parse_tasks(body))["tasks"]) == 50_000
+    body = b'{"tasks":[%b],"label_config":"x"}' % b",".join([TASK] * 50_000)
+    assert data_of(body) == [{"review": "good, bad [sic]"}] * 50_000
+
+
+@pytest.mark.parametrize("tasks", [b"7", b"null", b"{}", b'"x"'])
+def test_a_large_body_without_a_list_of_tasks_is_refused(tasks: bytes) -> None:
+    with pytest.raises(BadRequest, match="tasks: expected a list of tasks"):
+        data_of(b'{"other":%b,"tasks":%b}' % (FILL, tasks))
+
+
+def test_tasks_of_a_large_body_that_are_not_as_usual_are_read_as_those_of_a_small_one() -> None:
+    tasks = b'{"tasks":[7,null,{},{"data":NaN},{"data":{"review":"\\ud800"}},[]],"label_config":7%b}'
+    small, large = data_of(tasks % b""), data_of(tasks % (b',"other":' + FILL))
+    assert str(small) == str(large)
+    assert len(small) == 6
+
+
+def test_a_task_of_a_large_body_that_is_not_json_is_refused() -> None:
+    with pytest.raises(BadRequest, match="The body is not JSON"):
+        data_of(b'{"tasks":[{"data":%b},{"data":nothing}]}' % FILL)
+
+
+def test_the_last_of_two_lists_of_tasks_counts() -> None:
+    assert data_of(b'{"tasks":[{"data":%b}],"tasks":[{"data":2}],"label_config":"x"}' % FILL) == [2]
+
+
+def test_the_configuration_of_a_large_body_is_read() -> None:
+    body = b'{"project":"1.1","tasks":[{"data":%b}],"label_config":"<View/>"}' % FILL
+    fields = asyncio.run(parse_tasks(bytearray(body)))
+    assert (fields["project"], fields["label_config"]) == ("1.1", "<View/>")
+    assert {*fields} == {*PredictRequest.__struct_fields__}

@@ -1,0 +1,184 @@
+"""No request within the limits holds the event loop: neither its callbacks, nor a thread with the interpreter's
+lock, nor a blocking call.
+"""
+
+import concurrent.futures
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from server.bundle import Bundle
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
+from tests.conftest import random_texts
+from tests.loop_probe import LIMIT, LoopProbe
+from tests.serving import predict_body, running, set_up
+
+ATTEMPTS = 5
+"""A figure above the limit may be the machine's doing; one that is always above it is not."""
+
+TEXTS = random_texts(40)
+PAGE = "<p>A <b>good</b> film, &amp; more of it.</p>"
+LIKE_A_FILE = "data:image/png;base64," + "QUJD" * 2_000_000
+CHOICES = '<Choice value="Negative"/><Choice value="Positive"/>'
+MANY_CHOICES = CHOICES + "".join(f'<Choice value="choice number {i}"/>' for i in range(9_500))
+BRANCHES = "".join(f'<Choice value="x{i}"><Choice value="y{i}"/></Choice>' for i in range(6_000))
+FIELDS = 140
+
+
+def config(text: str, control: str = f'<Choices name="c" toName="t">{CHOICES}</Choices>') -> str:
+    return f"<View>{text}{control}</View>"
+
+
+PLAIN = '<Text name="t" value="$review"/>'
+HYPERTEXT = config('<HyperText name="t" value="$review"/>')
+PARAGRAPHS = config('<Paragraphs name="t" value="$review" textKey="says"/>')
+LARGE = config(PLAIN, f'<Choices name="c" toName="t">{MANY_CHOICES}</Choices>')
+TAXONOMY = config(
+    PLAIN, f'<Taxonomy name="c" toName="t"><Choice value="a">{CHOICES}{BRANCHES}</Choice></Taxonomy>'
+)
+MANY_FIELDS = config(
+    "".join(
+        f'<Text name="t{i}" value="$f{i}"/><Choices name="c{i}" toName="t{i}">{CHOICES}</Choices>'
+        for i in range(FIELDS)
+    ),
+    "",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    path: str
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+
+
+def task(index: int, data: Any) -> dict[str, Any]:
+    """As Label Studio sends it, with the fields that are not read."""
+    unread = ("meta", "updated_at", "is_labeled", "overlap", "inner_id", "comment_authors", "file_upload")
+    return {"id": index, "data": data, **dict.fromkeys(unread), "annotations": [], "predictions": []}
+
+
+def tasks(data: list[Any], label_config: str = TUTORIAL_CONFIG, status: int = 200) -> Request:
+    body = {
+        "tasks": [task(*each) for each in enumerate(data)],
+        "project": "1.1",
+        "label_config": label_config,
+    }
+    return Request("/predict", msgspec.json.encode(body), status=status)
+
+
+def review(value: Any, label_config: str = TUTORIAL_CONFIG, status: int = 200) -> Request:
+    return Request("/predict", msgspec.json.encode(predict_body([value], label_config)), status=status)
+
+
+def infer(texts: list[str]) -> Request:
+    tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
+    return Request("/v2/models/tiny/infer", msgspec.json.encode({"inputs": [tensor]}))
+
+
+def infer_bytes(texts: list[str]) -> Request:
+    data = b"".join(struct.pack("<I", len(text)) + text.encode() for text in texts)
+    tensor = {
+        "name": "text",
+        "shape": [len(texts)],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": len(data)},
+    }
+    head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    return Request("/v2/models/tiny/infer", head + data, {"inference-header-content-length": str(len(head))})
+
+
+def new(label_config: str, attempt: int) -> str:
+    """A config that the server has not seen."""
+    return label_config.replace("<View>", f"<View><!-- {attempt} -->", 1)
+
+
+def events(count: int) -> Request:
+    body = {"action": "ANNOTATIONS_CREATED", "task": [task(i, {"review": "x" * 600}) for i in range(count)]}
+    return Request("/webhook", msgspec.json.encode(body))
+
+
+ASCII = [text.encode("ascii", "replace").decode() for text in TEXTS]
+REQUESTS: dict[str, Callable[[int], Request]] = {
+    "one task": lambda _: review("A good film."),
+    "a page of 8 MB": lambda _: review(PAGE * 200_000, HYPERTEXT, 413),
+    "a page of 1 MB": lambda _: review(PAGE * 22_000, HYPERTEXT),
+    "a page of <": lambda _: review("<" * 999_999, HYPERTEXT),
+    "a page of &": lambda _: review("&" * 999_999, HYPERTEXT),
+    "a page of comments": lambda _: review("<!--" * 249_999, HYPERTEXT),
+    "a page of one tag": lambda _: review("<a " + "b=c " * 249_000, HYPERTEXT),
+    "pages": lambda _: tasks([{"review": PAGE * 20}] * 5_000, HYPERTEXT),
+    "a text of 1 MB": lambda _: review("É good film. " * 76_000),
+    "a text of 8 MB": lambda _: review("A good film. " * 600_000, status=413),
+    "a file instead of a text": lambda _: review(LIKE_A_FILE, status=413),
+    "paragraphs": lambda _: review([{"says": f"good film {i}"} for i in range(20_000)], PARAGRAPHS),
+    "a list": lambda _: review(["a"] * 400_000),
+    "50,000 tasks": lambda _: tasks([{"review": TEXTS[i % 40][:200]} for i in range(50_000)]),
+    "a task of many fields": lambda _: tasks([{f"f{i}": TEXTS[i % 40] for i in range(FIELDS)}], MANY_FIELDS),
+    "tasks of many fields": lambda _: tasks([{f"f{i}": "good" for i in range(FIELDS)}] * 700, MANY_FIELDS),
+    "predict with a new config": lambda attempt: review("good", new(LARGE, attempt)),
+    "predict with a new taxonomy": lambda attempt: review("good", new(TAXONOMY, attempt)),
+    "set up with a new config": lambda attempt: Request(
+        "/setup", msgspec.json.encode({"project": "1.1", "schema": new(LARGE, -attempt)})
+    ),
+    "a webhook": lambda _: events(1_300),
+    "infer": lambda _: infer([text[:200] for text in TEXTS] * 1_250),
+    "infer with bytes": lambda _: infer_bytes([text[:200] for text in ASCII] * 1_250),
+    "status": lambda _: Request("/"),
+    "metrics": lambda _: Request("/metrics"),
+    "OpenAPI": lambda _: Request("/openapi.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def probe() -> LoopProbe:
+    return LoopProbe()
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Bundle, probe: LoopProbe) -> Iterator[httpx.Client]:
+    with running(bundle, probe=probe, max_waiting_rows=200_000) as client:
+        for number in range(500):
+            config = TUTORIAL_CONFIG if number % 5 else TUTORIAL_CONFIG.replace("Positive", "p" * 1_500)
+            set_up(client, config, project=f"{number}.1")
+        yield client
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_no_request_holds_the_event_loop(kind: str, client: httpx.Client, probe: LoopProbe) -> None:
+    held = []
+    for attempt in range(ATTEMPTS):
+        request = REQUESTS[kind](attempt)
+        probe.reset()
+        response = client.request(
+            "GET" if request.body is None else "POST",
+            request.path,
+            content=request.body,
+            headers=request.headers,
+        )
+        assert response.status_code == request.status, response.text[:500]
+        probe.settle()
+        assert not probe.blocking
+        held.append((round(probe.callbacks * 1_000, 1), round(probe.lock * 1_000, 1)))
+        if max(held[-1]) < LIMIT * 1_000:
+            break
+    else:
+        pytest.fail(f"(callbacks, lock) held the loop for {held} ms")
+
+
+def test_live_is_answered_while_50_000_tasks_are_predicted(client: httpx.Client) -> None:
+    request = REQUESTS["50,000 tasks"](0)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        predicting = pool.submit(client.post, request.path, content=request.body)
+        answered = 0
+        while not predicting.done():
+            assert client.get("/live").status_code == 200
+            answered += 1
+        assert len(predicting.result().json()["results"]) == 50_000
+    assert answered >= 5
