@@ -97,7 +97,7 @@ def test_no_response_and_an_invalid_url_are_one_error() -> None:
     ):
         backend.health()
     with (
-        MlBackendClient("http://x:99999", None, 5.0) as backend,
+        MlBackendClient("http://x:port", None, 5.0) as backend,
         pytest.raises(NoResponse, match="InvalidURL"),
     ):
         backend.health()
