@@ -28,7 +28,7 @@ from benchmarks.texts import arguments, texts_of
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.e2e.conftest import ROOT, label_studio, serving
 
-FIGURES = re.compile(r"([\d.]+) s, .*pull ([\d.]+) s, predict ([\d.]+) s, push ([\d.]+) s")
+FIGURES = re.compile(r"([\d.]+) s, .*fetch ([\d.]+) s, predict ([\d.]+) s, store ([\d.]+) s")
 
 
 def main() -> None:

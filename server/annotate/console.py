@@ -135,13 +135,12 @@ def _score_column(result: AnnotateResult) -> str:
         return f"{column} shows the scores of {version}."
     return (
         f"{column} shows the scores of {shown}, the project's model version. To see those of {version}, "
-        "choose "
-        "it under Settings → Annotation → Live Predictions, or make it the title of the connected ML backend."
+        "choose it under Settings → Annotation → Live Predictions, or make it the ML backend's title."
     )
 
 
 def exit_status(result: AnnotateResult | None, stop: StopRequest) -> int:
-    """130 after Ctrl-C, 1 if a task failed, else 0."""
-    if stop.is_set():
-        return STOPPED
-    return 1 if result is None or result.failed else 0
+    """130 after a run that Ctrl-C stopped, 1 if a task failed, else 0."""
+    if result is None or not result.finished:
+        return STOPPED if stop.is_set() else 1
+    return 1 if result.failed else 0

@@ -26,8 +26,7 @@ from server.label_studio.api_client import Api
 from server.label_studio.predictions import Prediction
 
 UPLOAD_SECONDS = 900.0
-"""How long storing a batch may take. After a timeout Label Studio would go on storing unseen, so wait longer.
-"""
+"""Timeout for storing a batch: long, because Label Studio goes on storing after a timeout, unseen."""
 
 
 @dataclass

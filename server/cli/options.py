@@ -30,18 +30,18 @@ def choices_of(name: str) -> str:
 
 
 def option(flag: str, metavar: str, text: str, **more: Any) -> Any:
-    """An option whose own default, if it has one, the help shows."""
+    """A required option, or one whose default is in the command's signature; the help shows it."""
     return typer.Option(flag, metavar=metavar, help=text, **more)
 
 
 def optional(flag: str, metavar: str, text: str, default: object = None, **more: Any) -> Any:
-    """An option that is None unless given; `default` is what then holds."""
+    """An option that is None unless given. `default` says in the help what applies then."""
     shown = "" if default is None else f"  [default: {default}]"
     return typer.Option(flag, metavar=metavar, help=text + shown, show_default=False, **more)
 
 
 def setting(name: str, flag: str, metavar: str, text: str) -> Any:
-    """An option before the environment variable and the default of the setting `name`."""
+    """An option that overrides the setting `name`. The help shows the default of the setting."""
     return optional(flag, metavar, text, default_of(name))
 
 

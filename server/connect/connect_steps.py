@@ -72,8 +72,7 @@ class ConnectSteps(StepRunner):
         if is_second and not self.options.replace and not (row and self.options.check):
             yield failed(
                 f"The project uses another ML backend, {backends[0]['url']}, and Label Studio only ever "
-                "uses a "
-                "project's first.",
+                "uses a project's first.",
                 "Remove it under Settings → Model, or run this with --replace, which removes it.",
             )
         elif row is None and self.options.check:
@@ -157,8 +156,7 @@ class ConnectSteps(StepRunner):
             yield passed("The backend is the project's first ML backend, the one that Label Studio uses.")
             yield note(
                 f"Never used: {', '.join(row['url'] for row in others)}. Remove it under Settings → "
-                "Model, or "
-                "run this with --replace."
+                "Model, or run this with --replace."
             )
         else:
             yield passed("The backend is the project's only ML backend.")

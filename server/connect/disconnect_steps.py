@@ -69,8 +69,7 @@ class DisconnectSteps(StepRunner):
             self.project.change("PATCH", path, changes | {"model_version": ""})
             yield note(
                 f"The project now has no model version: the former one, {changes['model_version']!r}, "
-                "no longer "
-                "exists in Label Studio."
+                "no longer exists in Label Studio."
             )
 
     def _remove_webhooks(self) -> Generator[Line, None, bool]:

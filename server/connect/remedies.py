@@ -11,8 +11,7 @@ UNBLOCK = (
 )
 REACH = (
     "Label Studio's machine must reach this address. In a container, 127.0.0.1 and localhost are the "
-    "container "
-    "itself: give the name or address that the backend has from there, and start the backend with "
+    "container itself: give the name or address that the backend has from there, and start the backend with "
     "--host 0.0.0.0."
 )
 OTHER_KEY = (

@@ -198,8 +198,7 @@ def _read_progress(note: Path, part: Path, key: str) -> Progress:
     if progress.key != key:
         raise BadInput(
             f"{part}: left over from a run with another input, bundle or labeling config; run without "
-            "--resume "
-            "to start again."
+            "--resume to start again."
         )
     return progress if is_complete else Progress(key=key)
 

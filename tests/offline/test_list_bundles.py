@@ -25,7 +25,7 @@ def test_bundles_are_listed_with_their_problems_and_those_that_are_served(
         None,
         bundle.version,
     )
-    assert "vocab.txt was altered" in broken.problem
+    assert "vocab.txt is altered" in broken.problem
     assert good.size > 1000
     with running(bundle) as client:
         served = served_versions(f"{client.base_url}/")
@@ -35,7 +35,7 @@ def test_bundles_are_listed_with_their_problems_and_those_that_are_served(
     console.file.close()
     lines = (tmp_path / "shown.txt").read_text().splitlines()
     assert any(bundle.version in line and "✓" in line and "Negative, Positive" in line for line in lines)
-    assert any("vocab.txt was altered" in line and "✓" not in line for line in lines)
+    assert any("vocab.txt is altered" in line and "✓" not in line for line in lines)
 
 
 def test_a_folder_without_bundles_and_a_missing_server_are_errors(tmp_path: Path) -> None:
