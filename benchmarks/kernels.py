@@ -65,7 +65,7 @@ def main() -> None:
         "× float32",
         "max |Δp|",
         "GB/s",
-        title=f"{len(rows):,} texts of {tokens:.0f} tokens at the mean, one thread",
+        title=f"{len(rows):,} texts of {tokens:.0f} tokens on average, one thread",
         title_justify="left",
     )
     figures = {}

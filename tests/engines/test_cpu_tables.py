@@ -69,7 +69,7 @@ def test_the_result_is_that_of_all_windows_with_all_bits(widths: tuple[int, ...]
 @settings(deadline=None)  # the first example compiles
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=60), st.integers(0, 1000))
 def test_nearly_equal_windows_are_settled_exactly(row: list[int], seed: int) -> None:
-    """Few words, whose numbers differ by less than a unit of the high half: the scan cannot distinguish them."""
+    """Few words, whose numbers differ by less than a unit of the high half: the scan cannot rank them."""
     numbers = random_numbers((2, 3), 5, 1)
     numbers[:4] = (
         numbers[0] + np.random.default_rng(seed).normal(size=numbers[:4].shape).astype(np.float32) * 1e-5

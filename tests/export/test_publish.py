@@ -1,4 +1,4 @@
-"""What export writes answers what the network answers, or is not written."""
+"""Publication: parity with the network, model files, atomic replacement."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ from server.errors import BadInput
 from tests.conftest import ROOT, tiny_network
 
 
-def test_the_manifest_tells_the_proof(bundle: Bundle) -> None:
+def test_the_manifest_holds_the_parity_report(bundle: Bundle) -> None:
     engines = {line["engine"]: line for line in bundle.manifest.parity["engines"]}
     assert set(engines) == {"onnx", "tables", "torchscript"}
     for line in engines.values():
@@ -54,7 +54,7 @@ def test_the_same_network_gives_the_same_version(bundle: Bundle, network: Networ
     assert export_bundle(tiny_network(seed=1), tmp_path / "again" / "tiny").version != bundle.version
 
 
-def test_a_bundle_that_answers_otherwise_is_not_proven(bundle: Bundle) -> None:
+def test_a_bundle_with_other_results_fails_the_parity_check(bundle: Bundle) -> None:
     report = prove(tiny_network(seed=2), bundle)
     with pytest.raises(NotProven, match="nothing was published"):
         check(report)
@@ -85,7 +85,7 @@ def test_a_bundle_is_replaced_only_by_force_and_failure_leaves_it(network: Netwo
 
 
 @pytest.mark.parametrize("name", ["has space", "-dash", "ä"])
-def test_a_name_that_cannot_be_a_bundles_is_refused(network: Network, tmp_path: Path, name: str) -> None:
+def test_an_invalid_bundle_name_is_an_error(network: Network, tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput, match="becomes the bundle's name"):
         export_bundle(network, tmp_path / name)
 
@@ -126,9 +126,7 @@ for when, swap, out in (("before", end, sys.argv[1]), ("after", swap_and_end, sy
 """
 
 
-def test_a_kill_while_a_bundle_is_replaced_leaves_the_one_or_the_other(
-    bundle: Bundle, tmp_path: Path
-) -> None:
+def test_a_kill_during_a_replacement_leaves_the_old_or_the_new_bundle(bundle: Bundle, tmp_path: Path) -> None:
     outs = [Path(shutil.copytree(bundle.path, tmp_path / when / "tiny")) for when in ("before", "after")]
     command = [sys.executable, "-c", KILLED_RUNS, *map(str, outs)]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -139,7 +137,7 @@ def test_a_kill_while_a_bundle_is_replaced_leaves_the_one_or_the_other(
         assert export_bundle(tiny_network(), out, torchscript=False, force=True).version == bundle.version
 
 
-def test_where_names_cannot_be_exchanged_the_old_bundle_is_moved_aside(
+def test_without_an_atomic_exchange_the_old_bundle_is_moved_away_first(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("export.publish._exchange", lambda one, other: False)

@@ -1,4 +1,4 @@
-"""Whatever other code of the process has set, training has its own settings, and nothing of them stays."""
+"""Training fixes process-wide settings whatever other code has set, and restores them."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def test_thread_pools_of_blas_and_openmp_have_one_thread_and_then_as_many_as_bef
         assert sizes() == {3}
 
 
-def test_random_numbers_go_on_as_if_nothing_had_run() -> None:
+def test_random_numbers_continue_as_before() -> None:
     before = torch.get_rng_state()
     with reproducible():
         torch.manual_seed(1)

@@ -1,6 +1,4 @@
-"""Training, on a few hundred made-up texts: it learns what can be learned, goes on where it was stopped, and
-refuses what cannot be learned.
-"""
+"""Training on a few hundred made-up texts: it learns, resumes after a stop, and rejects unusable files."""
 
 import csv
 import io
@@ -153,7 +151,7 @@ def test_float16_holds_the_weights(trained: tuple[TrainingSource, Network]) -> N
         assert torch.equal(value, value.half().float())
 
 
-def test_a_word_that_tells_the_label_is_learned(tmp_path: Path) -> None:
+def test_a_word_that_decides_the_label_is_learned(tmp_path: Path) -> None:
     """Many epochs on texts that one word decides: far from chance, whatever the seed does."""
     files = TrainingSource(
         write(tmp_path / "train.csv", made_up(1200, 1)),
@@ -166,7 +164,7 @@ def test_a_word_that_tells_the_label_is_learned(tmp_path: Path) -> None:
     assert network.temperature != 1.0
 
 
-def test_few_texts_are_not_calibrated_and_that_is_said(tmp_path: Path) -> None:
+def test_few_texts_are_not_calibrated_and_a_warning_says_so(tmp_path: Path) -> None:
     rows = [(f"nothing to learn {i}", ("yes", "no")[i % 2]) for i in range(40)]
     said = io.StringIO()
     files = TrainingSource(write(tmp_path / "train.csv", rows), None, "review", "sentiment")
@@ -174,7 +172,7 @@ def test_few_texts_are_not_calibrated_and_that_is_said(tmp_path: Path) -> None:
         files, TrainingOptions(epochs=1), Console(file=said, width=300), state=tmp_path / "note"
     )
     assert (network.temperature, done) == (1.0, True)
-    assert "no better than always giving the most frequent label" in said.getvalue()
+    assert "not measurably better than always predicting the most frequent label" in said.getvalue()
     assert "not calibrated" in said.getvalue()
 
 
@@ -261,7 +259,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bundle(
     assert go_on(files, tmp_path / "made").version == bundle.version
 
 
-def test_going_on_with_other_options_is_refused(
+def test_resuming_with_other_options_is_an_error(
     trained: tuple[TrainingSource, Network], tmp_path: Path
 ) -> None:
     files, _ = trained
@@ -272,7 +270,7 @@ def test_going_on_with_other_options_is_refused(
         train(files, tmp_path / "note", resume=True)
 
 
-def test_a_bundle_that_is_there_is_found_before_the_work(
+def test_an_existing_bundle_is_an_error_before_training(
     trained: tuple[TrainingSource, Network], bundle: Bundle
 ) -> None:
     with pytest.raises(BadInput, match="--force"):
@@ -284,12 +282,12 @@ def test_a_bundle_that_is_there_is_found_before_the_work(
     [
         ([("a", "x"), ("b", "x")], [], "one class only"),
         ([("a", "x"), ("b", "")], [], 'row 2: the column "sentiment" is empty'),
-        ([("a", "x"), ("b", "y")] * 5, [("c", "z")], "never shows: z"),
+        ([("a", "x"), ("b", "y")] * 5, [("c", "z")], "does not have: z"),
         ([("a", "x"), ("a", "x"), ("b", "y"), ("c", "y")], [], 'the label "x" has one text only'),
         ([], [], "no rows"),
     ],
 )
-def test_files_that_cannot_be_trained_on_are_refused(
+def test_a_file_that_cannot_be_trained_on_is_an_error(
     tmp_path: Path, train_rows: list[tuple[str, str]], test_rows: list[tuple[str, str]], message: str
 ) -> None:
     test_file = write(tmp_path / "test.csv", test_rows) if test_rows else None
@@ -316,7 +314,7 @@ def test_a_tenth_of_each_label_is_held_out_and_no_text_is_on_both_sides() -> Non
     assert [sum(data.labels[i] == label for i in held_out) for label in ("a", "b")] == [10, 20]
 
 
-def test_the_temperature_undoes_too_much_confidence() -> None:
+def test_the_temperature_corrects_overconfidence() -> None:
     random = torch.Generator().manual_seed(0)
     honest = torch.randn(20_000, 3, generator=random) * 2
     classes = torch.multinomial(torch.softmax(honest, dim=1), 1, generator=random).squeeze(1)
