@@ -1,7 +1,6 @@
-"""Plays Compose's name service, and the network of each container, in every Python process that has this
-folder on its path.
+"""Replaces Compose's name service and networks in every Python process with this folder on its path.
 
-NAMES holds as JSON where "name:port" is on this machine: {"prelabel:9090": 40001}.
+NAMES maps each "name:port" to a local port, as JSON: {"prelabel:9090": 40001}.
 """
 
 import json
