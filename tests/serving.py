@@ -1,6 +1,4 @@
-"""A real uvicorn with httptools and uvloop around the server, on a free loopback port, and Label Studio's
-requests.
-"""
+"""Runs the server in a real uvicorn on a free loopback port, and sends Label Studio's requests."""
 
 import threading
 from collections.abc import Iterator, Sequence

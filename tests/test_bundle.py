@@ -1,4 +1,4 @@
-"""A bundle is read whole and unaltered, or refused in plain words."""
+"""A bundle is complete and unaltered, or reading it is an error."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def edit_manifest(folder: Path, **changes: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest | changes))
 
 
-def test_the_same_content_has_the_same_version_wherever_it_lies(bundle: Bundle, copy: Path) -> None:
+def test_the_same_content_has_the_same_version_in_any_folder(bundle: Bundle, copy: Path) -> None:
     again = read_bundle(copy)
     assert again.version == bundle.version
     assert again.version.startswith("tiny-")
@@ -90,7 +90,7 @@ def flip_a_bit(folder: Path) -> None:
         ),
     ],
 )
-def test_a_damaged_bundle_is_refused(copy: Path, damage: Callable[[Path], Any], message: str) -> None:
+def test_a_damaged_bundle_is_an_error(copy: Path, damage: Callable[[Path], Any], message: str) -> None:
     damage(copy)
     with pytest.raises(BadBundle, match=message):
         read_bundle(copy)
@@ -105,7 +105,7 @@ def test_a_file_that_the_bundle_does_not_have_is_named(bundle: Bundle) -> None:
     ("data", "message"),
     [(b"a\n\nb\n", "line 2 is empty"), (b"a\nb\na\n", "line 3 repeats"), (b"\xff\xfe", "UTF-8")],
 )
-def test_a_vocabulary_that_is_none_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+def test_an_invalid_vocabulary_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "vocab.txt"
     path.write_bytes(data)
     with pytest.raises(BadBundle, match=message):

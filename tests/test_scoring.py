@@ -1,4 +1,4 @@
-"""How certain a prediction is: in [0, 1], rising with certainty, and by the formula that the README states."""
+"""Scores of predictions: in [0, 1], rising with certainty, and equal to their formulas."""
 
 import math
 from typing import Any
@@ -54,7 +54,7 @@ def test_sharper_probabilities_never_score_lower(logits: list[float], sharper: f
 
 
 @given(st.floats(0.5, 1.0), st.floats(0.5, 1.0))
-def test_for_two_classes_all_sort_alike(one: float, other: float) -> None:
+def test_with_two_classes_all_scores_sort_alike(one: float, other: float) -> None:
     pairs = [np.array([p, 1 - p], dtype=np.float32) for p in sorted((one, other))]
     for score in SCORES:
         assert score_of(pairs[0], score) <= score_of(pairs[1], score) + 1e-7
@@ -80,7 +80,7 @@ def test_extra_params_of_any_kind_survive(extra: object, wanted: Scoring) -> Non
     assert scoring_wanted(extra, Scoring()) == wanted
 
 
-def test_an_extra_param_that_is_nested_too_deeply_to_be_written_is_refused() -> None:
+def test_an_extra_param_that_is_nested_too_deeply_is_an_error() -> None:
     nested: Any = []
     for _ in range(2_000):
         nested = [nested]
@@ -92,17 +92,17 @@ def test_an_extra_param_that_is_nested_too_deeply_to_be_written_is_refused() -> 
 @pytest.mark.parametrize(
     "extra", [{"score": "certainty"}, {"score": None}, {"score": ["margin"]}, '{"score": 1}']
 )
-def test_a_score_that_does_not_exist_is_refused(extra: object) -> None:
+def test_an_unknown_score_is_an_error(extra: object) -> None:
     with pytest.raises(BadRequest, match="expected one of confidence, margin, entropy"):
         scoring_wanted(extra, Scoring())
 
 
 @pytest.mark.parametrize("threshold", [0, 1.5, "0.5", True, None, [0.5]])
-def test_a_threshold_that_does_not_exist_is_refused(threshold: object) -> None:
+def test_an_invalid_threshold_is_an_error(threshold: object) -> None:
     with pytest.raises(BadRequest, match="threshold: expected a number above 0 and up to 1"):
         scoring_wanted({"threshold": threshold}, Scoring())
 
 
-def test_what_changes_predictions_changes_the_version() -> None:
+def test_scoring_is_part_of_the_version() -> None:
     assert [Scoring(score).version("m-1") for score in SCORES] == ["m-1", "m-1-margin", "m-1-entropy"]
     assert Scoring("margin", 0.25).version("m-1") == "m-1-margin-t0.25"

@@ -1,4 +1,4 @@
-"""Settings: read once, refused in words, and documented."""
+"""Settings: where they come from, errors for wrong values, and their documentation."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 from tests.settings_page import PAGE, settings_page
 
 
-def test_the_page_of_settings_is_what_the_code_says() -> None:
+def test_the_page_of_settings_is_up_to_date() -> None:
     assert PAGE.read_text("utf-8") == settings_page(), "docs/settings.md is out of date: run make docs"
 
 
@@ -21,7 +21,7 @@ def test_the_page_lists_each_setting_once() -> None:
 
 
 def test_the_readme_states_the_defaults() -> None:
-    """The README lists ten settings, in words of its own."""
+    """The README lists ten settings with its own descriptions."""
     rows = re.findall(r"^\| `PRELABEL_.*", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert len(rows) == 10
     for row in rows:
@@ -31,7 +31,7 @@ def test_the_readme_states_the_defaults() -> None:
         ), row
 
 
-def test_every_setting_named_anywhere_exists() -> None:
+def test_every_setting_named_in_docs_and_code_exists() -> None:
     names = {f"PRELABEL_{name.upper()}" for name in Settings.model_fields} | {
         f"PRELABEL_{name.upper()}_FILE" for name in SECRETS
     }
@@ -39,7 +39,7 @@ def test_every_setting_named_anywhere_exists() -> None:
         assert set(re.findall(r"PRELABEL_[A-Z_]+[A-Z]", path.read_text("utf-8"))) <= names, path
 
 
-def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRELABEL_PORT", "1234")
     monkeypatch.setenv("PRELABEL_BUCKET_LENGTHS", "8,16")
     monkeypatch.setenv("PRELABEL_LABEL_MAP", "Negative=bad, Positive=so good")
@@ -81,7 +81,7 @@ def test_the_environment_is_read_and_options_go_before_it(monkeypatch: pytest.Mo
         ("batch_tokens", "-1"),
     ],
 )
-def test_a_wrong_value_is_a_refusal_that_names_it(
+def test_the_error_of_a_wrong_value_names_the_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"PRELABEL_{name.upper()}", value)
@@ -143,10 +143,10 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
         ({"bucket_lengths": "70000"}, "ends with 70000, .*here 65536"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(options: dict[str, str], message: str) -> None:
-    with pytest.raises(BadSetting, match=message) as refusal:
+def test_contradictory_settings_are_an_error(options: dict[str, str], message: str) -> None:
+    with pytest.raises(BadSetting, match=message) as error:
         load_settings(**options)
-    assert "secret" not in str(refusal.value)
+    assert "secret" not in str(error.value)
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ class Metrics:
         self._tasks = self._counter(
             "tasks", "Tasks by outcome: predicted, empty or failed.", "model", "outcome"
         )
-        self._refusals = self._counter(
+        self._errors = self._counter(
             "refusals", "Rejected requests by the kind of error, as in the log.", "model", "reason"
         )
         self._predictions = self._counter(
@@ -192,7 +192,7 @@ class Metrics:
         self._requests(model, route, http_stats.status).add()
         self._seconds(model, route).add(http_stats.seconds)
         if context.error is not None:
-            self._refusals(model, type(context.error).__name__).add()
+            self._errors(model, type(context.error).__name__).add()
         if context.prediction_stats is not None:
             self._add_predictions(model, context, context.prediction_stats)
 

@@ -32,7 +32,7 @@ START_SECONDS = 300.0
 def tutorial() -> Path:
     """The folder with the tutorial's reviews and labeling config."""
     if not TUTORIAL.is_dir():
-        pytest.skip("the tutorial's data is not there: shared/tutorial beside the repository")
+        pytest.skip("the tutorial's data is missing: no folder shared/tutorial next to the repository")
     return TUTORIAL
 
 

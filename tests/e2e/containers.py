@@ -1,5 +1,5 @@
-"""Services of the compose files as processes on loopback: the same commands with the same environment, in
-folders that stand for their containers.
+"""Runs the services of the Compose files as processes on loopback: the same commands and environment, with a
+folder for each container.
 """
 
 import json
@@ -21,13 +21,13 @@ from tests.deploy.scratch import execute, inside
 from tests.e2e.conftest import ROOT, START_SECONDS, free_port, tail
 
 NAMES = Path(__file__).with_name("names")
-"""Holds the name service."""
+"""The folder of the name service."""
 
 
 @dataclass
 class Container:
-    """What runs in place of a container whose root is `root`. Paths in `command` and `check` are this
-    machine's.
+    """A process instead of a container, with the root file system `root`. Paths in `command` and `check` are
+    this machine's.
     """
 
     service: Service
@@ -38,12 +38,12 @@ class Container:
     environment: Mapping[str, str]
     log: Path
     status: int | None = field(default=None, init=False)
-    """How it ended; None while it runs, and where it had to be killed."""
+    """Exit status; None while it runs or if it had to be killed."""
 
 
 def build(dockerfile: Path, root: Path) -> None:
-    """The stage `serve` below `root`, with this environment's packages in place of those that `build`
-    installs, and kernels made as `build` makes them.
+    """Build the stage `serve` below `root`, with this environment's packages and with kernels compiled as in
+    the stage `build`.
     """
     (root / "tmp").mkdir(parents=True)
     (root / "opt").mkdir()
@@ -59,22 +59,22 @@ def build(dockerfile: Path, root: Path) -> None:
 
 
 def prelabel(service: Service, root: Path, ports: Mapping[str, int]) -> Container:
-    """Of an image that was built below `root`."""
+    """The container of an image that was built below `root`."""
     dockerfile = ROOT / service.dockerfile
     image = dict(each.split("=", 1) for words in own(dockerfile, "ENV", "serve") for each in words.split())
-    place = {"PRELABEL_HOST": "127.0.0.1", "PRELABEL_PORT": str(ports["prelabel"])}
+    local = {"PRELABEL_HOST": "127.0.0.1", "PRELABEL_PORT": str(ports["prelabel"])}
     command = [
         word for name in ("ENTRYPOINT", "CMD") for word in json.loads(own(dockerfile, name, "serve")[0])
     ]
     check = json.loads(own(dockerfile, "HEALTHCHECK", "serve")[0].partition("CMD ")[2])
     return container(
-        service, root, root / own(dockerfile, "WORKDIR", "serve")[0][1:], command, check, image, place, ports
+        service, root, root / own(dockerfile, "WORKDIR", "serve")[0][1:], command, check, image, local, ports
     )
 
 
 def label_studio(service: Service, root: Path, ports: Mapping[str, int]) -> Container:
-    """As its image starts it: `label-studio`, with the data in /label-studio/data. It calls nobody outside of
-    this machine.
+    """`label-studio`, started as in its image, with its data in /label-studio/data and without calls to the
+    internet.
     """
     executable = os.environ.get("LABEL_STUDIO_BIN")
     if not executable:
@@ -86,7 +86,7 @@ def label_studio(service: Service, root: Path, ports: Mapping[str, int]) -> Cont
         "DJANGO_SETTINGS_MODULE": "core.settings.label_studio",
         "HOME": "/label-studio",
     }
-    place = {
+    local = {
         "PATH": f"{program.parent}:{os.environ['PATH']}",
         "PORT": str(ports["label-studio"]),
         "LATEST_VERSION_CHECK": "False",
@@ -94,7 +94,7 @@ def label_studio(service: Service, root: Path, ports: Mapping[str, int]) -> Cont
         "FRONTEND_SENTRY_DSN": "",
     }
     command = [str(program), "--internal-host", "127.0.0.1"]
-    return container(service, root, root / "label-studio", command, service.check, image, place, ports)
+    return container(service, root, root / "label-studio", command, service.check, image, local, ports)
 
 
 def container(
@@ -104,10 +104,10 @@ def container(
     command: Sequence[str],
     check: Sequence[str],
     image: Mapping[str, str],
-    place: Mapping[str, str],
+    local: Mapping[str, str],
     ports: Mapping[str, int],
 ) -> Container:
-    """`image` is what its image sets; `place` what differs on this machine, and goes before all."""
+    """`image`: environment of the image; `local`: environment of this machine, which takes precedence."""
     mount(service, root)
     container_ports = {"prelabel": 9090, "label-studio": 8080}
     names = {
@@ -115,7 +115,7 @@ def container(
         for name, port in ports.items()
         for host in (name, "127.0.0.1")
     }
-    usual = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PRELABEL_", "LABEL_STUDIO_"))
@@ -124,7 +124,7 @@ def container(
     given = {
         name: inside(str(value), root) for name, value in (dict(image) | dict(service.environment)).items()
     }
-    environment = usual | given | own_network | dict(place)
+    environment = inherited | given | own_network | dict(local)
     return Container(
         service,
         root,
@@ -137,7 +137,7 @@ def container(
 
 
 def mount(service: Service, root: Path) -> None:
-    """Secrets and volumes at their places below `root`."""
+    """Mount secrets and volumes below `root`."""
     for target, source in service.secrets.items():
         path = root / target[1:]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,8 +154,8 @@ def mount(service: Service, root: Path) -> None:
 
 @contextmanager
 def up(containers: Sequence[Container]) -> Iterator[None]:
-    """Run them, each when those before it are healthy; at the end they are stopped, the last first, as
-    Compose stops what depends on others.
+    """Run the containers. Each starts when the one before is healthy; they stop in reverse order, as in
+    Compose.
     """
     with ExitStack() as stack:
         for each in containers:
@@ -188,7 +188,7 @@ def running(container: Container) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def wait_until_healthy(container: Container, process: "subprocess.Popen[bytes]") -> None:
-    """By its own health check."""
+    """Poll its own health check."""
     deadline = monotonic() + START_SECONDS
     while (
         subprocess.run(
@@ -217,8 +217,8 @@ def free_ports(services: Mapping[str, Service]) -> dict[str, int]:
     return {name: free_port() for name in services}
 
 
-def told(containers: Sequence[Container]) -> str:
-    """For tests/e2e/stand_in_docker.py."""
+def as_json(containers: Sequence[Container]) -> str:
+    """The containers for tests/e2e/stand_in_docker.py."""
     return json.dumps(
         {
             each.service.name: {

@@ -1,8 +1,7 @@
-"""`docker compose exec [-e NAME]… SERVICE COMMAND…` without Docker: the command in the folder and with the
-environment of that service's process.
+"""`docker compose exec [-e NAME]… SERVICE COMMAND…` without Docker.
 
-CONTAINERS names the file in which tests/e2e/containers.py wrote them: service → {"root", "folder",
-"environment"}.
+Runs the command in the folder and with the environment of that service's process. CONTAINERS names the file
+with the containers of tests/e2e/containers.py: service → {"root", "folder", "environment"}.
 """
 
 import argparse
@@ -20,13 +19,12 @@ def main() -> None:
     parser.add_argument("-e", action="append", default=[], dest="passed_on")
     parser.add_argument("service")
     parser.add_argument("command", nargs=argparse.REMAINDER)
-    asked = parser.parse_args()
-    container = json.loads(Path(os.environ["CONTAINERS"]).read_text())[asked.service]
+    arguments = parser.parse_args()
+    container = json.loads(Path(os.environ["CONTAINERS"]).read_text())[arguments.service]
     os.chdir(container["folder"])
-    command = [inside(word, Path(container["root"])) for word in asked.command]
-    os.execvpe(
-        command[0], command, container["environment"] | {name: os.environ[name] for name in asked.passed_on}
-    )  # noqa: S606
+    command = [inside(word, Path(container["root"])) for word in arguments.command]
+    passed_on = {name: os.environ[name] for name in arguments.passed_on}
+    os.execvpe(command[0], command, container["environment"] | passed_on)  # noqa: S606
 
 
 if __name__ == "__main__":

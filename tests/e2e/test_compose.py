@@ -1,11 +1,10 @@
-"""The compose files without Docker: what they start, with the environment, secrets and volumes that they
-give, in the order that they ask for, and the commands of docs/deployment.md through it.
+"""The Compose files without Docker: their services with the same environment, secrets, volumes and start
+order, and the commands of docs/deployment.md.
 
-Left out is what only containers have: images (this environment's packages stand for those that the image
-installs), user 10001, the read-only root file system, and networks. Each service listens on a free port of
-127.0.0.1 in place of 0.0.0.0; names/sitecustomize.py plays Compose's name service, so that
-http://prelabel:9090 and http://label-studio:8080 are what everybody is told; and Label Studio is kept from
-calling anybody else. `make up-cpu` and `docker compose exec` meet stand-ins for `docker`.
+Features of containers are missing: images (this environment's packages are used), user 10001, the read-only
+root file system, and networks. Each service listens on a free port of 127.0.0.1. names/sitecustomize.py
+resolves the names of Compose, such as http://prelabel:9090 and http://label-studio:8080, and Label Studio
+cannot open other connections. A fake `docker` serves `make up-cpu` and `docker compose exec`.
 """
 
 import os
@@ -36,7 +35,7 @@ REVIEWS = [
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Below it: Prelabel's image."""
+    """The folder with Prelabel's image."""
     folder = tmp_path_factory.mktemp("prelabel")
     containers.build(ROOT / "Dockerfile", folder / "root")
     return folder / "root"
@@ -44,8 +43,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which `make up` and `make up-cpu` were called, with a `docker` that does nothing: they
-    make the secrets.
+    """A checkout after `make up` and `make up-cpu`, with a `docker` that does nothing: both create the
+    secrets.
     """
     folder = tmp_path_factory.mktemp("host")
     done = test_compose.up(folder, "cpu", docker='echo "$@"')
@@ -57,7 +56,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_story_of_the_deployment_guide(host: Path, root: Path, tmp_path: Path) -> None:
+def test_the_deployment_guide(host: Path, root: Path, tmp_path: Path) -> None:
     services = compose.read(host / "docker-compose.yml")
     assert list(services) == ["prelabel", "label-studio"]
     ports = containers.free_ports(services)
@@ -91,7 +90,7 @@ def test_the_story_of_the_deployment_guide(host: Path, root: Path, tmp_path: Pat
             tasks = ok(studio.get("/api/tasks", params={"project": project, "fields": "all"}))["tasks"]
             assert all(task["predictions_score"] is not None for task in tasks)
 
-            # the next task comes with a prediction of the server itself
+            # the prediction of the next task comes from the server itself
             ok(studio.post(f"/api/projects/{project}/import", json=[{"review": "One more: a great film."}]))
             latest = max(
                 task["id"]
@@ -134,7 +133,7 @@ def test_the_gpu_file_starts_on_a_gpu_or_not_at_all(host: Path, root: Path) -> N
     assert "device=cuda" in line, line
 
 
-def test_the_rest_of_the_gpu_file_and_a_bundle_of_ones_own(host: Path, root: Path) -> None:
+def test_the_rest_of_the_gpu_file_and_a_custom_bundle(host: Path, root: Path) -> None:
     files = host / "docker-compose.yml", host / "docker-compose.gpu.yml"
     service = compose.read(*files, variables={"PRELABEL_BUNDLE": "/bundles/imdb-cnn"})["prelabel"]
     assert (service.image, service.dockerfile) == ("prelabel:cuda", "Dockerfile.cuda")
@@ -152,7 +151,7 @@ def test_the_rest_of_the_gpu_file_and_a_bundle_of_ones_own(host: Path, root: Pat
 def as_documented(
     key: str, own: list[containers.Container], folder: Path
 ) -> "subprocess.CompletedProcess[str]":
-    """The guide's block of commands from the key on, read from it and given to a shell."""
+    """Run the guide's block of commands, from the key on, in a shell."""
     [block] = re.findall(r"```sh\n(.*?make up .*?)```", DOC.read_text(), re.DOTALL)
     exported, commands = re.search(
         r"^export (LABEL_STUDIO_API_KEY)=.*?\n(.*)", block, re.DOTALL | re.MULTILINE
@@ -164,7 +163,7 @@ def as_documented(
         f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.e2e.stand_in_docker "$@"\n'
     )
     docker.chmod(0o755)
-    (folder / "containers.json").write_text(containers.told(own))
+    (folder / "containers.json").write_text(containers.as_json(own))
     environment = os.environ | {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "CONTAINERS": str(folder / "containers.json"),
@@ -181,7 +180,7 @@ def as_documented(
 
 
 def sign_up(studio: httpx.Client) -> str:
-    """As a person does in the browser: the first account, and its personal access token."""
+    """Create the first account and its personal access token, as in the browser."""
     page = studio.get("/user/signup/")
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
     assert token

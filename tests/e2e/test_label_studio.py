@@ -29,7 +29,7 @@ Answer = tuple[str, float, str]
 def test_live_predictions(
     studio: httpx.Client, backend: httpx.Client, bundle: Path, tutorial: Path, tmp_path: Path
 ) -> None:
-    """The tutorial's way: upload reviews, connect the backend, retrieve predictions for all tasks."""
+    """As in the tutorial: upload reviews, connect the backend, retrieve predictions for all tasks."""
     reviews = tutorial / "IMDB_train_unlabeled_100.csv"
     config = (tutorial / "labeling_interface.xml").read_text("utf-8")
     version = ok(backend.get("/health"))["model_version"]
@@ -55,8 +55,8 @@ def test_live_predictions(
 
 
 def test_a_projects_own_score(studio: httpx.Client, backend: httpx.Client) -> None:
-    """`extra_params` of one project's ML backend choose its score; its predictions have a version of their
-    own and fill its score column.
+    """`extra_params` of a project's ML backend choose its score; its predictions have their own version and
+    fill its score column.
     """
     version = f"{ok(backend.get('/health'))['model_version']}-margin"
     project = create_project(studio, TUTORIAL_CONFIG)
@@ -65,22 +65,22 @@ def test_a_projects_own_score(studio: httpx.Client, backend: httpx.Client) -> No
         for i, text in enumerate(("A great film.", "An awful film.", "It is a film."))
     ]
     ok(studio.post(f"/api/projects/{project}/import", json=tasks))
-    asked = {
+    backend_settings = {
         "url": str(backend.base_url),
         "project": project,
         "title": version,
         "extra_params": '{"score": "margin"}',
     }
-    assert ok(studio.post("/api/ml", json=asked))["model_version"] == version
+    assert ok(studio.post("/api/ml", json=backend_settings))["model_version"] == version
 
     retrieve_predictions(studio, project)
 
     found = stored_answers(studio, project)
     body = {"tasks": [{"data": task} for task in tasks], "label_config": TUTORIAL_CONFIG}
-    usual = [answer_of(result) for result in ok(backend.post("/predict", json=body))["results"]]
+    default = [answer_of(result) for result in ok(backend.post("/predict", json=body))["results"]]
     assert_same(
         found,
-        {str(i): (choice, 2 * confidence - 1, version) for i, (choice, confidence, _) in enumerate(usual)},
+        {str(i): (choice, 2 * confidence - 1, version) for i, (choice, confidence, _) in enumerate(default)},
     )
     assert_score_column(studio, project, found)
 
@@ -99,9 +99,9 @@ def test_preannotated_import(studio: httpx.Client, bundle: Path, tutorial: Path,
 
 
 def test_an_annotated_project_is_learned_from(studio: httpx.Client, tmp_path: Path) -> None:
-    """What annotators said in Label Studio comes back out of its own export, in both of its JSON forms."""
+    """Labels of annotators are read from Label Studio's own export, in both of its JSON formats."""
     project = create_project(studio, TUTORIAL_CONFIG)
-    texts = ("A great film.", "An awful film.", "It is a film.", "Nobody came to this one.")
+    texts = ("A great film.", "An awful film.", "It is a film.", "No viewers came to this one.")
     ok(
         studio.post(
             f"/api/projects/{project}/import",
@@ -241,7 +241,7 @@ def assert_same(found: dict[str, Answer], expected: dict[str, Answer]) -> None:
 
 
 def ok(response: httpx.Response) -> Any:
-    """The answer's JSON; Label Studio's own words when it refused."""
+    """The JSON of the response; fails with Label Studio's message on an error."""
     assert response.is_success, (
         f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:2000]}"
     )

@@ -1,5 +1,5 @@
-"""Every corner of the ML-backend protocol, seen through Label Studio's API: what is stored, in which state
-the backend is, what its user is told.
+"""The complete ML-backend protocol through Label Studio's API: stored predictions, the state of the backend,
+and the messages for its user.
 """
 
 import secrets
@@ -35,11 +35,17 @@ EVERYTHING = f"""<View>
   <View className="left"><Text name="title" value="$film.title"/><Text name="review" value="$review"/></View>
   <HyperText name="page" value="$page"/><Paragraphs name="talk" value="$talk" textKey="says" nameKey="who"/>
   <Choices name="one" toName="review">{CHOICES}</Choices>
-  <View visibleWhen="choice-selected"><Choices name="some" toName="title" choice="multiple">{CHOICES}</Choices></View>
-  <Choices name="alias" toName="page"><Choice value="Thumbs up" alias="positive"/><Choice value="Thumbs down" alias="negative"/></Choices>
+  <View visibleWhen="choice-selected">
+    <Choices name="some" toName="title" choice="multiple">{CHOICES}</Choices>
+  </View>
+  <Choices name="alias" toName="page">
+    <Choice value="Thumbs up" alias="positive"/><Choice value="Thumbs down" alias="negative"/>
+  </Choices>
   <Choices name="said" toName="talk">{CHOICES}</Choices>
   <Choices name="topic" toName="review"><Choice value="Film"/><Choice value="Book"/></Choices>
-  <Taxonomy name="tree" toName="review"><Choice value="Opinion"><Choice value="Positive"/><Choice value="Negative" alias="neg"/></Choice></Taxonomy>
+  <Taxonomy name="tree" toName="review">
+    <Choice value="Opinion"><Choice value="Positive"/><Choice value="Negative" alias="neg"/></Choice>
+  </Taxonomy>
   <Rating name="stars" toName="review"/>
   <Number name="number" toName="review" min="1" max="5"/>
 </View>"""
@@ -55,7 +61,7 @@ TASK = {
 def strict_studio(
     tmp_path_factory: pytest.TempPathFactory, studio: httpx.Client, studio_folder: Path
 ) -> Iterator[httpx.Client]:
-    """A Label Studio that refuses every prediction which does not fit the labeling config exactly."""
+    """A Label Studio that rejects predictions that do not exactly fit the labeling config."""
     folder = tmp_path_factory.mktemp("strict") / "data"
     shutil.copytree(studio_folder, folder)
     settings = {
@@ -89,7 +95,7 @@ def add(studio: httpx.Client, project: int, url: str, **fields: Any) -> Any:
 
 
 def state_of(studio: httpx.Client, backend: int) -> tuple[str, str | None]:
-    """Label Studio's view of the backend (CO connected, DI disconnected, ER error) and its words."""
+    """Label Studio's state of the backend (CO connected, DI disconnected, ER error) and its message."""
     seen = ok(studio.get(f"/api/ml/{backend}"))
     return seen["state"], seen["error_message"]
 
@@ -99,10 +105,12 @@ def predictions_of(studio: httpx.Client, project: int) -> list[dict[str, Any]]:
     return found
 
 
-def told_of(backend: httpx.Client, project: int) -> dict[str, Any]:
-    """What the backend itself says of a project."""
-    (told,) = [each for each in ok(backend.get("/"))["projects"] if each["project"].startswith(f"{project}.")]
-    entry: dict[str, Any] = told
+def status_of(backend: httpx.Client, project: int) -> dict[str, Any]:
+    """The backend's own status of a project."""
+    entry: dict[str, Any]
+    (entry,) = [
+        each for each in ok(backend.get("/"))["projects"] if each["project"].startswith(f"{project}.")
+    ]
     return entry
 
 
@@ -129,7 +137,7 @@ def test_the_backend_goes_down_and_comes_back(studio: httpx.Client, bundle: Path
     assert_score_column(studio, project, again)
 
 
-def test_a_new_version_is_predicted_anew_and_going_back_adds_nothing(
+def test_a_new_version_is_predicted_again_and_a_rollback_adds_nothing(
     studio: httpx.Client, other: Bundle, bundle: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(bundle, tmp_path / "live")
@@ -158,25 +166,23 @@ def test_a_new_version_is_predicted_anew_and_going_back_adds_nothing(
         assert len(predictions_of(studio, project)) == 6
 
 
-def test_a_config_that_cannot_be_served_is_told_where_it_can_be_seen(
-    studio: httpx.Client, backend: httpx.Client
-) -> None:
+def test_an_unusable_config_is_shown_at_the_project(studio: httpx.Client, backend: httpx.Client) -> None:
     wrong = TUTORIAL_CONFIG.replace('"Positive"', '"Great"')
     project = create_project(studio, wrong)
     refused = studio.post("/api/ml", json={"url": str(backend.base_url), "project": project})
     assert (refused.status_code, "422 Client Error" in refused.text) == (400, True)
-    told = told_of(backend, project)
-    assert told["config"].startswith(
+    entry = status_of(backend, project)
+    assert entry["config"].startswith(
         '<Choices name="sentiment"> has no choice for the model\'s label "Positive"'
     )
-    assert any(each["project"] == told["project"] for each in ok(backend.get("/"))["refused_configs"])
+    assert any(each["project"] == entry["project"] for each in ok(backend.get("/"))["refused_configs"])
 
     ok(studio.patch(f"/api/projects/{project}", json={"label_config": TUTORIAL_CONFIG}))
     connected = add(studio, project, str(backend.base_url))
-    assert told_of(backend, project)["config"] == "sentiment ← text ($review)"
+    assert status_of(backend, project)["config"] == "sentiment ← text ($review)"
     ok(studio.patch(f"/api/projects/{project}", json={"label_config": wrong}))
     assert state_of(studio, connected["id"])[0] == "ER"
-    assert '"Positive"' in told_of(backend, project)["config"]
+    assert '"Positive"' in status_of(backend, project)["config"]
 
 
 @pytest.mark.parametrize("server", ["studio", "strict_studio"])
@@ -214,7 +220,7 @@ def test_the_strict_label_studio_stores_a_task_without_text_too(
     assert len(predictions_of(strict_studio, project)) == 2
 
 
-def test_wrong_credentials_are_told_in_label_studios_own_words_and_right_ones_work(
+def test_wrong_credentials_show_label_studios_own_message_and_right_ones_work(
     studio: httpx.Client, bundle: Path, tmp_path: Path
 ) -> None:
     user, password = "team", secrets.token_hex(8)
@@ -234,10 +240,10 @@ def test_wrong_credentials_are_told_in_label_studios_own_words_and_right_ones_wo
         assert connected["state"] == "CO"
         retrieve_predictions(studio, project)
         assert_score_column(studio, project, stored_answers(studio, project))
-        told = backend.get("/").text
+        entry = backend.get("/").text
     log = (tmp_path / "server.log").read_text("utf-8")
     for secret in (password, studio.headers["Authorization"].removeprefix("Token "), TEXTS[0]):
-        assert secret not in told + log
+        assert secret not in entry + log
 
 
 def test_the_test_request_and_interactive_pre_annotation(studio: httpx.Client, backend: httpx.Client) -> None:
@@ -259,7 +265,7 @@ def test_the_test_request_and_interactive_pre_annotation(studio: httpx.Client, b
     assert predictions_of(studio, project) == []
 
 
-def test_training_is_declined_in_plain_words_and_webhooks_never_delay_an_annotator(
+def test_training_is_declined_and_webhooks_never_delay_an_annotator(
     studio: httpx.Client, backend: httpx.Client
 ) -> None:
     project = three_tasks(studio)
@@ -275,7 +281,7 @@ def test_training_is_declined_in_plain_words_and_webhooks_never_delay_an_annotat
     }
     annotation = ok(studio.post(f"/api/tasks/{task}/annotations", json={"result": [region]}))
     assert studio.delete(f"/api/annotations/{annotation['id']}").is_success
-    assert told_of(backend, project)["last_errors"] == []
+    assert status_of(backend, project)["last_errors"] == []
 
 
 def test_several_models_behind_a_path_are_backends_of_several_projects(

@@ -49,7 +49,7 @@ class Workers:
             yield client
 
     def health(self) -> dict[str, Any]:
-        """Empty while nobody answers."""
+        """Empty while no worker answers."""
         try:
             with self.client() as client:
                 health: dict[str, Any] = client.get("/health").json()

@@ -1,7 +1,6 @@
-"""Plays Compose's name service, and the network of each container, in every Python process that has this
-folder on its path.
+"""Replaces Compose's name service and networks in every Python process with this folder on its path.
 
-NAMES holds as JSON where "name:port" is on this machine: {"prelabel:9090": 40001}.
+NAMES maps each "name:port" to a local port, as JSON: {"prelabel:9090": 40001}.
 """
 
 import json
@@ -9,15 +8,15 @@ import os
 import socket
 from typing import Any
 
-PLACES: dict[str, int] = json.loads(os.environ["NAMES"])
-HOSTS = {place.split(":")[0] for place in PLACES}
+PORTS: dict[str, int] = json.loads(os.environ["NAMES"])
+HOSTS = {name.split(":")[0] for name in PORTS}
 
 _addresses, _address = socket.getaddrinfo, socket.gethostbyname
 
 
 def getaddrinfo(host: Any, port: Any, *more: Any, **named: Any) -> Any:
     if host in HOSTS:
-        host, port = "127.0.0.1", PLACES.get(f"{host}:{port}", port)
+        host, port = "127.0.0.1", PORTS.get(f"{host}:{port}", port)
     return _addresses(host, port, *more, **named)
 
 
