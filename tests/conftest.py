@@ -1,4 +1,4 @@
-"""Shared parts: a tiny network and its bundle, made once a run; the reference answers where they lie beside
+"""Shared parts: a tiny network and its bundle, made once a run; the reference answers where they lie next to
 the checkout.
 """
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 
 # how long an example takes says how busy the machine is
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# the same examples in every run, so that a run fails for what was changed alone; `make test-slow` looks for others
+# the same examples in every run, so that only a change makes a run fail; `make test-slow` tries others
 settings.register_profile("same examples", UNTIMED, derandomize=True)
 settings.register_profile("other examples", UNTIMED, max_examples=500)
 settings.load_profile("same examples")
@@ -125,7 +125,7 @@ def shared() -> Path:
     """The reference data; the tests that need it skip where it is not."""
     folder = ROOT.parent / "shared"
     if not (folder / "oracle" / "golden.json").exists():
-        pytest.skip("the tutorial's reference answers do not lie beside this checkout")
+        pytest.skip("the tutorial's reference answers are not next to this checkout")
     return folder
 
 
@@ -138,7 +138,7 @@ def golden(shared: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def oracle_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle of the checkpoint that the reference answers are for; made once for all processes of a run."""
+    """The bundle of the checkpoint that the reference answers are for; made once per run."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent

@@ -135,7 +135,7 @@ _PROBES: dict[int, LoopProbe] = {}
 def _audit(event: str, args: tuple[object, ...]) -> None:
     if event not in BLOCKING or (probe := _PROBES.get(threading.get_ident())) is None:
         return
-    callers = []
+    callers: list[str] = []
     frame = sys._getframe(1)  # the traceback module would open the source files
     while frame.f_back is not None and len(callers) < 6:
         callers.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")

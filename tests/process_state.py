@@ -82,7 +82,7 @@ def _environment() -> dict[str, str]:
 
 
 def _start_method() -> str:
-    """The default is noted by the first who asks."""
+    """The first call fixes the default."""
     return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
 
 

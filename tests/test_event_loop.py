@@ -1,5 +1,5 @@
-"""No request within the limits holds the event loop: neither its callbacks, nor a thread with the interpreter's
-lock, nor a blocking call.
+"""No request within the limits holds the event loop: no callback, no thread with the interpreter lock, no
+blocking call.
 """
 
 import concurrent.futures

@@ -1,4 +1,4 @@
-"""A reserved port is for one server: nobody else finds it free."""
+"""A reserved port is for one server: no other process finds it free."""
 
 import socket
 import sys

@@ -80,7 +80,7 @@ def affinity(undo: ExitStack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "name"),
     [
         (torch_threads, "torch.get_num_threads: "),
         (switch_interval, "sys.getswitchinterval: "),
@@ -96,11 +96,11 @@ def affinity(undo: ExitStack) -> None:
         (affinity, "os.sched_getaffinity: "),
     ],
 )
-def test_a_changed_setting_is_named(change: Callable[[ExitStack], None], told: str) -> None:
+def test_a_changed_setting_is_named(change: Callable[[ExitStack], None], name: str) -> None:
     before = process_state.settings_and_frozen()
     with ExitStack() as undo:
         change(undo)
         changed = process_state.differences(before, process_state.settings_and_frozen())
     assert len(changed) == 1
-    assert changed[0].startswith(told)
+    assert changed[0].startswith(name)
     assert not process_state.differences(before, process_state.settings_and_frozen())

@@ -23,7 +23,7 @@ RETRIES = 5
 """
 
 DETAIL_CHARACTERS = 500
-"""How much of Label Studio's own words goes into a refusal."""
+"""Maximum characters of Label Studio's own message in an error."""
 
 
 class Api:

@@ -75,7 +75,7 @@ class ProjectScorings:
 class SharedScorings:
     """The scorings in a file. `read` and `write` block; call them in a thread.
 
-    Beside the file lies a mark, mapped into the memory of each worker: random bytes that a write replaces
+    Next to the file is a mark, mapped into the memory of each worker: random bytes that a write replaces
     after its commit. A worker compares it with the mark of its last read, which costs no system call. The
     order makes it safe: a read that began before the commit finds another mark the next time.
     """

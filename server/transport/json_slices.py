@@ -67,7 +67,7 @@ class SlicedList:
 
 
 def cut_list(body: bytearray, path: Sequence[str], least: int = SLICE) -> tuple[bytearray, SlicedList | None]:
-    """The body with an empty list in place of the one under `path`, and that list; the body as it is and None
+    """The body with an empty list instead of the one under `path`, and that list; the body as it is and None
     if the path does not lead to a list. A step of the path is a field of an object, or of the first object in
     a list; the first of several fields with that name counts. A slice has at least `least` bytes.
 

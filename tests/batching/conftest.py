@@ -10,7 +10,7 @@ EngineThreadNames = Callable[[], list[str]]
 
 @pytest.fixture
 def engine_threads() -> EngineThreadNames:
-    """Names of the engine threads that run and did not before the test: a server of other tests may be running."""
+    """Names of the engine threads that this test started; a server of other tests may run too."""
     others = set(threading.enumerate())
     return lambda: sorted(
         each.name for each in set(threading.enumerate()) - others if each.name.startswith("engine-")

@@ -208,7 +208,7 @@ def test_a_text_that_cannot_be_read_is_refused_by_its_name(tag: str, message: st
         ),
         (config('<Choice value="Positive"/>'), 'label "Negative".*--map Negative=CHOICE'),
         (config("", text='<Image name="t" value="$url"/>'), "<Image name=.t.> is not a text"),
-        (config("", attributes='name="c" toName="nobody"'), "is no tag of the config"),
+        (config("", attributes='name="c" toName="absent"'), "is no tag of the config"),
         (
             config(
                 '<Choice value="Positive"/><Choice value="Negative"/>', text='<Text name="t" value="fixed"/>'
@@ -222,9 +222,9 @@ def test_a_text_that_cannot_be_read_is_refused_by_its_name(tag: str, message: st
     ],
 )
 def test_a_config_that_cannot_be_served_is_refused_in_plain_words(text: str, message: str) -> None:
-    with pytest.raises(BadLabelConfig, match=message) as refusal:
+    with pytest.raises(BadLabelConfig, match=message) as raised:
         read_plan(text, LABELS, {})
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
 
 
 MANY = "".join(f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>' for i in range(200))
