@@ -29,6 +29,7 @@ lint: .venv/dev/.done
 	.venv/dev/bin/ruff format --check .
 	.venv/dev/bin/ruff check .
 	.venv/dev/bin/mypy
+	$(DEV) -m tests.lint.words
 	$(MAKE) lint-deploy
 
 lint-deploy: .venv/dev/.done
