@@ -10,9 +10,9 @@ import gc
 import sys
 import threading
 import time
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -133,12 +133,16 @@ _PROBES: dict[int, LoopProbe] = {}
 
 
 def _audit(event: str, args: tuple[object, ...]) -> None:
-    if event in BLOCKING and (probe := _PROBES.get(threading.get_ident())) is not None:
-        caller = " < ".join(
-            f"{each.filename.rpartition('/')[2]}:{each.lineno}"
-            for each in reversed(traceback.extract_stack()[-6:-1])
-        )
-        probe.blocking.append(f"{event} {args[:1]} at {caller}")
+    if event not in BLOCKING or (probe := _PROBES.get(threading.get_ident())) is None:
+        return
+    callers = []
+    frame = sys._getframe(1)  # the traceback module would open the source files
+    while frame.f_back is not None and len(callers) < 6:
+        callers.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
+        frame = frame.f_back
+    # a traceback in the log quotes source lines: they are read once, and only when something failed
+    if not any(caller.startswith("linecache.py") for caller in callers):
+        probe.blocking.append(f"{event} {args[:1]} at {' < '.join(callers)}")
 
 
 sys.addaudithook(_audit)
