@@ -523,7 +523,7 @@ def check_results(found: Any, body: bytes) -> None:
             and 0 <= each["score"] <= 1
             and isinstance(each["result"], list)
         ):
-            raise Finding("a prediction that is none")
+            raise Finding("an invalid prediction")
 
 
 def check_tensors(found: Any, answer: Answer) -> None:

@@ -97,7 +97,7 @@ class Configs:
             return
         for each in DATA:
             if any(text is not None and not isinstance(text, str) for text in plan.texts(each)):
-                raise Finding("a text that is none")
+                raise Finding("an invalid text")
         if not plan.summary:
             raise Finding("a plan without targets")
 
@@ -121,7 +121,7 @@ class ExtraParams:
                 check_words(str(error))
                 continue
             if not (scoring.score in ("confidence", "margin", "entropy") and 0 < scoring.threshold <= 1):
-                raise Finding(f"a scoring that is none: {scoring}")
+                raise Finding(f"an invalid scoring: {scoring}")
 
 
 class Tensors:
@@ -153,7 +153,7 @@ class Tensors:
             check_words(str(error))
             return
         if len(texts) != count or not all(isinstance(text, str) for text in texts):
-            raise Finding("texts that are none")
+            raise Finding("invalid texts")
         probabilities = np.full((count, 2), 0.5, dtype=np.float32)
         found, size = write_answer(request, "m", "m-1", ("Negative", "Positive"), probabilities)
         if len(json.loads(found[:size])["outputs"]) != len(request.outputs):

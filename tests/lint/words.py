@@ -58,7 +58,7 @@ def read_list(path: Path = LIST) -> WordList:
         if line.startswith("["):
             section = line.strip("[]")
         elif section == "allowed" and line and not line.startswith("#"):
-            allowed.append(_compile(line))
+            allowed.append(re.compile(line))
         elif line and not line.startswith("#"):
             pattern, _, replacement = line.partition(" -> ")
             entry = Entry(_compile(pattern.strip()), replacement.strip())
