@@ -152,7 +152,7 @@ def test_a_secret_set_twice_or_an_unusable_file_is_refused(tmp_path: Path) -> No
         ({"api_token": "a b"}, "PRELABEL_API_TOKEN"),
         ({"api_token": "a,é"}, "PRELABEL_API_TOKEN"),
         ({"admin_token": "hush hush"}, "PRELABEL_ADMIN_TOKEN"),
-        ({"admin_token": "hush", "api_token": "x, hush"}, "must be another"),
+        ({"admin_token": "hush", "api_token": "x, hush"}, "must differ from the tokens"),
         ({"tls_cert": "cert.pem"}, "PRELABEL_TLS_KEY both"),
         ({"tls_key": "key.pem"}, "PRELABEL_TLS_KEY both"),
     ],
