@@ -32,7 +32,7 @@ def prose(path: Path) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that GitHub makes of a page's headings."""
+    """GitHub's anchors for the headings of a page."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()

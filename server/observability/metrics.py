@@ -69,7 +69,7 @@ class FastCounter(Counter):
 
 
 class FastGauge(Gauge):
-    """Without the library's checks at every record."""
+    """Without the library's checks at every call."""
 
     def set(self, value: float) -> None:
         self._value.set(value)
@@ -124,7 +124,7 @@ class Metrics:
         self._scores = self._histogram(
             "prediction_score", "Scores of the texts' predictions.", SCORE_BOUNDS, "version"
         )
-        self._rows = self._histogram("batch_rows", "Texts per model record.", ROWS, "bundle", "lane")
+        self._rows = self._histogram("batch_rows", "Texts per model call.", ROWS, "bundle", "lane")
         self._tokens = self._counter(
             "batch_tokens", "Tokens of the texts in model calls, without padding.", "bundle", "lane"
         )

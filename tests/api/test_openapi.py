@@ -201,7 +201,7 @@ SCHEMATHESIS = """
 include-path = "/predict"
 checks.negative_data_rejection.enabled = false
 """
-"""A task that is none gets an empty prediction: Label Studio would ask for all of them again."""
+"""An invalid task gets an empty prediction; otherwise Label Studio would request all of them again."""
 
 
 def test_an_outside_fuzzer_finds_every_answer_to_be_as_it_says(client: httpx.Client, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.conftest import tiny_network
 
 
 class FakeEngine:
-    """Answers with what `answer` makes of the padded ids."""
+    """Returns `answer` of the padded ids."""
 
     name, device = "fake", "cpu"
     degraded: str | None = None
