@@ -1,8 +1,12 @@
-"""Ports for servers that tests start in processes of their own."""
+"""Ports for servers that tests start in processes of their own, and what asks them."""
 
 import atexit
 import socket
+import ssl
 import sys
+
+PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""`verify` of httpx, which otherwise loads all certificates of the system for each client: 40 ms."""
 
 
 def reserved_port() -> int:

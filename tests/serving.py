@@ -16,6 +16,7 @@ from server.launch.launcher import server_options
 from server.launch.uvicorn_protocol import HEAD_TIMEOUT, READ_TIMEOUT, Connection, listen
 from server.settings import load_settings
 from tests.loop_probe import LoopProbe
+from tests.ports import PLAIN_HTTP
 
 
 @contextmanager
@@ -43,7 +44,8 @@ def running(
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listening[0].getsockname()[1]}", timeout=60) as client:
+        url = f"http://127.0.0.1:{listening[0].getsockname()[1]}"
+        with httpx.Client(base_url=url, timeout=60, verify=PLAIN_HTTP) as client:
             yield client
     finally:
         server.should_exit = True

@@ -19,7 +19,7 @@ from types import MappingProxyType
 import httpx
 import pytest
 
-from tests.ports import reserved_port
+from tests.ports import PLAIN_HTTP, reserved_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT.parent / "shared" / "tutorial"
@@ -117,7 +117,7 @@ def serving(
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle), "--port", str(port), *options]
     with (
         running(command, f"{url}/health", log, settings),
-        httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=120, trust_env=False, verify=PLAIN_HTTP) as client,
     ):
         yield client
 
@@ -149,7 +149,7 @@ def running(command: Sequence[str], health: str, log: Path, settings: Mapping[st
 
 def wait_until_up(process: "subprocess.Popen[bytes]", health: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    with httpx.Client(timeout=5, trust_env=False) as client:
+    with httpx.Client(timeout=5, trust_env=False, verify=PLAIN_HTTP) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 pytest.fail(f"{process.args!r} ended with status {process.returncode}:\n{tail(log)}")

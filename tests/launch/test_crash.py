@@ -14,7 +14,7 @@ import httpx
 from server.bundle import Bundle
 from tests.conftest import ROOT
 from tests.launch.test_signals import PATIENCE, until
-from tests.ports import reserved_port
+from tests.ports import PLAIN_HTTP, reserved_port
 from tests.serving import predict_body
 from tests.transport.test_admission import head
 
@@ -52,14 +52,18 @@ class Server:
     def worker(self) -> int | None:
         """The id of a process that answers."""
         try:
-            worker: int = httpx.get(f"{self.url}/health", timeout=PATIENCE).json()["worker"]["process"]
+            worker: int = httpx.get(f"{self.url}/health", timeout=PATIENCE, verify=PLAIN_HTTP).json()[
+                "worker"
+            ]["process"]
         except httpx.TransportError:
             return None
         return worker
 
     def crash(self) -> httpx.Response:
         self.bug.touch()
-        return httpx.post(f"{self.url}/predict", json=predict_body(["good film"]), timeout=PATIENCE)
+        return httpx.post(
+            f"{self.url}/predict", json=predict_body(["good film"]), timeout=PATIENCE, verify=PLAIN_HTTP
+        )
 
 
 @contextmanager
@@ -116,7 +120,9 @@ def test_a_worker_whose_batcher_crashed_is_replaced(bundle: Bundle, tmp_path: Pa
         until(both_answer)
         assert server.crash().status_code == 503
         until(lambda: server.worker() not in {None, *before})
-        assert httpx.post(f"{server.url}/predict", json=predict_body(["good"]), timeout=PATIENCE).is_success
+        assert httpx.post(
+            f"{server.url}/predict", json=predict_body(["good"]), timeout=PATIENCE, verify=PLAIN_HTTP
+        ).is_success
         server.process.send_signal(signal.SIGTERM)
         _, log = server.process.communicate(timeout=PATIENCE)
     assert server.process.returncode == 0

@@ -30,7 +30,7 @@ from server.models.tokenizer import Tokenizer
 from server.settings import Settings, load_settings
 from tests.conftest import ROOT, random_texts, tiny_network
 from tests.launch.test_signals import PATIENCE, until
-from tests.ports import reserved_port
+from tests.ports import PLAIN_HTTP, reserved_port
 from tests.serving import predict, set_up
 
 TEXTS = random_texts(3)
@@ -45,7 +45,7 @@ class Workers:
 
     @contextmanager
     def client(self) -> Iterator[httpx.Client]:
-        with httpx.Client(base_url=self.address, timeout=PATIENCE) as client:
+        with httpx.Client(base_url=self.address, timeout=PATIENCE, verify=PLAIN_HTTP) as client:
             yield client
 
     def health(self) -> dict[str, Any]:
@@ -71,8 +71,8 @@ class Workers:
         seen: set[int] = set()
 
         def are_two() -> bool:
-            if health := self.health():
-                seen.add(health["worker"]["process"])
+            answers = [health for _ in range(5) if (health := self.health())]
+            seen.update(health["worker"]["process"] for health in answers)
             return len(seen - set(gone)) == 2
 
         until(are_two)

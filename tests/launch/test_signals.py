@@ -18,10 +18,10 @@ import httpx
 from export.publish import export_bundle
 from server.bundle import Bundle
 from tests.conftest import ROOT, tiny_network
-from tests.ports import reserved_port
+from tests.ports import PLAIN_HTTP, reserved_port
 from tests.serving import predict_body
 
-PATIENCE = 100.0
+PATIENCE = 300.0
 """Seconds until a state that does not come is a failure. More than WORKER_TIMEOUT: a worker that dies while
 its parent asks it is missed only then.
 """
@@ -55,7 +55,11 @@ def test_sighup_reloads_the_bundle_and_sigterm_exits_cleanly(bundle: Bundle, tmp
 
         def version() -> str:
             try:
-                return str(httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).json()["model_version"])
+                return str(
+                    httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, verify=PLAIN_HTTP).json()[
+                        "model_version"
+                    ]
+                )
             except httpx.TransportError:
                 assert process.poll() is None
                 return ""
@@ -97,14 +101,14 @@ def test_sigterm_finishes_requests_in_flight_and_accepts_no_new_ones(bundle: Bun
 
         def waiting() -> int:
             try:
-                return int(httpx.get(f"{url}/health", timeout=30).json()["waiting_rows"])
+                return int(httpx.get(f"{url}/health", timeout=30, verify=PLAIN_HTTP).json()["waiting_rows"])
             except httpx.TransportError:
                 assert process.poll() is None
                 return 0
 
         def is_refused() -> bool:
             try:
-                return httpx.get(f"{url}/health", timeout=30).status_code == 0
+                return httpx.get(f"{url}/health", timeout=30, verify=PLAIN_HTTP).status_code == 0
             except httpx.ConnectError:
                 return True
             except httpx.TransportError:
@@ -146,7 +150,7 @@ def test_the_server_is_not_ready_while_it_drains(bundle: Bundle) -> None:
         ) as process,
         ExitStack() as stack,
     ):
-        probes = stack.enter_context(httpx.Client(timeout=30))
+        probes = stack.enter_context(httpx.Client(timeout=30, verify=PLAIN_HTTP))
 
         def is_ready() -> bool:
             """On a connection that is kept, or on a new one where it is not."""
@@ -162,7 +166,12 @@ def test_the_server_is_not_ready_while_it_drains(bundle: Bundle) -> None:
                 f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
                 + body[:-1]
             )
-            until(lambda: httpx.post(f"{url}/predict", content=body, timeout=30).status_code == 429)
+            until(
+                lambda: (
+                    httpx.post(f"{url}/predict", content=body, timeout=30, verify=PLAIN_HTTP).status_code
+                    == 429
+                )
+            )
             process.send_signal(signal.SIGTERM)
             until(lambda: not is_ready())
             assert not any(is_ready() for _ in range(3))
@@ -195,7 +204,9 @@ def test_a_kill_during_a_reload_leaves_a_usable_bundle(bundle: Bundle, tmp_path:
             def version(port: int = port) -> str:
                 try:
                     return str(
-                        httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).json()["model_version"]
+                        httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, verify=PLAIN_HTTP).json()[
+                            "model_version"
+                        ]
                     )
                 except httpx.TransportError:
                     return ""
