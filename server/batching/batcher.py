@@ -71,7 +71,8 @@ class Batcher:
         self._clock = clock
         self._wake = asyncio.Event()
         self._pending: set[PendingRequest] = set()
-        self._finished: list[tuple[Batch[QueueEntry], BatchOutput | BaseException]] = []
+        self._records: list[BatchRecord] = []
+        self._settling_error: Exception | None = None
         self._stopped: str | None = None
         self._logged: set[tuple[str, type[Exception]]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -142,19 +143,19 @@ class Batcher:
                 self._notify(self._observer.on_abandoned, priority, request.missing)
 
     async def _schedule(self) -> None:
-        """Own the queue: settle what has finished, start what is due, sleep until something changes."""
+        """Own the queue: start what is due, report what has ended, sleep until something changes."""
         loop = asyncio.get_running_loop()
         while True:
-            finished, self._finished = self._finished, []
-            for batch, outcome in finished:
-                _settle(batch, outcome)
+            if self._settling_error is not None:
+                raise self._settling_error
             now = self._clock()
             while self._threads.reserved_idle and (due := self._buckets.pop_interactive(now)):
                 self._start(due, reserved=True)
             while self._threads.idle and (due := self._buckets.pop(now)):
                 self._start(due, reserved=False)
-            for batch, outcome in finished:
-                self._notify(self._observer.on_batch_done, _record(batch, outcome))
+            records, self._records = self._records, []
+            for record in records:
+                self._notify(self._observer.on_batch_done, record)
             alarm = self._buckets.next_due(self._runnable())
             timer = None if alarm is None else loop.call_later(max(0.0, alarm - now), self._wake.set)
             try:
@@ -180,7 +181,12 @@ class Batcher:
             return BatchOutput(_checked(probabilities, len(ids)), started, ended)
 
         def on_done(outcome: BatchOutput | BaseException) -> None:
-            self._finished.append((batch, outcome))
+            try:
+                _settle(batch, outcome)
+                self._records.append(_record(batch, outcome))
+            except Exception as error:
+                # a bug; raised by the scheduling task, because the event loop would only log it
+                self._settling_error = error
 
         self._threads.run(call, on_done, reserved=reserved)
 

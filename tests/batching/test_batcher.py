@@ -342,6 +342,27 @@ async def test_every_caller_gets_an_error_when_the_scheduling_task_crashes(
     assert record.exc_info[0] is ZeroDivisionError
 
 
+class VanishingIds:
+    """Token ids that have a length only once, for the queue."""
+
+    lengths = 0
+
+    def __len__(self) -> int:
+        self.lengths += 1
+        return 3 // (2 - self.lengths)
+
+
+async def test_a_bug_that_shows_after_a_model_call_crashes_the_batcher_too() -> None:
+    def constant(rows: Sequence[Ids], length: int) -> Floats:
+        return np.ones((len(rows), 2), dtype=np.float32)
+
+    async with serving(constant) as served:
+        rows: Any = [VanishingIds()]
+        assert (await served.submit(rows, Priority.BULK)).tolist() == [[1, 1]]
+        await until(lambda: served.batcher.crashed)
+        assert served.crashes == [0]
+
+
 async def test_a_request_with_failed_calls_gets_the_results_of_the_others() -> None:
     async with serving(failing) as served:
         result = await served.batcher.submit([row(1), row(13, 6), row(2)], Priority.BULK, failing)
@@ -410,16 +431,16 @@ async def test_a_failed_call_has_no_seconds() -> None:
 
 
 async def test_callers_have_their_results_before_the_observer_sees_the_call() -> None:
-    settled: list[bool] = []
+    seen: list[list[bool]] = []
 
     class Late(BatchObserver):
         def on_batch_done(self, record: BatchRecord) -> None:
-            settled.extend(request.future.done() for request in served.batcher._pending)
+            seen.append([request.future.done() for request in served.batcher._pending])
 
     async with serving(echo, observer=Late()) as served:
         await served.submit([row(1)], Priority.BULK)
-        await until(lambda: settled)
-    assert settled == [True]
+        await until(lambda: seen)
+    assert all(seen[0])
 
 
 async def test_an_observer_that_raises_is_logged_once_per_event_and_harms_no_request(

@@ -1,4 +1,4 @@
-"""Bundles made ready, and several that answer as one."""
+"""Loading and checking of a model, and ensembles of several."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +19,17 @@ from tests.conftest import tiny_network
 
 
 class FakeEngine:
-    """Returns `answer` of the padded ids."""
+    """Returns `output` for every row; without one, probabilities that depend on the padding."""
 
     name, device = "fake", "cpu"
     degraded: str | None = None
 
-    def __init__(self, answer: Floats | None = None) -> None:
-        self.answer = answer
+    def __init__(self, output: Floats | None = None) -> None:
+        self.output = output
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        if self.answer is not None:
-            return np.repeat(self.answer[None], len(ids), axis=0)
+        if self.output is not None:
+            return np.repeat(self.output[None], len(ids), axis=0)
         share = np.float32(ids.shape[1] / 10_000)
         return np.array([[share, 1 - share]] * len(ids), dtype=np.float32)
 
@@ -45,7 +45,7 @@ def floats(*numbers: float) -> Floats:
     return np.array(numbers, dtype=np.float32)
 
 
-def test_a_bundle_that_is_whole_is_ready_to_answer(bundle: Bundle) -> None:
+def test_a_complete_bundle_becomes_a_model(bundle: Bundle) -> None:
     ready = load_model(bundle.path, load_settings(device="cpu"))
     answer = ready.run([ready.tokenizer.encode("good film")], 16)
     assert answer.shape == (1, 2)
@@ -61,14 +61,14 @@ def test_a_bundle_that_is_whole_is_ready_to_answer(bundle: Bundle) -> None:
         (floats(float("nan"), 1.0), "2 probabilities"),
     ],
 )
-def test_a_model_that_answers_wrongly_is_not_taken(
+def test_a_model_with_wrong_probabilities_is_rejected(
     bundle: Bundle, answer: Floats | None, message: str
 ) -> None:
     with pytest.raises(BadBundle, match=message):
         _check(model(bundle, FakeEngine(answer)), (16, 32))
 
 
-def test_an_ensemble_is_the_weighted_mean_label_by_label(bundle: Bundle, tmp_path: Path) -> None:
+def test_an_ensemble_returns_the_weighted_mean_per_label(bundle: Bundle, tmp_path: Path) -> None:
     network = replace(tiny_network(seed=1), labels=("Positive", "Negative"))
     other = export_bundle(network, tmp_path / "other", torchscript=False)
     models = [model(bundle, FakeEngine()), model(other, FakeEngine())]
@@ -90,13 +90,13 @@ def test_an_ensemble_is_the_weighted_mean_label_by_label(bundle: Bundle, tmp_pat
     )
 
 
-def test_of_one_model_the_mean_is_its_answer_bit_by_bit(bundle: Bundle) -> None:
+def test_the_mean_of_one_model_is_its_output_bit_for_bit(bundle: Bundle) -> None:
     answer = np.random.default_rng(0).random((5, 2), dtype=np.float32)
     mean = Ensemble.of_one(model(bundle, FakeEngine())).mean([answer])
     assert mean.tobytes() == answer.tobytes()
 
 
-def test_models_with_other_labels_cannot_answer_as_one(bundle: Bundle, tmp_path: Path) -> None:
+def test_models_with_different_labels_cannot_form_an_ensemble(bundle: Bundle, tmp_path: Path) -> None:
     other = export_bundle(tiny_network(classes=3), tmp_path / "three", torchscript=False)
     with pytest.raises(BadSetting, match="ensemble both: its models must have the same labels"):
         Ensemble.of_several("both", [model(bundle, FakeEngine()), model(other, FakeEngine())], (1, 1))

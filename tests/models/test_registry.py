@@ -1,4 +1,4 @@
-"""Reload and rollback: what serves, what is kept, and what a broken bundle leaves as it was."""
+"""Reload and rollback: which model serves, which is kept, and that a broken bundle changes nothing."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def models(bundle: Bundle, onnx: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[Model]:
-    """Two models with the same labels and one with others."""
+    """Two models with the same labels and one with different labels."""
     folder = tmp_path_factory.mktemp("versions")
     bundles = [
         bundle,
@@ -35,7 +35,7 @@ def models(bundle: Bundle, onnx: Engine, tmp_path_factory: pytest.TempPathFactor
 
 
 class Shelf:
-    """What a reload finds: the next model, or an error."""
+    """Loads the next of `found`, a model or an error."""
 
     def __init__(self, *found: Model | Exception) -> None:
         self.found = list(found)
@@ -63,7 +63,7 @@ def versions(*models: Model) -> list[str]:
     return [model.bundle.version for model in models]
 
 
-async def test_a_new_bundle_takes_over_and_the_old_one_comes_back_on_request(models: list[Model]) -> None:
+async def test_a_reload_swaps_the_bundle_and_a_rollback_restores_the_old_one(models: list[Model]) -> None:
     first, second, _ = models
     served = registry(Shelf(second), first)
     (change,) = await served.reload()
@@ -88,7 +88,9 @@ async def test_the_old_model_serves_while_the_new_one_is_loaded(models: list[Mod
     assert served.current("a").version == second.bundle.version
 
 
-async def test_a_broken_bundle_leaves_the_old_one_serving_and_says_why(models: list[Model]) -> None:
+async def test_a_broken_bundle_leaves_the_old_one_serving_and_the_error_is_reported(
+    models: list[Model],
+) -> None:
     served = registry(Shelf(BadBundle("model.onnx was altered")), models[0])
     (change,) = await served.reload()
     assert (change.version, change.error) == (models[0].bundle.version, "model.onnx was altered")
@@ -111,7 +113,7 @@ async def test_one_of_several_is_reloaded_and_ensembles_follow(models: list[Mode
         await served.reload("both")
 
 
-async def test_a_model_that_an_ensemble_cannot_take_is_refused_and_nothing_changes(
+async def test_a_model_that_does_not_fit_an_ensemble_is_rejected_and_nothing_changes(
     models: list[Model],
 ) -> None:
     first, _, three = models
@@ -150,7 +152,7 @@ async def test_a_change_of_health_is_reported_once(models: list[Model]) -> None:
     served.close()
 
 
-async def test_a_runner_is_known_by_its_bundle_until_two_reloads_later(models: list[Model]) -> None:
+async def test_a_model_call_belongs_to_its_bundle_until_the_second_reload_after(models: list[Model]) -> None:
     first, second, third = models
     served = registry(Shelf(second, third), first)
     await served.reload()

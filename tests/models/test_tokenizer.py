@@ -58,7 +58,7 @@ awkward = st.lists(
 crowded = st.text(
     alphabet="'\"<br />BR.,()!?;:\n\t\x00\x1c\x1f\x7f\x85\xa0\u2028\u3000\ud800\udfffİßΣσςéaz😀", max_size=40
 )
-"""Little but characters that a rule is about, so that rules meet."""
+"""Mostly characters that a rule mentions, so that rules interact."""
 
 
 def published(text: str) -> list[str]:
@@ -94,7 +94,7 @@ def test_a_short_text_is_padded_and_a_long_one_is_not() -> None:
 def defined(
     texts: Sequence[str], vocabulary: dict[str, int], *, unknown: int, pad: int, min_length: int
 ) -> list[list[int]]:
-    """The ids as their definition has them."""
+    """Reference implementation of the ids."""
     rows = [[vocabulary.get(token, unknown) for token in basic_english(text)] for text in texts]
     return [row + [pad] * (min_length - len(row)) for row in rows]
 
@@ -128,14 +128,14 @@ def test_ids_are_those_of_the_tokens(texts: list[str], nth: int, min_length: int
 
 
 def test_ids_are_those_of_the_tokens_around_every_character() -> None:
-    beyond = 0x20000  # from there on there is neither white space nor case, so one character is like another
+    first_plain = 0x20000  # no white space and no case from here on, so all characters behave alike
     assert not any(
         chr(point).isspace() or chr(point).lower() != chr(point)
-        for point in range(beyond, sys.maxunicode + 1)
+        for point in range(first_plain, sys.maxunicode + 1)
     )
     texts = [
         "".join(f"a{chr(first + i)}b <br{chr(first + i)}/> " for i in range(256))
-        for first in range(0, beyond + 1, 256)
+        for first in range(0, first_plain + 1, 256)
     ]
     vocabulary = {
         token: i
@@ -146,7 +146,7 @@ def test_ids_are_those_of_the_tokens_around_every_character() -> None:
 
 
 @given(st.dictionaries(st.text(), st.integers(-(2**31), 2**31 - 1)), st.lists(st.text()))
-def test_any_vocabulary_is_looked_up_as_a_dict_is(vocabulary: dict[str, int], texts: list[str]) -> None:
+def test_any_vocabulary_gives_the_same_ids_as_a_dict(vocabulary: dict[str, int], texts: list[str]) -> None:
     texts = [*texts, " ".join(vocabulary)]
     rows = Tokenizer(vocabulary, unknown=-1, pad=-2, min_length=2).encode_all(texts)
     assert [row.tolist() for row in rows] == defined(texts, vocabulary, unknown=-1, pad=-2, min_length=2)
