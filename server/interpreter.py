@@ -9,8 +9,8 @@ from contextlib import contextmanager
 SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread that waits for the interpreter's lock may ask for it; 5 ms by default.
 
-Threads that prepare a large request run Python code. With the default, the event loop would wait 5 ms whenever
-it wakes, and a single task waited 1.1 s during a request of 20,000 tasks.
+Threads that prepare a large request run Python code. With the default, the event loop would wait 5 ms
+whenever it wakes, and a single task waited 1.1 s during a request of 20,000 tasks.
 """
 
 
@@ -46,7 +46,7 @@ class Interpreter:
         self._interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         gc.collect()
-        self._frozen = not gc.get_freeze_count()  # else somebody else did it, for longer than we run
+        self._frozen = not gc.get_freeze_count()  # else it was done before, and for longer
         if self._frozen:
             gc.freeze()
 
