@@ -199,7 +199,9 @@ class Settings(BaseSettings):
     max_text: int = Field(
         1_000_000,
         ge=1,
-        description="Maximum characters in one text. A task with a longer text gets no prediction.",
+        description=(
+            "Maximum characters in one text, markup included. A task with a longer text gets no prediction."
+        ),
     )
     body_timeout: float = Field(
         30.0, gt=0, description="Maximum seconds between two parts of a body. The request then gets 408."

@@ -101,7 +101,7 @@ def test_an_element_and_a_rest_of_too_many_values_are_refused_before_any_is_made
     assert sliced is not None
     slices = sliced.slices()
     assert next(slices) == b"[[]]"
-    with pytest.raises(RequestTooLarge, match="the maximum is 50,000 and 500,000. Send smaller tasks"):
+    with pytest.raises(RequestTooLarge, match="the maximum is 50,000 and 200,000. Send smaller tasks"):
         next(slices)
     with pytest.raises(RequestTooLarge, match="or the body without its tasks, holds"):
         cut_list(bytearray(f'{{"tasks":[1],"other":{values}}}'.encode()), ("tasks",))

@@ -23,9 +23,9 @@ def data_of(body: bytes) -> list[Any]:
 @pytest.mark.parametrize("part", [b"[],", b'{"a":{}},'])
 def test_a_body_of_many_lists_or_objects_is_refused_before_any_is_made(part: bytes) -> None:
     body = b'{"tasks":[{"data":[%b1]}]}' % (part * 100_000)
-    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 500,000"):
+    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 200,000"):
         data_of(body)
-    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 500,000"):
+    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 200,000"):
         asyncio.run(parse_object(bytearray(body)))
 
 
@@ -35,8 +35,8 @@ def test_a_body_that_only_opens_lists_is_refused() -> None:
 
 
 def test_a_body_of_too_many_numbers_is_refused() -> None:
-    with pytest.raises(RequestTooLarge, match="500,001 other values"):
-        asyncio.run(parse_object(bytearray(b'{"a":[1' + b",1" * 500_001 + b"]}")))
+    with pytest.raises(RequestTooLarge, match="200,001 other values"):
+        asyncio.run(parse_object(bytearray(b'{"a":[1' + b",1" * 200_001 + b"]}")))
 
 
 def test_as_many_tasks_as_label_studio_sends_are_read() -> None:
