@@ -17,13 +17,14 @@ from server.api.server_status import ServerStatus
 from server.batching.batcher import Batcher
 from server.batching.buckets import Buckets
 from server.batching.engine_threads import EngineThreads
+from server.batching.observer import BatchObserver
 from server.batching.pending_request import QueueEntry
 from server.batching.row_admission import RowAdmission
 from server.interpreter import INTERPRETER
 from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.models.health import Health
 from server.models.model import Model, load_model
-from server.models.registry import load_registry
+from server.models.registry import Registry, load_registry
 from server.models.reload_signal import reload_on_sighup
 from server.observability.batch_observer import ServerBatchObserver
 from server.observability.build_info import build_metrics
@@ -74,37 +75,13 @@ def build_app(
     traces = open_traces(os.environ)
     registry = load_registry(settings, load, limits)
     device = next(iter(registry.slots.values())).current.engine.device
-    threads = settings.threads(device)
-    batcher = Batcher(
-        Buckets[QueueEntry](
-            settings.bucket_lengths,
-            budget=settings.budget(device),
-            max_wait=settings.max_wait,
-            bulk_patience=settings.bulk_patience,
-        ),
-        EngineThreads(threads, call_timeout=settings.call_timeout, max_hung=limits.hung_calls),
-        RowAdmission(settings.max_waiting_rows),
-        ServerBatchObserver(registry, metrics),
-        on_crash=on_crash,
-    )
+    batcher = build_batcher(settings, device, ServerBatchObserver(registry, metrics), limits, on_crash)
     health = Health(registry, batcher)
     publish_health = partial(health.publish, metrics.set_ready)
     registry.on_health_change = publish_health
     activity = ProjectActivity()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
-    predictors = {
-        name: Predictor(
-            name,
-            partial(registry.current, name),
-            batcher,
-            project_scorings,
-            label_map=settings.label_map,
-            scoring=settings.scoring,
-            timeout=settings.request_timeout,
-            max_text=settings.max_text,
-        )
-        for name in registry.names
-    }
+    predictors = build_predictors(settings, registry, batcher, project_scorings)
     page = MetricsPage(
         metrics.registry,
         shared / METRICS if shared else None,
@@ -118,7 +95,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with INTERPRETER.tuned():
-            metrics.started(threads, list(settings.bundles))
+            metrics.started(settings.threads(device), list(settings.bundles))
             publish_health()
             if traces is not None:
                 start_traces(traces)
@@ -143,3 +120,42 @@ def build_app(
     app.state.registry = registry
     app.state.health = health
     return app
+
+
+def build_batcher(
+    settings: Settings,
+    device: str,
+    observer: BatchObserver,
+    limits: FaultLimits,
+    on_crash: Callable[[], None],
+) -> Batcher:
+    """One batcher for all models; threads and batch size suit `device`."""
+    buckets = Buckets[QueueEntry](
+        settings.bucket_lengths,
+        budget=settings.budget(device),
+        max_wait=settings.max_wait,
+        bulk_patience=settings.bulk_patience,
+    )
+    threads = EngineThreads(
+        settings.threads(device), call_timeout=settings.call_timeout, max_hung=limits.hung_calls
+    )
+    return Batcher(buckets, threads, RowAdmission(settings.max_waiting_rows), observer, on_crash=on_crash)
+
+
+def build_predictors(
+    settings: Settings, registry: Registry, batcher: Batcher, project_scorings: ProjectScorings
+) -> dict[str, Predictor]:
+    """A predictor for each bundle and ensemble, by name; the default first."""
+    return {
+        name: Predictor(
+            name,
+            partial(registry.current, name),
+            batcher,
+            project_scorings,
+            label_map=settings.label_map,
+            scoring=settings.scoring,
+            timeout=settings.request_timeout,
+            max_text=settings.max_text,
+        )
+        for name in registry.names
+    }

@@ -55,6 +55,4 @@ class PlanCache:
         try:
             return self._read(config, labels)
         except BadLabelConfig as problem:
-            return BadLabelConfig(
-                *problem.args
-            )  # without the traceback, which would keep the parser's memory
+            return BadLabelConfig(*problem.args)  # its traceback would keep the parser's memory
