@@ -20,7 +20,7 @@ LIMIT = 0.020
 """Seconds of CPU that one turn of the loop, or one hold of the interpreter's lock, may take."""
 
 NET = 5 * LIMIT
-"""The same for one measurement that is not repeated: CPU time includes what a hypervisor or cold caches take."""
+"""The same where a measurement is not repeated: CPU time includes that of cold caches and of a hypervisor."""
 
 PERIOD = 0.001
 """Seconds between two measurements."""
@@ -94,7 +94,7 @@ class LoopProbe:
             self._turns.acquire()
 
     def check(self) -> None:
-        """Raises AssertionError if a callback took several times LIMIT, or a blocking call ran on the loop."""
+        """Raises AssertionError if a callback took longer than NET, or a blocking call ran on the loop."""
         assert self.callbacks < NET, f"one turn of the event loop took {self.callbacks * 1000:.1f} ms of CPU"
         assert not self.blocking, f"blocking calls on the event loop: {self.blocking}"
 
