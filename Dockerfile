@@ -26,6 +26,7 @@ RUN python3 -m venv /opt/prelabel \
 # numba identifies a source file by its modification time. Files from a wheel have whole seconds, as image layers do.
 RUN printf 'review\na fine film\n' > /tmp/one.csv \
     && NUMBA_CACHE_DIR=/opt/kernels PRELABEL_ENGINE=tables /opt/prelabel/bin/prelabel predict /tmp/one.csv /tmp/one.json \
+    && NUMBA_CACHE_DIR=/opt/kernels /opt/prelabel/bin/python -P -c 'from server.transport.json_slices import warm_up; warm_up()' \
     && rm /tmp/one.csv /tmp/one.json
 
 FROM build AS export
