@@ -125,10 +125,10 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "predict with a new config": lambda attempt: review("good", new(LARGE, attempt)),
     "predict with a new taxonomy": lambda attempt: review("good", new(TAXONOMY, attempt)),
     "set up with a new config": lambda attempt: Request(
-        "/setup", msgspec.json.encode({"project": "1.1", "schema": new(LARGE, -attempt)})
+        "/setup", msgspec.json.encode({"project": "1.1", "schema": new(LARGE, 1_000 + attempt)})
     ),
     "a webhook": lambda _: events(1_300),
-    "infer": lambda _: infer([text[:200] for text in TEXTS] * 1_250),
+    "infer": lambda _: infer([text[:600] for text in TEXTS] * 1_250),
     "infer with bytes": lambda _: infer_bytes([text[:200] for text in ASCII] * 1_250),
     "status": lambda _: Request("/"),
     "metrics": lambda _: Request("/metrics"),

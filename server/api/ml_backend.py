@@ -27,7 +27,7 @@ from server.observability.project_activity import ProjectActivity, name_of
 from server.prediction.predictor import Predictor
 from server.prediction.request import Answer, Tasks
 from server.transport.middleware import context_of
-from server.transport.responses import Json, JsonParts
+from server.transport.responses import Json, JsonParts, large_json
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class MlBackend:
         )
         return [self.guard.route(endpoint, handler, self.name) for endpoint, handler in handlers]
 
-    async def status(self, request: Request) -> Json:
+    async def status(self, request: Request) -> Response:
         status: Status = {**self._up(), **self.activity.snapshot(self.name)}
-        return Json(status)
+        return await large_json(status)
 
     async def health(self, request: Request) -> Json:
         reason = self.server.health.unhealthy_reason(self.name)
