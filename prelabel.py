@@ -294,7 +294,7 @@ def _report_bundle(version: str, out: Path) -> None:
 
 
 def main() -> None:
-    """Run the command line; an error is one sentence on stderr and exit status 1."""
+    """Run the command line; an error is printed on stderr, with exit status 1."""
     try:
         # `app()` would also replace sys.excepthook
         typer.main.get_command(app)(prog_name="prelabel")

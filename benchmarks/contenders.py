@@ -22,7 +22,7 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.devices import CudaOptions, Grid, device_number
 from server.engines.factory import open_engine
-from server.engines.onnx_cuda import BoundCalls, Slot, cuda_provider
+from server.engines.onnx_cuda import BoundCalls, CallSlot, cuda_provider
 from server.engines.onnx_runtime import CPU, CUDA, DynamicSession, Provider, open_session
 from server.engines.pinned_memory import HostBuffers, PinnedHostBuffers, PlainHostBuffers
 from server.engines.torch_device import TorchDevice
@@ -77,7 +77,7 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
     """
     session = open_session(bundle, (provider[0], {**provider[1], "enable_cuda_graph": "1"}))
     start = DynamicSession(session, widest=max(bundle.widths)).start
-    slot = Slot(
+    slot = CallSlot(
         GraphSession(session),
         device,
         grid,

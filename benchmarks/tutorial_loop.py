@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.tokenizer import published
-from export.cnn import SentimentCNN, Shape
+from export.cnn import NetworkShape, SentimentCNN
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.folded_weights import read_tensors
@@ -78,7 +78,8 @@ def network_of(bundle: Bundle) -> SentimentCNN:
     tensors = {name: torch.tensor(array) for name, array in read_tensors(bundle).items()}
     (vocabulary, dimensions), filters = tensors["embedding"].shape, len(tensors["bias0"])
     cnn = SentimentCNN(
-        Shape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)), pad=bundle.manifest.pad_id
+        NetworkShape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)),
+        pad=bundle.manifest.pad_id,
     )
     state = {
         "embedding.weight": tensors["embedding"],

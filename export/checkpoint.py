@@ -1,6 +1,6 @@
 """Reads the tutorial's checkpoint `cnn.pt` (a state_dict) without executing anything in it.
 
-Each error is one sentence: the file, what was expected, what was found.
+Each error names the file, what was expected and what was found.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.cnn import Network, SentimentCNN, Shape
+from export.cnn import Network, NetworkShape, SentimentCNN
 from export.vocabulary import read_vocab
 from server.errors import BadInput
 
@@ -96,7 +96,7 @@ def _check_archive(path: Path) -> None:
                 raise ValueError(entry.filename)
 
 
-def shape_of(state: dict[str, Tensor], path: Path) -> Shape:
+def shape_of(state: dict[str, Tensor], path: Path) -> NetworkShape:
     """The sizes of the network, from the shapes of its tensors. Raises BadInput if a tensor is missing or the
     shapes contradict each other.
     """
@@ -130,7 +130,7 @@ def shape_of(state: dict[str, Tensor], path: Path) -> Shape:
     tensor("fc.bias", classes)
     if classes < 2:
         raise BadInput(f"{path}: fc.weight: expected at least two classes, found {classes}.")
-    return Shape(vocabulary, dimensions, filters, tuple(widths), classes)
+    return NetworkShape(vocabulary, dimensions, filters, tuple(widths), classes)
 
 
 def _what_is(path: Path) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Shape:
+class NetworkShape:
     """The sizes of one network; `widths` are the filter widths in tokens."""
 
     vocabulary: int
@@ -30,7 +30,7 @@ class SentimentCNN(nn.Module):
     With `lengths` int64[rows], windows that reach past a row's length are ignored, as at inference.
     """
 
-    def __init__(self, shape: Shape, *, pad: int = 1, dropout: float = 0.25) -> None:
+    def __init__(self, shape: NetworkShape, *, pad: int = 1, dropout: float = 0.25) -> None:
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.dimensions, padding_idx=pad)

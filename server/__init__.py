@@ -1,1 +1,1 @@
-"""Bundle → predictions. Needs no torch, the TorchScript engine apart."""
+"""Bundle to predictions. Needs no torch, except for the TorchScript engine."""

@@ -21,7 +21,7 @@
     │   └── DeadlineExceeded
     └── EngineFailed
 
-A message is one sentence for a person: what was expected, what was found, and the remedy.
+A message is written for a person: what was expected, what was found, and the remedy.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks import results
 from export.checkpoint import read_network
-from export.cnn import Network, SentimentCNN, Shape
+from export.cnn import Network, NetworkShape, SentimentCNN
 from export.publish import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine
@@ -38,7 +38,7 @@ settings.register_profile("other examples", UNTIMED, max_examples=500)
 settings.load_profile("same examples")
 
 MOST_PROCESSES = 4
-"""Of those that tests are shared out to. Each has libraries and models of its own in memory, a gigabyte."""
+"""Maximum pytest-xdist workers. Each loads its own libraries and models, about 1 GB."""
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the cores are shared out already
@@ -156,7 +156,7 @@ def tiny_network(widths: tuple[int, ...] = (2, 3, 5), classes: int = 2, seed: in
     """A network small enough to export in a second, with weights that make probabilities differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        cnn = SentimentCNN(Shape(len(WORDS), 8, 4, widths, classes)).eval()
+        cnn = SentimentCNN(NetworkShape(len(WORDS), 8, 4, widths, classes)).eval()
     labels = ("Negative", "Positive", "Neutral", "Mixed")[:classes]
     return Network(cnn, WORDS, 0, 1, labels)
 

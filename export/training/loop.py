@@ -22,7 +22,7 @@ from export.training.state import Run, weights_of
 from export.training.winner_pooling import FrozenFeatures, features
 
 EVALUATION_ROWS = 32
-"""Rows of a batch without gradients."""
+"""Batch size for evaluation."""
 
 UNKNOWN_ID = 0
 """The id of <unk>, the first token of a vocabulary built for training."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from export.cnn import Network, SentimentCNN, Shape
+from export.cnn import Network, NetworkShape, SentimentCNN
 from export.publish import check_name, export_bundle
 from export.reproducible import reproducible
 from export.training.calibration import finish
@@ -99,7 +99,7 @@ def train_network(
             min_length=max(WIDTHS),
         )
     recipe = _recipe(options, len(data.fitted))
-    shape = Shape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))
+    shape = NetworkShape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))
     cnn = SentimentCNN(shape, pad=data.tokens.index(PAD), dropout=recipe.dropout)
     key = _key(source, options)
     run = Run.load(state, key) if resume else None

@@ -14,7 +14,7 @@ from server.transport.responses import server_timing
 
 
 class Measured(Protocol):
-    """Predictions with what the access log, the metrics and Server-Timing show about them."""
+    """Predictions and their measurements, for the access log, metrics and Server-Timing."""
 
     @property
     def seconds(self) -> Mapping[str, float]: ...
@@ -29,7 +29,7 @@ A = TypeVar("A", bound=Measured)
 
 
 class InferenceCall(Protocol[P, A]):
-    """One request for predictions, in the terms of its protocol."""
+    """The protocol-specific steps of one prediction request."""
 
     async def parse(self, body: bytearray) -> P:
         """Raises BadRequest and its subclasses."""

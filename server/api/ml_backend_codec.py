@@ -9,12 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from server.errors import BadRequest, RequestTooLarge
+from server.label_studio.labeling_config import MAX_CONFIG
 from server.prediction.request import Tasks
-from server.transport.json_codec import LARGE_BODY, decode_json, decode_object, json_type
+from server.transport.json_codec import PARSE_IN_THREAD_BYTES, decode_json, decode_object, json_type
 from server.transport.json_slices import SlicedList, cut_list
-
-MAX_CONFIG = 500_000
-"""Characters of a labeling config. Hundreds are cached, with the plan read from each."""
 
 
 class Task(msgspec.Struct, gc=False):
@@ -72,7 +70,7 @@ async def parse_tasks(body: bytearray) -> dict[str, Any]:
 
     Raises BadRequest, RequestTooLarge.
     """
-    if len(body) < LARGE_BODY:
+    if len(body) < PARSE_IN_THREAD_BYTES:
         return _decode_tasks(body)
     return await asyncio.to_thread(_decode_large, body)
 

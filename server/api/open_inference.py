@@ -62,10 +62,10 @@ PLATFORMS = {
 }
 """The protocol's platform names, `<project>_<format>`, by engine."""
 
-LARGE_BODY = 16_384
+READ_IN_THREAD_BYTES = 16_384
 """Bytes of a body from which texts are read in a thread: it may hold thousands of short ones."""
 
-LARGE_ANSWER = 4_096
+WRITE_IN_THREAD_PROBABILITIES = 4_096
 """Probabilities from which an answer is written in a thread."""
 
 
@@ -151,7 +151,7 @@ class TextsCall:
     async def parse(self, body: bytearray) -> ParsedInferRequest:
         json_size = header_length(self.request.headers.get(HEADER_LENGTH), len(body))
         read = partial(read_body, body, json_size, self.server.guard.max_tasks)
-        parsed = read() if len(body) < LARGE_BODY else await asyncio.to_thread(read)
+        parsed = read() if len(body) < READ_IN_THREAD_BYTES else await asyncio.to_thread(read)
         context_of(self.request).tasks = len(parsed.texts)
         return parsed
 
@@ -164,7 +164,9 @@ class TextsCall:
     async def write(self, parsed: ParsedInferRequest, answer: Classified) -> Response:
         write = partial(write_answer, parsed, self.name, answer.version, answer.labels, answer.probabilities)
         body, json_size = (
-            write() if answer.probabilities.size < LARGE_ANSWER else await asyncio.to_thread(write)
+            write()
+            if answer.probabilities.size < WRITE_IN_THREAD_PROBABILITIES
+            else await asyncio.to_thread(write)
         )
         if json_size is None:
             return Response(body, media_type="application/json")

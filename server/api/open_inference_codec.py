@@ -26,7 +26,7 @@ from server.api.open_inference_schemas import (
 )
 from server.arrays import Floats
 from server.errors import BadRequest, RequestTooLarge
-from server.transport.json_codec import LARGE_BODY
+from server.transport.json_codec import PARSE_IN_THREAD_BYTES
 from server.transport.json_slices import cut_list
 
 DATATYPES = {
@@ -96,7 +96,7 @@ def read_body(body: bytearray, json_size: int, max_texts: int) -> ParsedInferReq
     Raises BadRequest, RequestTooLarge.
     """
     head, data = (body if json_size == len(body) else body[:json_size]), None
-    if len(head) >= LARGE_BODY:
+    if len(head) >= PARSE_IN_THREAD_BYTES:
         head, data = cut_list(head, ("inputs", "data"))
     parsed = read_request(head)
     count = count_texts(parsed, max_texts)

@@ -45,7 +45,7 @@ class Up(ModelDescription):
     model_version: str
 
 
-class Health(Up):
+class HealthResponse(Up):
     """`status` is UP, or DOWN with the reason in `detail`."""
 
     detail: NotRequired[str]
@@ -116,8 +116,8 @@ HEALTH = Endpoint(
     "/health",
     "health",
     "Whether the model is up, and its version",
-    Health,
-    other_responses={503: Health},
+    HealthResponse,
+    other_responses={503: HealthResponse},
 )
 SET_UP = Endpoint(
     "POST",

@@ -86,7 +86,7 @@ class Batcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Callers that still wait get Unavailable; model calls under way may end."""
+        """Waiting callers get Unavailable. Running model calls may finish."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -99,7 +99,7 @@ class Batcher:
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why no model can answer; None if they can."""
+        """Why no model call can run; None if they can."""
         return self._stopped or self._threads.unhealthy_reason
 
     @contextmanager

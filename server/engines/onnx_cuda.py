@@ -109,9 +109,9 @@ class BoundCalls:
         """Raises MemoryError."""
         self._grid = grid
         self._unbound = DynamicSession(session, widest=max(bundle.widths))
-        self._slots: SimpleQueue[Slot] = SimpleQueue()
+        self._slots: SimpleQueue[CallSlot] = SimpleQueue()
         slots = [
-            Slot(
+            CallSlot(
                 session,
                 device,
                 grid,
@@ -149,7 +149,7 @@ class BoundCalls:
             self._slots.put(slot)
 
 
-class Slot:
+class CallSlot:
     """The buffers of one call, for every shape of the grid: memory on both sides, bound to the session's
     inputs and outputs.
     """

@@ -1,1 +1,1 @@
-"""What Label Studio says and what it expects back: labeling configs, tasks, results."""
+"""Label Studio's formats and its API: labeling configs, tasks, predictions."""

@@ -104,7 +104,7 @@ class LabelingPlan:
 def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) -> LabelingPlan:
     """Binds every control on a text that can hold the model's `labels`; ignores the others.
 
-    `label_map` maps label → choice where neither text nor alias agree. Raises BadLabelConfig if no control
+    `label_map` maps label → choice where neither text nor alias matches. Raises BadLabelConfig if no control
     fits.
     """
     interface = _parse(config)

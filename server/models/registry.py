@@ -26,7 +26,7 @@ Load = Callable[[Path], Model]
 
 
 @dataclass
-class Slot:
+class ModelSlot:
     """A bundle folder, its current model, the model before it, and how many calls in a row have failed."""
 
     path: Path
@@ -52,7 +52,7 @@ class Registry:
 
     def __init__(
         self,
-        slots: Mapping[str, Slot],
+        slots: Mapping[str, ModelSlot],
         ensembles: Sequence[EnsembleSetting],
         load: Load,
         limits: FaultLimits,
@@ -126,7 +126,7 @@ class Registry:
             for model in filter(None, (slot.current, slot.previous)):
                 model.engine.close()
 
-    def _is_failing(self, slot: Slot) -> bool:
+    def _is_failing(self, slot: ModelSlot) -> bool:
         return slot.failures >= self._limits.failed_calls
 
     def _selected(self, name: str | None) -> list[str]:
@@ -245,5 +245,5 @@ class Registry:
 
 def load_registry(settings: Settings, load: Load, limits: FaultLimits) -> Registry:
     """Load every bundle of `settings`. Raises BadBundle, BadSetting."""
-    slots = {name: Slot(path, load(path)) for name, path in settings.bundles.items()}
+    slots = {name: ModelSlot(path, load(path)) for name, path in settings.bundles.items()}
     return Registry(slots, settings.ensemble, load, limits)

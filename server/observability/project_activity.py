@@ -35,7 +35,7 @@ class RefusedConfig(TypedDict):
 
 
 class ProjectStatus(TypedDict):
-    """A `Project` as JSON, with its name and that of its model."""
+    """A `ProjectCounts` as JSON, with its name and that of its model."""
 
     project: str
     model: str
@@ -55,7 +55,7 @@ class ActivitySnapshot(TypedDict):
 
 
 @dataclass
-class Project:
+class ProjectCounts:
     """One project with one model. `config` lists the controls that get predictions, or says why none does."""
 
     set_up: str | None = None
@@ -73,7 +73,7 @@ class ProjectActivity:
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
-        self._projects: OrderedDict[tuple[str, str], Project] = OrderedDict()
+        self._projects: OrderedDict[tuple[str, str], ProjectCounts] = OrderedDict()
         self._refused_configs: deque[RefusedConfig] = deque(maxlen=20)
 
     def set_up(self, model: str, project: object, version: str, served: str) -> bool:
@@ -133,9 +133,9 @@ class ProjectActivity:
             ],
         }
 
-    def _entry(self, model: str, project: object) -> Project:
+    def _entry(self, model: str, project: object) -> ProjectCounts:
         key = (model, name_of(project))
-        entry = self._projects.setdefault(key, Project())
+        entry = self._projects.setdefault(key, ProjectCounts())
         self._projects.move_to_end(key)
         if len(self._projects) > MAX_PROJECTS:
             self._projects.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Takes the texts of one request through a model, in micro-batches.
+"""One request: texts → token ids → probabilities → predictions, in micro-batches.
 
 Several micro-batches are under way at once, so that one is tokenized and another becomes results while the
 model runs a third. Each is small enough not to hold the event loop; long texts are read, tokenized and

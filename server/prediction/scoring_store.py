@@ -17,7 +17,7 @@ from pathlib import Path
 from server.errors import Unavailable
 from server.scoring import Scoring
 
-MAX_PROJECTS = 1_000
+MAX_SCORINGS = 1_000
 """Projects with a scoring of their own that are kept; the one that changed its scoring longest ago is
 evicted.
 """
@@ -34,7 +34,7 @@ Key = tuple[str, str]
 class ProjectScorings:
     """Scorings by model and project; in memory, or shared through `file`."""
 
-    def __init__(self, file: Path | None = None, max_projects: int = MAX_PROJECTS) -> None:
+    def __init__(self, file: Path | None = None, max_projects: int = MAX_SCORINGS) -> None:
         self._max = max_projects
         self._scorings: OrderedDict[Key, Scoring] = OrderedDict()
         self._shared = SharedScorings(file, max_projects) if file is not None else None

@@ -1,1 +1,1 @@
-"""Bytes of a request and of an answer: body limits, JSON, admission, credentials, middleware."""
+"""Request and response bytes: body limits, JSON, admission, credentials, middleware."""

@@ -1,6 +1,6 @@
 """Admission control: how many requests, and how many bytes of their bodies, the server holds at once.
 
-A request beyond a limit is rejected at once, before its body is read.
+A request beyond a limit is rejected at once; one without Content-Length as soon as its bytes exceed a limit.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from server.errors import Overloaded
 
-LARGE_BODY = 65_536
+LARGE_REQUEST_BYTES = 65_536
 """Bytes. A larger body has room for many tasks. Large requests are slow: without a cap they would fill every
 slot under overload and starve single-task requests.
 """
@@ -29,8 +29,8 @@ class AdmissionTicket:
     bytes: int = 0
     large: bool = False
 
-    def reserve(self, size: int) -> None:
-        """Announce a body of `size` bytes. Raises Overloaded."""
+    def expect(self, size: int) -> None:
+        """A body of `size` bytes is about to arrive; count it as large if it is. Raises Overloaded."""
         self.controller.check_bytes(size)
         self._count_as_large(size)
 
@@ -42,7 +42,7 @@ class AdmissionTicket:
         self._count_as_large(self.bytes)
 
     def _count_as_large(self, size: int) -> None:
-        if size > LARGE_BODY and not self.large:
+        if size > LARGE_REQUEST_BYTES and not self.large:
             self.controller.check_large()
             self.controller.large += 1
             self.large = True
@@ -108,7 +108,7 @@ class AdmissionController:
         """Raises Overloaded if one more large request would exceed the limit."""
         if self.large >= self.max_large:
             raise Overloaded(
-                f"{self.large} requests with bodies of more than {LARGE_BODY} bytes are in progress, "
+                f"{self.large} requests with more than {LARGE_REQUEST_BYTES} bytes are in progress, "
                 f"which is the maximum (one in {LARGE_SHARE} of {self.requests_limit}; the rest is for "
                 "single tasks). Retry later."
             )

@@ -12,7 +12,7 @@ from server.transport.json_slices import check_body
 
 T = TypeVar("T")
 
-LARGE_BODY = 131_072
+PARSE_IN_THREAD_BYTES = 131_072
 """Bytes from which a body is parsed in a thread. A smaller one holds at most 44,000 empty lists."""
 
 JSON_TYPES = {
@@ -33,7 +33,7 @@ async def parse_object(body: bytearray) -> dict[str, Any]:
 
 async def parse_body(parse: Callable[[bytearray], T], body: bytearray) -> T:
     """`parse(body)`, in a thread if the body is large. Raises what `parse` raises, and RequestTooLarge."""
-    if len(body) < LARGE_BODY:
+    if len(body) < PARSE_IN_THREAD_BYTES:
         return parse(body)
     return await asyncio.to_thread(_parse_large, parse, body)
 

@@ -24,7 +24,7 @@ values.
 MAX_REST = 2 * 2**20
 """Bytes of a body without the list that is cut out."""
 
-MAX_FIELDS = 1_000
+MAX_FIELDS_SEARCHED = 1_000
 """Fields of an object among which a field of the path is looked for."""
 
 SLICE = 65_536
@@ -128,7 +128,7 @@ def _find(body: bytearray, path: Sequence[str]) -> int | None:
 def _find_field(body: bytearray, data: npt.NDArray[np.uint8], begin: int, name: str) -> int | None:
     """The index where the value of the field `name` begins, in the object at `begin`."""
     end = begin
-    for _ in range(MAX_FIELDS):
+    for _ in range(MAX_FIELDS_SEARCHED):
         if end != begin and body[end : end + 1] != b",":
             break
         key = _skip_spaces(data, end + 1)

@@ -1,4 +1,4 @@
-"""Outermost ASGI middleware: request ID, default headers, access log, and a 500 for unhandled exceptions."""
+"""ASGI middleware for every request: request ID, default headers, access log, 500 for unhandled errors."""
 
 import logging
 import string

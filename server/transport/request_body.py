@@ -66,7 +66,7 @@ class BodyReader:
             # Reject early by Content-Length; an understated length is caught below.
             size = int(length[:MAX_LENGTH_DIGITS])
             limits.check_size(size)
-            ticket.reserve(size)
+            ticket.expect(size)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limits.timeout
         try:

@@ -9,7 +9,6 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-
 CHUNK = 32
 """Elements of a list that are encoded in one call: less than a millisecond for projects with long errors."""
 

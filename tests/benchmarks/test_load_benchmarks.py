@@ -15,7 +15,7 @@ from benchmarks.overload import PATIENCE
 from benchmarks.response_check import WRONG, Request, failure_of, gives_reason, same
 from benchmarks.served import served
 from server.bundle import Bundle, read_bundle
-from server.transport.admission import LARGE_BODY, LARGE_SHARE
+from server.transport.admission import LARGE_REQUEST_BYTES, LARGE_SHARE
 from tests.conftest import Benchmark, random_texts
 from tests.launch.test_signals import until
 from tests.serving import running
@@ -23,7 +23,7 @@ from tests.transport.test_admission import connected, head
 
 TEXTS = random_texts(5)
 
-LARGE = body_of(["good film " * LARGE_BODY])
+LARGE = body_of(["good film " * LARGE_REQUEST_BYTES])
 
 
 def predict_url(server: httpx.Client) -> str:
@@ -67,7 +67,7 @@ def test_an_open_loop_runs_during_other_work(bundle: Bundle) -> None:
 
 def test_refused_and_failed_requests_are_counted_and_reported(bundle: Bundle) -> None:
     with running(bundle, max_tasks=3, max_requests=LARGE_SHARE) as server, connected(server) as large:
-        large.sendall(head(LARGE_BODY + 1))  # holds the slot for large requests
+        large.sendall(head(LARGE_REQUEST_BYTES + 1))  # holds the slot for large requests
         bodies = [body_of(TEXTS[:1]), LARGE, body_of(TEXTS[:4])]
         until(lambda: server.post("/predict", content=LARGE).status_code == 429)
         result = client.run(predict_url(server), bodies, requests=6)
@@ -99,7 +99,7 @@ def test_responses_are_compared_with_the_expected_ones(bundle: Bundle) -> None:
     bodies = [body_of(TEXTS[:1]), body_of(TEXTS)]
     with running(bundle, max_requests=LARGE_SHARE) as server, connected(server) as large:
         expected = [server.post("/predict", content=body).content for body in bodies]
-        large.sendall(head(LARGE_BODY + 1))  # holds the slot for large requests
+        large.sendall(head(LARGE_REQUEST_BYTES + 1))  # holds the slot for large requests
         until(lambda: server.post("/predict", content=LARGE).status_code == 429)
         with client.started(predict_url(server), [*bodies, LARGE], [*expected, b"{}"], requests=6) as load:
             result = load.result()

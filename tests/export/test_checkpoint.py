@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from export.checkpoint import read_network, read_state, shape_of
-from export.cnn import Network, Shape
+from export.cnn import Network, NetworkShape
 from export.vocabulary import read_vocab
 from server.errors import BadInput
 from tests.conftest import WORDS, tiny_network
@@ -40,7 +40,7 @@ def test_the_sizes_come_from_the_shapes(tmp_path: Path, vocab: Path) -> None:
         path = tmp_path / "other.pt"
         torch.save(given.cnn.state_dict(), path)
         read = read_network(path, vocab, given.labels)
-        assert read.cnn.shape == Shape(len(WORDS), 8, 4, widths, classes)
+        assert read.cnn.shape == NetworkShape(len(WORDS), 8, 4, widths, classes)
         assert read.temperature == 1.0
         assert torch.equal(read.cnn.predict([[2, 3, 4, 5, 6]]), given.cnn.predict([[2, 3, 4, 5, 6]]))
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from export.cnn import SentimentCNN, Shape
+from export.cnn import NetworkShape, SentimentCNN
 from export.training.winner_pooling import FrozenFeatures, features
 
-SHAPE = Shape(vocabulary=40, dimensions=8, filters=6, widths=(3, 5, 7), classes=2)
+SHAPE = NetworkShape(vocabulary=40, dimensions=8, filters=6, widths=(3, 5, 7), classes=2)
 LENGTHS = torch.tensor([20, 13, 9, 7])
 
 

@@ -12,7 +12,7 @@ from server.engines.base import Engine
 from server.errors import BadBundle, BadRequest
 from server.models.fault_limits import FaultLimits
 from server.models.model import Model
-from server.models.registry import Registry, Slot
+from server.models.registry import ModelSlot, Registry
 from server.models.tokenizer import Tokenizer
 from server.settings import EnsembleSetting
 from tests.conftest import tiny_network
@@ -52,7 +52,7 @@ class Shelf:
 
 def registry(shelf: Shelf, *models: Model, ensembles: tuple[EnsembleSetting, ...] = ()) -> Registry:
     return Registry(
-        {name: Slot(Path(name), model) for name, model in zip("ab", models, strict=False)},
+        {name: ModelSlot(Path(name), model) for name, model in zip("ab", models, strict=False)},
         ensembles,
         shelf,
         FaultLimits(),
@@ -137,7 +137,7 @@ async def test_the_same_bundle_again_changes_nothing(models: list[Model]) -> Non
 async def test_a_change_of_health_is_reported_once(models: list[Model]) -> None:
     reported: list[bool] = []
     served = Registry(
-        {"a": Slot(Path("a"), models[0])},
+        {"a": ModelSlot(Path("a"), models[0])},
         (),
         Shelf(BadBundle("altered")),
         FaultLimits(failed_calls=3),

@@ -17,7 +17,7 @@ import uvloop
 from server.bundle import Bundle
 from server.errors import Overloaded
 from server.launch import uvicorn_protocol
-from server.transport.admission import CONTROL_REQUESTS, LARGE_BODY, LARGE_SHARE, AdmissionController
+from server.transport.admission import CONTROL_REQUESTS, LARGE_REQUEST_BYTES, LARGE_SHARE, AdmissionController
 from server.transport.request_body import MAX_CONTROL_BODY
 from tests.launch.test_signals import until
 from tests.serving import predict, predict_body, running
@@ -38,27 +38,27 @@ def test_requests_and_bytes_are_counted_while_in_progress() -> None:
 
 
 def test_large_requests_leave_most_slots_to_others() -> None:
-    admission = AdmissionController.for_predictions(2 * LARGE_SHARE, 10 * LARGE_BODY)
+    admission = AdmissionController.for_predictions(2 * LARGE_SHARE, 10 * LARGE_REQUEST_BYTES)
     with ExitStack() as stack:
         first, second, third = (stack.enter_context(admission.request()) for _ in range(3))
-        first.reserve(LARGE_BODY + 1)
-        second.reserve(LARGE_BODY + 1)
+        first.expect(LARGE_REQUEST_BYTES + 1)
+        second.expect(LARGE_REQUEST_BYTES + 1)
         with pytest.raises(Overloaded, match="the rest is for single tasks"):
-            third.reserve(LARGE_BODY + 1)
-        third.reserve(LARGE_BODY)
+            third.expect(LARGE_REQUEST_BYTES + 1)
+        third.expect(LARGE_REQUEST_BYTES)
         assert admission.large == 2
     assert (admission.requests, admission.large) == (0, 0)
 
 
 def test_a_body_of_unknown_length_becomes_a_large_request_when_it_grows() -> None:
-    admission = AdmissionController.for_predictions(LARGE_SHARE, 10 * LARGE_BODY)
+    admission = AdmissionController.for_predictions(LARGE_SHARE, 10 * LARGE_REQUEST_BYTES)
     with admission.request() as first, admission.request() as second:
-        first.add_bytes(LARGE_BODY)
+        first.add_bytes(LARGE_REQUEST_BYTES)
         assert admission.large == 0
         first.add_bytes(1)
         first.add_bytes(1)
         assert admission.large == 1
-        second.add_bytes(LARGE_BODY)
+        second.add_bytes(LARGE_REQUEST_BYTES)
         with pytest.raises(Overloaded, match="the rest is for single tasks"):
             second.add_bytes(1)
     assert (admission.requests, admission.bytes, admission.large) == (0, 0, 0)
@@ -140,7 +140,7 @@ def chunked(path: str, *parts: bytes) -> bytes:
 def test_large_chunked_bodies_leave_slots_to_single_tasks(bundle: Bundle) -> None:
     with running(bundle, max_requests=2) as client, connected(client) as first, connected(client) as second:
         for each in (first, second):
-            each.sendall(chunked("/predict", b"[" * (LARGE_BODY + 1)))
+            each.sendall(chunked("/predict", b"[" * (LARGE_REQUEST_BYTES + 1)))
         (answered,), _, _ = select.select([first, second], [], [], 30)
         assert b" 429 " in answered.recv(65536)
         assert predict(client, ["good"]), "the other one holds its slot still"

@@ -7,13 +7,13 @@ import pytest
 
 from server.api.ml_backend_codec import PredictRequest, parse_tasks, task_data
 from server.errors import BadRequest, RequestTooLarge
-from server.transport.json_codec import LARGE_BODY, parse_object
+from server.transport.json_codec import PARSE_IN_THREAD_BYTES, parse_object
 
 TASK = (
     b'{"id":1,"data":{"review":"good, bad [sic]"},"meta":{},"annotations":[],"predictions":[],'
     b'"comment_authors":[]}'
 )
-FILL = b'"' + b"x" * LARGE_BODY + b'"'
+FILL = b'"' + b"x" * PARSE_IN_THREAD_BYTES + b'"'
 
 
 def data_of(body: bytes) -> list[Any]:
@@ -31,7 +31,7 @@ def test_a_body_of_many_lists_or_objects_is_refused_before_any_is_made(part: byt
 
 def test_a_body_that_only_opens_lists_is_refused() -> None:
     with pytest.raises(BadRequest, match="brackets or quotes do not match"):
-        data_of(b'{"tasks":' + b"[" * LARGE_BODY)
+        data_of(b'{"tasks":' + b"[" * PARSE_IN_THREAD_BYTES)
 
 
 def test_a_body_of_too_many_numbers_is_refused() -> None:
