@@ -1,6 +1,7 @@
 """Runs the server in a real uvicorn on a free loopback port, and sends Label Studio's requests."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +28,7 @@ def running(
     probe: LoopProbe | None = None,
     **options: Any,
 ) -> Iterator[httpx.Client]:
-    """A client of a server for these bundles; connections queue until it is ready. `options`: settings, and
+    """A client of a server for these bundles, once it is ready. `options`: settings, and
     `limits` and `on_crash` of the app. The event loop is checked, unless the caller does so with a `probe`.
     """
     watched = probe or LoopProbe()
@@ -43,6 +44,8 @@ def running(
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": listening})
     thread.start()
+    while thread.is_alive() and not server.started:  # it changes settings of the process until then
+        time.sleep(0.001)
     try:
         url = f"http://127.0.0.1:{listening[0].getsockname()[1]}"
         with httpx.Client(base_url=url, timeout=60, verify=PLAIN_HTTP) as client:

@@ -55,6 +55,9 @@ from server.prediction.request import Classified
 from server.transport.middleware import context_of
 from server.transport.responses import Json
 
+VERSION = version_of("prelabel")
+"""Read once: it is in a file, and requests are answered on the event loop."""
+
 PLATFORMS = {
     "onnx": "onnxruntime_onnx",
     "torchscript": "pytorch_torchscript",
@@ -93,7 +96,7 @@ class InferenceServer:
         ]
 
     async def server(self, request: Request) -> Json:
-        return Json(ServerMetadata("prelabel", version_of("prelabel"), EXTENSIONS))
+        return Json(ServerMetadata("prelabel", VERSION, EXTENSIONS))
 
     async def live(self, request: Request) -> Json:
         reason = self.status.health.crash_reason()
