@@ -331,18 +331,9 @@ class Settings(BaseSettings):
             ("max_tasks", "max_waiting_rows", "a request with the most tasks would never be admitted"),
             ("max_body_bytes", "max_waiting_bytes", "the largest body would never be admitted"),
             ("max_wait", "request_timeout", "a text could wait longer than its request"),
-            ("call_timeout", "request_timeout", "a hung model call would outlast its requests"),
         ):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{self._shown(low)} exceeds {self._shown(high)}: {otherwise}")
-        budget = self.batch_tokens or (CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS)
-        longest = self.bucket_lengths[-1]
-        if longest > budget:
-            default = "" if self.batch_tokens else f" (here {budget})"
-            raise ValueError(
-                f"bucket_lengths (PRELABEL_BUCKET_LENGTHS) ends with {longest}, which exceeds "
-                f"{self._shown('batch_tokens')}{default}: not one row of that length would fit into a batch"
-            )
 
     def _shown(self, name: str) -> str:
         value = getattr(self, name)

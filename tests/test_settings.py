@@ -98,8 +98,13 @@ def test_threads_follow_the_device_unless_they_are_set() -> None:
 
 def test_the_limits_of_each_pair_may_be_equal() -> None:
     load_settings(max_tasks=10, max_waiting_rows=10, max_body_bytes=9999, max_waiting_bytes=9999)
-    load_settings(request_timeout=30, call_timeout=30, bucket_lengths="64,128", batch_tokens=128)
-    assert load_settings(bucket_lengths="9000").bucket_lengths == (9000,)
+
+
+def test_limits_that_only_look_contradictory_are_accepted() -> None:
+    """A request may end before its model call does, and a row longer than a batch is run alone."""
+    load_settings(request_timeout=30)
+    load_settings(batch_tokens=99)
+    load_settings(bucket_lengths="70000")
 
 
 def test_a_gpu_gets_larger_batches_unless_their_size_is_set() -> None:
@@ -134,13 +139,9 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
         ),
         ({"max_waiting_bytes": 2**20}, "PRELABEL_MAX_BODY_BYTES. = .* exceeds .*PRELABEL_MAX_WAITING_BYTES"),
         (
-            {"max_wait": 9, "request_timeout": 8, "call_timeout": 8},
+            {"max_wait": 9, "request_timeout": 8},
             "MAX_WAIT. = 9 .*PRELABEL_REQUEST_TIMEOUT",
         ),
-        ({"request_timeout": 30}, "CALL_TIMEOUT. = 60 exceeds .*PRELABEL_REQUEST_TIMEOUT. = 30: a"),
-        ({"batch_tokens": 99}, "BUCKET_LENGTHS. ends with 4096, .*PRELABEL_BATCH_TOKENS. = 99: not"),
-        ({"bucket_lengths": "9000", "device": "cpu"}, "ends with 9000, .*BATCH_TOKENS. = 0 .here 8192."),
-        ({"bucket_lengths": "70000"}, "ends with 70000, .*here 65536"),
     ],
 )
 def test_contradictory_settings_are_an_error(options: dict[str, str], message: str) -> None:
