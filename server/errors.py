@@ -38,6 +38,22 @@ def one_line(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
+JSON_TYPES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "nothing",
+}
+
+
+def json_type(value: object) -> str:
+    """The JSON type of a value, in words."""
+    return JSON_TYPES.get(type(value), type(value).__name__)
+
+
 class PrelabelError(Exception):
     """Base class. `status` is the HTTP status of the response, `meaning` its description in the OpenAPI
     document, `headers` are added to the response.

@@ -51,6 +51,7 @@ class LoopProbe:
     `callbacks` is the longest CPU time, in seconds, that the loop's thread spent between two turns of the
     loop. `lock` is the longest CPU time that another thread of the server spent while the loop wanted the
     interpreter's lock. `blocking` names the blocking calls on the loop's thread, with their callers.
+    `started` is set when the app has started.
     """
 
     def __init__(self) -> None:
@@ -58,6 +59,7 @@ class LoopProbe:
         self.lock = 0.0
         self.lock_holder = ""
         self.blocking: list[str] = []
+        self.started = threading.Event()
         self._own = 0.0
         self._turns = threading.Semaphore(0)
         self._clocks: dict[int, float] = {}
@@ -103,6 +105,7 @@ class LoopProbe:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="server"))
         self._own, self._clocks = time.thread_time(), _clocks()
         _PROBES[threading.get_ident()] = self
+        self.started.set()
         self._schedule()
 
     def _stop(self) -> None:

@@ -1,7 +1,6 @@
 """Runs the server in a real uvicorn on a free loopback port, and sends Label Studio's requests."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -28,8 +27,8 @@ def running(
     probe: LoopProbe | None = None,
     **options: Any,
 ) -> Iterator[httpx.Client]:
-    """A client of a server for these bundles, once it is ready. `options`: settings, and
-    `limits` and `on_crash` of the app. The event loop is checked, unless the caller does so with a `probe`.
+    """A client of a server for these bundles, which has started. `options`: settings, and `limits` and
+    `on_crash` of the app. The event loop is checked, unless the caller does so with a `probe`.
     """
     watched = probe or LoopProbe()
     of_app = {name: options.pop(name) for name in ("limits", "on_crash") if name in options}
@@ -42,11 +41,17 @@ def running(
     )
     listening = listen(config, read_timeout)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": listening})
+
+    def run() -> None:
+        try:
+            server.run(sockets=listening)
+        finally:
+            watched.started.set()
+
+    thread = threading.Thread(target=run)
     thread.start()
-    while thread.is_alive() and not server.started:  # it changes settings of the process until then
-        time.sleep(0.001)
     try:
+        watched.started.wait()  # until then it changes settings of the process
         url = f"http://127.0.0.1:{listening[0].getsockname()[1]}"
         with httpx.Client(base_url=url, timeout=60, verify=PLAIN_HTTP) as client:
             yield client

@@ -127,6 +127,11 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "set up with a new config": lambda attempt: Request(
         "/setup", msgspec.json.encode({"project": "1.1", "schema": new(LARGE, 1_000 + attempt)})
     ),
+    "extra params": lambda _: Request(
+        "/setup",
+        msgspec.json.encode({"schema": TUTORIAL_CONFIG, "extra_params": "[" + "[]," * 600_000 + "1]"}),
+        status=400,
+    ),
     "a webhook": lambda _: events(1_300),
     "infer": lambda _: infer([text[:600] for text in TEXTS] * 1_250),
     "infer with bytes": lambda _: infer_bytes([text[:200] for text in ASCII] * 1_250),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from server.arrays import Floats
 from server.errors import BadRequest
-from server.label_studio.extra_params import scoring_wanted
+from server.label_studio.extra_params import requested_scoring
 from server.scoring import SCORES, Score, Scoring, scores_of
 
 
@@ -77,7 +77,7 @@ def test_with_two_classes_all_scores_sort_alike(one: float, other: float) -> Non
     ],
 )
 def test_extra_params_of_any_kind_survive(extra: object, wanted: Scoring) -> None:
-    assert scoring_wanted(extra, Scoring()) == wanted
+    assert requested_scoring(extra, Scoring()) == wanted
 
 
 def test_an_extra_param_that_is_nested_too_deeply_is_an_error() -> None:
@@ -86,7 +86,12 @@ def test_an_extra_param_that_is_nested_too_deeply_is_an_error() -> None:
         nested = [nested]
     for extra in ({"score": nested}, {"threshold": nested}):
         with pytest.raises(BadRequest, match="found a list"):
-            scoring_wanted(extra, Scoring())
+            requested_scoring(extra, Scoring())
+
+
+def test_extra_params_of_many_characters_are_an_error() -> None:
+    with pytest.raises(BadRequest, match="extra_params: 10,001 characters; the maximum is 10,000"):
+        requested_scoring(" " * 10_001, Scoring())
 
 
 @pytest.mark.parametrize(
@@ -94,13 +99,13 @@ def test_an_extra_param_that_is_nested_too_deeply_is_an_error() -> None:
 )
 def test_an_unknown_score_is_an_error(extra: object) -> None:
     with pytest.raises(BadRequest, match="expected one of confidence, margin, entropy"):
-        scoring_wanted(extra, Scoring())
+        requested_scoring(extra, Scoring())
 
 
 @pytest.mark.parametrize("threshold", [0, 1.5, "0.5", True, None, [0.5]])
 def test_an_invalid_threshold_is_an_error(threshold: object) -> None:
     with pytest.raises(BadRequest, match="threshold: expected a number above 0 and up to 1"):
-        scoring_wanted({"threshold": threshold}, Scoring())
+        requested_scoring({"threshold": threshold}, Scoring())
 
 
 def test_scoring_is_part_of_the_version() -> None:

@@ -11,9 +11,8 @@ from starlette.routing import BaseRoute
 from server.api.endpoints import Endpoint
 from server.api.guards import RouteGuard
 from server.api.schemas import RELOAD, ROLLBACK
-from server.errors import BadRequest
+from server.errors import BadRequest, json_type
 from server.models.registry import Change, Registry
-from server.transport.json_codec import json_type
 from server.transport.responses import Json
 
 

@@ -1,5 +1,5 @@
-"""How the command line gets at Label Studio and at an ML backend: addresses, a token, a user and a password.
-Nothing of it is ever shown.
+"""Addresses and credentials of Label Studio and of an ML backend, from the command line and the environment.
+No message shows a credential.
 """
 
 import base64
@@ -31,8 +31,8 @@ def web_address(option: str, url: str) -> str:
     """The URL without a slash at its end. Raises BadSetting."""
     if "@" in url:
         raise BadSetting(
-            f"{option}: no user and password in the address, for it is shown and stored; give them with "
-            "--basic-auth."
+            f"{option}: the address must not hold a user and a password, because it is shown and stored. "
+            "Give them with --basic-auth."
         )
     try:
         parts = urlsplit(url)
@@ -57,12 +57,12 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, port
 
 
-def stays(named: str, url: str) -> bool:
-    """Whether a redirect from the server that was `named` may be followed to `url`: within it, and on to the
-    same host's https.
+def may_redirect(server: str, url: str) -> bool:
+    """Whether a redirect from `server` to `url` may be followed: to the same origin, or to HTTPS on the same
+    host.
     """
-    (scheme, host, _), (scheme_then, host_then, _) = origin(named), origin(url)
-    return origin(url) == origin(named) or (host_then == host and (scheme, scheme_then) == ("http", "https"))
+    (scheme, host, _), (new_scheme, new_host, _) = origin(server), origin(url)
+    return origin(url) == origin(server) or (new_host == host and (scheme, new_scheme) == ("http", "https"))
 
 
 def token(environ: Mapping[str, str]) -> str:
@@ -70,10 +70,9 @@ def token(environ: Mapping[str, str]) -> str:
     found = read_secret(KEY_VARIABLE, environ).strip()
     if not found:
         raise BadSetting(
-            f"{KEY_VARIABLE} is not set: put an API token of Label Studio there, or the name of a file "
-            f"with one in {KEY_VARIABLE}_FILE. Label Studio shows"
-            " it under Account & Settings (the round picture at the top right) → Personal Access Token "
-            "or Legacy Token."
+            f"{KEY_VARIABLE} is not set. Set it to an API token of Label Studio, or {KEY_VARIABLE}_FILE to "
+            "the name of a file that holds one. Label Studio shows the token under Account & Settings (the "
+            "round picture at the top right) → Personal Access Token or Legacy Token."
         )
     return found
 
@@ -87,10 +86,10 @@ def basic_auth(option: str | None, environ: Mapping[str, str]) -> BasicAuth | No
     else:
         user, password = environ.get(USER_VARIABLE, ""), read_secret(PASSWORD_VARIABLE, environ)
         if bool(user) != bool(password):
-            raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE} go together; only one of them is set.")
+            raise BadSetting(f"{USER_VARIABLE} and {PASSWORD_VARIABLE}: set both or neither.")
     if ":" in user or not (user + password).isascii():
         raise BadSetting(
-            "The backend's user and password: Label Studio can only send ASCII characters, and no colon "
-            "in the user."
+            "The backend's user and password must be ASCII, and the user must not contain a colon; Label "
+            "Studio cannot send others."
         )
     return BasicAuth(user, password) if user else None

@@ -1,8 +1,8 @@
-"""What annotators said: the label of a task in Label Studio's own JSON export.
+"""Reads the annotators' labels from Label Studio's JSON export.
 
 An exported task is `{"id", "data": {…}, "annotations": [{"result": [region…], "was_cancelled",
-"ground_truth", …}], …}` (Label Studio's "Export annotations", JSON); a region names its control in
-`from_name` and holds its answer in `value`.
+"ground_truth", …}], …}` (Label Studio's "Export annotations", JSON). A region names its control in
+`from_name`; its `value` holds the label.
 """
 
 from collections import Counter
@@ -29,27 +29,28 @@ def controls_of(task: dict[str, Any]) -> set[str]:
 
 
 def label_of(task: dict[str, Any], control: str) -> str | None:
-    """The label that annotators gave with `control`: a ground truth's, else the most frequent; None for a
-    tie, or when there is none.
+    """The label that annotators gave with `control`: the ground truth if there is one, else the most
+    frequent. None if there is no label, or if several are equally frequent. Cancelled (skipped) annotations
+    do not count.
 
-    Cancelled (skipped) annotations do not count. Raises BadInput for an annotation with several labels.
+    Raises BadInput for an annotation with several labels.
     """
     votes: Counter[str] = Counter()
     for annotation in _submitted(task):
-        given = {
+        labels = {
             label
             for region in _regions(annotation)
             if region.get("from_name") == control
             for label in _labels(region.get("value"))
         }
-        if len(given) > 1:
+        if len(labels) > 1:
             raise BadInput(
-                f'task {task.get("id")}: "{control}" holds several labels ({", ".join(sorted(given))}); this '
-                "network learns one label per text."
+                f'task {task.get("id")}: "{control}" holds several labels ({", ".join(sorted(labels))}); '
+                "this network learns one label per text."
             )
-        if given and annotation.get("ground_truth") is True:
-            return given.pop()
-        votes.update(given)
+        if labels and annotation.get("ground_truth") is True:
+            return labels.pop()
+        votes.update(labels)
     ranked = votes.most_common(2)
     if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         return None
@@ -64,22 +65,20 @@ def _submitted(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _regions(annotation: dict[str, Any]) -> Iterator[dict[str, Any]]:
     result = annotation.get("result")
-    yield from (region for region in result if isinstance(region, dict)) if isinstance(result, list) else ()
+    if isinstance(result, list):
+        yield from (region for region in result if isinstance(region, dict))
 
 
 def _labels(value: object) -> Iterator[str]:
-    """The answers in a region's value: of `<Choices>` each, of `<Taxonomy>` the last step of each path, of
-    `<Rating>` and `<Number>` the number.
+    """The labels in a region's value: the choices, the last step of each taxonomy path, the rating, the
+    number.
     """
     if not isinstance(value, dict):
         return
     choices, paths = (
         value[kind] if isinstance(value.get(kind), list) else [] for kind in ("choices", "taxonomy")
     )
-    found = [
-        *choices,
-        *(path[-1] for path in paths if isinstance(path, list) and path),
-        value.get("rating"),
-        value.get("number"),
-    ]
-    yield from (str(each) for each in found if isinstance(each, str | int | float))
+    last_steps = [path[-1] for path in paths if isinstance(path, list) and path]
+    for label in (*choices, *last_steps, value.get("rating"), value.get("number")):
+        if isinstance(label, str | int | float):
+            yield str(label)

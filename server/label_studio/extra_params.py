@@ -1,5 +1,5 @@
-"""What a project asks for in its ML backend's `extra_params`, which Label Studio stores unread and sends with
-every set-up.
+"""The scoring that a project requests in its ML backend's `extra_params`. Label Studio stores them as they
+are and sends them with every set-up.
 """
 
 from collections.abc import Mapping
@@ -7,37 +7,44 @@ from typing import Any
 
 import msgspec
 
-from server.errors import BadRequest
+from server.errors import BadRequest, json_type
 from server.scoring import SCORES, Scoring
 
+MAX_EXTRA_PARAMS = 10_000
+"""Characters of `extra_params` as text."""
 
-def scoring_wanted(extra_params: object, default: Scoring) -> Scoring:
-    """What an ML backend's `extra_params` ask for: `{"score": "margin", "threshold": 0.3}`, as an object or,
-    from Label Studio's form, as text.
+MAX_QUOTED = 40
+"""Characters of a wrong value that an error quotes."""
 
-    Anything that is no JSON object asks for nothing. Raises BadRequest for a score or a threshold that does
-    not exist.
+
+def requested_scoring(extra_params: object, default: Scoring) -> Scoring:
+    """The scoring in `extra_params`, such as `{"score": "margin", "threshold": 0.3}`: an object, or the text
+    of one as Label Studio's form sends it. Any other value requests nothing.
+
+    Raises BadRequest for a score or a threshold that does not exist, and for a text that is too long.
     """
     if isinstance(extra_params, str):
+        if len(extra_params) > MAX_EXTRA_PARAMS:
+            raise BadRequest(
+                f"extra_params: {len(extra_params):,} characters; the maximum is {MAX_EXTRA_PARAMS:,}."
+            )
         try:
             extra_params = msgspec.json.decode(extra_params)
         except (ValueError, RecursionError):
             return default
-    wanted: Mapping[str, Any] = extra_params if isinstance(extra_params, Mapping) else {}
-    score, threshold = wanted.get("score", default.score), wanted.get("threshold", default.threshold)
+    params: Mapping[str, Any] = extra_params if isinstance(extra_params, Mapping) else {}
+    score, threshold = params.get("score", default.score), params.get("threshold", default.threshold)
     if score not in SCORES:
-        raise BadRequest(f"extra_params: score: expected one of {', '.join(SCORES)}, found {_shown(score)}.")
+        raise BadRequest(f"extra_params: score: expected one of {', '.join(SCORES)}, found {_quoted(score)}.")
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
         raise BadRequest(
-            f"extra_params: threshold: expected a number above 0 and up to 1, found {_shown(threshold)}."
+            f"extra_params: threshold: expected a number above 0 and up to 1, found {_quoted(threshold)}."
         )
     return Scoring(score, float(threshold))
 
 
-def _shown(value: object) -> str:
-    """The start of text or a number; anything else may be endless, or nested too deeply to be written."""
-    return (
-        repr(str(value)[:40])
-        if isinstance(value, str | int | float) or value is None
-        else f"a {type(value).__name__}"
-    )
+def _quoted(value: object) -> str:
+    """A text or a number itself, cut; of any other value the type, since it may be nested too deeply to
+    print.
+    """
+    return repr(str(value)[:MAX_QUOTED]) if isinstance(value, str | int | float) else json_type(value)

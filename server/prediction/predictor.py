@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from server.batching.batcher import Batcher
 from server.errors import DeadlineExceeded, RequestTooLarge
-from server.label_studio.extra_params import scoring_wanted
+from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
@@ -61,7 +61,7 @@ class Predictor:
         """
         model = self._current()
         plan = await self._plans.plan(config, model.labels)
-        scoring = scoring_wanted(extra_params, self._scoring)
+        scoring = requested_scoring(extra_params, self._scoring)
         name = name_of(project)
         if name == project:
             own = scoring if scoring != self._scoring else None

@@ -7,23 +7,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from server.errors import BadRequest
+from server.errors import BadRequest, json_type
 from server.transport.json_slices import check_body
 
 T = TypeVar("T")
 
 PARSE_IN_THREAD_BYTES = 131_072
 """Bytes from which a body is parsed in a thread. A smaller one holds at most 44,000 empty lists."""
-
-JSON_TYPES = {
-    dict: "an object",
-    list: "a list",
-    str: "text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    type(None): "nothing",
-}
 
 
 async def parse_object(body: bytearray) -> dict[str, Any]:
@@ -65,8 +55,3 @@ def _decode_leniently(body: bytearray | bytes, problem: Exception) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise BadRequest(f"The body is not JSON: {problem}.") from None
-
-
-def json_type(value: object) -> str:
-    """The JSON type of a value, in words."""
-    return JSON_TYPES.get(type(value), type(value).__name__)

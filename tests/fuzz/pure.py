@@ -11,7 +11,7 @@ import numpy as np
 from server.api.open_inference_codec import count_texts, read_request, read_texts, write_answer
 from server.bundle import Bundle
 from server.errors import BadLabelConfig, BadRequest
-from server.label_studio.extra_params import scoring_wanted
+from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer, basic_english
 from server.scoring import DEFAULT_SCORING
@@ -116,7 +116,7 @@ class ExtraParams:
             values.append(json.loads(data))
         for value in values:
             try:
-                scoring = scoring_wanted(value, DEFAULT_SCORING)
+                scoring = requested_scoring(value, DEFAULT_SCORING)
             except BadRequest as error:
                 check_words(str(error))
                 continue

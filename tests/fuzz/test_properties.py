@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from server.errors import LONGEST, BadInput, BadLabelConfig, BadRequest
 from server.label_studio.exported_labels import controls_of, is_exported, label_of
-from server.label_studio.extra_params import scoring_wanted
+from server.label_studio.extra_params import requested_scoring
 from server.label_studio.html_text import visible_text
 from server.label_studio.labeling_config import read_plan
 from server.label_studio.object_tags import TextField, as_text, look_up
@@ -41,7 +41,7 @@ def test_any_labeling_config_is_a_plan_or_an_error(config: str) -> None:
 def test_any_extra_params_are_a_scoring_or_an_error(value: Any) -> None:
     for each in (value, json.dumps(value, ensure_ascii=False)):
         with suppress(BadRequest):
-            scoring = scoring_wanted(each, Scoring())
+            scoring = requested_scoring(each, Scoring())
             assert scoring.score in SCORES
             assert 0 < scoring.threshold <= 1
 

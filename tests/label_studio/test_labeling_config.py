@@ -251,6 +251,25 @@ def test_a_config_that_would_be_answered_with_megabytes_is_refused(text: str, me
         read_plan(text, LABELS, {})
 
 
+def test_a_tag_of_very_many_attributes_is_refused_before_it_is_parsed() -> None:
+    """The SDK would read them in quadratic time."""
+
+    def with_attributes(number: int) -> str:
+        attributes = " ".join(f"a{i} = 'b'" for i in range(number))
+        return config(CHOICES, text=f'<Text name="t" value="$body" {attributes}/>')
+
+    assert len(read_plan(with_attributes(900), LABELS, {}).bindings) == 1
+    with pytest.raises(BadLabelConfig, match="a tag with more than 1,000 attributes"):
+        read_plan(with_attributes(1_000), LABELS, {})
+
+
+def test_the_first_of_several_choices_that_fit_is_taken() -> None:
+    choices = (
+        '<Choice value="a" alias="negative"/><Choice value="b" alias="Negative"/><Choice value="POSITIVE"/>'
+    )
+    assert filled(config(choices + '<Choice value="Positive"/>')) == {"c": ("negative", "Positive")}
+
+
 def test_one_choice_cannot_stand_for_two_labels() -> None:
     with pytest.raises(BadLabelConfig, match="stands for two"):
         read_plan(config('<Choice value="same"/>'), LABELS, {"Negative": "same", "Positive": "same"})
