@@ -23,8 +23,10 @@ def reload_on_sighup(registry: Registry) -> Iterator[None]:
         running.add(task)
         task.add_done_callback(running.discard)
 
+    before = signal.getsignal(signal.SIGHUP)
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, before)  # nohup ignores it; the loop would leave the default
