@@ -24,8 +24,9 @@ from server.api.schemas import HEALTH, PREDICT, SET_UP, STATUS, VERSIONS, WEBHOO
 from server.api.server_status import ServerStatus
 from server.observability.access_log import RequestContext
 from server.observability.project_activity import ProjectActivity, name_of
+from server.prediction.answer import Answer
 from server.prediction.predictor import Predictor
-from server.prediction.request import Answer, Tasks
+from server.prediction.task_texts import Tasks
 from server.transport.middleware import context_of
 from server.transport.responses import Json, JsonParts, large_json
 

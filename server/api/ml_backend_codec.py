@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from server.errors import BadRequest, RequestTooLarge, json_type
 from server.label_studio.labeling_config import MAX_CONFIG
-from server.prediction.request import Tasks
+from server.prediction.task_texts import Tasks
 from server.transport.json_codec import PARSE_IN_THREAD_BYTES, decode_json, decode_object
 from server.transport.json_slices import SlicedList, cut_list
 

@@ -50,8 +50,8 @@ from server.api.server_status import ServerStatus
 from server.errors import NotServed
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import ProjectActivity
+from server.prediction.answer import Classified
 from server.prediction.predictor import Predictor
-from server.prediction.request import Classified
 from server.transport.middleware import context_of
 from server.transport.responses import Json
 

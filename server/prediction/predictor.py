@@ -13,9 +13,11 @@ from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
+from server.prediction.answer import Answer, Classified
 from server.prediction.plan_cache import PlanCache
-from server.prediction.request import Answer, Classified, TaskRequest, Tasks, TextRequest
+from server.prediction.request import TaskRequest, TextRequest
 from server.prediction.scoring_store import ProjectScorings
+from server.prediction.task_texts import Tasks
 from server.scoring import DEFAULT_SCORING, Scoring
 
 T = TypeVar("T")

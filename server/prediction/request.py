@@ -7,11 +7,10 @@ hashed in threads.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -26,23 +25,20 @@ from server.label_studio.predictions import predictions
 from server.models.ensemble import Ensemble
 from server.models.tokenizer import Tokenizer
 from server.observability.prediction_stats import PredictionStats
+from server.prediction.answer import Answer, Classified, Results
 from server.prediction.concurrency import map_concurrently, run
+from server.prediction.micro_batches import (
+    MICRO_BATCH,
+    MICRO_BATCH_REGIONS,
+    MICRO_BATCHES_AT_ONCE,
+    micro_batches,
+)
+from server.prediction.task_texts import Tasks, TaskTexts, characters_of, read_tasks, size_of
 from server.scoring import Scores, Scoring, scores_of
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-MICRO_BATCH = 128
-"""Most tasks in a micro-batch: about half a millisecond of work on the event loop."""
-
-MICRO_BATCH_REGIONS = 512
-"""Most regions in a micro-batch of tasks with many controls, unless one task alone has more."""
-
-MICRO_BATCH_CHARACTERS = 1_000_000
-"""Most characters in a micro-batch, unless one text alone has more."""
-
-MICRO_BATCHES_AT_ONCE = 3
-"""Enough to keep the model busy while other micro-batches are prepared or written."""
 
 LONG_TEXT = 100_000
 """Characters of a text from which it is tokenized in a thread."""
@@ -54,74 +50,6 @@ LONG_HASH = 1_000_000
 """Characters to hash for region ids from which results are made in a thread."""
 
 STAGES = ("tokenize", "queue", "engine")
-
-
-class Tasks(Protocol):
-    """The `data` of each task of a request: a list, or a collection that takes long to iterate."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-@dataclass
-class Answer:
-    """The predictions for a request's tasks.
-
-    `results` are JSON: the predictions of one micro-batch each, separated by commas, in the order of the
-    tasks, `{}` where the model call failed or a text is too long. `failure` is the reason of one such
-    failure. `predicted`, `empty` and `failed` count the tasks. `seconds` by stage: seconds of work for
-    tokenize, engine and results, which overlap in a large request; for queue the mean wait of a text.
-    `tokens` went into models.
-    """
-
-    results: list[bytes]
-    predicted: int
-    empty: int
-    failed: int
-    seconds: Mapping[str, float]
-    tokens: int
-    prediction_stats: PredictionStats
-    failure: PrelabelError | None = None
-
-    def parts(self) -> list[bytes]:
-        """The body `{"results": […]}`, in parts."""
-        separators = [b'{"results":[', *[b","] * (len(self.results) - 1)]
-        body = [separator + results for separator, results in zip(separators, self.results, strict=False)]
-        return [*body, b"]}"] if body else [b'{"results":[]}']
-
-
-@dataclass(frozen=True)
-class Classified:
-    """What the model of this `version` answers for texts: `probabilities` float32[texts, labels]. `seconds`,
-    `tokens` and `prediction_stats` as in Answer.
-    """
-
-    version: str
-    labels: tuple[str, ...]
-    probabilities: Floats
-    seconds: Mapping[str, float]
-    tokens: int
-    prediction_stats: PredictionStats
-
-
-@dataclass
-class TaskTexts:
-    """The texts of a request's tasks; None for a task with a text that is too long. `rows` counts texts."""
-
-    tasks: list[Texts | None] = field(default_factory=list)
-    rows: int = 0
-    too_long: int = 0
-
-
-@dataclass
-class Results:
-    """The predictions of one micro-batch as JSON, separated by commas, and its tasks by outcome."""
-
-    json: bytes
-    predicted: int = 0
-    empty: int = 0
-    failed: int = 0
-    failure: PrelabelError | None = None
 
 
 class TextRequest:
@@ -231,7 +159,7 @@ class TaskRequest(TextRequest):
             texts = await self._read(tasks)
         batches = micro_batches(
             texts.tasks,
-            _characters,
+            characters_of,
             max(1, min(MICRO_BATCH, MICRO_BATCH_REGIONS // len(self._plan.bindings))),
         )
         results = await self._in_micro_batches(self._micro_batch, batches, len(texts.tasks), texts.rows)
@@ -259,9 +187,9 @@ class TaskRequest(TextRequest):
         in_thread = (
             len(tasks) > 1
             or not isinstance(tasks, list)
-            or any(_size(self._plan.look_up(task)) > LONG_FIELDS for task in tasks)
+            or any(size_of(self._plan.look_up(task)) > LONG_FIELDS for task in tasks)
         )
-        return await run(in_thread, _read_tasks, self._plan, tasks, self._max_text)
+        return await run(in_thread, read_tasks, self._plan, tasks, self._max_text)
 
     async def _micro_batch(self, priority: Priority, tasks: list[Texts | None]) -> Results:
         present = [text for texts in tasks if texts is not None for text in texts if text is not None]
@@ -300,46 +228,6 @@ class TaskRequest(TextRequest):
         predicted = sum(bool(each.get("result")) for each in found)
         json = msgspec.json.encode(found)[1:-1]  # without the list's brackets
         return Results(json, predicted, len(found) - predicted - failed, failed)
-
-
-def micro_batches(items: Sequence[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
-    """Consecutive `items` in lists of at most `most`, and of at most MICRO_BATCH_CHARACTERS by their `size`
-    unless a single item has more.
-    """
-    batch: list[T] = []
-    characters = 0
-    for item in items:
-        more = size(item)
-        if batch and (len(batch) == most or characters + more > MICRO_BATCH_CHARACTERS):
-            yield batch
-            batch, characters = [], 0
-        batch.append(item)
-        characters += more
-    if batch:
-        yield batch
-
-
-def _read_tasks(plan: LabelingPlan, tasks: Iterable[Any], max_text: int) -> TaskTexts:
-    read = TaskTexts()
-    for task in tasks:
-        joined = plan.join(plan.look_up(task))
-        # the markup of a page counts: it is what takes the time
-        if any(text is not None and len(text) > max_text for text in joined):
-            read.tasks.append(None)
-            read.too_long += 1
-            continue
-        texts = plan.show(joined)
-        read.tasks.append(texts)
-        read.rows += sum(text is not None for text in texts)
-    return read
-
-
-def _size(values: Iterable[tuple[Any, ...]]) -> int:
-    return sum(len(value) for each in values for value in each if isinstance(value, str | list))
-
-
-def _characters(texts: Texts | None) -> int:
-    return sum(len(text) for text in texts if text is not None) if texts is not None else 0
 
 
 async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:

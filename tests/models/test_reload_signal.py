@@ -1,4 +1,4 @@
-"""SIGHUP belongs to the server while it runs, and afterwards to whoever had it."""
+"""SIGHUP reloads while the server runs; afterwards the previous handler is back."""
 
 import asyncio
 import os
@@ -9,13 +9,13 @@ from server.models.reload_signal import reload_on_sighup
 
 
 class Reloads(Registry):
-    """Counts what a signal asks for."""
+    """Records a reload instead of doing it."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.reloaded = asyncio.Event()
 
     async def reload(self, name: str | None = None) -> list[object]:  # type: ignore[override]
-        self.asked.set()
+        self.reloaded.set()
         return []
 
 
@@ -24,7 +24,7 @@ async def hang_up() -> None:
     with reload_on_sighup(registry):
         os.kill(os.getpid(), signal.SIGHUP)
         async with asyncio.timeout(30):
-            await registry.asked.wait()
+            await registry.reloaded.wait()
 
 
 def test_the_handler_is_that_of_before_once_the_server_has_stopped() -> None:

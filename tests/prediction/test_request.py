@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from server.errors import EngineFailed
 from server.prediction.concurrency import map_concurrently
-from server.prediction.request import MICRO_BATCH_CHARACTERS, micro_batches
+from server.prediction.micro_batches import MICRO_BATCH_CHARACTERS, micro_batches
 
 
 @given(st.lists(st.integers(0, 2 * MICRO_BATCH_CHARACTERS), max_size=30), st.integers(1, 5))

@@ -1,0 +1,60 @@
+"""The results of one request, and their measurements."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from server.arrays import Floats
+from server.errors import PrelabelError
+from server.observability.prediction_stats import PredictionStats
+
+
+@dataclass
+class Answer:
+    """The predictions for a request's tasks.
+
+    `results` are JSON: the predictions of one micro-batch each, separated by commas, in the order of the
+    tasks, `{}` where the model call failed or a text is too long. `failure` is the reason of one such
+    failure. `predicted`, `empty` and `failed` count the tasks. `seconds` by stage: seconds of work for
+    tokenize, engine and results, which overlap in a large request; for queue the mean wait of a text.
+    `tokens` went into models.
+    """
+
+    results: list[bytes]
+    predicted: int
+    empty: int
+    failed: int
+    seconds: Mapping[str, float]
+    tokens: int
+    prediction_stats: PredictionStats
+    failure: PrelabelError | None = None
+
+    def parts(self) -> list[bytes]:
+        """The body `{"results": […]}`, in parts."""
+        separators = [b'{"results":[', *[b","] * (len(self.results) - 1)]
+        body = [separator + results for separator, results in zip(separators, self.results, strict=False)]
+        return [*body, b"]}"] if body else [b'{"results":[]}']
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What the model of this `version` answers for texts: `probabilities` float32[texts, labels]. `seconds`,
+    `tokens` and `prediction_stats` as in Answer.
+    """
+
+    version: str
+    labels: tuple[str, ...]
+    probabilities: Floats
+    seconds: Mapping[str, float]
+    tokens: int
+    prediction_stats: PredictionStats
+
+
+@dataclass
+class Results:
+    """The predictions of one micro-batch as JSON, separated by commas, and its tasks by outcome."""
+
+    json: bytes
+    predicted: int = 0
+    empty: int = 0
+    failed: int = 0
+    failure: PrelabelError | None = None

@@ -1,0 +1,48 @@
+"""Reads the texts of tasks, by a labeling plan."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from server.label_studio.labeling_config import LabelingPlan, Texts
+
+
+class Tasks(Protocol):
+    """The `data` of each task of a request: a list, or a collection that takes long to iterate."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@dataclass
+class TaskTexts:
+    """The texts of a request's tasks; None for a task with a text that is too long. `rows` counts texts."""
+
+    tasks: list[Texts | None] = field(default_factory=list)
+    rows: int = 0
+    too_long: int = 0
+
+
+def read_tasks(plan: LabelingPlan, tasks: Iterable[Any], max_text: int) -> TaskTexts:
+    """The texts of `tasks`; `max_text` is the maximum of characters in a field, markup included."""
+    read = TaskTexts()
+    for task in tasks:
+        joined = plan.join(plan.look_up(task))
+        # count the markup too, because parsing it takes the time
+        if any(text is not None and len(text) > max_text for text in joined):
+            read.tasks.append(None)
+            read.too_long += 1
+            continue
+        texts = plan.show(joined)
+        read.tasks.append(texts)
+        read.rows += sum(text is not None for text in texts)
+    return read
+
+
+def size_of(values: Iterable[tuple[Any, ...]]) -> int:
+    """Characters and list elements in the fields of tasks."""
+    return sum(len(value) for each in values for value in each if isinstance(value, str | list))
+
+
+def characters_of(texts: Texts | None) -> int:
+    return sum(len(text) for text in texts if text is not None) if texts is not None else 0
