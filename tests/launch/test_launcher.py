@@ -66,17 +66,22 @@ class Workers:
             (float(each.rsplit(" ", 1)[1]) for each in found.splitlines() if each.startswith(f"{line} ")), 0.0
         )
 
+    def answering(self) -> set[int]:
+        """The processes that answered several requests."""
+        answers = [health for _ in range(10) if (health := self.health())]
+        return {health["worker"]["process"] for health in answers}
+
     def both(self, gone: Collection[int] = ()) -> set[int]:
-        """The two processes that answer, other than those that are gone; waits for them."""
-        seen: set[int] = set()
+        """The two processes that answer. Waits for them, and until none answers that is `gone`."""
+        found: set[int] = set()
 
         def are_two() -> bool:
-            answers = [health for _ in range(5) if (health := self.health())]
-            seen.update(health["worker"]["process"] for health in answers)
-            return len(seen - set(gone)) == 2
+            found.clear()
+            found.update(self.answering())
+            return len(found) == 2 and not found & set(gone)
 
         until(are_two)
-        return seen - set(gone)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +146,12 @@ def test_sighup_reloads_the_bundle_in_all_workers(workers: Workers, live: Path) 
         refused.status_code,
         f"SIGHUP to the parent, process {workers.process.pid}" in refused.text,
     ) == (400, True)
+    before = workers.both()
     shutil.rmtree(live)
     other.path.rename(live)
     workers.process.send_signal(signal.SIGHUP)
-    until(lambda: {workers.health().get("model_version") for _ in range(20)} == {other.version})
+    workers.both(gone=before)
+    assert {workers.health().get("model_version") for _ in range(20)} == {other.version}
 
 
 class FakeEngine:
