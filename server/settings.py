@@ -333,7 +333,10 @@ class Settings(BaseSettings):
             ("max_wait", "request_timeout", "a text could wait longer than its request"),
         ):
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{self._shown(low)} exceeds {self._shown(high)}: {otherwise}")
+                raise ValueError(
+                    f"{self._shown(low)} exceeds {self._shown(high)}: {otherwise}; lower the first or raise "
+                    "the second"
+                )
 
     def _shown(self, name: str) -> str:
         value = getattr(self, name)
@@ -428,8 +431,9 @@ def load_settings(**options: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            raise BadSetting(f"{first['msg'].removeprefix('Value error, ')}.") from None
+            raise BadSetting(f"{message}.") from None
         name = str(first["loc"][0])
         found = "" if name in SECRETS else f" = {first['input']!r}"
-        raise BadSetting(f"{name} (PRELABEL_{name.upper()}){found}: {first['msg']}.") from None
+        raise BadSetting(f"{name} (PRELABEL_{name.upper()}){found}: {message}.") from None

@@ -130,12 +130,13 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
         ({"ensemble": "x=a,b"}, "ensemble: x names a, b; the bundles are imdb-cnn"),
         ({"bundle": "a,b", "ensemble": "b=a,b"}, "the name b is taken"),
         ({"bundle": "a,b", "ensemble": "x=a,b;x=b,a"}, "the name x is taken"),
+        ({"label_map": "good"}, "label_map .PRELABEL_LABEL_MAP. = 'good': must be Label=choice"),
         ({"basic_auth_user": "me"}, "PRELABEL_BASIC_AUTH_PASS both"),
         ({"basic_auth_pass": "secret"}, "PRELABEL_BASIC_AUTH_PASS both"),
         ({"basic_auth_user": "a:b", "basic_auth_pass": "secret"}, "cannot hold a colon"),
         (
             {"max_waiting_rows": 9, "max_tasks": 10},
-            "MAX_TASKS. = 10 exceeds .*PRELABEL_MAX_WAITING_ROWS. = 9",
+            "MAX_TASKS. = 10 exceeds .*PRELABEL_MAX_WAITING_ROWS. = 9: .* lower the first or",
         ),
         ({"max_waiting_bytes": 2**20}, "PRELABEL_MAX_BODY_BYTES. = .* exceeds .*PRELABEL_MAX_WAITING_BYTES"),
         (

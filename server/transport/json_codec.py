@@ -54,4 +54,5 @@ def _decode_leniently(body: bytearray | bytes, problem: Exception) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise BadRequest(f"The body is not JSON: {problem}.") from None
+        reason = f"not JSON: {problem}" if body else "empty; expected a JSON object"
+        raise BadRequest(f"The body is {reason}.") from None

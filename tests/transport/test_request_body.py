@@ -20,6 +20,11 @@ def data_of(body: bytes) -> list[Any]:
     return [*task_data(asyncio.run(parse_tasks(bytearray(body))), 100_000)]
 
 
+def test_an_empty_body_is_an_error_that_says_so() -> None:
+    with pytest.raises(BadRequest, match="The body is empty; expected a JSON object"):
+        asyncio.run(parse_object(bytearray()))
+
+
 @pytest.mark.parametrize("part", [b"[],", b'{"a":{}},'])
 def test_a_body_of_many_lists_or_objects_is_refused_before_any_is_made(part: bytes) -> None:
     body = b'{"tasks":[{"data":[%b1]}]}' % (part * 100_000)
