@@ -24,16 +24,16 @@ def admin_routes(registry: Registry, guard: RouteGuard, sighup_to: str) -> list[
 
     def route(endpoint: Endpoint, change: Callable[[str | None], Awaitable[list[Change]]]) -> BaseRoute:
         async def handler(request: Request) -> Json:
-            body = await guard.control_bodies.read_object(request, empty=b"{}")
-            if sighup_to:
-                raise BadRequest(
-                    "This server runs several workers: to change the bundles of all of them, send SIGHUP "
-                    f"to {sighup_to}."
-                )
-            name = body.get("bundle")
-            if name is not None and not isinstance(name, str):
-                raise BadRequest(f"bundle: expected the name of a bundle, found {json_type(name)}.")
-            changes = await change(name)
+            async with guard.control_bodies.json_object(request, empty=b"{}") as body:
+                if sighup_to:
+                    raise BadRequest(
+                        "This server runs several workers: to change the bundles of all of them, send SIGHUP "
+                        f"to {sighup_to}."
+                    )
+                name = body.get("bundle")
+                if name is not None and not isinstance(name, str):
+                    raise BadRequest(f"bundle: expected the name of a bundle, found {json_type(name)}.")
+                changes = await change(name)
             failed = any(each.error for each in changes)
             return Json({"changes": [vars(each) for each in changes]}, 409 if failed else 200)
 

@@ -69,10 +69,10 @@ class MlBackend:
         return Json({**self._up(), "status": "DOWN", "detail": reason}, 503)
 
     async def setup(self, request: Request) -> Json:
-        body = await self.guard.control_bodies.read_object(request)
-        project = context_of(request).project = body.get("project")
-        config = label_config_of(body, "schema")
-        version, plan = await self.predictor.set_up(config, project, body.get("extra_params"))
+        async with self.guard.control_bodies.json_object(request) as body:
+            project = context_of(request).project = body.get("project")
+            config = label_config_of(body, "schema")
+            version, plan = await self.predictor.set_up(config, project, body.get("extra_params"))
         if self.activity.set_up(self.name, project, version, plan.summary):
             log.info(
                 "project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary
@@ -86,11 +86,11 @@ class MlBackend:
         return Json({"versions": [self.predictor.version]})
 
     async def webhook(self, request: Request) -> Json:
-        body = await self.guard.control_bodies.read_object(request)
-        if body.get("action") == "START_TRAINING":
+        async with self.guard.control_bodies.json_object(request) as body:
+            if body.get("action") != "START_TRAINING":
+                return Json({"status": "ignored"})
             log.warning("Start Training was requested: %s", NO_TRAINING)
             return Json({"status": NO_TRAINING, "job": "none"})
-        return Json({"status": "ignored"})
 
     def _up(self) -> Up:
         return {"status": "UP", "model_version": self.predictor.version, **self.server.describe(self.name)}

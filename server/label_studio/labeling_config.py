@@ -28,6 +28,9 @@ TUTORIAL_CONFIG = """\
 """The command line uses it when no labeling config is given."""
 
 
+MAX_PROBLEMS = 3
+"""Controls of a config whose problems an error lists."""
+
 MAX_CONFIG = 500_000
 """Characters of a config. The server caches parsed configs by their text."""
 
@@ -127,7 +130,9 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
         else:
             bindings.append(ControlBinding(control, fields.setdefault(field, len(fields))))
     if not bindings:
-        raise BadLabelConfig(" ".join(problems))
+        more = len(problems) - MAX_PROBLEMS
+        shown = problems[:MAX_PROBLEMS] + ([f"And {more} more."] if more > 0 else [])
+        raise BadLabelConfig(" ".join(shown))
     plan = LabelingPlan(tuple(fields), tuple(bindings))
     _check_size(plan)
     return plan

@@ -52,7 +52,8 @@ def decode_json(body: bytearray | bytes) -> Any:
 def _decode_leniently(body: bytearray | bytes, problem: Exception) -> Any:
     """The standard library accepts lone surrogates and NaN, which Label Studio sends and msgspec refuses."""
     try:
-        return json.loads(body)
+        # as text: json.loads would also guess UTF-16 and skip a byte order mark, past the count of values
+        return json.loads(str(body, "utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         reason = f"not JSON: {problem}" if body else "empty; expected a JSON object"
         raise BadRequest(f"The body is {reason}.") from None

@@ -44,13 +44,15 @@ class BodyReader:
     limits: BodyLimits
     admission: AdmissionController
 
-    async def read_object(self, request: Request, empty: bytes = b"") -> dict[str, Any]:
-        """The body as a JSON object; a missing body is read as `empty`.
+    @asynccontextmanager
+    async def json_object(self, request: Request, empty: bytes = b"") -> AsyncIterator[dict[str, Any]]:
+        """The body as a JSON object; a missing body is read as `empty`. The request keeps its slot until the
+        block ends.
 
         Raises BadRequest and its subclasses, Overloaded.
         """
         with self.admission.request() as ticket:
-            return await parse_object(await self.read(request, ticket) or bytearray(empty))
+            yield await parse_object(await self.read(request, ticket) or bytearray(empty))
 
     async def read(self, request: Request, ticket: AdmissionTicket) -> bytearray:
         """The body; its bytes are counted on `ticket`.

@@ -273,3 +273,10 @@ def test_the_first_of_several_choices_that_fit_is_taken() -> None:
 def test_one_choice_cannot_stand_for_two_labels() -> None:
     with pytest.raises(BadLabelConfig, match="stands for two"):
         read_plan(config('<Choice value="same"/>'), LABELS, {"Negative": "same", "Positive": "same"})
+
+
+def test_an_error_for_many_controls_lists_a_few() -> None:
+    controls = "".join(f'<Number name="n{i}" toName="t"/>' for i in range(500))
+    with pytest.raises(BadLabelConfig, match="And 497 more") as raised:
+        read_plan(f'<View><Text name="t" value="$review"/>{controls}</View>', LABELS, {})
+    assert len(raised.value.args[0]) < 2_000

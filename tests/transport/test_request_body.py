@@ -4,10 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from server.api.ml_backend_codec import PredictRequest, parse_tasks, task_data
 from server.errors import BadRequest, RequestTooLarge
+from server.transport.admission import AdmissionController
 from server.transport.json_codec import PARSE_IN_THREAD_BYTES, parse_object
+from server.transport.request_body import MAX_CONTROL_BODY, BodyLimits, BodyReader
 
 TASK = (
     b'{"id":1,"data":{"review":"good, bad [sic]"},"meta":{},"annotations":[],"predictions":[],'
@@ -18,6 +22,13 @@ FILL = b'"' + b"x" * PARSE_IN_THREAD_BYTES + b'"'
 
 def data_of(body: bytes) -> list[Any]:
     return [*task_data(asyncio.run(parse_tasks(bytearray(body))), 100_000)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_other_encodings_do_not_pass_the_count_of_values(encoding: str) -> None:
+    body = ('{"a":[' + "[]," * 100_000 + "1]}").encode(encoding)
+    with pytest.raises(BadRequest):
+        asyncio.run(parse_object(bytearray(body)))
 
 
 def test_an_empty_body_is_an_error_that_says_so() -> None:
@@ -76,3 +87,17 @@ def test_the_configuration_of_a_large_body_is_read() -> None:
     fields = asyncio.run(parse_tasks(bytearray(body)))
     assert (fields["project"], fields["label_config"]) == ("1.1", "<View/>")
     assert {*fields} == {*PredictRequest.__struct_fields__}
+
+
+@pytest.mark.anyio
+async def test_a_control_request_keeps_its_slot_until_it_is_handled() -> None:
+    admission = AdmissionController.for_control_requests(MAX_CONTROL_BODY)
+    bodies = BodyReader(BodyLimits(MAX_CONTROL_BODY, pause=30, timeout=30), admission)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b'{"a": 1}', "more_body": False}
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    async with bodies.json_object(request) as body:
+        assert (body, admission.requests, admission.bytes) == ({"a": 1}, 1, 8)
+    assert (admission.requests, admission.bytes) == (0, 0)
