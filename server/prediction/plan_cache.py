@@ -4,11 +4,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-from server.errors import BadLabelConfig
+from server.errors import BadLabelConfig, Overloaded
 from server.label_studio.labeling_config import LabelingPlan
 
 Key = tuple[str, tuple[str, ...]]
 Parse = asyncio.Task[LabelingPlan | BadLabelConfig]
+
+MAX_PARSES = 16
+"""Configs that are parsed at once. A parse goes on after its client has gone, so slots do not bound them."""
 
 Read = Callable[[str, tuple[str, ...]], LabelingPlan]
 """A labeling config and a model's labels → the plan. Raises BadLabelConfig."""
@@ -27,7 +30,7 @@ class PlanCache:
         self._plans: OrderedDict[Key, Parse] = OrderedDict()
 
     async def plan(self, config: str, labels: tuple[str, ...]) -> LabelingPlan:
-        """Raises BadLabelConfig."""
+        """Raises BadLabelConfig, Overloaded."""
         key = (config, labels)
         task = self._plans.get(key)
         if task is None:
@@ -45,6 +48,8 @@ class PlanCache:
             if task.cancelled() or task.exception() is not None:
                 self._plans.pop(key, None)
 
+        if sum(not task.done() for task in self._plans.values()) >= MAX_PARSES:
+            raise Overloaded(f"{MAX_PARSES} new labeling configs are being parsed; retry later.")
         task = self._plans[key] = asyncio.create_task(asyncio.to_thread(self._try, *key))
         task.add_done_callback(forget_failure)
         if len(self._plans) > self._size:

@@ -59,7 +59,7 @@ class Predictor:
         """The model version and the plan for a project. Its scoring holds until the next set-up; Label Studio
         sets a project up before each request for predictions.
 
-        Raises BadLabelConfig, BadRequest, Unavailable.
+        Raises BadLabelConfig, BadRequest, Overloaded, Unavailable.
         """
         model = self._current()
         plan = await self._plans.plan(config, model.labels)

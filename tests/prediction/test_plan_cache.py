@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from server.errors import BadLabelConfig
+from server.errors import BadLabelConfig, Overloaded
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, LabelingPlan, read_plan
-from server.prediction.plan_cache import PlanCache
+from server.prediction.plan_cache import MAX_PARSES, PlanCache
 
 LABELS = ("Negative", "Positive")
 PLAN = read_plan(TUTORIAL_CONFIG, LABELS, {})
@@ -98,3 +98,20 @@ async def test_the_least_recently_used_plan_is_evicted_and_labels_count() -> Non
         await cache.plan(config, LABELS)
     await cache.plan("b", LABELS[::-1])
     assert reader.calls == ["a", "b", "c", "b", "b"]
+
+
+@pytest.mark.anyio
+async def test_parses_are_bounded_also_those_whose_clients_have_gone() -> None:
+    reader = Reader()
+    cache = PlanCache(reader)
+    waiting = [asyncio.create_task(cache.plan(str(number), LABELS)) for number in range(MAX_PARSES)]
+    await asyncio.sleep(0)
+    for client in waiting:
+        client.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    with pytest.raises(Overloaded, match="new labeling configs are being parsed"):
+        await cache.plan("one more", LABELS)
+    reader.resume.set()
+    assert await cache.plan("0", LABELS) is PLAN
+    assert await cache.plan(str(MAX_PARSES - 1), LABELS) is PLAN
+    assert await cache.plan("one more", LABELS) is PLAN
