@@ -93,7 +93,8 @@ def label_studio(service: Service, root: Path, ports: Mapping[str, int]) -> Cont
         "SENTRY_DSN": "",
         "FRONTEND_SENTRY_DSN": "",
     }
-    command = [str(program), "--internal-host", "127.0.0.1"]
+    # by name: `inside` would move the path of a checkout below /tmp into the container
+    command = [program.name, "--internal-host", "127.0.0.1"]
     return container(service, root, root / "label-studio", command, service.check, image, local, ports)
 
 
