@@ -150,7 +150,7 @@ def test_sighup_reloads_the_bundle_in_all_workers(workers: Workers, live: Path) 
     shutil.rmtree(live)
     other.path.rename(live)
     workers.process.send_signal(signal.SIGHUP)
-    workers.both(gone=before)
+    until(lambda: not any(map(psutil.pid_exists, before)))
     assert {workers.health().get("model_version") for _ in range(20)} == {other.version}
 
 
