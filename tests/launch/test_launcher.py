@@ -207,6 +207,7 @@ def test_a_worker_that_died_is_replaced_and_any_tells_what_all_counted(workers: 
     for _ in range(20):
         with workers.client() as client:
             predict(client, TEXTS)
+    until(lambda: workers.metric(predicted) == requests_before + 20)  # counted after the response is sent
     assert {workers.metric(predicted) for _ in range(20)} == {requests_before + 20}
     assert [workers.metric(line) for line in ("prelabel_workers", starts, ready)] == [2, starts_before, 2]
     os.kill(min(before), signal.SIGKILL)
