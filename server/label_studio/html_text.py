@@ -14,20 +14,23 @@ BLOCKS = re.compile(
 """HTML elements that a browser puts on lines of their own."""
 UNSEEN = ("script", "style", "title")
 """Elements whose text a reader does not see."""
-ATTRIBUTES = r"""[^>=]*+(?:=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z)|[^\s>]*+)[^>=]*+)*+(?:>|\Z)"""
-"""The rest of a tag. A quoted value may contain `>`."""
+VALUE = r"""(?:=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z)|[^\s>]*+)[^>=]*+)"""
+"""An attribute's value and the next attribute's name. A quoted value may contain `>`."""
+VALUES = VALUE + "{0,1000}+"
+"""As many as one call reads: one tag may be the whole page."""
 MARKUP = re.compile(
     rf"""<(?:
       (?P<comment>!--)(?:-?>)?+
-    | (?P<unseen>{"|".join(UNSEEN)})(?=[\s/>]){ATTRIBUTES}
-    | /?(?P<tag>[a-z][^\s/>]*+){ATTRIBUTES}
+    | (?: (?P<unseen>{"|".join(UNSEEN)})(?=[\s/>]) | /?(?P<tag>[a-z][^\s/>]*+) )
+      [^>=]*+{VALUES}(?:>|\Z|(?P<more>))
     | [!?/][^>]*+(?:>|\Z)
     )?+""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""A tag, a declaration, the start of a comment, or a `<` that is text. All begin with a literal `<`, which
-makes the search between them fast.
+"""A tag (or, with `more`, its beginning), a declaration, the start of a comment, or a `<` that is text. All
+begin with a literal `<`, which makes the search between them fast.
 """
+MORE_VALUES = re.compile(VALUES + r"(>|\Z)?")
 COMMENT_END = re.compile("--!?>")
 UNSEEN_END = {name: re.compile(rf"</(?i:{name})[^>]*+(?:>|\Z)") for name in UNSEEN}
 ENDLESS = re.compile(r"&#[0-9]{1000,}+;?")
@@ -50,15 +53,25 @@ def visible_text(page: str) -> str:
             parts.append(page[seen:begin])
             seen = end
             tag, unseen = found["tag"], found["unseen"]
+            if found["more"] is not None:
+                seen = end = at = _tag_end(page, end)
             if tag:
                 if BLOCKS.fullmatch(tag.lower()):
                     parts.append("\n")
             elif unseen or found[0] == "<!--":
                 closing = (UNSEEN_END[unseen.lower()] if unseen else COMMENT_END).search(page, end)
                 seen = at = closing.end() if closing else len(page)
+            if at is not None:
                 break
     parts.append(page[seen:])
     return _unescape("".join(parts))
+
+
+def _tag_end(page: str, at: int) -> int:
+    """The end of a tag that has more values from `at` on."""
+    while (found := MORE_VALUES.match(page, at)) and found[1] is None:
+        at = found.end()
+    return found.end() if found else len(page)
 
 
 def _unescape(text: str) -> str:

@@ -31,6 +31,8 @@ from server.label_studio.object_tags import TextField
         ('<a b=="c>d">e', 'd">e'),
         ("<b>" * 3_000 + "deep", "deep"),
         ("\ud800 \0", "\ud800 \0"),
+        ("a<b " + "c='>' " * 3_500 + ">d<p " + "e=f " * 999 + "g=h>i", "ad i"),
+        ("<script " + "c=d " * 1_001 + ">e</script>f<a " + "g=h " * 2_000, "f"),
     ],
 )
 def test_the_text_that_a_reader_sees(page: str, words: str) -> None:
