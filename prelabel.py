@@ -48,7 +48,7 @@ def export(
     The bundle is published only if it gives the same predictions as the checkpoint.
     """
     from export.checkpoint import read_network
-    from export.publish import export_bundle
+    from export.publish_checkpoint import export_bundle
 
     network = read_network(checkpoint, vocab, tuple(label.strip() for label in labels.split(",")))
     bundle = export_bundle(network, out, torchscript=torchscript, force=force, on_report=console.print)

@@ -23,6 +23,7 @@ from benchmarks.results import write
 from benchmarks.rounds import Variant, medians
 from benchmarks.texts import arguments, texts_of
 from server.bundle import read_bundle
+from server.encoders.cnn.encoder import cnn_of
 from server.jit import compiled
 from server.models.tokenizer import Tokenizer
 
@@ -52,7 +53,12 @@ def main() -> None:
     bundle = read_bundle(args.bundle)
     rows = Tokenizer.of(bundle).encode_all(texts_of(args.reviews, args.texts))
     tokens = float(np.mean([len(row) for row in rows]))
-    looked_up = tokens * sum(bundle.widths) * bundle.features / len(bundle.widths)
+    looked_up = (
+        tokens
+        * sum(cnn_of(bundle.encoders).spec.widths)
+        * cnn_of(bundle.encoders).spec.features
+        / len(cnn_of(bundle.encoders).spec.widths)
+    )
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
         levels = {

@@ -20,6 +20,7 @@ from benchmarks.conv import conv_onnx
 from benchmarks.tutorial_loop import network_of
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
+from server.encoders.rows import sample_row
 from server.engines.devices import CudaOptions, Grid, device_number
 from server.engines.factory import open_engine
 from server.engines.onnx_cuda import BoundCalls, CallSlot, cuda_provider
@@ -43,14 +44,13 @@ Contender = Callable[[], Run]
 def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions) -> Mapping[str, Contender]:
     """The contenders that can run here, by name. `traced` is the bundle with a model.ts."""
     provider: Provider = (CPU, {}) if device == "cpu" else cuda_provider(device, LIMIT)
-    widest = max(bundle.widths)
     found: dict[str, Contender] = {
         "onnx": lambda: (
             BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_buffers(device)).run
         ),
         "fused": lambda: fused(bundle, device),
         "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
-        "onnx, not bound": lambda: DynamicSession(open_session(bundle, provider), widest=widest).run,
+        "onnx, not bound": lambda: DynamicSession(open_session(bundle, provider), bundle.encoders).run,
         "onnx, CUDA graphs": lambda: captured(bundle, provider, device, options.grid),
         "ORT Conv": lambda: ort_conv(bundle, provider),
         "torch eager": lambda: eager(bundle, device),
@@ -76,7 +76,7 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
     one graph at a time.
     """
     session = open_session(bundle, (provider[0], {**provider[1], "enable_cuda_graph": "1"}))
-    start = DynamicSession(session, widest=max(bundle.widths)).start
+    start = DynamicSession(session, bundle.encoders).start
     slot = CallSlot(
         GraphSession(session),
         device,
@@ -84,7 +84,7 @@ def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run
         host_buffers(device),
         start,
         len(bundle.labels),
-        bundle.manifest.min_length,
+        sample_row(bundle.encoders),
     )
     # a graph belongs to the thread that captured it
     thread = ThreadPoolExecutor(1)

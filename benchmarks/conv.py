@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from server.arrays import Floats
 from server.bundle import Bundle
+from server.encoders.cnn.encoder import cnn_of
 
 OPSET = 18
 
@@ -26,7 +27,7 @@ def state_of(bundle: Bundle) -> dict[str, Floats]:
     }
     embedding = tensors["embedding"]
     state = {"embedding.weight": embedding}
-    for i, width in enumerate(bundle.widths):
+    for i, width in enumerate(cnn_of(bundle.encoders).spec.widths):
         # [dimensions, width × filters] → [filters, dimensions, width]
         taps = tensors[f"taps{i}"].reshape(embedding.shape[1], width, -1)
         state[f"convs.{i}.weight"] = np.ascontiguousarray(taps.transpose(2, 0, 1))
@@ -43,14 +44,19 @@ def conv_onnx(bundle: Bundle) -> bytes:
         _node("Gather", ["embedding.weight", "ids"], "words"),
         _node("Transpose", ["words"], "embedded", perm=[0, 2, 1]),
     ]
-    for i in range(len(bundle.widths)):
+    for i in range(len(cnn_of(bundle.encoders).spec.widths)):
         nodes += [
             _node("Conv", ["embedded", f"convs.{i}.weight", f"convs.{i}.bias"], f"windows{i}"),
             _node("Relu", [f"windows{i}"], f"active{i}"),
             _node("ReduceMax", [f"active{i}", "time"], f"pooled{i}", keepdims=0),
         ]
     nodes += [
-        _node("Concat", [f"pooled{i}" for i in range(len(bundle.widths))], "features", axis=1),
+        _node(
+            "Concat",
+            [f"pooled{i}" for i in range(len(cnn_of(bundle.encoders).spec.widths))],
+            "features",
+            axis=1,
+        ),
         _node("Gemm", ["features", "fc.weight", "fc.bias"], "logits", transB=1),
         _node("Softmax", ["logits"], "probabilities", axis=1),
     ]

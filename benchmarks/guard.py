@@ -26,6 +26,7 @@ from benchmarks.rounds import Clock, Variant, measured, repeated
 from benchmarks.texts import WORDS, arguments, read_texts
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle, read_bundle
+from server.encoders.cnn.encoder import cnn_of
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.offline.classifier import Classifier, batches_of
@@ -145,7 +146,8 @@ def zipf_texts(bundle: Bundle, count: int) -> list[str]:
     lengths = (random.lognormal(0, 0.6, count) * WORDS * 0.85).astype(int) + 10
     return [
         " ".join(
-            bundle.tokens[rank] for rank in (len(bundle.tokens) ** random.random(length)).astype(int) - 1
+            cnn_of(bundle.encoders).tokens[rank]
+            for rank in (len(cnn_of(bundle.encoders).tokens) ** random.random(length)).astype(int) - 1
         )
         for length in lengths
     ]

@@ -21,9 +21,10 @@ from benchmarks.results import write
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Floats, Ids
 from server.bundle import read_bundle
+from server.encoders.cnn.fixed_point_tables import HIGH_UNIT
+from server.encoders.cnn.tables import WINDOWS, Int16Tables, _scan
 from server.engines.base import pad
-from server.engines.cpu_tables import WINDOWS, TablesEngine, _scan
-from server.engines.fixed_point_tables import HIGH_UNIT, Int16Tables, read_int16_tables
+from server.engines.cpu_tables import TablesEngine, read_tables
 from server.models.tokenizer import Tokenizer
 
 Features = Callable[[Ids, Ids, Any], None]
@@ -38,18 +39,20 @@ def main() -> None:
     bundle = read_bundle(args.bundle)
     tokenizer = Tokenizer.of(bundle)
     rows = tokenizer.encode_all(texts_of(args.reviews, args.texts))
-    tables = read_int16_tables(bundle)
+    (tables,), head_bias = read_tables(bundle)
+    if not isinstance(tables, Int16Tables):
+        raise SystemExit(f"{args.bundle} has no CNN alone")
     ids, lengths = pad(rows, max(map(len, rows)))
-    exact = probabilities(tables, features_in_float64(tables, rows))
+    exact = probabilities(tables, head_bias, features_in_float64(tables, rows))
     variants: dict[str, Callable[[], Floats]] = {
-        "float32": by_features(tables, in_float32(tables, constant=False), ids, lengths),
+        "float32": by_features(tables, head_bias, in_float32(tables, constant=False), ids, lengths),
         "float32, filters known to the compiler": by_features(
-            tables, in_float32(tables, constant=True), ids, lengths
+            tables, head_bias, in_float32(tables, constant=True), ids, lengths
         ),
-        "16 bits, scan alone (not exact)": by_features(tables, scan_alone(tables), ids, lengths),
+        "16 bits, scan alone (not exact)": by_features(tables, head_bias, scan_alone(tables), ids, lengths),
         "16 bits, settled in 32: engine=tables": lambda: engine.run(ids, lengths),
     }
-    engine = TablesEngine(tables)
+    engine = TablesEngine([tables], head_bias)
     differences = {name: float(np.abs(kernel() - exact).max()) for name, kernel in variants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(args.rounds):
@@ -86,17 +89,19 @@ def main() -> None:
     write("kernels", {"texts": len(rows), "tokens": tokens, "ways": figures})
 
 
-def by_features(tables: Int16Tables, kernel: Features, ids: Ids, lengths: Ids) -> Callable[[], Floats]:
+def by_features(
+    tables: Int16Tables, head_bias: Floats, kernel: Features, ids: Ids, lengths: Ids
+) -> Callable[[], Floats]:
     def run() -> Floats:
         features = np.zeros((len(lengths), *tables.bias.shape))
         kernel(ids, lengths, features)
-        return probabilities(tables, features)
+        return probabilities(tables, head_bias, features)
 
     return run
 
 
-def probabilities(tables: Int16Tables, features: npt.NDArray[np.float64]) -> Floats:
-    logits = np.einsum("rbf,lbf->rl", features, tables.head) + tables.head_bias
+def probabilities(tables: Int16Tables, head_bias: Floats, features: npt.NDArray[np.float64]) -> Floats:
+    logits = np.einsum("rbf,lbf->rl", features, tables.head) + head_bias
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Floats = raised / raised.sum(axis=1, keepdims=True)
     return shares
@@ -104,8 +109,7 @@ def probabilities(tables: Int16Tables, features: npt.NDArray[np.float64]) -> Flo
 
 def table_values(tables: Int16Tables) -> npt.NDArray[np.float64]:
     whole = tables.high.astype(np.float64) * HIGH_UNIT + tables.low
-    whole *= np.repeat(tables.unit, tables.widths, axis=0)
-    return whole
+    return whole * np.repeat(tables.unit, tables.widths, axis=0)
 
 
 def features_in_float64(tables: Int16Tables, rows: list[Ids]) -> npt.NDArray[np.float64]:

@@ -31,7 +31,7 @@ from benchmarks.label_studio import body_of
 from benchmarks.load_result import LoadResult
 from benchmarks.served import Served, served
 from benchmarks.texts import arguments, numbers_of, texts_of
-from server.models.tokenizer import basic_english
+from server.encoders.cnn.basic_english import basic_english
 
 TEXTS = 4000
 """Number of different texts in the requests."""

@@ -47,6 +47,7 @@ from benchmarks.response_check import WRONG
 from benchmarks.served import Served, served
 from benchmarks.texts import arguments, texts_of
 from server.bundle import Manifest, sha256_of
+from server.encoders.cnn.encoder import CnnSpec
 
 SINGLES, BULKS, BULK_TASKS = 200, 5, 1000
 """Different requests with a single task, different requests with many tasks, and the tasks of the latter."""
@@ -227,7 +228,10 @@ def reversed_vocabulary(bundle: Path, out: Path) -> Path:
     out.mkdir()
     shutil.copy(bundle / "model.onnx", out)
     tokens = (bundle / "vocab.txt").read_bytes().removesuffix(b"\n").split(b"\n")
-    ids = [i for i in range(len(tokens)) if i not in (manifest.unknown_id, manifest.pad_id)]
+    spec = manifest.encoders[0]
+    if not isinstance(spec, CnnSpec):
+        raise SystemExit(f"{bundle} has no CNN alone")
+    ids = [i for i in range(len(tokens)) if i not in (spec.unknown_id, spec.pad_id)]
     for i, token in zip(ids, [tokens[each] for each in reversed(ids)], strict=True):
         tokens[i] = token
     (out / "vocab.txt").write_bytes(b"\n".join([*tokens, b""]))

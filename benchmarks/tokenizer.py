@@ -23,7 +23,9 @@ from benchmarks.rounds import measured
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Ids
 from server.bundle import read_bundle
-from server.models.tokenizer import Tokenizer, basic_english
+from server.encoders.cnn.basic_english import basic_english
+from server.encoders.cnn.encoder import cnn_of
+from server.models.tokenizer import Tokenizer
 from tests.models.test_tokenizer import PUBLISHED_RULES
 
 SLICE = 100
@@ -54,10 +56,10 @@ def main() -> None:
     ready = time.perf_counter() - start
     slices = [texts[i : i + SLICE] for i in range(0, len(texts), SLICE)]
     vocabulary, unknown, pad, min_length = (
-        dict(bundle.vocabulary),
-        bundle.manifest.unknown_id,
-        bundle.manifest.pad_id,
-        bundle.manifest.min_length,
+        dict(cnn_of(bundle.encoders).vocabulary),
+        cnn_of(bundle.encoders).spec.unknown_id,
+        cnn_of(bundle.encoders).spec.pad_id,
+        cnn_of(bundle.encoders).spec.min_length,
     )
 
     def looked_up(tokens: list[str]) -> Ids:

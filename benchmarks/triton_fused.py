@@ -17,7 +17,9 @@ import triton.language as tl
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.folded_weights import read_folded_weights
+from server.encoders.cnn.encoder import cnn_of
+from server.encoders.cnn.folded_weights import read_folded_weights
+from server.engines.onnx_file import read_tensors
 from server.engines.torch_device import TorchDevice
 
 WINDOWS = 16
@@ -39,14 +41,16 @@ class FusedEngine:
         """Raises CudaUnavailable, BadBundle."""
         self._device = TorchDevice(device)
         self.device = device
-        self._widths = bundle.widths
-        folded = read_folded_weights(bundle)
+        self._widths = cnn_of(bundle.encoders).spec.widths
+        cnn, tensors = cnn_of(bundle.encoders), read_tensors(bundle)
+        folded = read_folded_weights(tensors, cnn.spec.widths, len(cnn.vocabulary))
+        head_bias = tensors["head_bias"].astype(np.float32)
         head = folded.head.reshape(len(folded.head), -1)
         self._tables, self._bias, self._head, self._head_bias = (
-            torch.from_numpy(each).to(device) for each in (folded.tables, folded.bias, head, folded.head_bias)
+            torch.from_numpy(each).to(device) for each in (folded.tables, folded.bias, head, head_bias)
         )
         # the first call compiles the kernel for all shapes
-        shortest = bundle.manifest.min_length
+        shortest = cnn_of(bundle.encoders).spec.min_length
         self.run(np.zeros((1, shortest), dtype=np.int32), np.full(1, shortest, dtype=np.int32))
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:

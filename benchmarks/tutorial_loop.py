@@ -17,7 +17,8 @@ from benchmarks.tokenizer import published
 from export.cnn import NetworkShape, SentimentCNN
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.folded_weights import read_tensors
+from server.encoders.cnn.encoder import cnn_of
+from server.engines.onnx_file import read_tensors
 
 
 class TutorialLoop:
@@ -48,9 +49,10 @@ class TutorialLoop:
         }
 
     def encode(self, text: str) -> list[int]:
-        manifest = self._bundle.manifest
-        ids = [self._bundle.vocabulary.get(token, manifest.unknown_id) for token in published(text)]
-        return ids + [manifest.pad_id] * (manifest.min_length - len(ids))
+        cnn = cnn_of(self._bundle.encoders)
+        spec = cnn.spec
+        ids = [cnn.vocabulary.get(token, spec.unknown_id) for token in published(text)]
+        return ids + [spec.pad_id] * (spec.min_length - len(ids))
 
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
         """The model without the tokenizer: ids → probabilities float32[rows, classes]."""
@@ -78,15 +80,17 @@ def network_of(bundle: Bundle) -> SentimentCNN:
     tensors = {name: torch.tensor(array) for name, array in read_tensors(bundle).items()}
     (vocabulary, dimensions), filters = tensors["embedding"].shape, len(tensors["bias0"])
     cnn = SentimentCNN(
-        NetworkShape(vocabulary, dimensions, filters, bundle.widths, len(bundle.labels)),
-        pad=bundle.manifest.pad_id,
+        NetworkShape(
+            vocabulary, dimensions, filters, cnn_of(bundle.encoders).spec.widths, len(bundle.labels)
+        ),
+        pad=cnn_of(bundle.encoders).spec.pad_id,
     )
     state = {
         "embedding.weight": tensors["embedding"],
         "fc.weight": tensors["head"].T,
         "fc.bias": tensors["head_bias"],
     }
-    for i, width in enumerate(bundle.widths):
+    for i, width in enumerate(cnn_of(bundle.encoders).spec.widths):
         state[f"convs.{i}.weight"] = tensors[f"taps{i}"].reshape(dimensions, width, filters).permute(2, 0, 1)
         state[f"convs.{i}.bias"] = tensors[f"bias{i}"]
     cnn.load_state_dict(state)

@@ -1,7 +1,8 @@
-"""Parity check before publication: every engine must give the network's own probabilities.
+"""Parity check before publication: every engine must give the probabilities of the definition.
 
-The same texts run through the eager network one by one, and through every engine one by one and in batches of
-mixed length. The report holds the largest |Δp| and the agreement of classes for each engine.
+The same texts run through the definition (the eager network, or matrices in float64) one by one, and through
+every engine one by one and in batches of mixed length. The report holds the largest |Δp| and the agreement of
+classes for each engine.
 """
 
 from collections.abc import Sequence
@@ -12,20 +13,18 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from export.cnn import Network
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine
 from server.errors import PrelabelError
-from server.models.tokenizer import Tokenizer
 
 TOLERANCE = 1e-5
-"""Largest allowed |Δp| between the eager network and an engine."""
+"""Largest allowed |Δp| between the definition and an engine."""
 
 
 class NotProven(PrelabelError):
-    """An engine's probabilities differ from the network's; nothing is published."""
+    """An engine's probabilities differ from the definition's; nothing is published."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,12 @@ class Parity:
         return self.max_difference <= TOLERANCE and self.agreement == 1.0
 
 
-def prove(network: Network, bundle: Bundle) -> list[Parity]:
-    """One entry for each engine, over `awkward_rows`. The bundle must hold both model files."""
-    rows = awkward_rows(network, bundle)
-    expected = network.cnn.predict([row.tolist() for row in rows]).numpy()
-    if network.temperature != 1.0:
-        scaled = np.log(expected) / network.temperature
-        expected = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
+def prove(bundle: Bundle, rows: Sequence[Ids], expected: Floats, engines: Sequence[str]) -> list[Parity]:
+    """One entry for each engine: `rows` one by one and in batches, against `expected` probabilities
+    float32[rows, classes].
+    """
     report = []
-    for name in ("torchscript", "onnx", "tables"):
+    for name in engines:
         engine = open_engine(bundle, engine=name, device="cpu")
         runs = [np.concatenate([_run(engine, [row]) for row in rows]), _in_batches(engine, rows)]
         difference = max(float(np.abs(run - expected).max()) for run in runs)
@@ -65,14 +61,14 @@ def check(report: Sequence[Parity]) -> None:
     for entry in report:
         if not entry.proven:
             raise NotProven(
-                f"{entry.engine} differs from the network by {entry.max_difference:.1e} in probability "
+                f"{entry.engine} differs from the definition by {entry.max_difference:.1e} in probability "
                 f"(allowed: {TOLERANCE:g}) and agrees "
                 f"on {entry.agreement:.1%} of {entry.texts} texts; nothing was published."
             )
 
 
 def as_table(report: Sequence[Parity]) -> Table:
-    table = Table("engine", "texts", "max |Δp|", "same class", title="Parity with the eager network")
+    table = Table("engine", "texts", "max |Δp|", "same class", title="Parity with the definition")
     for entry in report:
         table.add_row(entry.engine, str(entry.texts), f"{entry.max_difference:.1e}", f"{entry.agreement:.1%}")
     return table
@@ -82,24 +78,20 @@ def as_manifest(report: Sequence[Parity]) -> dict[str, Any]:
     return {"tolerance": TOLERANCE, "engines": [asdict(entry) for entry in report]}
 
 
-def awkward_rows(network: Network, bundle: Bundle) -> list[Ids]:
-    """Ids of texts that are empty, of unknown words, shorter than the widest filter, exactly as long, and
-    longer than one model call.
+def awkward_texts(known: Sequence[str], widest: int = 1) -> list[str]:
+    """Texts that are empty, of unknown words, shorter than the widest filter, exactly as long, and longer
+    than one model call, made of `known` words.
     """
-    tokenizer = Tokenizer.of(bundle)
     random = np.random.default_rng(0)
-    words = [
-        token for token in islice(network.tokens, 20_000) if token.isascii() and token.isalnum()
-    ] or list(network.tokens)
+    words = [word for word in islice(known, 20_000) if word.isascii() and word.isalnum()] or list(known)
 
     def text(tokens: int) -> str:
         return " ".join(random.choice(words, tokens))
 
-    widest = max(bundle.widths)
     lengths = [
         1,
         2,
-        widest - 1,
+        max(1, widest - 1),
         widest,
         widest + 1,
         3 * widest,
@@ -107,8 +99,7 @@ def awkward_rows(network: Network, bundle: Bundle) -> list[Ids]:
         20_000,
         *random.integers(10, 1_000, 40),
     ]
-    texts = ["", "   ", '"', "\N{CJK UNIFIED IDEOGRAPH-65E5} " * 20, *(text(length) for length in lengths)]
-    return [tokenizer.encode(each) for each in texts]
+    return ["", "   ", '"', "\N{CJK UNIFIED IDEOGRAPH-65E5} " * 20, *(text(length) for length in lengths)]
 
 
 def _in_batches(engine: Engine, rows: Sequence[Ids]) -> Floats:

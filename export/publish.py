@@ -7,44 +7,43 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from export.cnn import Network
-from export.folded_cnn import FoldedCNN
-from export.model_files import OPSET, write_models
-from export.parity import as_manifest, as_table, check, prove
-from export.reproducible import reproducible
-from server.bundle import NAME, Bundle, Manifest, read_bundle, sha256_of
+from export.parity import Parity, as_manifest, as_table, check
+from server.bundle import NAME, TORCHSCRIPT, Bundle, Manifest, read_bundle, sha256_of
 from server.errors import BadInput
 
+Content = dict[str, Any]
+"""The entries of a manifest, without its name, version, parity and files."""
 
-@reproducible()
-def export_bundle(
-    network: Network,
+
+def publish(
     out: Path,
+    write: Callable[[Path], Content],
+    prove: Callable[[Bundle], list[Parity]],
     *,
     torchscript: bool = True,
     force: bool = False,
     on_report: Callable[[Any], None] | None = None,
 ) -> Bundle:
-    """Trace `network`, check its parity and publish it as the bundle folder `out`; `on_report` gets the
-    parity table.
+    """Write a bundle, check its parity and publish it as the folder `out`; `on_report` gets the parity table.
 
-    Everything is written to a temporary folder next to `out` and renamed, so a reader never sees half a
-    bundle. Raises BadInput if `out` exists without `force` or cannot be written, NotProven if an engine
-    differs.
+    `write` writes the files of the bundle into a folder and returns the entries of the manifest. Everything
+    is written to a temporary folder next to `out` and renamed, so a reader never sees half a bundle. Raises
+    BadInput if `out` exists without `force` or cannot be written, NotProven if an engine differs.
     """
     out = out.absolute()
     check_name(out, force=force)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
         temporary.mkdir(parents=True)
-        _write(network, temporary, out.name)
-        report = prove(network, read_bundle(temporary))
+        content = {"name": out.name} | write(temporary)
+        _write_manifest(content, temporary)
+        report = prove(read_bundle(temporary))
         if on_report is not None:
             on_report(as_table(report))
         check(report)
         if not torchscript:
-            (temporary / "model.ts").unlink()
-        _write_manifest(network, temporary, out.name, parity=as_manifest(report))
+            (temporary / TORCHSCRIPT).unlink(missing_ok=True)
+        _write_manifest(content | {"parity": as_manifest(report)}, temporary)
         read_bundle(temporary)
         _swap(temporary, out)
     except OSError as error:
@@ -66,29 +65,9 @@ def check_name(out: Path, *, force: bool) -> None:
         raise BadInput(f"--out {out}: a bundle exists there already; choose another name or give --force.")
 
 
-def _write(network: Network, folder: Path, name: str) -> None:
-    (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in network.tokens).encode())
-    write_models(FoldedCNN(network.cnn, network.temperature), folder)
-    _write_manifest(network, folder, name, parity={})
-
-
-def _write_manifest(network: Network, folder: Path, name: str, parity: dict[str, Any]) -> None:
-    shape = network.cnn.shape
+def _write_manifest(content: Content, folder: Path) -> None:
     files = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
-    manifest = Manifest(
-        name=name,
-        labels=network.labels,
-        unknown_id=network.unknown_id,
-        pad_id=network.pad_id,
-        widths=shape.widths,
-        min_length=max(shape.widths),
-        features=shape.filters * len(shape.widths),
-        temperature=network.temperature,
-        opset=OPSET,
-        metrics=network.metrics,
-        parity=parity,
-        files=files,
-    )
+    manifest = Manifest(**content, files=files)
     manifest = manifest.model_copy(update={"version": manifest.content_version()})
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
 

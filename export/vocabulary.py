@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.safe_pickle import NATIVE_VOCAB, PickleReader
-from server.bundle import read_vocabulary
+from server.encoders.lines import read_lines
 from server.errors import BadBundle, BadInput
 
 UNKNOWN, PAD = "<unk>", "<pad>"
@@ -40,7 +40,7 @@ def read_vocab(path: Path) -> Vocabulary:
         raise BadInput(f"{path}: expected a vocabulary, found an HTML page (a failed download?).")
     else:
         try:
-            tokens, unknown = read_vocabulary(path), None
+            tokens, unknown = read_lines(path), None
         except BadBundle as error:
             raise BadInput(str(error)) from None
     ids = {token: i for i, token in enumerate(tokens)}

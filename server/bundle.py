@@ -1,92 +1,143 @@
 """The bundle: a folder with a model, which `export` publishes and `server` serves.
 
     artifacts/NAME/
-        manifest.json   format, name, version, labels, tokenizer, ids, widths, temperature, metrics, parity,
-                        and the SHA-256 of each file
-        vocab.txt       one token per line; the id of a token is its line number, from 0
-        model.onnx      the folded network
+        manifest.json   format, name, version, labels, encoders, head, temperature, metrics, parity, and the
+                        SHA-256 of each file
+        model.onnx      the network: all encoders, and the head
         model.ts        the same network as TorchScript (optional)
+        vocab.txt …     what each encoder needs: `server/encoders/`
+
+`logits = Σ features of each encoder × its rows of the head + bias`, divided by the temperature; then softmax,
+or sigmoid where a text may have several labels.
 
 `version` is `<name>-<12 hex digits of a content hash>`, so the same content has the same version on every
-machine. The hash covers everything that affects predictions: vocabulary, model.onnx, labels, tokenizer, ids.
-It does not cover metrics, nor model.ts, whose equal results are proven at export.
+machine. The hash covers everything that affects predictions. It does not cover metrics, nor model.ts, whose
+equal results are proven at export.
+
+Format 1 is one CNN, described among the other entries; format 2 has a list of encoders.
 """
 
 import errno
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import to_json
 
+from server.encoders import rows
+from server.encoders.base import Encoder
+from server.encoders.kinds import AnySpec
 from server.errors import BadBundle
 
-FORMAT = 1
-"""The manifest format that this version of Prelabel writes and reads."""
+FORMATS = 1, 2
+"""The manifest formats that this version of Prelabel writes and reads."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of bundles and of their files."""
+TORCHSCRIPT = "model.ts"
+"""The optional TorchScript file."""
+MAX_ENCODERS = 8
+"""Maximum number of encoders in a bundle."""
+OF_FORMAT_1 = "tokenizer", "unknown_id", "pad_id", "widths", "min_length", "features"
+"""Entries of the CNN, which are the manifest's own in format 1."""
+HASHED_IN_FORMAT_1 = (
+    "format", "labels", "tokenizer", "unknown_id", "pad_id", "widths", "min_length", "temperature",
+)  # fmt: skip
+"""In format 1, the version is a hash of these entries and of the files."""
+HASHED = "format", "labels", "encoders", "head", "temperature"
+"""The same in format 2."""
 MAX_MANIFEST = 2**24
 """Maximum size of manifest.json, in bytes."""
 
 
+Head = Literal["softmax", "sigmoid"]
+"""softmax: one label a text. sigmoid: each label on its own."""
+
+
 class Manifest(BaseModel):
-    """The validated manifest.json. `labels` in class order; `widths` in tokens; `features` = filters ×
-    widths.
-    """
+    """The validated manifest.json. `labels` in class order, `encoders` in the order of their ids in a row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
     name: str = Field(pattern=f"^{NAME.pattern}$")
     version: str = ""
     model_class: str = "SentimentCNN"
     labels: tuple[str, ...] = Field(min_length=2)
-    tokenizer: Literal["basic_english"] = "basic_english"
-    unknown_id: int = Field(ge=0)
-    pad_id: int = Field(ge=0)
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    min_length: int = Field(ge=1)
-    features: int = Field(ge=1)
+    encoders: tuple[AnySpec, ...] = Field(min_length=1, max_length=MAX_ENCODERS)
+    head: Head = "softmax"
     temperature: float = Field(gt=0, allow_inf_nan=False)
     opset: int
     metrics: dict[str, Any] = {}
     parity: dict[str, Any] = {}
     files: dict[str, str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_format_1(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("format", 1) == 1 and "encoders" not in content:
+            content = dict(content)
+            spec = {name: content.pop(name) for name in OF_FORMAT_1 if name in content}
+            content["encoders"] = [{"kind": "cnn"} | spec]
+        return content
+
+    @model_serializer(mode="wrap")
+    def _write_format_1(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = to_dict(self)
+        if self.format == 1 and "encoders" in content:
+            (spec,) = content.pop("encoders")
+            del content["head"]
+            content |= {name: spec[name] for name in OF_FORMAT_1}
+        return content
+
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must be unique")
-        if self.min_length != max(self.widths):
-            raise ValueError("min_length must be the width of the widest filter")
-        if not {"model.onnx", "vocab.txt"} <= set(self.files):
-            raise ValueError("files must list model.onnx and vocab.txt")
+        if len(self.needed_files) != 1 + sum(len(spec.files) for spec in self.encoders):
+            raise ValueError("encoders must not share files")
+        if not self.needed_files <= set(self.files):
+            raise ValueError(f"files must list {' and '.join(sorted(self.needed_files))}")
         if not all(NAME.fullmatch(name) for name in self.files):
             raise ValueError("files must be plain file names, without folders")
         return self
 
+    @property
+    def needed_files(self) -> set[str]:
+        """The files that decide predictions."""
+        return {"model.onnx"}.union(*(spec.files for spec in self.encoders))
+
     def content_version(self) -> str:
         """`<name>-<12 hex digits>`: SHA-256 of everything that affects predictions."""
-        hashed = {
-            "format", "labels", "tokenizer", "unknown_id", "pad_id", "widths", "min_length", "temperature",
-        }  # fmt: skip
-        files = f"{self.files['model.onnx']} {self.files['vocab.txt']}"
-        content = hashlib.sha256(f"{self.model_dump_json(include=hashed)} {files}".encode())
-        return f"{self.name}-{content.hexdigest()[:12]}"
+        content = self.model_dump(mode="json")
+        if self.format == 1:  # entries in the order of the first version of Prelabel
+            described = {name: content[name] for name in HASHED_IN_FORMAT_1}
+        else:
+            described = {
+                name: content[name] for name in ("format", "labels", "encoders", "head", "temperature")
+            }
+        files = " ".join(self.files[name] for name in sorted(self.needed_files))
+        digest = hashlib.sha256(to_json(described) + f" {files}".encode()).hexdigest()
+        return f"{self.name}-{digest[:12]}"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A validated bundle. `vocabulary` maps token → id."""
+    """A validated bundle; `encoders` with their files."""
 
     path: Path
     manifest: Manifest
-    vocabulary: Mapping[str, int]
+    encoders: tuple[Encoder, ...]
 
     @property
     def version(self) -> str:
@@ -97,16 +148,14 @@ class Bundle:
         return self.manifest.labels
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        return self.manifest.widths
+    def min_length(self) -> int:
+        """The fewest tokens of a row."""
+        return rows.min_length(self.encoders)
 
     @property
-    def features(self) -> int:
-        return self.manifest.features
-
-    @cached_property
-    def tokens(self) -> tuple[str, ...]:
-        return tuple(self.vocabulary)
+    def carry_size(self) -> int:
+        """Numbers that a row of many chunks carries from one chunk to the next."""
+        return sum(encoder.carry_size(len(self.labels)) for encoder in self.encoders)
 
     def file(self, name: str) -> Path:
         """The path of a file of the bundle. Raises BadBundle if the manifest does not list it."""
@@ -138,36 +187,7 @@ def read_bundle(path: Path) -> Bundle:
             f"{path}: the manifest has version {manifest.version!r}, but its content is version "
             f"{manifest.content_version()!r}; export the bundle again."
         )
-    vocabulary = {token: i for i, token in enumerate(read_vocabulary(path / "vocab.txt"))}
-    if not max(manifest.unknown_id, manifest.pad_id) < len(vocabulary):
-        raise BadBundle(
-            f"{path}: unknown_id and pad_id must be less than {len(vocabulary)}, the number of tokens "
-            "in vocab.txt."
-        )
-    return Bundle(path, manifest, MappingProxyType(vocabulary))
-
-
-def read_vocabulary(path: Path) -> list[str]:
-    """The tokens, one per line, in the order of their ids. Raises BadBundle for bytes that are not UTF-8, an
-    empty line or a repeated token.
-    """
-    try:
-        # not splitlines: a token may contain one of Unicode's other line separators
-        tokens = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise BadBundle(
-            f"{path}: expected UTF-8 text with one token per line, but byte {error.start} is not UTF-8."
-        ) from None
-    tokens = [token.removesuffix("\r") for token in tokens]
-    seen: set[str] = set()
-    for line, token in enumerate(tokens, start=1):
-        if not token or token in seen:
-            raise BadBundle(
-                f"{path}: line {line} {'is empty' if not token else f'repeats the token {token!r}'}; "
-                "each line must contain a different token."
-            )
-        seen.add(token)
-    return tokens
+    return Bundle(path, manifest, tuple(spec.read(path) for spec in manifest.encoders))
 
 
 def sha256_of(path: Path) -> str:
@@ -198,8 +218,7 @@ def _read_manifest(path: Path) -> Manifest:
         where = ".".join(map(str, first["loc"])) or "manifest"
         if where == "format":
             raise BadBundle(
-                f"{path}: manifest.json has format {first['input']!r}, but this version of Prelabel "
-                "reads format "
-                f"{FORMAT}; update Prelabel, or export the bundle again."
+                f"{path}: manifest.json has format {first['input']!r}, but this version of Prelabel reads "
+                f"formats {' and '.join(map(str, FORMATS))}; update Prelabel, or export the bundle again."
             ) from None
         raise BadBundle(f"{path}: manifest.json: {where}: {first['msg']}; export the bundle again.") from None

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from benchmarks import results
 from export.checkpoint import read_network
 from export.cnn import Network, NetworkShape, SentimentCNN
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.engines.base import Engine
 from server.engines.factory import open_engine

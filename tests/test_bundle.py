@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from server.bundle import MAX_MANIFEST, Bundle, read_bundle, read_vocabulary
+from server.bundle import MAX_MANIFEST, Bundle, read_bundle
+from server.encoders.cnn.encoder import cnn_of
+from server.encoders.lines import read_lines
 from server.errors import BadBundle
 
 
@@ -28,7 +30,7 @@ def test_the_same_content_has_the_same_version_in_any_folder(bundle: Bundle, cop
     assert again.version == bundle.version
     assert again.version.startswith("tiny-")
     assert len(again.version) == len("tiny-") + 12
-    assert again.vocabulary["good"] == 2
+    assert cnn_of(again.encoders).vocabulary["good"] == 2
 
 
 def truncate(folder: Path) -> None:
@@ -59,8 +61,8 @@ def flip_a_bit(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json"),
         (
-            lambda folder: edit_manifest(folder, format=2),
-            "format 2, but this version of Prelabel reads format 1",
+            lambda folder: edit_manifest(folder, format=3),
+            "format 3, but this version of Prelabel reads formats 1 and 2",
         ),
         (lambda folder: edit_manifest(folder, labels=["Positive", "Negative"]), "but its content is version"),
         (lambda folder: edit_manifest(folder, version="tiny-000000000000"), "but its content is version"),
@@ -109,4 +111,4 @@ def test_an_invalid_vocabulary_is_an_error(tmp_path: Path, data: bytes, message:
     path = tmp_path / "vocab.txt"
     path.write_bytes(data)
     with pytest.raises(BadBundle, match=message):
-        read_vocabulary(path)
+        read_lines(path)

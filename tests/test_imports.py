@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 
 ORDER = [
     {"arrays", "errors", "interpreter", "jit", "log_setup"},
+    {"encoders"},
     {"batching", "bundle", "files", "scoring"},
     {"engines", "label_studio"},
     {"connect", "settings"},

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.conv import conv_onnx, state_of
 from server.bundle import Bundle
+from server.encoders.cnn.encoder import cnn_of
 
 MODELS = ("conv", "folded")
 """The common export with Conv, and the bundle's own graph: one table for each, which separates the gain of
@@ -19,15 +20,15 @@ the graph from that of the server.
 
 
 def write_model(bundle: Bundle, model: str, folder: Path) -> None:
-    manifest = bundle.manifest
+    manifest, spec = bundle.manifest, cnn_of(bundle.encoders).spec
     facts = {
         "model": model,
         "labels": manifest.labels,
-        "unknown": manifest.unknown_id,
-        "pad": manifest.pad_id,
-        "min_length": manifest.min_length,
-        "widths": manifest.widths,
-        "features": manifest.features,
+        "unknown": spec.unknown_id,
+        "pad": spec.pad_id,
+        "min_length": spec.min_length,
+        "widths": spec.widths,
+        "features": spec.features,
     }
     (folder / "facts.json").write_text(json.dumps(facts))
     shutil.copy(bundle.file("vocab.txt"), folder)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from export.vocabulary import PAD, UNKNOWN
 from server.arrays import Ids
+from server.encoders.cnn.basic_english import BasicEnglish, basic_english
 from server.errors import BadInput
-from server.models.tokenizer import Tokenizer, basic_english
 from server.offline.labelled import open_labelled
 
 HELD_OUT = 0.1
@@ -99,7 +99,7 @@ def read_data(source: TrainingSource, *, seed: int, vocabulary: int, ignored: st
     fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(seed), source.train)
     tokens = tuple(build_vocabulary([texts.texts[i] for i in fitted], vocabulary, ignored))
     ids = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=min_length)
+    tokenizer = BasicEnglish(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=min_length)
 
     def examples(texts: Texts) -> Examples:
         return Examples(

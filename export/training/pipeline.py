@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 
 from export.cnn import Network, NetworkShape, SentimentCNN
-from export.publish import check_name, export_bundle
+from export.publish import check_name
+from export.publish_checkpoint import export_bundle
 from export.reproducible import reproducible
 from export.training.calibration import finish
 from export.training.console import FitBar, print_metrics, print_warnings, stage_bar

@@ -6,9 +6,13 @@ from typing import Protocol
 import numpy as np
 
 from server.arrays import Floats, Ids
+from server.encoders.base import Encoder
+from server.encoders.rows import chunks_of
 
 MAX_CHUNK = 8192
-"""Maximum tokens of a row in one model call. Longer rows run chunk by chunk, which bounds the memory."""
+"""Maximum tokens of a row in one model call, for each encoder. Longer rows run chunk by chunk, which bounds
+the memory.
+"""
 
 
 class Engine(Protocol):
@@ -52,26 +56,18 @@ def run_in_chunks(
     start: Floats,
     ids: Ids,
     lengths: Ids,
-    *,
-    widest: int,
+    encoders: Sequence[Encoder],
 ) -> Floats:
     """The result of one call over `ids`, with the memory of one chunk of one row.
 
-    The maximum over windows is a maximum over chunks if chunks overlap by `widest` − 1 tokens, so that each
-    window lies in one chunk. `step` (ids, lengths, carry) → (probabilities, features) takes the maximum so
-    far as its carry, `start` for the first chunk. The last chunk ends where the row ends, so every chunk is
-    full.
+    `step` (ids, lengths, carry) → (probabilities, features) takes what the chunks before it carry over,
+    `start` for the first.
     """
     outputs = []
     for row, length in zip(ids, lengths.tolist(), strict=True):
-        size = min(length, MAX_CHUNK)
-        carry, begin = start, 0
-        while True:
-            begin = min(begin, length - size)
-            chunk = np.ascontiguousarray(row[None, begin : begin + size])
-            probabilities, carry = step(chunk, np.array([size], dtype=np.int32), carry)
-            if begin + size == length:
-                outputs.append(probabilities[0])
-                break
-            begin += size - (widest - 1)
+        carry = start
+        for chunk in chunks_of(row[:length], encoders, MAX_CHUNK):
+            whole = np.array([len(chunk)], dtype=np.int32)
+            probabilities, carry = step(np.ascontiguousarray(chunk[None]), whole, carry)
+        outputs.append(probabilities[0])
     return np.stack(outputs)

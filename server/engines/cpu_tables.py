@@ -1,29 +1,17 @@
-"""The CPU engine: the folded sum over int16 tables, compiled by numba, with the GIL released.
-
-For each filter the largest window is needed. It is found in two steps, over the tables of
-`fixed_point_tables.py`:
-
-    scan     sum the high halves of every window, in 16 bits: half the bytes of the whole numbers
-    settle   sum both halves of the windows within one unit a tap of the largest: almost always one window
-
-A sum of high halves is off by at most half a unit a tap, upwards or downwards, so no other window can be the
-largest: the result equals that of all windows with all bits.
-
-Rows run one by one, each at its own length: padding costs no time, and a long text no memory.
+"""The CPU engine: each encoder's tables add their part to the logits of a row, in compiled code without the
+GIL.
 """
 
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields
 
-import numba
 import numpy as np
 
 from server.arrays import Floats, Ids
-from server.engines.fixed_point_tables import HIGH_UNIT, Int16Tables
-from server.jit import compiled
-
-WINDOWS = 1024
-"""Windows scanned and then settled at a time; their sums stay in the processor's cache."""
+from server.bundle import Bundle, Head
+from server.encoders import rows
+from server.encoders.base import Tables
+from server.engines.onnx_file import bad_weights, read_tensors
 
 
 class TablesEngine:
@@ -33,149 +21,54 @@ class TablesEngine:
     device = "cpu"
     degraded: str | None = None
 
-    def __init__(self, tables: Int16Tables) -> None:
-        self._tables = tables
-        self._logits = _logits(tables.bias.shape[1])
-        # the first call compiles the kernel or loads its machine code from the cache
-        self.run(np.zeros((1, 1), dtype=np.int32), np.zeros(1, dtype=np.int32))
+    def __init__(self, encoders: Sequence[Tables], head_bias: Floats, head: Head = "softmax") -> None:
+        """`encoders` has the tables of each encoder; `head_bias` float32[classes]."""
+        self._encoders = encoders
+        self._head_bias = head_bias
+        self._to_probabilities = PROBABILITIES[head]
+        # the first call compiles the kernels or loads their machine code from the cache
+        header = len(encoders) - 1
+        self.run(np.zeros((1, header + 1), dtype=np.int32), np.full(1, header, dtype=np.int32))
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
-        tables = self._tables
-        logits = np.empty((len(lengths), len(tables.head_bias)), dtype=np.float32)
-        self._logits(
-            ids,
-            lengths,
-            tables.high,
-            tables.low,
-            tables.widths,
-            tables.unit,
-            tables.bias,
-            tables.head,
-            tables.head_bias,
-            logits,
-        )
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: Floats = raised / raised.sum(axis=1, keepdims=True)
-        return probabilities
+        logits = np.empty((len(lengths), len(self._head_bias)), dtype=np.float32)
+        logits[:] = self._head_bias
+        for tables, (begins, ends) in zip(
+            self._encoders, rows.bounds(ids, lengths, len(self._encoders)), strict=True
+        ):
+            tables.add_logits(ids, begins, ends, logits)
+        return self._to_probabilities(logits)
 
     def close(self) -> None:
         """Nothing to do: the tables are freed with their last reference."""
 
 
-@lru_cache
-def _logits(filters: int) -> Any:
-    """The kernel for this number of filters: with a constant vector length the compiled code is a third
-    faster.
-    """
-
-    @compiled
-    def logits(ids, lengths, high, low, widths, unit, bias, head, head_bias, out):  # type: ignore[no-untyped-def]  # numba infers the types
-        """ids int32[rows, length], lengths int32[rows], the tables → out float32[rows, classes]: maximum over
-        windows, ReLU, head.
-        """
-        sums = np.empty((WINDOWS, filters), np.int16)
-        least, count, last = (
-            np.empty(filters, np.int16),
-            np.empty(filters, np.int16),
-            np.empty(filters, np.int16),
-        )
-        best = np.empty(filters, np.float32)
-        for row in range(len(lengths)):
-            out[row] = head_bias
-            first_tap = 0
-            for bank in range(len(widths)):
-                width = widths[bank]
-                best[:] = 0.0
-                windows = lengths[row] - width + 1
-                for begin in range(0, windows, WINDOWS):
-                    words = ids[row, begin : min(begin + WINDOWS, windows) + width - 1]
-                    _scan(words, high, first_tap, width, sums, least, filters)
-                    _candidates(len(words) - width + 1, width, sums, least, count, last, filters)
-                    _settle(
-                        words,
-                        low,
-                        first_tap,
-                        width,
-                        sums,
-                        least,
-                        count,
-                        last,
-                        unit[bank],
-                        bias[bank],
-                        best,
-                        filters,
-                    )
-                first_tap += width
-                for label in range(out.shape[1]):
-                    weights = head[label, bank]
-                    for f in range(filters):
-                        out[row, label] += weights[f] * best[f]
-
-    return logits
+def read_tables(bundle: Bundle) -> tuple[list[Tables], Floats]:
+    """The tables of each encoder, and the head's bias float32[classes]. Raises BadBundle."""
+    tensors = read_tensors(bundle)
+    try:
+        tables = [
+            encoder.read_tables(tensors, position, len(bundle.labels))
+            for position, encoder in enumerate(bundle.encoders)
+        ]
+        head_bias = tensors["head_bias"].astype(np.float32)
+    except (KeyError, ValueError) as error:
+        raise bad_weights(bundle, error) from None
+    for each in tables:
+        for field in fields(each):
+            getattr(each, field.name).flags.writeable = False
+    return tables, head_bias
 
 
-def _inlined(function: Any) -> Any:
-    """Compiled into its callers, so that it sees their constants."""
-    return numba.njit(nogil=True, forceinline=True)(function)
+def _softmax(logits: Floats) -> Floats:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Floats = raised / raised.sum(axis=1, keepdims=True)
+    return probabilities
 
 
-@_inlined
-def _scan(words, high, first_tap, width, sums, largest, filters):  # type: ignore[no-untyped-def]
-    """words int32[windows + width − 1] → sums int16[windows, filters] of high halves, and largest
-    int16[filters].
-
-    A table's row is looked up before the loop over its filters, which lets the compiler vectorize the loop.
-    """
-    for f in range(filters):
-        largest[f] = -32_768
-    for window in range(len(words) - width + 1):
-        total = sums[window]
-        looked_up = high[words[window], first_tap]
-        for f in range(filters):
-            total[f] = looked_up[f]
-        for tap in range(1, width):
-            looked_up = high[words[window + tap], first_tap + tap]
-            for f in range(filters):
-                total[f] += looked_up[f]
-        for f in range(filters):
-            largest[f] = max(largest[f], total[f])
+def _sigmoid(logits: Floats) -> Floats:
+    probabilities: Floats = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    return probabilities
 
 
-@_inlined
-def _candidates(windows, width, sums, least, count, last, filters):  # type: ignore[no-untyped-def]
-    """`least` int16[filters] comes in as the largest sums and goes out as the bounds above which a window is
-    a candidate. Also counts the candidates, and finds the index of the last one: int16[filters] each.
-    """
-    for f in range(filters):
-        least[f] -= width
-        count[f] = 0
-    for window in range(windows):
-        total = sums[window]
-        this = np.int16(window)
-        for f in range(filters):
-            is_candidate = total[f] > least[f]
-            count[f] += np.int16(is_candidate)
-            last[f] = this if is_candidate else last[f]
-
-
-@_inlined
-def _settle(words, low, first_tap, width, sums, least, count, last, unit, bias, best, filters):  # type: ignore[no-untyped-def]
-    """`best` float32[filters] is raised to the value of each filter's largest candidate, with both halves."""
-    for f in range(filters):
-        if count[f] == 1:
-            largest = _whole(words, last[f], low, first_tap, width, sums, f)
-        else:
-            largest = np.int64(-(2**62))
-            for window in range(len(words) - width + 1):
-                if sums[window, f] > least[f]:
-                    largest = max(largest, _whole(words, window, low, first_tap, width, sums, f))
-        best[f] = max(best[f], np.float32(largest * unit[f] + bias[f]))
-
-
-@_inlined
-def _whole(words, window, low, first_tap, width, sums, f):  # type: ignore[no-untyped-def]
-    """The exact sum of one window, in units of a low half."""
-    total = np.int64(sums[window, f]) * HIGH_UNIT
-    for tap in range(width):
-        total += low[words[window + tap], first_tap + tap, f]
-    return total
+PROBABILITIES = {"softmax": _softmax, "sigmoid": _sigmoid}

@@ -65,11 +65,11 @@ def _open_on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
         return OnnxEngine(bundle)
     if engine == "torchscript":
         return _open_torch_script(bundle, "cpu")
-    from server.engines.cpu_tables import TablesEngine
-    from server.engines.fixed_point_tables import read_int16_tables
+    from server.engines.cpu_tables import TablesEngine, read_tables
     from server.engines.shared_tables import shared_tables
 
-    return TablesEngine(shared_tables(bundle, shared) if shared else read_int16_tables(bundle))
+    tables, head_bias = shared_tables(bundle, shared) if shared else read_tables(bundle)
+    return TablesEngine(tables, head_bias, bundle.manifest.head)
 
 
 def _open_on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaOptions) -> Engine:

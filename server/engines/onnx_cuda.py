@@ -16,6 +16,7 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
+from server.encoders.rows import sample_row
 from server.engines.base import CudaUnavailable
 from server.engines.devices import IN_FLIGHT, CudaOptions, Grid, Shape, device_number
 from server.engines.onnx_runtime import (
@@ -88,8 +89,8 @@ def cuda_provider(device: str, mem_limit: int) -> Provider:
 
 
 def table_bytes(bundle: Bundle) -> int:
-    """Bytes of the tables in float32: words × Σ widths × filters × 4."""
-    return len(bundle.vocabulary) * sum(bundle.widths) * (bundle.features // len(bundle.widths)) * 4
+    """Bytes of the tables in float32."""
+    return sum(encoder.table_bytes(len(bundle.labels)) for encoder in bundle.encoders)
 
 
 class BoundCalls:
@@ -108,7 +109,7 @@ class BoundCalls:
     ) -> None:
         """Raises MemoryError."""
         self._grid = grid
-        self._unbound = DynamicSession(session, widest=max(bundle.widths))
+        self._unbound = DynamicSession(session, bundle.encoders)
         self._slots: SimpleQueue[CallSlot] = SimpleQueue()
         slots = [
             CallSlot(
@@ -118,7 +119,7 @@ class BoundCalls:
                 host,
                 self._unbound.start,
                 len(bundle.labels),
-                bundle.manifest.min_length,
+                sample_row(bundle.encoders),
             )
             for _ in range(IN_FLIGHT)
         ]
@@ -162,13 +163,13 @@ class CallSlot:
         host: HostBuffers,
         start: Floats,
         classes: int,
-        min_length: int,
+        padding_row: Ids,
     ) -> None:
-        """`start` float32[1, features] is the carry of a row's first chunk. Padding rows have `min_length`
-        tokens. Raises MemoryError.
+        """`start` float32[1, features] is the carry of a row's first chunk. Padding rows are `padding_row`.
+        Raises MemoryError.
         """
         self._session = session
-        self._min_length = min_length
+        self._padding_row = padding_row
         kind, _, number = device.partition(":")
         self._location = {"device_type": kind, "device_id": int(number or 0)}
         self._host = host
@@ -182,10 +183,11 @@ class CallSlot:
         """Run every shape twice, the largest first, starting with the other slots. In its second run ONNX
         Runtime knows the memory of a shape and allocates it as one block. Raises MemoryError.
         """
+        none = np.zeros((0, len(self._padding_row)), dtype=np.int32)
         barrier.wait()
         for shape in sorted(self._bound, key=lambda shape: shape.rows * shape.length, reverse=True):
             for _ in range(2):
-                self.run(shape, np.zeros((0, self._min_length), dtype=np.int32), np.zeros(0, dtype=np.int32))
+                self.run(shape, none, none[:, 0])
 
     def run(self, shape: Shape, ids: Ids, lengths: Ids) -> Floats:
         """ids int32[rows, length] and lengths int32[rows] within `shape` → probabilities float32[rows,
@@ -197,7 +199,8 @@ class CallSlot:
         host_ids[:rows, :length] = ids
         # ids after a row's length are ignored, so those of an earlier call may stay; lengths are all set
         host_lengths[:rows] = lengths
-        host_lengths[rows:] = self._min_length
+        host_ids[rows:, : len(self._padding_row)] = self._padding_row
+        host_lengths[rows:] = len(self._padding_row)
         bound_ids, bound_lengths, output, binding = self._bound[shape]
         self._host.select_device()
         try:

@@ -1,8 +1,10 @@
 """Reads a bundle's model.onnx."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
+from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from server.bundle import Bundle
@@ -25,6 +27,23 @@ def read_model(bundle: Bundle) -> onnx.ModelProto:
             f"{path}: its tensors lie in other files; export the bundle again, with everything in one."
         )
     return model
+
+
+def read_tensors(bundle: Bundle) -> dict[str, Any]:
+    """The named tensors of model.onnx as numpy arrays. Raises BadBundle."""
+    try:
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(bundle).graph.initializer}
+    except (TypeError, ValueError) as error:
+        raise BadBundle(
+            f"{bundle.path}/model.onnx: a tensor of it cannot be read ({error}); export the bundle again."
+        ) from error
+
+
+def bad_weights(bundle: Bundle, reason: Exception) -> BadBundle:
+    return BadBundle(
+        f"{bundle.path}/model.onnx: its tensors are not those that the manifest describes ({reason}); export "
+        "it again."
+    )
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

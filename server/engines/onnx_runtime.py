@@ -1,6 +1,7 @@
 """ONNX Runtime: opens sessions on the CPU or CUDA, and the ONNX engine for the CPU."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
+from server.encoders.base import Encoder
 from server.engines.base import MAX_CHUNK, CudaUnavailable, run_in_chunks
 from server.engines.onnx_file import read_model
 from server.errors import BadBundle
@@ -38,7 +40,7 @@ class OnnxEngine:
 
     def __init__(self, bundle: Bundle) -> None:
         """Raises BadBundle, MemoryError."""
-        self._session = DynamicSession(open_session(bundle, (CPU, {})), widest=max(bundle.widths))
+        self._session = DynamicSession(open_session(bundle, (CPU, {})), bundle.encoders)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         return self._session.run(ids, lengths)
@@ -48,11 +50,11 @@ class OnnxEngine:
 
 
 class DynamicSession:
-    """A session called with any shape; long rows run in chunks. `widest` is the widest filter."""
+    """A session called with any shape; long rows run in chunks."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, widest: int) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, encoders: Sequence[Encoder]) -> None:
         self._session = session
-        self._widest = widest
+        self._encoders = encoders
         features = next(i for i in session.get_inputs() if i.name == "carry").shape[1]
         self.start: Floats = np.zeros((1, features), dtype=np.float32)
 
@@ -61,7 +63,7 @@ class DynamicSession:
         MemoryError.
         """
         if ids.shape[1] > MAX_CHUNK:
-            return run_in_chunks(self._step, self.start, ids, lengths, widest=self._widest)
+            return run_in_chunks(self._step, self.start, ids, lengths, self._encoders)
         probabilities: Floats = self._run(["probabilities"], ids, lengths, self.start)[0]
         return probabilities
 

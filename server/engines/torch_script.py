@@ -9,7 +9,8 @@ import torch
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.engines.base import MAX_CHUNK, run_in_chunks
+from server.encoders.rows import sample_row
+from server.engines.base import MAX_CHUNK, pad, run_in_chunks
 from server.engines.torch_device import TorchDevice
 from server.errors import BadBundle
 
@@ -26,13 +27,13 @@ class TorchScriptEngine:
         """Raises CudaUnavailable, BadBundle."""
         self._device = TorchDevice(device)
         self.device = device
-        self._widest = max(bundle.widths)
-        self._start = np.zeros((1, bundle.features), dtype=np.float32)
-        path, shortest = bundle.file("model.ts"), bundle.manifest.min_length
+        self._encoders = bundle.encoders
+        self._start = np.zeros((1, bundle.carry_size), dtype=np.float32)
+        path, sample = bundle.file("model.ts"), sample_row(bundle.encoders)
         try:
             with without_fusion():
                 self._module = _load(path, device)
-                self.run(np.zeros((1, shortest), dtype=np.int32), np.full(1, shortest, dtype=np.int32))
+                self.run(*pad([sample], len(sample)))
         except RuntimeError as error:
             raise BadBundle(
                 f"{path}: torch cannot load it as TorchScript; export the bundle again."
@@ -40,7 +41,7 @@ class TorchScriptEngine:
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         if ids.shape[1] > MAX_CHUNK:
-            return run_in_chunks(self._step, self._start, ids, lengths, widest=self._widest)
+            return run_in_chunks(self._step, self._start, ids, lengths, self._encoders)
         return self._step(ids, lengths, self._start)[0]
 
     def close(self) -> None:

@@ -262,7 +262,7 @@ def test_a_bundle_damaged_on_disk_continues_to_serve_and_is_not_reloaded(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(bundle.path, tmp_path / "live"))
-    served = Bundle(folder, bundle.manifest, bundle.vocabulary)
+    served = Bundle(folder, bundle.manifest, bundle.encoders)
     with running(served, admin_token="t") as client:
         right = predict(client, ["good film"])
         (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-100])

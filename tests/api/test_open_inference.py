@@ -16,7 +16,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle, read_bundle
 from tests.conftest import ROOT, random_texts, tiny_network
 from tests.launch.test_signals import until

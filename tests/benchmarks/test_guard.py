@@ -10,6 +10,7 @@ from benchmarks import guard
 from benchmarks.guard import Pair
 from benchmarks.rounds import Variant
 from server.bundle import Bundle
+from server.encoders.cnn.encoder import cnn_of
 
 
 def recorded() -> dict[str, float]:
@@ -111,5 +112,5 @@ def test_the_command_records_compares_and_fails(
 
 def test_made_up_texts_use_frequent_tokens_more_often(bundle: Bundle) -> None:
     words = " ".join(guard.zipf_texts(bundle, 20)).split(" ")
-    counts = [words.count(token) for token in bundle.tokens]
+    counts = [words.count(token) for token in cnn_of(bundle.encoders).tokens]
     assert counts[0] > counts[5] > counts[-1]

@@ -234,7 +234,7 @@ def test_scaling(figures_of: Benchmark) -> None:
 
 def test_scaling_makes_texts_of_exact_lengths() -> None:
     from benchmarks.scaling import texts_of_length
-    from server.models.tokenizer import basic_english
+    from server.encoders.cnn.basic_english import basic_english
 
     tokens = [token for text in TEXTS for token in basic_english(text)]
     for length in (1, 7, 10 * len(tokens)):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from export.cnn import Network
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle
 from server.engines.base import Engine, pad
 from server.engines.factory import open_engine

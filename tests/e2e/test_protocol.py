@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import tiny_network

@@ -7,12 +7,14 @@ import pytest
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
+from server.encoders.cnn.encoder import cnn_of
+from server.encoders.cnn.folded_weights import read_folded_weights
 from server.engines.base import Engine, pad
 from server.engines.devices import Grid
 from server.engines.factory import open_engine
-from server.engines.folded_weights import read_folded_weights
 from server.engines.multi_gpu import MultiGpuEngine
 from server.engines.onnx_cuda import BoundCalls, cuda_provider, table_bytes
+from server.engines.onnx_file import read_tensors
 from server.engines.onnx_runtime import CPU, as_memory_error, open_session
 from server.engines.pinned_memory import PlainHostBuffers
 from server.models.tokenizer import Tokenizer
@@ -97,7 +99,9 @@ def test_out_of_memory_is_recognized_and_other_errors_are_not() -> None:
 
 
 def test_the_computed_size_of_the_tables_is_right(bundle: Bundle) -> None:
-    assert table_bytes(bundle) == read_folded_weights(bundle).tables.nbytes
+    cnn = cnn_of(bundle.encoders)
+    folded = read_folded_weights(read_tensors(bundle), cnn.spec.widths, len(cnn.vocabulary))
+    assert table_bytes(bundle) == folded.tables.nbytes
 
 
 def test_a_slot_that_fails_to_warm_up_raises_and_does_not_hang_the_others(bundle: Bundle) -> None:

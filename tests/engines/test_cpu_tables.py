@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.arrays import Floats
+from server.encoders.cnn.fixed_point_tables import HIGH_UNIT, MAX_HIGH_SUM, to_fixed_point
+from server.encoders.cnn.tables import WINDOWS, Int16Tables
 from server.engines.base import pad
-from server.engines.cpu_tables import WINDOWS, TablesEngine
-from server.engines.fixed_point_tables import HIGH_UNIT, MAX_HIGH_SUM, Int16Tables, to_fixed_point
+from server.engines.cpu_tables import TablesEngine
 
 WORDS = 40
 
@@ -29,8 +30,11 @@ def tables(numbers: Floats, widths: tuple[int, ...], seed: int = 1) -> Int16Tabl
         unit,
         bias.astype(np.float32),
         head.astype(np.float32),
-        np.zeros(3, np.float32),
     )
+
+
+def engine(network: Int16Tables) -> TablesEngine:
+    return TablesEngine([network], np.zeros(3, np.float32))
 
 
 def expected(numbers: Floats, network: Int16Tables, row: list[int]) -> Floats:
@@ -61,7 +65,7 @@ def test_the_result_is_that_of_all_windows_with_all_bits(widths: tuple[int, ...]
         np.random.default_rng(i).integers(0, WORDS, length).astype(np.int32)
         for i, length in enumerate((9, 10, 57, 300, WINDOWS + 5, 2 * WINDOWS + 8))
     ]
-    results = TablesEngine(network).run(*pad(rows, max(map(len, rows))))
+    results = engine(network).run(*pad(rows, max(map(len, rows))))
     for row, result in zip(rows, results, strict=True):
         assert np.abs(result - expected(numbers, network, row.tolist())).max() <= 2e-6
 
@@ -75,7 +79,7 @@ def test_nearly_equal_windows_are_settled_exactly(row: list[int], seed: int) -> 
         numbers[0] + np.random.default_rng(seed).normal(size=numbers[:4].shape).astype(np.float32) * 1e-5
     )
     network = tables(numbers, (2, 3))
-    result = TablesEngine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
+    result = engine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
     assert np.abs(result - expected(numbers, network, row)).max() <= 2e-6
 
 
@@ -84,7 +88,7 @@ def test_an_outlier_word_does_not_reduce_the_precision_of_others() -> None:
     numbers[7] *= 1e4
     network = tables(numbers, (3, 5))
     row = [word for word in range(WORDS) if word != 7]
-    result = TablesEngine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
+    result = engine(network).run(*pad([np.array(row, np.int32)], len(row)))[0]
     assert np.abs(result - expected(numbers, network, row)).max() <= 2e-6
 
 

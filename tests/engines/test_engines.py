@@ -9,6 +9,7 @@ import pytest
 
 from export.cnn import Network
 from server.bundle import Bundle
+from server.encoders.cnn.encoder import cnn_of
 from server.engines import factory
 from server.engines.base import MAX_CHUNK, Engine, pad
 from server.engines.devices import NVIDIA_DRIVER
@@ -170,15 +171,19 @@ def test_a_model_with_other_tensors_is_a_bad_bundle(bundle: Bundle, tmp_path: An
     model = onnx.load(bundle.file("model.onnx"))
     model.graph.initializer[1].name = "another"
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(BadBundle, match="are not those of a folded network .*taps0"):
+    with pytest.raises(BadBundle, match="are not those that the manifest describes .*taps0"):
         open_engine(replace(bundle, path=tmp_path), engine="tables")
 
 
 def test_a_vocabulary_larger_than_the_table_is_a_bad_bundle(bundle: Bundle) -> None:
     from dataclasses import replace
 
+    cnn = cnn_of(bundle.encoders)
     with pytest.raises(BadBundle, match="16 rows for 17 tokens"):
-        open_engine(replace(bundle, vocabulary={**bundle.vocabulary, "another": 16}), engine="tables")
+        open_engine(
+            replace(bundle, encoders=(replace(cnn, vocabulary={**cnn.vocabulary, "another": 16}),)),
+            engine="tables",
+        )
 
 
 @pytest.mark.parametrize("engine", ["tables", "onnx"])

@@ -14,8 +14,8 @@ import torch
 
 from export.cnn import Network
 from export.folded_cnn import FoldedCNN, stored
-from export.parity import NotProven, check, prove
-from export.publish import export_bundle
+from export.parity import NotProven, check
+from export.publish_checkpoint import export_bundle, prove_network
 from server.bundle import Bundle, read_bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
@@ -55,7 +55,7 @@ def test_the_same_network_gives_the_same_version(bundle: Bundle, network: Networ
 
 
 def test_a_bundle_with_other_results_fails_the_parity_check(bundle: Bundle) -> None:
-    report = prove(tiny_network(seed=2), bundle)
+    report = prove_network(tiny_network(seed=2), bundle)
     with pytest.raises(NotProven, match="nothing was published"):
         check(report)
 
@@ -107,7 +107,7 @@ def test_the_onnx_file_is_valid_and_has_no_convolution(bundle: Bundle) -> None:
 KILLED_RUNS = """
 import os, signal, sys
 from pathlib import Path
-from export import publish
+from export import publish, publish_checkpoint
 from tests.conftest import tiny_network
 
 def end(*_):
@@ -121,7 +121,7 @@ def swap_and_end(new, out, swap=publish._swap):
 for when, swap, out in (("before", end, sys.argv[1]), ("after", swap_and_end, sys.argv[2])):
     if not (child := os.fork()):
         publish._swap = swap
-        publish.export_bundle(tiny_network(seed=1), Path(out), torchscript=False, force=True)
+        publish_checkpoint.export_bundle(tiny_network(seed=1), Path(out), torchscript=False, force=True)
     print(when, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 

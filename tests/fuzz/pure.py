@@ -10,10 +10,12 @@ import numpy as np
 
 from server.api.open_inference_codec import count_texts, read_request, read_texts, write_answer
 from server.bundle import Bundle
+from server.encoders.cnn.basic_english import basic_english
+from server.encoders.cnn.encoder import cnn_of
 from server.errors import BadLabelConfig, BadRequest
 from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import read_plan
-from server.models.tokenizer import Tokenizer, basic_english
+from server.models.tokenizer import Tokenizer
 from server.scoring import DEFAULT_SCORING
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
 from tests.fuzz.target import Finding
@@ -166,10 +168,13 @@ class Texts:
     name, limit, weight = "tokenizer", 5.0, 0.05
 
     def __init__(self, bundle: Bundle) -> None:
-        self._vocabulary, self._unknown = bundle.vocabulary, bundle.manifest.unknown_id
-        self._pad, self._min = bundle.manifest.pad_id, bundle.manifest.min_length
+        self._vocabulary, self._unknown = (
+            cnn_of(bundle.encoders).vocabulary,
+            cnn_of(bundle.encoders).spec.unknown_id,
+        )
+        self._pad, self._min = cnn_of(bundle.encoders).spec.pad_id, cnn_of(bundle.encoders).spec.min_length
         self._tokenizer = Tokenizer.of(bundle)
-        self._words = (*list(bundle.vocabulary)[:200], *WORDS)
+        self._words = (*list(cnn_of(bundle.encoders).vocabulary)[:200], *WORDS)
 
     def make(self, random: Random) -> bytes:
         parts = (

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle
 from tests.conftest import ROOT, tiny_network
 from tests.fuzz.bombs import LINES, STREAMS, bombs

@@ -15,12 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import pad
+from server.engines.cpu_tables import read_tables
 from server.engines.factory import open_engine
-from server.engines.fixed_point_tables import read_int16_tables
 from server.engines.shared_tables import shared_tables
 from server.errors import BadSetting
 from server.launch.launcher import check_startup
@@ -190,8 +190,10 @@ def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_pat
 
 
 def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) -> None:
-    mapped, read = shared_tables(bundle, tmp_path), read_int16_tables(bundle)
+    (mapped,), mapped_bias = shared_tables(bundle, tmp_path)
+    (read,), bias = read_tables(bundle)
     assert all(np.array_equal(getattr(mapped, name), getattr(read, name)) for name in vars(read))
+    assert np.array_equal(mapped_bias, bias)
     assert [each.name for each in tmp_path.iterdir()] == [bundle.version]
     again = open_engine(bundle, shared=tmp_path, device="cpu")
     rows: list[Ids] = [np.arange(9, dtype=np.int32)]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle
 from tests.conftest import ROOT, tiny_network
 from tests.ports import PLAIN_HTTP, reserved_port

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.engines.base import Engine

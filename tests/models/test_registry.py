@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.errors import BadBundle, BadRequest

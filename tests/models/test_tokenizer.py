@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.bundle import Bundle
-from server.models.tokenizer import Tokenizer, basic_english
-from server.models.vocabulary_index import END, TokenTable
+from server.encoders.cnn.basic_english import BasicEnglish, basic_english
+from server.encoders.cnn.vocabulary_index import END, TokenTable
+from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 
 PUBLISHED_RULES = [
@@ -85,7 +86,7 @@ def test_tokens_and_ids_are_those_of_the_tutorial(
 
 
 def test_a_short_text_is_padded_and_a_long_one_is_not() -> None:
-    tokenizer = Tokenizer({"a": 5}, unknown=0, pad=1, min_length=3)
+    tokenizer = BasicEnglish({"a": 5}, unknown=0, pad=1, min_length=3)
     assert tokenizer.encode("").tolist() == [1, 1, 1]
     assert tokenizer.encode("A b").tolist() == [5, 0, 1]
     assert tokenizer.encode("a b a b").tolist() == [5, 0, 5, 0]
@@ -121,7 +122,7 @@ def test_ids_are_those_of_the_tokens(texts: list[str], nth: int, min_length: int
     vocabulary = {
         token: i for i, token in enumerate(tokens, start=10) if i % nth
     }  # every nth token is unknown
-    tokenizer = Tokenizer(vocabulary, unknown=3, pad=4, min_length=min_length)
+    tokenizer = BasicEnglish(vocabulary, unknown=3, pad=4, min_length=min_length)
     expected = defined(texts, vocabulary, unknown=3, pad=4, min_length=min_length)
     assert [row.tolist() for row in tokenizer.encode_all(texts)] == expected
     assert [tokenizer.encode(text).tolist() for text in texts] == expected
@@ -141,14 +142,14 @@ def test_ids_are_those_of_the_tokens_around_every_character() -> None:
         token: i
         for i, token in enumerate(dict.fromkeys(token for text in texts for token in basic_english(text)))
     }
-    rows = Tokenizer(vocabulary, unknown=-1, pad=-2, min_length=1).encode_all(texts)
+    rows = BasicEnglish(vocabulary, unknown=-1, pad=-2, min_length=1).encode_all(texts)
     assert [row.tolist() for row in rows] == defined(texts, vocabulary, unknown=-1, pad=-2, min_length=1)
 
 
 @given(st.dictionaries(st.text(), st.integers(-(2**31), 2**31 - 1)), st.lists(st.text()))
 def test_any_vocabulary_gives_the_same_ids_as_a_dict(vocabulary: dict[str, int], texts: list[str]) -> None:
     texts = [*texts, " ".join(vocabulary)]
-    rows = Tokenizer(vocabulary, unknown=-1, pad=-2, min_length=2).encode_all(texts)
+    rows = BasicEnglish(vocabulary, unknown=-1, pad=-2, min_length=2).encode_all(texts)
     assert [row.tolist() for row in rows] == defined(texts, vocabulary, unknown=-1, pad=-2, min_length=2)
 
 
@@ -167,13 +168,13 @@ def test_tokens_with_the_same_hash_are_distinguished() -> None:
 
 
 def test_a_long_text_and_a_long_token() -> None:
-    tokenizer = Tokenizer({"film": 5, "x" * 100_000: 6}, unknown=0, pad=1, min_length=3)
+    tokenizer = BasicEnglish({"film": 5, "x" * 100_000: 6}, unknown=0, pad=1, min_length=3)
     assert tokenizer.encode("film " * 100_000).tolist() == [5] * 100_000
     assert tokenizer.encode("X" * 100_000 + " " + "x" * 99_999).tolist() == [6, 0, 1]
 
 
 def test_no_texts_and_no_vocabulary() -> None:
-    tokenizer = Tokenizer({}, unknown=0, pad=1, min_length=3)
+    tokenizer = BasicEnglish({}, unknown=0, pad=1, min_length=3)
     assert tokenizer.encode_all([]) == []
     assert tokenizer.encode("a b").tolist() == [0, 0, 1]
 

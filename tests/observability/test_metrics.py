@@ -17,6 +17,7 @@ from server.batching.buckets import Priority
 from server.batching.observer import BatchRecord
 from server.batching.queue_stats import PriorityStats, QueueStats
 from server.bundle import Bundle
+from server.encoders.cnn.encoder import cnn_of
 from server.observability.gpu_memory import GpuMemory, NvmlReader, gpu_metrics
 from server.observability.metrics import Metrics
 from server.observability.metrics_page import MetricsPage
@@ -105,7 +106,7 @@ def test_tasks_predictions_and_batches_are_counted(client: httpx.Client, bundle:
         )
     priority = {"bundle": name, "lane": "bulk"}
     assert rise("batch_rows_sum", **priority) == 151
-    assert rise("batch_tokens_total", **priority) == 151 * bundle.manifest.min_length
+    assert rise("batch_tokens_total", **priority) == 151 * cnn_of(bundle.encoders).spec.min_length
     assert rise("batch_padded_tokens_total", **priority) == 151 * 64
     assert rise("engine_seconds_total", bundle=name) > 0
     assert (

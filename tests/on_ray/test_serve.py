@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from export.cnn import Network
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import ROOT, random_texts, tiny_network

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from export.checkpoint import read_network
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from export.vocabulary import Vocabulary, read_vocab
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
+from server.encoders.cnn.basic_english import BasicEnglish, basic_english
 from server.engines.base import pad
 from server.engines.factory import open_engine
-from server.models.tokenizer import Tokenizer, basic_english
+from server.models.tokenizer import Tokenizer
 from server.offline.records import open_records
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -103,7 +104,7 @@ def probabilities(bundle: Bundle, texts: Sequence[str]) -> Floats:
 
 def compare_tokens(texts: Sequence[str], expected: dict[str, Any], vocab: Vocabulary) -> bool:
     ids_of = {token: i for i, token in enumerate(vocab.tokens)}
-    tokenizer = Tokenizer(ids_of, unknown=vocab.unknown_id, pad=vocab.pad_id, min_length=MIN_LENGTH)
+    tokenizer = BasicEnglish(ids_of, unknown=vocab.unknown_id, pad=vocab.pad_id, min_length=MIN_LENGTH)
     wrong_tokens = [
         text for text, tokens in zip(texts, expected["tokens"], strict=True) if basic_english(text) != tokens
     ]

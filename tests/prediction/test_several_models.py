@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from export.publish import export_bundle
+from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle, read_bundle
 from server.errors import BadBundle
 from server.interpreter import SWITCH_INTERVAL

@@ -3,18 +3,14 @@
 A number of a table (`folded_weights.py`) is a 32-bit fixed-point number in two halves: `T · scale ≈ high ·
 65536 + low`. The scale of a filter is such that the high halves of any window sum up within 16 bits: the sum
 of high halves never overflows, and costs a third of the sum in float32 (`benchmarks/kernels.py`). Its error
-is less than one unit a tap (`cpu_tables.py` makes use of that). With both halves the error of a number is
+is less than one unit a tap (`tables.py` makes use of that). With both halves the error of a number is
 2⁻¹⁷ of a unit, a hundredth of float32's at the top of the range.
 """
-
-from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from server.arrays import Floats
-from server.bundle import Bundle
-from server.engines.folded_weights import bad_weights, read_folded_weights
 from server.jit import compiled
 
 MAX_HIGH_SUM = 32_000
@@ -26,43 +22,11 @@ HIGH_UNIT = 65_536
 """One unit of a high half, in units of a low half."""
 
 
-@dataclass(frozen=True)
-class Int16Tables:
-    """`high`, `low` int16[words, Σ widths, filters], in which the taps of a word are contiguous; `widths`
-    int32[widths]; `unit` float64[widths, filters], the value of one unit of a low half; `bias`
-    float32[widths, filters]; `head` float32[classes, widths, filters]; `head_bias` float32[classes].
-    Read-only.
-    """
-
-    high: npt.NDArray[np.int16]
-    low: npt.NDArray[np.int16]
-    widths: npt.NDArray[np.int32]
-    unit: npt.NDArray[np.float64]
-    bias: Floats
-    head: Floats
-    head_bias: Floats
-
-
-def read_int16_tables(bundle: Bundle) -> Int16Tables:
-    """Raises BadBundle."""
-    folded = read_folded_weights(bundle)
-    try:
-        high, low, unit = to_fixed_point(folded.tables, bundle.widths)
-    except ValueError as error:
-        raise bad_weights(bundle, error) from None
-    tables = Int16Tables(
-        high, low, np.array(bundle.widths, dtype=np.int32), unit, folded.bias, folded.head, folded.head_bias
-    )
-    for field in fields(tables):
-        getattr(tables, field.name).flags.writeable = False
-    return tables
-
-
 def to_fixed_point(
     numbers: Floats, widths: tuple[int, ...]
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-    """numbers float32[words, Σ widths, filters] → (high, low, unit), as in Int16Tables. Raises ValueError for
-    a number that is not finite.
+    """numbers float32[words, Σ widths, filters] → (high, low, unit), as in `tables.Int16Tables`. Raises
+    ValueError for a number that is not finite.
     """
     largest = np.maximum(numbers.max(axis=0), -numbers.min(axis=0)).astype(np.float64)
     reach = np.stack([bank.sum(axis=0) for bank in np.split(largest, np.cumsum(widths)[:-1])])

@@ -1,6 +1,6 @@
 """UTF-8 bytes → token ids: splits and looks up tokens in one compiled pass that releases the GIL.
 
-`server/models/tokenizer.py` prepares the text; what remains of `basic_english` concerns single ASCII bytes.
+`basic_english.py` prepares the text; what remains of `basic_english` concerns single ASCII bytes.
 
 The vocabulary is a hash table with open addressing and linear probing: the hash of a token is its first index
 in `slots` int32[slots, 4]; if another token is there, the next slot is tried. Bytes are compared, not only

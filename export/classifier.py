@@ -1,0 +1,103 @@
+"""A classifier of fitted encoders under one head, and its publication as a bundle. Torch is optional."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from export.encoders.base import FittedEncoder, Numbers
+from export.network_graph import OPSET, network_graph
+from export.parity import Parity, awkward_texts, prove
+from export.publish import Content, publish
+from server.arrays import Floats
+from server.bundle import TORCHSCRIPT, Bundle, Head
+from server.models.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class FittedClassifier:
+    """`labels` in class order; `encoders` with their rows of the head; `head_bias` float32[classes].
+    `temperature` is already divided out of both, and recorded only. `words` occur in the training texts.
+    """
+
+    labels: tuple[str, ...]
+    encoders: Sequence[FittedEncoder]
+    head_bias: Floats
+    head: Head = "softmax"
+    temperature: float = 1.0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    words: Sequence[str] = ()
+
+    def scaled(self, temperature: float) -> "FittedClassifier":
+        """The same with all logits divided by `temperature`."""
+        return replace(
+            self,
+            encoders=[encoder.scaled(1 / temperature) for encoder in self.encoders],
+            head_bias=(self.head_bias / temperature).astype(np.float32),
+            temperature=self.temperature * temperature,
+        )
+
+    def logits(self, texts: Sequence[str]) -> Numbers:
+        """float64[texts, classes], by the definition."""
+        return sum((encoder.logits(texts) for encoder in self.encoders), self.head_bias.astype(np.float64))
+
+    def probabilities(self, texts: Sequence[str]) -> Numbers:
+        return probabilities_of(self.logits(texts), self.head)
+
+
+def probabilities_of(logits: Numbers, head: Head) -> Numbers:
+    """float64[rows, classes] → the same."""
+    if head == "sigmoid":
+        return 1 / (1 + np.exp(-logits))
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Numbers = raised / raised.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def publish_classifier(
+    classifier: FittedClassifier,
+    out: Path,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    torchscript: bool = True,
+    force: bool = False,
+    on_report: Callable[[Any], None] | None = None,
+) -> Bundle:
+    """Publish the bundle folder `out` after its parity check, with these `files` besides the network's own;
+    with a model.ts if torch is installed. Raises as `publish` does.
+    """
+    torchscript = torchscript and find_spec("torch") is not None
+
+    def write(folder: Path) -> Content:
+        for encoder in classifier.encoders:
+            encoder.write_files(folder)
+        for name, content in (files or {}).items():
+            (folder / name).write_bytes(content)
+        network = classifier.encoders, classifier.head_bias, classifier.head
+        onnx.save(network_graph(*network), folder / "model.onnx")
+        if torchscript:
+            from export.torch_network import write_torch_script
+
+            write_torch_script(*network, folder / TORCHSCRIPT)
+        return {
+            "format": 2,
+            "labels": classifier.labels,
+            "encoders": tuple(encoder.spec for encoder in classifier.encoders),
+            "head": classifier.head,
+            "temperature": classifier.temperature,
+            "model_class": " + ".join(encoder.spec.kind for encoder in classifier.encoders),
+            "opset": OPSET,
+            "metrics": classifier.metrics,
+        }
+
+    def proven(bundle: Bundle) -> list[Parity]:
+        texts = awkward_texts(classifier.words or ["word"])
+        expected = classifier.probabilities(texts).astype(np.float32)
+        engines = ["onnx", "tables"] + ["torchscript"] * torchscript
+        return prove(bundle, Tokenizer.of(bundle).encode_all(texts), expected, engines)
+
+    return publish(out, write, proven, torchscript=torchscript, force=force, on_report=on_report)

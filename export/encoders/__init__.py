@@ -1,0 +1,1 @@
+"""Fitted encoders: what of each goes into a bundle. None needs torch."""

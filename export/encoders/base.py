@@ -1,0 +1,50 @@
+"""A fitted encoder: its manifest entry, its files, its tensors, and its part of the network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from server.encoders.base import EncoderSpec
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedEncoder(ABC):
+    """`spec` goes into the manifest."""
+
+    spec: EncoderSpec
+
+    @abstractmethod
+    def scaled(self, factor: float) -> "FittedEncoder":
+        """The same encoder, whose rows of the head are multiplied by `factor`."""
+
+    @abstractmethod
+    def write_files(self, folder: Path) -> None:
+        """Write `spec.files`."""
+
+    @abstractmethod
+    def tensors(self, position: int) -> Mapping[str, npt.NDArray[Any]]:
+        """The initializers of its nodes; their names differ for each position in the bundle."""
+
+    @abstractmethod
+    def carry_size(self, classes: int) -> int:
+        """As `Encoder.carry_size`."""
+
+    @abstractmethod
+    def nodes(self, position: int) -> str:
+        """Its nodes in ONNX's text form, for opset 18, with names of its own.
+
+        They find int64[rows, length] `all_ids`; int64[rows, 1] `begin` and `end` (which of a row's ids are
+        this encoder's); float32[rows or 1, carry size] `carry`; int64 `zero`, `one`, `length`; its tensors.
+        They give float32[rows, classes] `logits` and float32[rows, carry size] `features`.
+        """
+
+    @abstractmethod
+    def logits(self, texts: Sequence[str]) -> Numbers:
+        """float64[texts, classes], by the definition: the reference of the parity check."""

@@ -1,0 +1,1 @@
+"""The tutorial's CNN: words → embedding → convolutions → maximum over time."""

@@ -1,0 +1,10 @@
+"""The kinds of encoders that a bundle may have."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from server.encoders.cnn.encoder import CnnSpec
+from server.encoders.ngrams.encoder import NgramsSpec
+
+AnySpec = Annotated[CnnSpec | NgramsSpec, Field(discriminator="kind")]

@@ -1,0 +1,41 @@
+"""Text → n-grams: the definition. `index.py` finds the same n-grams without creating them.
+
+Texts are normalised to NFKC and lower-cased (so that full-width letters, ligatures and capitals are those of
+everyday text). Words are runs of word characters (`\\w`), and an n-gram of words is joined by single spaces.
+N-grams of characters are those of each white-space-separated part with a space before and after it, as in
+scikit-learn's `analyzer="char_wb"`; the lone space is left out. Languages without spaces have no words to
+split, but have n-grams of characters.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Literal
+
+Unit = Literal["words", "characters"]
+
+
+def normalized(text: str) -> str:
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a normalised text."""
+    return re.findall(r"\w+", text)
+
+
+def ngrams_of(text: str, unit: Unit, shortest: int, longest: int) -> Iterator[str]:
+    """The n-grams of `shortest` to `longest` words or characters, with repetitions, by their beginnings."""
+    text = normalized(text)
+    if unit == "words":
+        words = words_of(text)
+        for begin in range(len(words)):
+            for end in range(begin + shortest, min(begin + longest, len(words)) + 1):
+                yield " ".join(words[begin:end])
+    else:
+        for part in text.split():
+            padded = f" {part} "
+            for begin in range(len(padded)):
+                for end in range(begin + shortest, min(begin + longest, len(padded)) + 1):
+                    if padded[begin:end] != " ":
+                        yield padded[begin:end]

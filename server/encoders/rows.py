@@ -1,0 +1,68 @@
+"""A row of the queue: the token ids of all encoders of a bundle for one text.
+
+    one encoder:      its ids
+    several of them:  the numbers of ids of all encoders but the last, then the ids of each
+
+A row is one int32 array, so the queue, the batches and the networks need not know about encoders. The network
+in model.onnx takes a row apart as `bounds` does.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from server.arrays import Ids
+from server.encoders.base import Encoder
+
+
+def pack(parts: Sequence[Ids]) -> Ids:
+    """The ids int32[tokens] of each encoder → a row int32[header + all tokens]."""
+    if len(parts) == 1:
+        return parts[0]
+    header = np.array([len(part) for part in parts[:-1]], dtype=np.int32)
+    return np.concatenate([header, *parts])
+
+
+def unpack(row: Ids, encoders: int) -> list[Ids]:
+    """The ids of each encoder, as views of the row."""
+    first = encoders - 1
+    ends = np.cumsum([first, *row[:first], len(row) - first - row[:first].sum()])
+    return [row[begin:end] for begin, end in pairwise(ends)]
+
+
+def bounds(ids: Ids, lengths: Ids, encoders: int) -> list[tuple[Ids, Ids]]:
+    """ids int32[rows, length], lengths int32[rows] → for each encoder, where its ids begin and end in each
+    row: int32[rows] each.
+    """
+    first = encoders - 1
+    if not first:
+        return [(np.zeros_like(lengths), lengths)]
+    edges = [np.full_like(lengths, first)]
+    for part in range(first):
+        edges.append(edges[-1] + ids[:, part])
+    return list(pairwise([*edges, lengths]))
+
+
+def min_length(encoders: Sequence[Encoder]) -> int:
+    """The fewest tokens of a row."""
+    return len(encoders) - 1 + sum(encoder.min_length for encoder in encoders)
+
+
+def sample_row(encoders: Sequence[Encoder]) -> Ids:
+    """The row of a short text."""
+    return pack([encoder.sample() for encoder in encoders])
+
+
+def chunks_of(row: Ids, encoders: Sequence[Encoder], size: int) -> Iterator[Ids]:
+    """A row in rows of at most `size` tokens of each encoder, which carry over to the row's result."""
+    parts = [
+        encoder.chunks(part, size) for encoder, part in zip(encoders, unpack(row, len(encoders)), strict=True)
+    ]
+    for i in range(max(map(len, parts))):
+        yield pack(
+            [
+                chunks[i] if i < len(chunks) else encoder.neutral_chunk(chunks[-1])
+                for encoder, chunks in zip(encoders, parts, strict=True)
+            ]
+        )
