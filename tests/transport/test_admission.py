@@ -5,7 +5,7 @@ import json
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ import uvloop
 from server.bundle import Bundle
 from server.errors import Overloaded
 from server.launch import uvicorn_protocol
+from server.launch.uvicorn_protocol import MAX_HEAD
 from server.transport.admission import CONTROL_REQUESTS, LARGE_REQUEST_BYTES, LARGE_SHARE, AdmissionController
 from server.transport.request_body import MAX_CONTROL_BODY
 from tests.launch.test_signals import until
@@ -195,6 +196,43 @@ def test_a_head_that_does_not_end_is_given_up(bundle: Bundle, sent: tuple[bytes,
             assert b" 200 " in slow.recv(65536)
         slow.sendall(sent[-1])
         all_of(slow)
+
+
+CHUNKED = b"POST /setup HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated", "answer"),
+    [
+        (b"GET /health", b"x", b"HTTP/1.1 431 "),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\na: ", b"x", b"HTTP/1.1 431 "),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"a:\r\n", b"HTTP/1.1 431 "),
+        (head(0, "GET", "/health") + b"GET /health HTTP/1.1\r\nHost: x\r\n", b"a:\r\n", b""),
+        (CHUNKED + b"1;", b"x", b""),
+        (CHUNKED + b"1\r\n{\r\n0\r\n", b"a:\r\n", b""),
+    ],
+)
+def test_a_head_that_is_too_large_closes_the_connection(
+    bundle: Bundle, begin: bytes, repeated: bytes, answer: bytes
+) -> None:
+    """Also the headers after a chunked body, and what stands between its parts."""
+    with running(bundle) as client, connected(client) as sending:
+        received = b""
+        with suppress(ConnectionError):  # the server closes while bytes still arrive
+            # what follows something else in one read is not counted; where a response is due, all of it is
+            # read, because a connection that is closed with unread bytes loses what was written
+            size = MAX_HEAD if answer else 2 * MAX_HEAD
+            sending.sendall(begin + repeated * (size // len(repeated)))
+            while part := sending.recv(65_536):
+                received += part
+        assert received.startswith(answer)
+
+
+def test_a_head_within_the_limit_and_a_body_beyond_it_are_read(bundle: Bundle) -> None:
+    with running(bundle) as client:
+        large = {"a": "x" * (MAX_HEAD - 1_000)}
+        assert client.get("/health", headers=large).status_code == 200
+        assert client.post("/setup", content=b" " * (3 * MAX_HEAD), headers=large).status_code == 400
 
 
 def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle) -> None:
