@@ -48,6 +48,14 @@ MANY_FIELDS = config(
     ),
     "",
 )
+MANY_CONTROLS = config(
+    PLAIN + "".join(f'<Text name="t{i}" value="$f{i}"/>' for i in range(60)),
+    "".join(
+        f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>'
+        f'<Choices name="d{i}" toName="t{i}">{CHOICES}</Choices>'
+        for i in range(60)
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "50,000 tasks": lambda _: tasks([{"review": TEXTS[i % 40][:200]} for i in range(50_000)]),
     "a task of many fields": lambda _: tasks([{f"f{i}": TEXTS[i % 40] for i in range(FIELDS)}], MANY_FIELDS),
     "tasks of many fields": lambda _: tasks([{f"f{i}": "good" for i in range(FIELDS)}] * 700, MANY_FIELDS),
+    "many controls on one long text": lambda _: review("\N{GRINNING FACE}" * 490_000, MANY_CONTROLS),
     "predict with a new config": lambda attempt: review("good", new(LARGE, attempt)),
     "predict with a new taxonomy": lambda attempt: review("good", new(TAXONOMY, attempt)),
     "set up with a new config": lambda attempt: Request(
