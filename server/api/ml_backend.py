@@ -28,6 +28,7 @@ from server.prediction.answer import Answer
 from server.prediction.predictor import Predictor
 from server.prediction.task_texts import Tasks
 from server.transport.middleware import context_of
+from server.transport.request_body import while_connected
 from server.transport.responses import Json, JsonParts, large_json
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class MlBackend:
         return Json({**self._up(), "status": "DOWN", "detail": reason}, 503)
 
     async def setup(self, request: Request) -> Json:
-        async with self.guard.control_bodies.json_fields(request, SetUp) as body:
+        bodies = self.guard.control_bodies
+        async with bodies.json_fields(request, SetUp) as body, while_connected(request):
             project = context_of(request).project = body["project"]
             config = label_config_of(body, "schema")
             version, plan = await self.predictor.set_up(config, project, body["extra_params"])

@@ -16,6 +16,7 @@ import uvloop
 
 from server.bundle import Bundle
 from server.errors import Overloaded
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.launch import uvicorn_protocol
 from server.launch.uvicorn_protocol import MAX_HEAD
 from server.transport.admission import CONTROL_REQUESTS, LARGE_REQUEST_BYTES, LARGE_SHARE, AdmissionController
@@ -177,6 +178,18 @@ def test_a_disconnected_client_holds_nothing_and_is_counted(bundle: Bundle) -> N
         until(lambda: client.post("/predict", json=predict_body(["bad"])).status_code == 200)
         (project,) = client.get("/").json()["projects"]
         assert "ClientLeft" in [error["error"] for error in project["last_errors"]]
+
+
+def test_a_client_that_leaves_before_its_labeling_config_is_parsed_is_counted(bundle: Bundle) -> None:
+    choices = "".join(f'<Choice value="choice number {number}"/>' for number in range(9_000))
+    config = TUTORIAL_CONFIG.replace("</Choices>", f"{choices}</Choices>")
+    body = json.dumps({"project": "7.1", "schema": config}).encode()
+    with running(bundle) as client:
+        with connected(client) as leaving:
+            leaving.sendall(head(len(body), path="/setup") + body)
+        until(lambda: client.get("/").json()["projects"] != [])
+        (project,) = client.get("/").json()["projects"]
+        assert [error["error"] for error in project["last_errors"]] == ["ClientLeft"]
 
 
 def test_a_text_that_is_too_long_costs_its_task_alone(bundle: Bundle) -> None:
