@@ -33,6 +33,7 @@ from server.observability.metrics import Metrics
 from server.observability.metrics_page import MetricsPage
 from server.observability.project_activity import ProjectActivity
 from server.observability.tracing import TracingMiddleware, close_traces, open_traces, start_traces
+from server.prediction.parse_thread import ParseThread
 from server.prediction.predictor import Predictor
 from server.prediction.scoring_store import ProjectScorings
 from server.settings import Settings
@@ -81,7 +82,8 @@ def build_app(
     registry.on_health_change = publish_health
     activity = ProjectActivity()
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
-    predictors = build_predictors(settings, registry, batcher, project_scorings)
+    parse_thread = ParseThread()
+    predictors = build_predictors(settings, registry, batcher, project_scorings, parse_thread)
     page = MetricsPage(
         metrics.registry,
         shared / METRICS if shared else None,
@@ -102,6 +104,7 @@ def build_app(
             async with batcher:
                 with reload_on_sighup(registry):
                     yield
+            parse_thread.close()
             registry.close()
             project_scorings.close()
             if traces is not None:
@@ -143,7 +146,11 @@ def build_batcher(
 
 
 def build_predictors(
-    settings: Settings, registry: Registry, batcher: Batcher, project_scorings: ProjectScorings
+    settings: Settings,
+    registry: Registry,
+    batcher: Batcher,
+    project_scorings: ProjectScorings,
+    parse_thread: ParseThread,
 ) -> dict[str, Predictor]:
     """A predictor for each bundle and ensemble, by name; the default first."""
     return {
@@ -152,6 +159,7 @@ def build_predictors(
             partial(registry.current, name),
             batcher,
             project_scorings,
+            parse_thread,
             label_map=settings.label_map,
             scoring=settings.scoring,
             timeout=settings.request_timeout,

@@ -330,13 +330,19 @@ class Settings(BaseSettings):
         for low, high, otherwise in (
             ("max_tasks", "max_waiting_rows", "a request with the most tasks would never be admitted"),
             ("max_body_bytes", "max_waiting_bytes", "the largest body would never be admitted"),
-            ("max_wait", "request_timeout", "a text could wait longer than its request"),
         ):
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"{self._shown(low)} exceeds {self._shown(high)}: {otherwise}; lower the first or raise "
-                    "the second"
-                )
+                raise self._contradiction(low, "exceeds", high, otherwise)
+        if self.max_wait >= self.request_timeout:
+            raise self._contradiction(
+                "max_wait", "is not below", "request_timeout", "a text could wait as long as its request"
+            )
+
+    def _contradiction(self, low: str, relation: str, high: str, otherwise: str) -> ValueError:
+        return ValueError(
+            f"{self._shown(low)} {relation} {self._shown(high)}: {otherwise}; lower the first or raise the "
+            "second"
+        )
 
     def _shown(self, name: str) -> str:
         value = getattr(self, name)

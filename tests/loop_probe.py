@@ -25,10 +25,10 @@ NET = 5 * LIMIT
 PERIOD = 0.001
 """Seconds between two measurements."""
 
-WORKERS = ("server_", "engine-")
+WORKERS = ("server_", "config_", "engine-")
 """Prefixes of the names of the server's own threads: those of the loop's default executor, which the probe
-names, and of the engines. Threads of the test, which hold the lock while they write requests and read
-answers, do not count.
+names, of labeling configs and of the engines. Threads of the test, which hold the lock while they write
+requests and read answers, do not count.
 """
 
 BLOCKING = {

@@ -48,6 +48,14 @@ MANY_FIELDS = config(
     ),
     "",
 )
+MANY_CONTROLS = config(
+    PLAIN + "".join(f'<Text name="t{i}" value="$f{i}"/>' for i in range(60)),
+    "".join(
+        f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>'
+        f'<Choices name="d{i}" toName="t{i}">{CHOICES}</Choices>'
+        for i in range(60)
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def events(count: int) -> Request:
     return Request("/webhook", msgspec.json.encode(body))
 
 
+FIELDS_OF_2_MB = b"{%b}" % b",".join(b'"%06d":1' % number for number in range(180_000))
 ASCII = [text.encode("ascii", "replace").decode() for text in TEXTS]
 REQUESTS: dict[str, Callable[[int], Request]] = {
     "one task": lambda _: review("A good film."),
@@ -118,10 +127,11 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "a text of 8 MB": lambda _: review("A good film. " * 600_000, status=413),
     "a file instead of a text": lambda _: review(LIKE_A_FILE, status=413),
     "paragraphs": lambda _: review([{"says": f"good film {i}"} for i in range(20_000)], PARAGRAPHS),
-    "a list": lambda _: review(["a"] * 190_000),
+    "a list": lambda _: review(["a"] * 99_000),
     "50,000 tasks": lambda _: tasks([{"review": TEXTS[i % 40][:200]} for i in range(50_000)]),
     "a task of many fields": lambda _: tasks([{f"f{i}": TEXTS[i % 40] for i in range(FIELDS)}], MANY_FIELDS),
     "tasks of many fields": lambda _: tasks([{f"f{i}": "good" for i in range(FIELDS)}] * 700, MANY_FIELDS),
+    "many controls on one long text": lambda _: review("\N{GRINNING FACE}" * 490_000, MANY_CONTROLS),
     "predict with a new config": lambda attempt: review("good", new(LARGE, attempt)),
     "predict with a new taxonomy": lambda attempt: review("good", new(TAXONOMY, attempt)),
     "set up with a new config": lambda attempt: Request(
@@ -133,6 +143,12 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
         status=400,
     ),
     "a webhook": lambda _: events(1_300),
+    "a webhook of many fields": lambda _: Request("/webhook", b'{"project":%b}' % FIELDS_OF_2_MB),
+    "set up with many fields": lambda _: Request(
+        "/setup", b'{"schema":"<View/>","project":%b}' % FIELDS_OF_2_MB, status=413
+    ),
+    "a task of too many columns": lambda _: tasks([dict.fromkeys(map(str, range(180_000)))], status=413),
+    "a task of many columns": lambda _: tasks([dict.fromkeys(map(str, range(45_000)))]),
     "infer": lambda _: infer([text[:600] for text in TEXTS] * 1_250),
     "infer with bytes": lambda _: infer_bytes([text[:200] for text in ASCII] * 1_250),
     "status": lambda _: Request("/"),

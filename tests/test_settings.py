@@ -96,7 +96,7 @@ def test_threads_follow_the_device_unless_they_are_set() -> None:
     assert load_settings(engine_threads=7).threads("cuda") == 7
 
 
-def test_the_limits_of_each_pair_may_be_equal() -> None:
+def test_limits_of_sizes_may_be_equal() -> None:
     load_settings(max_tasks=10, max_waiting_rows=10, max_body_bytes=9999, max_waiting_bytes=9999)
 
 
@@ -141,7 +141,11 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
         ({"max_waiting_bytes": 2**20}, "PRELABEL_MAX_BODY_BYTES. = .* exceeds .*PRELABEL_MAX_WAITING_BYTES"),
         (
             {"max_wait": 9, "request_timeout": 8},
-            "MAX_WAIT. = 9 .*PRELABEL_REQUEST_TIMEOUT",
+            "MAX_WAIT. = 9 is not below .*PRELABEL_REQUEST_TIMEOUT",
+        ),
+        (
+            {"max_wait": 8, "request_timeout": 8},
+            "MAX_WAIT. = 8 is not below .*PRELABEL_REQUEST_TIMEOUT. = 8: .* lower the first or",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from server.api.endpoints import Endpoint
 from server.api.guards import RouteGuard
-from server.api.schemas import RELOAD, ROLLBACK
+from server.api.schemas import RELOAD, ROLLBACK, ReloadRequest
 from server.errors import BadRequest, json_type
 from server.models.registry import Change, Registry
 from server.transport.responses import Json
@@ -24,13 +24,13 @@ def admin_routes(registry: Registry, guard: RouteGuard, sighup_to: str) -> list[
 
     def route(endpoint: Endpoint, change: Callable[[str | None], Awaitable[list[Change]]]) -> BaseRoute:
         async def handler(request: Request) -> Json:
-            async with guard.control_bodies.json_object(request, empty=b"{}") as body:
+            async with guard.control_bodies.json_fields(request, ReloadRequest, empty=b"{}") as body:
                 if sighup_to:
                     raise BadRequest(
                         "This server runs several workers: to change the bundles of all of them, send SIGHUP "
                         f"to {sighup_to}."
                     )
-                name = body.get("bundle")
+                name = body["bundle"]
                 if name is not None and not isinstance(name, str):
                     raise BadRequest(f"bundle: expected the name of a bundle, found {json_type(name)}.")
                 changes = await change(name)

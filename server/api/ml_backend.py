@@ -20,7 +20,7 @@ from server.api.endpoints import Endpoint, Handler
 from server.api.guards import RouteGuard
 from server.api.inference import respond
 from server.api.ml_backend_codec import label_config_of, parse_tasks, task_data
-from server.api.schemas import HEALTH, PREDICT, SET_UP, STATUS, VERSIONS, WEBHOOK, Status, Up
+from server.api.schemas import HEALTH, PREDICT, SET_UP, STATUS, VERSIONS, WEBHOOK, SetUp, Status, Up, Webhook
 from server.api.server_status import ServerStatus
 from server.observability.access_log import RequestContext
 from server.observability.project_activity import ProjectActivity, name_of
@@ -28,6 +28,7 @@ from server.prediction.answer import Answer
 from server.prediction.predictor import Predictor
 from server.prediction.task_texts import Tasks
 from server.transport.middleware import context_of
+from server.transport.request_body import while_connected
 from server.transport.responses import Json, JsonParts, large_json
 
 log = logging.getLogger(__name__)
@@ -69,10 +70,11 @@ class MlBackend:
         return Json({**self._up(), "status": "DOWN", "detail": reason}, 503)
 
     async def setup(self, request: Request) -> Json:
-        async with self.guard.control_bodies.json_object(request) as body:
-            project = context_of(request).project = body.get("project")
+        bodies = self.guard.control_bodies
+        async with bodies.json_fields(request, SetUp) as body, while_connected(request):
+            project = context_of(request).project = body["project"]
             config = label_config_of(body, "schema")
-            version, plan = await self.predictor.set_up(config, project, body.get("extra_params"))
+            version, plan = await self.predictor.set_up(config, project, body["extra_params"])
         if self.activity.set_up(self.name, project, version, plan.summary):
             log.info(
                 "project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary
@@ -86,8 +88,8 @@ class MlBackend:
         return Json({"versions": [self.predictor.version]})
 
     async def webhook(self, request: Request) -> Json:
-        async with self.guard.control_bodies.json_object(request) as body:
-            if body.get("action") != "START_TRAINING":
+        async with self.guard.control_bodies.json_fields(request, Webhook) as body:
+            if body["action"] != "START_TRAINING":
                 return Json({"status": "ignored"})
             log.warning("Start Training was requested: %s", NO_TRAINING)
             return Json({"status": NO_TRAINING, "job": "none"})

@@ -3,7 +3,8 @@
 P. Goyal, H. M. Vin, H. Cheng: "Start-time Fair Queueing", SIGCOMM 1996. Each key has a tag: the virtual time
 at which its next batch starts. Running a batch advances the tag by the cost of the batch, and the key with
 the smallest tag runs next. A key that becomes active starts at max(virtual time, its last tag): idle time
-earns no credit, and a key that goes idle keeps its debt.
+earns no credit, and a key that goes idle keeps its debt. When every key is idle, no row waits, and the
+virtual time moves to the smallest debt: a key that is the only one to owe is forgiven, at most one batch.
 """
 
 from collections.abc import Hashable, Iterable

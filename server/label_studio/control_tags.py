@@ -91,7 +91,9 @@ def read_control(
             values = match_labels(where, _choices(element), labels, label_map)
             return Control(name, "choices", values, several=attributes.get("choice") == "multiple")
         case "taxonomy":
-            return Control(name, "taxonomy", match_labels(where, _paths(element), labels, label_map))
+            longest = max(len(word.casefold()) for word in (*labels, *label_map.values()))
+            nodes = match_labels(where, _nodes(element, longest), labels, label_map)
+            return Control(name, "taxonomy", tuple(map(_path, nodes)))
         case "rating":
             return Control(name, "rating", match_labels(where, _stars(attributes), labels, label_map))
         case "number":
@@ -180,19 +182,37 @@ def _choices(element: Element) -> list[Option]:
     ]
 
 
-def _paths(element: Element) -> list[Option]:
-    """Every node of a taxonomy. It is shown by its last step; all steps joined by / are another name."""
+Node: TypeAlias = tuple[Any, ...]
+"""A node of a taxonomy: (the node above it, its last step); () for the root. With whole paths, a config of
+500,000 characters with long steps above many leaves took gigabytes.
+"""
 
-    def below(node: Element, path: tuple[str, ...], shown: tuple[str, ...]) -> list[Option]:
-        found = []
-        for choice in node.findall("Choice"):
+
+def _nodes(element: Element, longest: int) -> list[Option]:
+    """Every node of a taxonomy. It is shown by its last step; all steps joined by / are another name, unless
+    that has more than `longest` characters and so is no label's.
+    """
+    options: list[Option] = []
+
+    def add_below(element: Element, above: Node, names_above: str) -> None:
+        for choice in element.findall("Choice"):
             if stored := _stored(choice):
-                steps, names = (*path, stored), (*shown, choice.get("value") or stored)
-                found.append(Option(steps, names[-1], (choice.get("alias") or "", "/".join(names))))
-                found += below(choice, steps, names)
-        return found
+                node, shown = (above, stored), choice.get("value") or stored
+                names = f"{names_above}{shown}"[: longest + 1]  # what is too long stays too long further down
+                others = (choice.get("alias") or "", names if len(names) <= longest else "")
+                options.append(Option(node, shown, others))
+                add_below(choice, node, f"{names}/")
 
-    return below(element, (), ())
+    add_below(element, (), "")
+    return options
+
+
+def _path(node: Node) -> tuple[str, ...]:
+    steps: list[str] = []
+    while node:
+        node, step = node
+        steps.append(step)
+    return tuple(reversed(steps))
 
 
 def _stars(attributes: Mapping[str, str]) -> list[Option]:

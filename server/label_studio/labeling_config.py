@@ -4,8 +4,10 @@ label-studio-sdk parses the XML. Document types and entities are refused before 
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
@@ -75,6 +77,12 @@ class LabelingPlan:
 
     fields: tuple[TextField, ...]
     bindings: tuple[ControlBinding, ...]
+
+    @cached_property
+    def controls_of_fields(self) -> tuple[int, ...]:
+        """How many controls classify each field."""
+        counts = Counter(binding.field for binding in self.bindings)
+        return tuple(counts[field] for field in range(len(self.fields)))
 
     def texts(self, data: object) -> Texts:
         """The texts of a task."""

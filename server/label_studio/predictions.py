@@ -103,4 +103,6 @@ def _region_id(salt: bytes, text: bytes) -> str:
     """Ten hex digits. The same text, control and version give the same id, so that a repeated run writes the
     same file.
     """
-    return hashlib.blake2b(salt + text, digest_size=5).hexdigest()
+    digest = hashlib.blake2b(salt, digest_size=5)
+    digest.update(text)  # without a copy of a long text for each control
+    return digest.hexdigest()

@@ -1,8 +1,9 @@
-"""uvicorn's HTTP protocol and listening sockets, with timeouts for clients that stall.
+"""uvicorn's HTTP protocol and listening sockets, with limits for clients that stall or send endless heads.
 
 uvicorn closes a connection that is idle between two requests. It would keep a connection forever if the
 client never finished the head of a request or never read its response. `Connection` closes the first kind;
-TCP_USER_TIMEOUT makes the operating system close the second.
+TCP_USER_TIMEOUT makes the operating system close the second. Neither uvicorn nor its parser limits the bytes
+of a head; `Connection` does.
 """
 
 import asyncio
@@ -17,6 +18,15 @@ HEAD_TIMEOUT = 20.0
 requests with their first byte.
 """
 
+MAX_HEAD = 65_536
+"""Bytes of a request's head; also of what a chunked body holds between its parts and after them."""
+
+TOO_LARGE = f"The head of a request may have {MAX_HEAD:,} bytes. Send fewer or shorter headers.".encode()
+HEAD_ERROR = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(TOO_LARGE), TOO_LARGE)
+)
+
 READ_TIMEOUT = 60.0
 """Seconds after which a connection is dropped if the client reads nothing of its response."""
 
@@ -28,27 +38,43 @@ connections, including those of /health, waited for seconds and were lost when t
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with a timeout for request heads. Bodies have their own timeout where they are read
-    (`server/transport/request_body.py`).
+    """uvicorn's protocol with a timeout and a size for request heads. Bodies have their own limits where they
+    are read (`server/transport/request_body.py`).
     """
 
     def __init__(self, *args: Any, head_timeout: float = HEAD_TIMEOUT, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timeout = head_timeout
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0  # since the last head ended or the last part of a body arrived
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        while data and not self.transport.is_closing():
+            room = MAX_HEAD - self._head_bytes
+            part, data = data[:room], data[room:]
+            self._head_bytes += len(part)
+            super().data_received(part)
+            if self._head_bytes >= MAX_HEAD:
+                self._reject_head()
         if self._head_timer is None and self.cycle is not None and self.cycle.response_complete:
             self._start_head_timer()
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
+        self._head_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
@@ -60,6 +86,12 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         else:
             super().shutdown()
+
+    def _reject_head(self) -> None:
+        self.logger.warning("A request's head has more than %s bytes.", f"{MAX_HEAD:,}")
+        if self.cycle is None or self.cycle.response_complete:  # else another response is under way
+            self.transport.write(HEAD_ERROR)
+        self.transport.close()
 
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._head_timeout, self._close)

@@ -3,15 +3,16 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
-from server.errors import BadLabelConfig, Overloaded
+from server.errors import BadLabelConfig
 from server.label_studio.labeling_config import LabelingPlan
+from server.prediction.parse_thread import Parse, ParseThread
 
 Key = tuple[str, tuple[str, ...]]
-Parse = asyncio.Task[LabelingPlan | BadLabelConfig]
-
-MAX_PARSES = 16
-"""Configs that are parsed at once. A parse goes on after its client has gone, so slots do not bound them."""
+Found = LabelingPlan | BadLabelConfig
+T = TypeVar("T")
 
 Read = Callable[[str, tuple[str, ...]], LabelingPlan]
 """A labeling config and a model's labels → the plan. Raises BadLabelConfig."""
@@ -20,44 +21,71 @@ Read = Callable[[str, tuple[str, ...]], LabelingPlan]
 class PlanCache:
     """Plans by config and labels; the least recently used of `size` is evicted.
 
-    Concurrent requests for a new config wait for one parse of it. A refused config is cached too: Label
-    Studio sends it again with each request.
+    Concurrent requests for a new config wait for one parse of it. A refused config is remembered too, because
+    Label Studio sends it again with each request; the last `refused` of them, apart from the plans, so that
+    they evict no project's plan.
     """
 
-    def __init__(self, read: Read, size: int = 256) -> None:
+    def __init__(self, read: Read, thread: ParseThread, size: int = 256, refused: int = 32) -> None:
         self._read = read
-        self._size = size
-        self._plans: OrderedDict[Key, Parse] = OrderedDict()
+        self._thread = thread
+        self._plans = _Recent[LabelingPlan](size)
+        self._refused = _Recent[BadLabelConfig](refused)
+        self._parses: dict[Key, Parse[Found]] = {}
 
     async def plan(self, config: str, labels: tuple[str, ...]) -> LabelingPlan:
         """Raises BadLabelConfig, Overloaded."""
         key = (config, labels)
-        task = self._plans.get(key)
-        if task is None:
-            task = self._start(key)
-        else:
-            self._plans.move_to_end(key)
-        # a parse goes on when this caller leaves: others may wait for it
-        found = task.result() if task.done() else await asyncio.shield(task)
+        found = self._plans.use(key) or self._refused.use(key) or await self._parsed(key)
         if isinstance(found, BadLabelConfig):
             raise BadLabelConfig(*found.args)
         return found
 
-    def _start(self, key: Key) -> Parse:
-        def forget_failure(task: Parse) -> None:
-            if task.cancelled() or task.exception() is not None:
-                self._plans.pop(key, None)
+    async def _parsed(self, key: Key) -> Found:
+        parse = self._parses.get(key)
+        if parse is None:
+            parse = self._parses[key] = self._thread.start(partial(self._try, *key))
+            parse.task.add_done_callback(partial(self._finish, key))
+        try:
+            return await parse.result()
+        finally:
+            if parse.is_unwanted:
+                del self._parses[key]  # at once: who comes next starts another
+                parse.task.cancel()
 
-        if sum(not task.done() for task in self._plans.values()) >= MAX_PARSES:
-            raise Overloaded(f"{MAX_PARSES} new labeling configs are being parsed; retry later.")
-        task = self._plans[key] = asyncio.create_task(asyncio.to_thread(self._try, *key))
-        task.add_done_callback(forget_failure)
-        if len(self._plans) > self._size:
-            self._plans.popitem(last=False)
-        return task
+    def _finish(self, key: Key, task: asyncio.Task[Found]) -> None:
+        if task.cancelled():
+            return
+        del self._parses[key]
+        if task.exception() is not None:
+            return
+        found = task.result()
+        if isinstance(found, BadLabelConfig):
+            self._refused.put(key, found)
+        else:
+            self._plans.put(key, found)
 
-    def _try(self, config: str, labels: tuple[str, ...]) -> LabelingPlan | BadLabelConfig:
+    def _try(self, config: str, labels: tuple[str, ...]) -> Found:
         try:
             return self._read(config, labels)
         except BadLabelConfig as problem:
             return BadLabelConfig(*problem.args)  # its traceback would keep the parser's memory
+
+
+class _Recent(OrderedDict[Key, T]):
+    """The most recently used entries, `size` of them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def use(self, key: Key) -> T | None:
+        if key not in self:
+            return None
+        self.move_to_end(key)
+        return self[key]
+
+    def put(self, key: Key, value: T) -> None:
+        self[key] = value
+        if len(self) > self._size:
+            self.popitem(last=False)

@@ -14,6 +14,7 @@ from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
 from server.prediction.answer import Answer, Classified
+from server.prediction.parse_thread import ParseThread
 from server.prediction.plan_cache import PlanCache
 from server.prediction.request import TaskRequest, TextRequest
 from server.prediction.scoring_store import ProjectScorings
@@ -35,6 +36,7 @@ class Predictor:
         current: Callable[[], Ensemble],
         batcher: Batcher,
         project_scorings: ProjectScorings,
+        parse_thread: ParseThread,
         *,
         label_map: Mapping[str, str],
         scoring: Scoring,
@@ -48,7 +50,7 @@ class Predictor:
         self._batcher = batcher
         self._timeout = timeout
         self._max_text = max_text
-        self._plans = PlanCache(partial(read_plan, label_map=label_map))
+        self._plans = PlanCache(partial(read_plan, label_map=label_map), parse_thread)
 
     @property
     def version(self) -> str:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from server.errors import BodyEncoded, BodyTimeout, ClientLeft, RequestTooLarge
 from server.transport.admission import AdmissionController, AdmissionTicket
-from server.transport.json_codec import parse_object
+from server.transport.json_codec import parse_fields
 
 MAX_CONTROL_BODY = 2 * 2**20
 """Bytes of a body sent to `/setup`, `/webhook` or `/admin`: a labeling config of the maximum size fits."""
@@ -45,14 +45,16 @@ class BodyReader:
     admission: AdmissionController
 
     @asynccontextmanager
-    async def json_object(self, request: Request, empty: bytes = b"") -> AsyncIterator[dict[str, Any]]:
-        """The body as a JSON object; a missing body is read as `empty`. The request keeps its slot until the
-        block ends.
+    async def json_fields(
+        self, request: Request, kind: type, empty: bytes = b""
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The fields of the body, a JSON object, that the TypedDict `kind` names, of any type; None where
+        there are none. A missing body is read as `empty`. The request keeps its slot until the block ends.
 
         Raises BadRequest and its subclasses, Overloaded.
         """
         with self.admission.request() as ticket:
-            yield await parse_object(await self.read(request, ticket) or bytearray(empty))
+            yield await parse_fields(await self.read(request, ticket) or bytearray(empty), kind)
 
     async def read(self, request: Request, ticket: AdmissionTicket) -> bytearray:
         """The body; its bytes are counted on `ticket`.

@@ -1,5 +1,6 @@
 """Labeling configs: the field, the choices and the labels they stand for, or a plain sentence."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -108,6 +109,21 @@ def test_a_taxonomys_paths_are_matched_by_their_last_step_or_by_all_of_them() ->
         'its choices are "Opinion", "Negative"',
     ):
         filled(TAXONOMY, ("Negative", "Mixed"))
+
+
+def test_a_taxonomy_of_long_nested_names_takes_memory_in_proportion_to_its_config() -> None:
+    """Each leaf has a path of 200,000 characters."""
+    leaves = "".join(f'<Choice value="{number}"/>' for number in range(5_000))
+    names = ["".join((str(level), "x" * 1_000)) for level in range(200)]
+    above = "".join(f'<Choice value="{name}">' for name in names)
+    answers = '<Choice value="Negative"/><Choice value="Positive"/>'
+    taxonomy = f'<Taxonomy name="c" toName="t">{answers}{above}{leaves}{"</Choice>" * 200}</Taxonomy>'
+    tracemalloc.start()
+    try:
+        assert filled(number(taxonomy)) == {"c": (("Negative",), ("Positive",))}
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def number(tag: str) -> str:

@@ -81,6 +81,7 @@ def test_the_same_text_has_the_same_region_id_and_another_text_another() -> None
 
     assert region_id("a") == region_id("a") != region_id("b")
     assert region_id("\ud800")
+    assert region_id("good film") == "9aa357879d", "as in files written before"
 
 
 def test_a_task_without_text_gets_an_empty_result_that_label_studio_stores() -> None:

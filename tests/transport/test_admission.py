@@ -5,7 +5,7 @@ import json
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -16,7 +16,9 @@ import uvloop
 
 from server.bundle import Bundle
 from server.errors import Overloaded
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.launch import uvicorn_protocol
+from server.launch.uvicorn_protocol import MAX_HEAD
 from server.transport.admission import CONTROL_REQUESTS, LARGE_REQUEST_BYTES, LARGE_SHARE, AdmissionController
 from server.transport.request_body import MAX_CONTROL_BODY
 from tests.launch.test_signals import until
@@ -178,6 +180,18 @@ def test_a_disconnected_client_holds_nothing_and_is_counted(bundle: Bundle) -> N
         assert "ClientLeft" in [error["error"] for error in project["last_errors"]]
 
 
+def test_a_client_that_leaves_before_its_labeling_config_is_parsed_is_counted(bundle: Bundle) -> None:
+    choices = "".join(f'<Choice value="choice number {number}"/>' for number in range(9_000))
+    config = TUTORIAL_CONFIG.replace("</Choices>", f"{choices}</Choices>")
+    body = json.dumps({"project": "7.1", "schema": config}).encode()
+    with running(bundle) as client:
+        with connected(client) as leaving:
+            leaving.sendall(head(len(body), path="/setup") + body)
+        until(lambda: client.get("/").json()["projects"] != [])
+        (project,) = client.get("/").json()["projects"]
+        assert [error["error"] for error in project["last_errors"]] == ["ClientLeft"]
+
+
 def test_a_text_that_is_too_long_costs_its_task_alone(bundle: Bundle) -> None:
     with running(bundle, max_text=50) as client:
         answers = predict(client, ["good", "bad " * 20, "film"])
@@ -195,6 +209,43 @@ def test_a_head_that_does_not_end_is_given_up(bundle: Bundle, sent: tuple[bytes,
             assert b" 200 " in slow.recv(65536)
         slow.sendall(sent[-1])
         all_of(slow)
+
+
+CHUNKED = b"POST /setup HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated", "answer"),
+    [
+        (b"GET /health", b"x", b"HTTP/1.1 431 "),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\na: ", b"x", b"HTTP/1.1 431 "),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"a:\r\n", b"HTTP/1.1 431 "),
+        (head(0, "GET", "/health") + b"GET /health HTTP/1.1\r\nHost: x\r\n", b"a:\r\n", b""),
+        (CHUNKED + b"1;", b"x", b""),
+        (CHUNKED + b"1\r\n{\r\n0\r\n", b"a:\r\n", b""),
+    ],
+)
+def test_a_head_that_is_too_large_closes_the_connection(
+    bundle: Bundle, begin: bytes, repeated: bytes, answer: bytes
+) -> None:
+    """Also the headers after a chunked body, and what stands between its parts."""
+    with running(bundle) as client, connected(client) as sending:
+        received = b""
+        with suppress(ConnectionError):  # the server closes while bytes still arrive
+            # what follows something else in one read is not counted; where a response is due, all of it is
+            # read, because a connection that is closed with unread bytes loses what was written
+            size = MAX_HEAD if answer else 2 * MAX_HEAD
+            sending.sendall(begin + repeated * (size // len(repeated)))
+            while part := sending.recv(65_536):
+                received += part
+        assert received.startswith(answer)
+
+
+def test_a_head_within_the_limit_and_a_body_beyond_it_are_read(bundle: Bundle) -> None:
+    with running(bundle) as client:
+        large = {"a": "x" * (MAX_HEAD - 1_000)}
+        assert client.get("/health", headers=large).status_code == 200
+        assert client.post("/setup", content=b" " * (3 * MAX_HEAD), headers=large).status_code == 400
 
 
 def test_a_client_that_takes_nothing_is_given_up(bundle: Bundle) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import BadRequest, RequestTooLarge
-from server.transport.json_slices import MAX_CONTAINERS, MAX_REST, MAX_VALUES, cut_list
+from server.transport.json_slices import MAX_PARTS, MAX_REST, MAX_VALUES, cut_list
 
 TEXTS = st.text('ab"\\,:[]{} é', max_size=6)
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -91,7 +91,7 @@ def test_an_escaped_name_is_read_and_the_first_of_two_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "count"), [("[],", MAX_CONTAINERS), ('{"a":{}},', MAX_CONTAINERS // 2), ("1,", MAX_VALUES)]
+    ("part", "count"), [("[],", MAX_PARTS), ('{"a":1},', MAX_PARTS // 2), ("1,", MAX_VALUES)]
 )
 def test_an_element_and_a_rest_of_too_many_values_are_refused_before_any_is_made(
     part: str, count: int
@@ -101,7 +101,7 @@ def test_an_element_and_a_rest_of_too_many_values_are_refused_before_any_is_made
     assert sliced is not None
     slices = sliced.slices()
     assert next(slices) == b"[[]]"
-    with pytest.raises(RequestTooLarge, match="the maximum is 50,000 and 200,000. Send smaller tasks"):
+    with pytest.raises(RequestTooLarge, match="the maximum is 50,000 and 100,000. Send smaller tasks"):
         next(slices)
     with pytest.raises(RequestTooLarge, match="or the body without its tasks, holds"):
         cut_list(bytearray(f'{{"tasks":[1],"other":{values}}}'.encode()), ("tasks",))

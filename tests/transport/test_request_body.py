@@ -1,7 +1,8 @@
 """Large bodies of requests for predictions, and bodies that would become far larger in memory."""
 
 import asyncio
-from typing import Any
+import tracemalloc
+from typing import Any, TypedDict
 
 import pytest
 from starlette.requests import Request
@@ -10,7 +11,7 @@ from starlette.types import Message
 from server.api.ml_backend_codec import PredictRequest, parse_tasks, task_data
 from server.errors import BadRequest, RequestTooLarge
 from server.transport.admission import AdmissionController
-from server.transport.json_codec import PARSE_IN_THREAD_BYTES, parse_object
+from server.transport.json_codec import PARSE_IN_THREAD_BYTES, parse_fields
 from server.transport.request_body import MAX_CONTROL_BODY, BodyLimits, BodyReader
 
 TASK = (
@@ -18,6 +19,11 @@ TASK = (
     b'"comment_authors":[]}'
 )
 FILL = b'"' + b"x" * PARSE_IN_THREAD_BYTES + b'"'
+
+
+class Fields(TypedDict, total=False):
+    a: Any
+    b: Any
 
 
 def data_of(body: bytes) -> list[Any]:
@@ -28,21 +34,25 @@ def data_of(body: bytes) -> list[Any]:
 def test_other_encodings_do_not_pass_the_count_of_values(encoding: str) -> None:
     body = ('{"a":[' + "[]," * 100_000 + "1]}").encode(encoding)
     with pytest.raises(BadRequest):
-        asyncio.run(parse_object(bytearray(body)))
+        asyncio.run(parse_fields(bytearray(body), Fields))
 
 
 def test_an_empty_body_is_an_error_that_says_so() -> None:
     with pytest.raises(BadRequest, match="The body is empty; expected a JSON object"):
-        asyncio.run(parse_object(bytearray()))
+        asyncio.run(parse_fields(bytearray(), Fields))
 
 
 @pytest.mark.parametrize("part", [b"[],", b'{"a":{}},'])
 def test_a_body_of_many_lists_or_objects_is_refused_before_any_is_made(part: bytes) -> None:
     body = b'{"tasks":[{"data":[%b1]}]}' % (part * 100_000)
-    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 200,000"):
+    with pytest.raises(
+        RequestTooLarge, match="lists, objects and fields.* the maximum is 50,000 and 100,000"
+    ):
         data_of(body)
-    with pytest.raises(RequestTooLarge, match="lists and objects .* the maximum is 50,000 and 200,000"):
-        asyncio.run(parse_object(bytearray(body)))
+    with pytest.raises(
+        RequestTooLarge, match="lists, objects and fields.* the maximum is 50,000 and 100,000"
+    ):
+        asyncio.run(parse_fields(bytearray(b'{"a":%b}' % body), Fields))
 
 
 def test_a_body_that_only_opens_lists_is_refused() -> None:
@@ -51,8 +61,35 @@ def test_a_body_that_only_opens_lists_is_refused() -> None:
 
 
 def test_a_body_of_too_many_numbers_is_refused() -> None:
-    with pytest.raises(RequestTooLarge, match="200,001 other values"):
-        asyncio.run(parse_object(bytearray(b'{"a":[1' + b",1" * 200_001 + b"]}")))
+    with pytest.raises(RequestTooLarge, match="100,001 values"):
+        asyncio.run(parse_fields(bytearray(b'{"a":[1' + b",1" * 100_001 + b"]}"), Fields))
+
+
+MANY_FIELDS = b"{%b}" % b",".join(b'"%d":1' % number for number in range(60_000))
+
+
+def test_a_field_with_too_many_fields_is_refused() -> None:
+    with pytest.raises(RequestTooLarge, match="60,001 lists, objects and fields, and 59,999 values"):
+        asyncio.run(parse_fields(bytearray(b'{"a":%b}' % MANY_FIELDS), Fields))
+    with pytest.raises(RequestTooLarge, match="60,00. lists, objects and fields"):
+        data_of(b'{"tasks":[{"data":%b}]}' % MANY_FIELDS)
+
+
+def test_fields_that_are_not_read_are_not_built_whatever_they_hold() -> None:
+    body = bytearray(b'{"a":"x","other":%b}' % MANY_FIELDS)
+    tracemalloc.start()
+    try:
+        assert asyncio.run(parse_fields(body, Fields)) == {"a": "x", "b": None}
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_fields_are_read_as_leniently_as_a_whole_body() -> None:
+    body = bytearray(b'{"a":"\\ud800","b":[NaN,1]}')
+    assert str(asyncio.run(parse_fields(body, Fields))) == "{'a': '\\ud800', 'b': [nan, 1]}"
+    with pytest.raises(RequestTooLarge, match="60,0.. lists, objects and fields"):
+        asyncio.run(parse_fields(bytearray(b'{"a":NaN,"other":%b}' % MANY_FIELDS), Fields))
 
 
 def test_as_many_tasks_as_label_studio_sends_are_read() -> None:
@@ -98,6 +135,6 @@ async def test_a_control_request_keeps_its_slot_until_it_is_handled() -> None:
         return {"type": "http.request", "body": b'{"a": 1}', "more_body": False}
 
     request = Request({"type": "http", "method": "POST", "headers": []}, receive)
-    async with bodies.json_object(request) as body:
-        assert (body, admission.requests, admission.bytes) == ({"a": 1}, 1, 8)
+    async with bodies.json_fields(request, Fields) as body:
+        assert (body, admission.requests, admission.bytes) == ({"a": 1, "b": None}, 1, 8)
     assert (admission.requests, admission.bytes) == (0, 0)
