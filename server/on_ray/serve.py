@@ -128,7 +128,7 @@ def start_proxies(settings: Settings) -> None:
     except (RayError, TimeoutError):
         raise BadSetting(
             f"Ray's HTTP proxy did not start on {settings.host}:{settings.port}; another program may "
-            "use the port, or no node has the address."
+            "use the port, or no node has the address. Give another --port or --host."
         ) from None
 
 
