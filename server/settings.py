@@ -3,7 +3,9 @@
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,7 +22,7 @@ from server.engines.devices import (
     Grid,
     cuda_devices,
 )
-from server.errors import BadSetting
+from server.errors import BadSetting, one_line
 from server.files import read_secret
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
@@ -391,6 +393,18 @@ class Settings(BaseSettings):
 SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
 """Settings that are never shown and can also be read from a file."""
 
+PREFIX = "PRELABEL_"
+VARIABLES = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {
+    f"{PREFIX}{name.upper()}_FILE" for name in SECRETS
+}
+"""The environment variables that are read."""
+
+OF_OTHERS = re.compile(
+    rf"{PREFIX}((\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_TCP(_(PROTO|PORT|ADDR))?)|E2E_BUNDLE|PEER)"
+    rf"=.*|{PREFIX}\w*PORT=tcp://.*"
+)
+"""Variables that Kubernetes sets for a Service, and those of our tests and benchmarks."""
+
 
 def is_free(name: str) -> bool:
     """Whether `name` is free to be a path of the server."""
@@ -437,3 +451,21 @@ def load_settings(**options: Any) -> Settings:
         name = str(first["loc"][0])
         found = "" if name in SECRETS else f" = {first['input']!r}"
         raise BadSetting(f"{name} (PRELABEL_{name.upper()}){found}: {message}.") from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> str:
+    """A line that names the variables PRELABEL_… that nothing reads, each with the closest real name; "" if
+    there are none.
+    """
+    unknown = sorted(
+        name
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name not in VARIABLES and not OF_OTHERS.match(f"{name}={value}")
+    )
+    if not unknown:
+        return ""
+    named = (
+        f"{name} (did you mean {close[0]}?)" if (close := get_close_matches(name, VARIABLES, 1)) else name
+        for name in unknown
+    )
+    return one_line(f"no setting has the name of these environment variables: {', '.join(named)}")

@@ -5,6 +5,7 @@ SIGHUP replaces all of them one at a time. The workers share a temporary folder:
 scoring chosen by each project, and metric values.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -28,7 +29,9 @@ from server.models.model import Model, load_model
 from server.models.registry import Registry, load_registry
 from server.observability.tracing import open_traces
 from server.observability.worker_files import hold_alive_lock
-from server.settings import Settings
+from server.settings import Settings, unknown_variables
+
+log = logging.getLogger(__name__)
 
 WORKER_TIMEOUT = 15
 """Seconds within which a worker must reply to the parent's health check, and within which a replacement must
@@ -50,6 +53,8 @@ def serve(settings: Settings, on_listening: OnListening) -> None:
     Raises BadSetting, BadBundle before it opens.
     """
     start_logging(settings.log_level, settings.log_format)
+    if unknown := unknown_variables(os.environ):
+        log.warning("%s", unknown)
     options = server_options(settings)
     with bind(settings.host, settings.port) as bound:
         settings = settings.model_copy(update={"port": bound.getsockname()[1]})

@@ -90,6 +90,16 @@ def test_an_error_is_one_sentence_and_status_1(tmp_path: Path) -> None:
     assert is_one_sentence(refused.returncode, refused.stderr)
 
 
+def test_a_misspelt_variable_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRELABEL_BUNDEL", "artifacts/mine")
+    monkeypatch.setattr("sys.argv", ["prelabel", "predict", "none.csv", "out.json"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "PRELABEL_BUNDEL (did you mean PRELABEL_BUNDLE?)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -218,10 +218,16 @@ def test_a_host_that_is_not_this_machine_is_refused_with_the_remedy(host: str) -
 def test_the_banner_is_shown_once_the_port_is_open_and_has_its_number(bundle: Bundle) -> None:
     command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle.path), "--device", "cpu"]
     with subprocess.Popen(
-        [*command, "--port", "0", "--log-format", "json"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*command, "--port", "0", "--log-format", "json"],
+        cwd=ROOT,
+        env=os.environ | {"PRELABEL_WORKER": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stderr is not None
+            warning = json.loads(process.stderr.readline())
+            assert (warning["level"], "PRELABEL_WORKERS?" in warning["message"]) == ("warning", True)
             banner = next(line for line in map(json.loads, process.stderr) if line["message"] == "serving")
             [url] = [model["url"] for model in banner["models"]]
             assert httpx.get(f"{url}/ready", timeout=PATIENCE, verify=PLAIN_HTTP).is_success
