@@ -3,9 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,7 +21,7 @@ from server.engines.devices import (
     Grid,
     cuda_devices,
 )
-from server.errors import BadSetting, one_line
+from server.errors import BadSetting, did_you_mean, one_line
 from server.files import read_secret
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
@@ -464,8 +463,20 @@ def unknown_variables(environ: Mapping[str, str]) -> str:
     )
     if not unknown:
         return ""
-    named = (
-        f"{name} (did you mean {close[0]}?)" if (close := get_close_matches(name, VARIABLES, 1)) else name
-        for name in unknown
-    )
+    named = (name + did_you_mean(name, VARIABLES) for name in unknown)
     return one_line(f"no setting has the name of these environment variables: {', '.join(named)}")
+
+
+def unknown_labels(settings: Settings, labels: Collection[str]) -> str:
+    """A line that names the keys of `label_map` that are not among the labels of the models, each with the
+    closest label; "" if there are none. A warning only: the map may be for the bundle of the next reload, or
+    of another command.
+    """
+    unknown = [name for name in settings.label_map if name not in labels]
+    if not unknown:
+        return ""
+    named = ", ".join(name + did_you_mean(name, labels) for name in unknown)
+    return one_line(
+        f"label_map (PRELABEL_LABEL_MAP, --map): no model has the label {named}; the labels are "
+        f"{', '.join(labels)}"
+    )

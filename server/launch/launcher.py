@@ -29,7 +29,7 @@ from server.models.model import Model, load_model
 from server.models.registry import Registry, load_registry
 from server.observability.tracing import open_traces
 from server.observability.worker_files import hold_alive_lock
-from server.settings import Settings, unknown_variables
+from server.settings import Settings, unknown_labels, unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def _serve_alone(
 ) -> None:
     app = build_app(settings)
     listening = listen(bound)
+    warn_of_labels(settings, app.state.registry)
     on_listening(settings, app.state.registry)
     with ignore_repeated_signal():
         uvicorn.Server(uvicorn.Config(app, **options)).run(listening)
@@ -83,6 +84,7 @@ def _serve_with_workers(
 
     def on_checked(registry: Registry) -> None:
         listening.extend(listen(bound))
+        warn_of_labels(settings, registry)
         on_listening(settings, registry)
 
     with TemporaryDirectory(prefix="prelabel-") as folder:
@@ -116,6 +118,13 @@ def check_startup(
         on_checked(registry)
     finally:
         registry.close()
+
+
+def warn_of_labels(settings: Settings, registry: Registry) -> None:
+    """Log the keys of the label map that are a label of no model."""
+    labels = dict.fromkeys(label for name in registry.names for label in registry.current(name).labels)
+    if unknown := unknown_labels(settings, labels.keys()):
+        log.warning("%s", unknown)
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from server.engines.factory import open_engine
 from server.engines.fixed_point_tables import read_int16_tables
 from server.engines.shared_tables import shared_tables
 from server.errors import BadSetting
-from server.launch.launcher import check_startup, serve
+from server.launch.launcher import check_startup, serve, warn_of_labels
 from server.launch.uvicorn_protocol import bind, listen
 from server.models.model import Model
 from server.models.registry import Registry
@@ -171,7 +171,9 @@ class FakeEngine:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_path: Path, fails: bool) -> None:
+def test_the_parent_loads_each_bundle_once_and_closes_it(
+    bundle: Bundle, tmp_path: Path, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     engine, loaded, open_at_check = FakeEngine(), list[tuple[Path, Path]](), list[bool]()
 
     def load(path: Path, _: Settings, shared: Path) -> Model:
@@ -179,6 +181,7 @@ def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_pat
         return Model(bundle, engine, Tokenizer.of(bundle))
 
     def on_checked(registry: Registry) -> None:
+        warn_of_labels(load_settings(label_map="Negativ=bad"), registry)
         open_at_check.append(engine.is_open)
         if fails:
             raise BadSetting("no")
@@ -188,6 +191,7 @@ def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_pat
         check_startup(settings, tmp_path, on_checked, load)
     assert loaded == [(bundle.path, tmp_path)]
     assert open_at_check == [True]
+    assert "no model has the label Negativ (did you mean Negative?)" in caplog.text
     assert not engine.is_open
 
 
