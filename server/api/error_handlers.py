@@ -19,7 +19,7 @@ def error_handlers(activity: ProjectActivity) -> dict[type[Exception], HTTPExcep
         context.error = error
         model = getattr(request.state, "model", None)
         if model is not None:
-            activity.refused(model, context.project, error)
+            activity.on_error(model, context.project, error)
         return error_response(
             request.url.path, error.status, type(error).__name__, str(error), context.id, error.headers
         )

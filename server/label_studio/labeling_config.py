@@ -6,6 +6,7 @@ label-studio-sdk parses the XML. Document types and entities are refused before 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from label_studio_sdk.label_interface import LabelInterface
@@ -95,12 +96,21 @@ class LabelingPlan:
             for field, text in zip(self.fields, joined, strict=True)
         )
 
-    @property
+    @cached_property
     def summary(self) -> str:
         """Such as `sentiment ← text ($review)`."""
         pairs = ((binding.control, self.fields[binding.field]) for binding in self.bindings)
         return one_line(
             ", ".join(f"{control.name} ← {field.name} ({field.value})" for control, field in pairs)
+        )
+
+    @property
+    def without_text(self) -> str:
+        """Why tasks without any value for its fields have no text, and the remedy."""
+        values = ", ".join(dict.fromkeys(field.value for field in self.fields))
+        return one_line(
+            f"no task of the last request has a value for {values}, which the labeling config reads; name a "
+            "field that the tasks have in the value of the text tag"
         )
 
 
