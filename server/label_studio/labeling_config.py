@@ -40,6 +40,9 @@ MAX_ATTRIBUTES = 1_000
 interpreter's lock held.
 """
 
+XML_SOURCE = re.compile(r" \(<string>, line \d+\)$")
+"""The end of the parser's messages: the name that a config has there."""
+
 ATTRIBUTE = re.compile(r"""=\s*["']""")
 
 MAX_WRITTEN = 20_000
@@ -167,7 +170,7 @@ def _parse(config: str) -> LabelInterface:
     try:
         return LabelInterface(config)
     except Exception as error:  # the SDK raises many unrelated types
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        first_line = XML_SOURCE.sub("", (str(error) or type(error).__name__).splitlines()[0])
         raise BadLabelConfig(
             f"The labeling config cannot be read ({first_line}). Correct it in the project's settings."
         ) from None

@@ -233,8 +233,8 @@ def test_the_field_comes_from_the_config_and_the_choices_keep_their_names(bundle
         ),
         ("/setup", json.dumps({"schema": "<View>" * 80_000}).encode(), 422, "cannot be read"),
         ("/webhook", b"x", 400, "not JSON"),
-        ("/nowhere", b"", 404, "/nowhere"),
-        ("/health", b"", 405, "POST /health"),
+        ("/nowhere", b"", 404, "POST /nowhere: no such path; GET /openapi.json lists all."),
+        ("/health", b"", 405, "POST /health: this path takes GET"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_plain_words(
@@ -244,6 +244,7 @@ def test_what_cannot_be_answered_is_refused_in_plain_words(
     assert answer.status_code == status
     assert answer.json()["status"] == status
     assert detail in answer.json()["detail"]
+    assert answer.json()["error"] != "HTTPException"
     assert "Traceback" not in answer.text
 
 
