@@ -16,7 +16,7 @@ from server.cli import options as cli
 from server.cli.help import WIDTH, PlainCommand, examples
 from server.errors import BadSetting, PrelabelError
 from server.on_ray.options import RayOptions
-from server.settings import load_settings
+from server.settings import Settings, load_settings, unknown_variables
 
 app = typer.Typer(
     help="Pre-annotates Label Studio tasks with a text classifier that you trained yourself.",
@@ -116,7 +116,7 @@ def predict(
     from server.on_ray.command import predict_on_cluster
 
     ray = RayOptions(on_ray, ray_address, process_cpus=process_cpus, format=output_format)
-    settings = load_settings(
+    settings = _settings(
         bundle=bundle, engine=engine, device=device, label_map=label_map, score=score, threshold=threshold
     )
     if ray.on_ray:
@@ -146,7 +146,7 @@ def evaluate(
     """
     from server.evaluate.command import evaluate_bundle
 
-    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=label_map)
+    settings = _settings(bundle=bundle, engine=engine, device=device, label_map=label_map)
     evaluate_bundle(source, settings, console, text=text, label=label, by=by, plots=plots)
 
 
@@ -178,7 +178,7 @@ def annotate(
     """
     from server.annotate.command import annotate_project
 
-    settings = load_settings(
+    settings = _settings(
         bundle=bundle, engine=engine, device=device, label_map=label_map, score=score, threshold=threshold
     )
     options = AnnotateOptions(project, batch, view, only_unlabeled, dry_run)
@@ -283,6 +283,14 @@ def bench(context: typer.Context) -> None:
     sys.path.insert(0, str(checkout))
     sys.argv = ["prelabel bench", *context.args]
     runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+
+
+def _settings(**options: Any) -> Settings:
+    """The settings of a command that writes no log. Raises BadSetting."""
+    settings = load_settings(**options)
+    if unknown := unknown_variables(os.environ):
+        console.print(f"Warning: {unknown}.", markup=False, highlight=False, soft_wrap=True)
+    return settings
 
 
 def _report_bundle(version: str, out: Path) -> None:

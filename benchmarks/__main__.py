@@ -6,10 +6,12 @@
 import ast
 import runpy
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.everything import MODULES, SOAK
+from benchmarks.results import ROOT
 
 OTHERS = {
     "annotate": "benchmarks.annotate",
@@ -20,29 +22,30 @@ OTHERS = {
 }
 """Commands that are not part of `all`, and `all`."""
 
+PIP = f"{sys.executable} -m pip install --editable '.[export,plots,bench,dev]'"
+"""Installs what the benchmarks need, apart from ONNX Runtime."""
+
 
 def main() -> None:
-    try:
-        modules = all_modules()
-        name, options = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
-        if name in modules:
-            sys.argv = [f"prelabel bench {name}", *options]
+    modules = all_modules()
+    name, options = sys.argv[1] if len(sys.argv) > 1 else "--help", sys.argv[2:]
+    if name in modules:
+        sys.argv = [f"prelabel bench {name}", *options]
+        sys.modules.pop(modules[name], None)  # runpy warns of a module that is imported already
+        try:
             runpy.run_module(modules[name], run_name="__main__", alter_sys=True)
-            return
-    except ModuleNotFoundError as missing:
-        raise SystemExit(
-            f"Benchmarks need {missing.name}, which is in the development environment: run `make "
-            "setup`, then .venv/dev/bin/prelabel bench"
-        ) from None
-    console = Console(stderr=bool(name))
-    console.print(listed(modules))
-    if name not in ("", "--help"):
+        except ModuleNotFoundError as missing:
+            raise SystemExit(
+                f"prelabel bench {name} needs the package {missing.name}, which serving does not install: "
+                f"run {PIP} in {ROOT}."
+            ) from None
+        return
+    Console(stderr=name != "--help").print(listed(modules))
+    if name != "--help":
         raise SystemExit(f"There is no benchmark {name!r}: choose one of those above.")
 
 
 def all_modules() -> dict[str, str]:
-    from benchmarks.everything import MODULES, SOAK
-
     return MODULES | SOAK | OTHERS
 
 
@@ -55,7 +58,7 @@ def listed(modules: dict[str, str]) -> Table:
 
 def first_line(module: str) -> str:
     """The first line of the module's docstring, without importing it."""
-    path = (Path(__file__).parent.parent / module.replace(".", "/")).with_suffix(".py")
+    path = (ROOT / module.replace(".", "/")).with_suffix(".py")
     source = path.read_text("utf-8") if path.exists() else '"""Not in this checkout."""'
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 

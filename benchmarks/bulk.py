@@ -22,8 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import results
+from benchmarks.results import ROOT
 from benchmarks.texts import arguments, made_up_texts
-from tests.e2e.conftest import ROOT
 
 PERIOD = 0.005
 """Seconds between two samples of the memory, and the resolution of the end."""

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from benchmarks.report import SECTIONS
+from benchmarks.results import ROOT
 from benchmarks.texts import arguments
 from server.engines.devices import NVIDIA_DRIVER
-from tests.e2e.conftest import ROOT
 
 PEERS, GPU = "peers", "gpu"
 

@@ -22,9 +22,9 @@ from rich.table import Table
 
 from benchmarks import results
 from benchmarks.label_studio import body_of
+from benchmarks.results import ROOT
 from benchmarks.served import memory_mb
 from benchmarks.texts import arguments, texts_of
-from tests.e2e.conftest import ROOT
 from tests.ports import reserved_port
 
 PERIOD = 0.01

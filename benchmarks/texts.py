@@ -6,8 +6,8 @@ import re
 from itertools import islice
 from pathlib import Path
 
+from benchmarks.results import ROOT
 from server.offline.records import columns_of, open_records
-from tests.e2e.conftest import ROOT
 
 WORDS = 230
 """Mean number of words in a made-up review, as in IMDB's."""

@@ -202,6 +202,11 @@ def sha256_of(path: Path) -> str:
 
 def _read_manifest(path: Path) -> Manifest:
     file = path / "manifest.json"
+    if not path.exists():
+        raise BadBundle(
+            f"{path}: there is no such bundle folder; name one with --bundle (PRELABEL_BUNDLE), or make it "
+            "with `prelabel train` or `prelabel export`."
+        )
     try:
         if file.exists() and not (file.is_file() and file.stat().st_size <= MAX_MANIFEST):
             raise OSError(errno.EINVAL, f"not a regular file of at most {MAX_MANIFEST // 2**20} MB")

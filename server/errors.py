@@ -24,7 +24,8 @@
 A message is written for a person: what was expected, what was found, and the remedy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -36,6 +37,13 @@ def one_line(text: str) -> str:
     """`text` on one line, cut after LONGEST characters."""
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean …?)` with the known word that is closest to `word` in any case; "" if none is close."""
+    folded = {each.casefold(): each for each in known}
+    close = get_close_matches(word.casefold(), folded, 1)
+    return f" (did you mean {folded[close[0]]}?)" if close else ""
 
 
 JSON_TYPES = {

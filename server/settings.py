@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ from server.engines.devices import (
     Grid,
     cuda_devices,
 )
-from server.errors import BadSetting
+from server.errors import BadSetting, did_you_mean, one_line
 from server.files import read_secret
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
@@ -397,6 +398,18 @@ class Settings(BaseSettings):
 SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
 """Settings that are never shown and can also be read from a file."""
 
+PREFIX = "PRELABEL_"
+VARIABLES = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {
+    f"{PREFIX}{name.upper()}_FILE" for name in SECRETS
+}
+"""The environment variables that are read."""
+
+OF_OTHERS = re.compile(
+    rf"{PREFIX}((\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_TCP(_(PROTO|PORT|ADDR))?)|E2E_BUNDLE|PEER)"
+    rf"=.*|{PREFIX}\w*PORT=tcp://.*"
+)
+"""Variables that Kubernetes sets for a Service, and those of our tests and benchmarks."""
+
 
 def is_free(name: str) -> bool:
     """Whether `name` is free to be a path of the server."""
@@ -443,3 +456,33 @@ def load_settings(**options: Any) -> Settings:
         name = str(first["loc"][0])
         found = "" if name in SECRETS else f" = {first['input']!r}"
         raise BadSetting(f"{name} (PRELABEL_{name.upper()}){found}: {message}.") from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> str:
+    """A line that names the variables PRELABEL_… that nothing reads, each with the closest real name; "" if
+    there are none.
+    """
+    unknown = sorted(
+        name
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name not in VARIABLES and not OF_OTHERS.match(f"{name}={value}")
+    )
+    if not unknown:
+        return ""
+    named = (name + did_you_mean(name, VARIABLES) for name in unknown)
+    return one_line(f"no setting has the name of these environment variables: {', '.join(named)}")
+
+
+def unknown_labels(settings: Settings, labels: Collection[str]) -> str:
+    """A line that names the keys of `label_map` that are not among the labels of the models, each with the
+    closest label; "" if there are none. A warning only: the map may be for the bundle of the next reload, or
+    of another command.
+    """
+    unknown = [name for name in settings.label_map if name not in labels]
+    if not unknown:
+        return ""
+    named = ", ".join(name + did_you_mean(name, labels) for name in unknown)
+    return one_line(
+        f"label_map (PRELABEL_LABEL_MAP, --map): no model has the label {named}; the labels are "
+        f"{', '.join(labels)}"
+    )

@@ -13,7 +13,7 @@ from server.app import build_app
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.launch.launcher import server_options
-from server.launch.uvicorn_protocol import HEAD_TIMEOUT, READ_TIMEOUT, Connection, listen
+from server.launch.uvicorn_protocol import HEAD_TIMEOUT, READ_TIMEOUT, Connection, bind, listen
 from server.settings import load_settings
 from tests.loop_probe import LoopProbe
 from tests.ports import PLAIN_HTTP
@@ -39,7 +39,7 @@ def running(
     config = uvicorn.Config(
         watched.around(build_app(settings, **of_app)), **server_options(settings) | {"http": protocol}
     )
-    listening = listen(config, read_timeout)
+    listening = listen(bind(settings.host, settings.port), read_timeout)
     server = uvicorn.Server(config)
 
     def run() -> None:

@@ -33,7 +33,8 @@ HEAD = """# Settings
 
 The server reads its settings once, at the start: from options of `prelabel serve`, else from environment
 variables, else the defaults below. A wrong value, or one that contradicts another setting, stops the start
-with a message that names the setting. `make docs` writes this page from `server/settings.py`.
+with a message that names the setting; a variable `PRELABEL_…` of another name is a warning.
+`make docs` writes this page from `server/settings.py`.
 
 `train`, `predict`, `evaluate` and `annotate` have options of their own: `prelabel COMMAND --help` lists them.
 """

@@ -5,7 +5,14 @@ import re
 import pytest
 
 from server.errors import BadSetting
-from server.settings import SECRETS, EnsembleSetting, Settings, load_settings
+from server.settings import (
+    SECRETS,
+    EnsembleSetting,
+    Settings,
+    load_settings,
+    unknown_labels,
+    unknown_variables,
+)
 from tests.conftest import ROOT
 from tests.settings_page import PAGE, settings_page
 
@@ -158,3 +165,45 @@ def test_contradictory_settings_are_an_error(options: dict[str, str], message: s
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRELABEL_ADMIN_TOKEN", "hush")
     assert "hush" not in repr(load_settings())
+
+
+def test_a_misspelt_variable_is_named_with_the_closest_real_one() -> None:
+    said = unknown_variables(
+        {
+            "PRELABEL_PROT": "1",
+            "PRELABEL_QQQQ": "2",
+            "PRELABEL_MY_PORT": "9",
+            "PRELABEL_PORT": "3",
+            "PATH": "4",
+        }
+    )
+    assert "PRELABEL_MY_PORT (did you" in said
+    assert "PRELABEL_PROT (did you mean PRELABEL_PORT?), PRELABEL_QQQQ" in said
+    assert "PATH" not in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PRELABEL_API_TOKEN_FILE",
+        "PRELABEL_LABEL_MAP",
+        "PRELABEL_SERVICE_HOST",
+        "PRELABEL_SERVICE_PORT_HTTP",
+        "PRELABEL_PORT_9090_TCP_ADDR",
+        "PRELABEL_GPU_PORT",
+        "PRELABEL_E2E_BUNDLE",
+    ],
+)
+def test_variables_that_others_read_or_set_are_not_unknown(name: str) -> None:
+    assert not unknown_variables({name: "tcp://192.0.2.7:9090"})
+
+
+def test_a_key_of_the_label_map_that_is_no_label_is_named_with_the_closest_label() -> None:
+    settings = load_settings(label_map="negativ=bad,Positive=good,Spam=junk")
+    said = unknown_labels(settings, ["Negative", "Positive"])
+    assert "no model has the label negativ (did you mean Negative?), Spam; " in said
+    assert said.endswith("the labels are Negative, Positive")
+
+
+def test_a_label_map_may_be_for_one_of_several_models() -> None:
+    assert not unknown_labels(load_settings(label_map="Spam=junk"), ["Negative", "Positive", "Spam", "Ham"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_RELOAD, OPEN_INFERENCE, TEXTS, Protocol
-from tests.e2e.conftest import ROOT
+from benchmarks.results import ROOT
 
 ENVIRONMENTS = ROOT / ".venv" / "peers"
 REQUIREMENTS = ROOT / "benchmarks" / "peers" / "requirements"

@@ -35,13 +35,13 @@ from benchmarks.peers.models import MODELS, write_model
 from benchmarks.peers.peer_list import PEERS, Peer
 from benchmarks.peers.protocols import Answer
 from benchmarks.peers.servers import PeerFailed, serving
+from benchmarks.results import ROOT
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Floats
 from server.bundle import Bundle, read_bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
-from tests.e2e.conftest import ROOT
 
 CLIENT_SECONDS = 300
 """Timeout of a measurement."""

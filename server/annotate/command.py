@@ -42,7 +42,10 @@ def annotate_project(
     """
     api = Api(web_address("--label-studio", label_studio), token(os.environ))
     opening = _source(settings, backend, auth, extra_params)
-    with stop_on_ctrl_c(console) as stop, progress_bar(console) as on_progress:
+    with (
+        stop_on_ctrl_c(console) as stop,
+        progress_bar(console, dry_run=options.dry_run) as on_progress,
+    ):
         run = AnnotateRun(api, options, stop=stop, on_progress=on_progress)
         running = in_background(lambda: _run(run, opening))
         try:

@@ -15,6 +15,7 @@ from rich.table import Table
 from server.annotate.background import StopRequest
 from server.annotate.options import AnnotateOptions
 from server.annotate.run import AnnotateResult
+from server.offline.progress_bar import stopped_if_shown
 
 MAX_SHOWN_FAILURES = 20
 
@@ -54,28 +55,33 @@ def exit_at_once(status: int) -> NoReturn:
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[Callable[[AnnotateResult], None]]:
-    """A progress bar that counts each task twice: once predicted, once stored."""
+def progress_bar(console: Console, *, dry_run: bool) -> Iterator[Callable[[AnnotateResult], None]]:
+    """A progress bar that counts each task twice, once predicted and once stored; with `dry_run` once. It is
+    shown from the first call on.
+    """
     columns = (
         TextColumn("{task.fields[predicted]} predicted, {task.fields[stored]} stored, {task.fields[rate]}/s"),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, refresh_per_second=2) as bar:
-        task = bar.add_task("tasks", total=None, predicted=0, stored=0, rate=0)
+    bar = Progress(*columns, console=console, refresh_per_second=2)
+    task = bar.add_task("tasks", total=None, predicted=0, stored=0, rate=0)
 
-        def update(result: AnnotateResult) -> None:
-            elapsed = bar.tasks[task].elapsed or 0
-            bar.update(
-                task,
-                total=2 * result.found,
-                completed=result.predicted + result.stored + len(result.failed),
-                predicted=f"{result.predicted:,}",
-                stored=f"{result.stored:,}",
-                rate=f"{result.stored / elapsed:,.0f}" if elapsed else 0,
-            )
+    def update(result: AnnotateResult) -> None:
+        elapsed = bar.tasks[task].elapsed or 0
+        done = result.predicted if dry_run else result.stored
+        bar.update(
+            task,
+            total=result.found if dry_run else 2 * result.found,
+            completed=done + len(result.failed) + (0 if dry_run else result.predicted),
+            predicted=f"{result.predicted:,}",
+            stored=f"{result.stored:,}",
+            rate=f"{done / elapsed:,.0f}" if elapsed else 0,
+        )
+        bar.start()
 
+    with stopped_if_shown(bar):
         yield update
 
 

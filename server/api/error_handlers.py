@@ -1,5 +1,7 @@
 """Exceptions to error responses, noted in the access log and in the activity of the project."""
 
+from http import HTTPStatus
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import HTTPExceptionHandler
@@ -19,7 +21,7 @@ def error_handlers(activity: ProjectActivity) -> dict[type[Exception], HTTPExcep
         context.error = error
         model = getattr(request.state, "model", None)
         if model is not None:
-            activity.refused(model, context.project, error)
+            activity.on_error(model, context.project, error)
         return error_response(
             request.url.path, error.status, type(error).__name__, str(error), context.id, error.headers
         )
@@ -27,10 +29,11 @@ def error_handlers(activity: ProjectActivity) -> dict[type[Exception], HTTPExcep
     async def on_http_exception(request: Request, error: Exception) -> Json:
         """Starlette's own: no such path, or another method."""
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it; tells mypy
-        detail = f"{request.method} {request.url.path}: {error.detail}"
+        allowed = (error.headers or {}).get("Allow")
+        problem = f"this path takes {allowed}" if allowed else "no such path; GET /openapi.json lists all"
+        detail = f"{request.method} {request.url.path}: {problem}."
+        kind = HTTPStatus(error.status_code).phrase.replace(" ", "")
         request_id = context_of(request).id
-        return error_response(
-            request.url.path, error.status_code, "HTTPException", detail, request_id, error.headers
-        )
+        return error_response(request.url.path, error.status_code, kind, detail, request_id, error.headers)
 
     return {PrelabelError: on_prelabel_error, HTTPException: on_http_exception}

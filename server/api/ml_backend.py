@@ -130,9 +130,11 @@ class TasksCall:
             predicted=answer.predicted,
             empty=answer.empty,
             failed=answer.failed,
+            config=answer.config,
+            empty_because=answer.empty_because,
         )
         if answer.failure is not None:
-            backend.activity.refused(backend.name, parsed.project, answer.failure)
+            backend.activity.on_error(backend.name, parsed.project, answer.failure)
         context.empty, context.failed = answer.empty, answer.failed
         return answer
 

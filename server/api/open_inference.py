@@ -103,7 +103,7 @@ class InferenceServer:
         return Json(ServerLive(reason is None, reason), 200 if reason is None else 503)
 
     async def ready(self, request: Request) -> Json:
-        reason = self.status.health.any_unhealthy_reason()
+        reason = self.status.health.first_unhealthy_reason()
         return Json(ServerReady(reason is None, reason), 200 if reason is None else 503)
 
     async def metadata(self, request: Request) -> Json:

@@ -32,7 +32,7 @@ def live_route(health: Health, guard: RouteGuard) -> BaseRoute:
 
 def ready_route(health: Health, guard: RouteGuard) -> BaseRoute:
     async def ready(request: Request) -> Json:
-        reason = health.any_unhealthy_reason()
+        reason = health.first_unhealthy_reason()
         if reason is None:
             return Json({"status": "ready"})
         return Json({"status": "not ready", "detail": reason}, 503)

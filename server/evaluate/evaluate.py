@@ -156,5 +156,8 @@ def _class_of(
 def _group(source: Path, example: Example, by: str | None) -> str | None:
     group = text_of(example.columns, by) if by is not None else None
     if by is not None and group is None:
-        raise BadInput(f'{source}: row {example.number} has no value in the column "{by}" (--by).')
+        raise BadInput(
+            f'{source}: row {example.number} has no value in the column "{by}" (--by); its columns: '
+            f"{', '.join(map(str, example.columns))}."
+        )
     return group

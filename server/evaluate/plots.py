@@ -100,7 +100,7 @@ def check_available() -> None:
     """Raises BadSetting if matplotlib is not installed. Call it before long work."""
     if importlib.util.find_spec("matplotlib") is None:
         raise BadSetting(
-            "--plots needs matplotlib, which is not installed: install prelabel[plots], or omit --plots."
+            "--plots needs matplotlib, which is not installed: run pip install matplotlib, or omit --plots."
         )
 
 

@@ -21,7 +21,8 @@ def show(result: Evaluation, console: Console, *, by: str | None) -> None:
     console.print(_by_label(result))
     for table in _by_group(result, by):
         console.print(table)
-    console.print(_mistakes(result))
+    if result.mistakes:
+        console.print(_mistakes(result))
 
 
 def _summary(result: Evaluation) -> Table:

@@ -41,6 +41,9 @@ MAX_ATTRIBUTES = 1_000
 interpreter's lock held.
 """
 
+XML_SOURCE = re.compile(r" \(<string>, line \d+\)$")
+"""The end of the parser's messages: the name that a config has there."""
+
 ATTRIBUTE = re.compile(r"""=\s*["']""")
 
 MAX_WRITTEN = 20_000
@@ -103,12 +106,21 @@ class LabelingPlan:
             for field, text in zip(self.fields, joined, strict=True)
         )
 
-    @property
+    @cached_property
     def summary(self) -> str:
         """Such as `sentiment ← text ($review)`."""
         pairs = ((binding.control, self.fields[binding.field]) for binding in self.bindings)
         return one_line(
             ", ".join(f"{control.name} ← {field.name} ({field.value})" for control, field in pairs)
+        )
+
+    @property
+    def without_text(self) -> str:
+        """Why tasks without any value for its fields have no text, and the remedy."""
+        values = ", ".join(dict.fromkeys(field.value for field in self.fields))
+        return one_line(
+            f"no task of the last request has a value for {values}, which the labeling config reads; name a "
+            "field that the tasks have in the value of the text tag"
         )
 
 
@@ -165,7 +177,7 @@ def _parse(config: str) -> LabelInterface:
     try:
         return LabelInterface(config)
     except Exception as error:  # the SDK raises many unrelated types
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        first_line = XML_SOURCE.sub("", (str(error) or type(error).__name__).splitlines()[0])
         raise BadLabelConfig(
             f"The labeling config cannot be read ({first_line}). Correct it in the project's settings."
         ) from None

@@ -12,11 +12,11 @@ from server.settings import Settings
 
 
 def serve_here(settings: Settings, console: Console) -> None:
-    """Serve until a signal ends the process. The banner goes to the log as JSON, or to the console. Raises
-    PrelabelError.
+    """Serve until a signal ends the process. Once the port is open, the banner goes to the log as JSON, or to
+    the console. Raises PrelabelError.
     """
 
-    def show_banner(registry: Registry) -> None:
+    def show_banner(settings: Settings, registry: Registry) -> None:
         banner = startup_banner(settings, registry)
         if is_json(settings.log_format):
             logging.getLogger("prelabel").info("serving", extra={"fields": banner})

@@ -1,12 +1,14 @@
 """Starts the server as one process, or as a parent with several worker processes.
 
-uvicorn's `Multiprocess` is the parent: it opens the port, starts the workers, replaces one that dies, and on
+uvicorn's `Multiprocess` is the parent: it starts the workers, replaces one that dies, and on
 SIGHUP replaces all of them one at a time. The workers share a temporary folder: memory-mapped tables, the
 scoring chosen by each project, and metric values.
 """
 
+import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,14 +22,16 @@ from uvicorn.supervisors import Multiprocess
 
 from server.app import METRICS, build_app
 from server.launch.tls import tls_options
-from server.launch.uvicorn_protocol import Connection, listen
+from server.launch.uvicorn_protocol import BACKLOG, Connection, bind, listen
 from server.log_setup import start_logging
 from server.models.fault_limits import DEFAULT_LIMITS
 from server.models.model import Model, load_model
 from server.models.registry import Registry, load_registry
 from server.observability.tracing import open_traces
 from server.observability.worker_files import hold_alive_lock
-from server.settings import Settings
+from server.settings import Settings, unknown_labels, unknown_variables
+
+log = logging.getLogger(__name__)
 
 WORKER_TIMEOUT = 15
 """Seconds within which a worker must reply to the parent's health check, and within which a replacement must
@@ -38,22 +42,51 @@ KEEP_ALIVE = 30
 """Seconds after which an idle connection is closed, with one server and on a cluster."""
 
 OnChecked = Callable[[Registry], None]
-"""Called once when every bundle has been loaded and checked, before the port opens."""
+"""Called once when every bundle has been loaded and checked."""
+
+OnListening = Callable[[Settings, Registry], None]
+"""Called once when the port is open; the settings have its number."""
 
 
-def serve(settings: Settings, on_checked: OnChecked) -> None:
-    """Serve until a signal ends the process. Raises BadSetting, BadBundle before the port opens."""
+def serve(settings: Settings, on_listening: OnListening) -> None:
+    """Serve until a signal ends the process. The port is taken first and opens once everything is checked.
+    Raises BadSetting, BadBundle before it opens.
+    """
     start_logging(settings.log_level, settings.log_format)
+    if unknown := unknown_variables(os.environ):
+        log.warning("%s", unknown)
     options = server_options(settings)
-    if settings.workers == 1:
-        app = build_app(settings)
-        on_checked(app.state.registry)
-        config = uvicorn.Config(app, **options)
-        with ignore_repeated_signal():
-            uvicorn.Server(config).run(listen(config))
-        if app.state.health.crash_reason() is not None:
-            raise SystemExit(1)  # logged already; a supervisor restarts a process that failed
-        return
+    with bind(settings.host, settings.port) as bound:
+        settings = settings.model_copy(update={"port": bound.getsockname()[1]})
+        if settings.workers == 1:
+            _serve_alone(settings, options, bound, on_listening)
+        else:
+            _serve_with_workers(settings, options, bound, on_listening)
+
+
+def _serve_alone(
+    settings: Settings, options: dict[str, Any], bound: socket.socket, on_listening: OnListening
+) -> None:
+    app = build_app(settings)
+    listening = listen(bound)
+    warn_of_labels(settings, app.state.registry)
+    on_listening(settings, app.state.registry)
+    with ignore_repeated_signal():
+        uvicorn.Server(uvicorn.Config(app, **options)).run(listening)
+    if app.state.health.crash_reason() is not None:
+        raise SystemExit(1)  # logged already; a supervisor restarts a process that failed
+
+
+def _serve_with_workers(
+    settings: Settings, options: dict[str, Any], bound: socket.socket, on_listening: OnListening
+) -> None:
+    listening: list[socket.socket] = []
+
+    def on_checked(registry: Registry) -> None:
+        listening.extend(listen(bound))
+        warn_of_labels(settings, registry)
+        on_listening(settings, registry)
+
     with TemporaryDirectory(prefix="prelabel-") as folder:
         shared = Path(folder)
         (shared / METRICS).mkdir()
@@ -67,7 +100,7 @@ def serve(settings: Settings, on_checked: OnChecked) -> None:
             timeout_worker_healthcheck=WORKER_TIMEOUT,
             **options,
         )
-        Multiprocess(config, listen(config)).run()
+        Multiprocess(config, listening).run()
 
 
 def check_startup(
@@ -87,11 +120,19 @@ def check_startup(
         registry.close()
 
 
+def warn_of_labels(settings: Settings, registry: Registry) -> None:
+    """Log the keys of the label map that are a label of no model."""
+    labels = dict.fromkeys(label for name in registry.names for label in registry.current(name).labels)
+    if unknown := unknown_labels(settings, labels.keys()):
+        log.warning("%s", unknown)
+
+
 def server_options(settings: Settings) -> dict[str, Any]:
     """Options of `uvicorn.Config`."""
     return {
         "host": settings.host,
         "port": settings.port,
+        "backlog": BACKLOG,
         "loop": "uvloop",
         "http": Connection,
         "timeout_keep_alive": KEEP_ALIVE,

@@ -53,8 +53,7 @@ def address(settings: Settings) -> str:
     """The server's URL, with the host name if it listens on all addresses."""
     host = socket.gethostname() if settings.host in EVERYWHERE else settings.host
     host = f"[{host}]" if ":" in host else host
-    port = settings.port or "PORT"
-    return f"{'https' if settings.tls_cert else 'http'}://{host}:{port}{settings.path_prefix}"
+    return f"{'https' if settings.tls_cert else 'http'}://{host}:{settings.port}{settings.path_prefix}"
 
 
 def auth_methods(settings: Settings) -> str:

@@ -7,11 +7,14 @@ of a head; `Connection` does.
 """
 
 import asyncio
+import errno
 import socket
+from contextlib import ExitStack
 from typing import Any
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.errors import BadSetting
 
 HEAD_TIMEOUT = 20.0
 """Seconds to receive the head of a request. The timer starts when the connection opens, and for later
@@ -35,6 +38,9 @@ ACCEPTS = 16
 socket. Turns are long under load and Label Studio opens a connection per request. With one socket,
 connections, including those of /health, waited for seconds and were lost when the backlog was full.
 """
+
+BACKLOG = 2048
+"""Connections that the system keeps until they are accepted; it may allow fewer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -105,13 +111,50 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def listen(config: uvicorn.Config, read_timeout: float = READ_TIMEOUT) -> list[socket.socket]:
-    """Bind the port and listen on it: one socket, duplicated ACCEPTS times. Connections queue until the
-    server runs. `read_timeout` in seconds.
+def bind(host: str, port: int) -> socket.socket:
+    """A socket with this address; the port opens with `listen`. Raises BadSetting."""
+    try:
+        with ExitStack() as on_error:
+            bound = on_error.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, port))
+            on_error.pop_all()
+    except (OSError, UnicodeError) as error:
+        raise _unusable(host, port, error) from None
+    bound.set_inheritable(True)
+    return bound
+
+
+def listen(bound: socket.socket, read_timeout: float = READ_TIMEOUT) -> list[socket.socket]:
+    """Listen on the port: one socket, duplicated ACCEPTS times. Connections queue until the server runs.
+    `read_timeout` in seconds. Raises BadSetting if another program was faster.
     """
-    bound = config.bind_socket()
-    bound.listen(config.backlog)
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        host, port, *_ = bound.getsockname()
+        raise _unusable(host, port, error) from None
     # Linux only; accepted connections inherit it, and it also applies while the client's window is closed
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(read_timeout * 1000))
     return [bound, *(bound.dup() for _ in range(ACCEPTS - 1))]
+
+
+def _unusable(host: str, port: int, error: OSError | UnicodeError) -> BadSetting:
+    """Why the server cannot listen on this address: the setting to change, and how."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return BadSetting(
+            f"port (PRELABEL_PORT) = {port}: another program listens on it; stop that program, or choose "
+            "another port with --port (0 takes a free one)."
+        )
+    if number == errno.EACCES:
+        return BadSetting(
+            f"port (PRELABEL_PORT) = {port}: this user may not open it; choose a port from 1024 up with "
+            "--port."
+        )
+    reason = (error.strerror if isinstance(error, OSError) else None) or "not a host name"
+    return BadSetting(
+        f"host (PRELABEL_HOST) = {host!r}: this machine cannot listen on that address ({reason}); give "
+        "--host 127.0.0.1 for this machine alone, or --host 0.0.0.0 for all its networks."
+    )

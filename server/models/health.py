@@ -19,7 +19,7 @@ class Health:
             return f"{name}: its model calls fail; its engine is being rebuilt."
         return self._batcher.unhealthy_reason
 
-    def any_unhealthy_reason(self) -> str | None:
+    def first_unhealthy_reason(self) -> str | None:
         """Why at least one model does not answer; None while all do."""
         return next(filter(None, map(self.unhealthy_reason, self._registry.names)), None)
 

@@ -44,6 +44,7 @@ class ProjectStatus(TypedDict):
     config: str | None
     predicted: int
     empty: int
+    empty_because: str | None
     failed: int
     refused: int
     last_errors: list[ErrorStatus]
@@ -56,13 +57,16 @@ class ActivitySnapshot(TypedDict):
 
 @dataclass
 class ProjectCounts:
-    """One project with one model. `config` lists the controls that get predictions, or says why none does."""
+    """One project with one model. `config` lists the controls that get predictions, or says why none does;
+    `empty_because` says why no task of the last request has a text.
+    """
 
     set_up: str | None = None
     model_version: str | None = None
     config: str | None = None
     predicted: int = 0
     empty: int = 0
+    empty_because: str | None = None
     failed: int = 0
     refused: int = 0
     last_errors: deque[ErrorStatus] = field(default_factory=lambda: deque(maxlen=5))
@@ -82,19 +86,34 @@ class ProjectActivity:
         """
         entry = self._entry(model, project)
         changed = (entry.model_version, entry.config) != (version, served)
-        entry.set_up, entry.model_version, entry.config = self._time(), version, served
+        entry.set_up, entry.model_version = self._time(), version
+        self._config_works(model, project, entry, served)
         return changed
 
-    def predicted(self, model: str, project: object, *, predicted: int, empty: int, failed: int) -> None:
+    def predicted(
+        self,
+        model: str,
+        project: object,
+        *,
+        predicted: int,
+        empty: int,
+        failed: int,
+        config: str | None = None,
+        empty_because: str | None = None,
+    ) -> None:
         """Count tasks with a result, tasks without text or without a label above the threshold, and tasks
-        whose model call failed.
+        whose model call failed. `config` says which controls were predicted from which texts;
+        None for a request without a labeling config.
         """
         entry = self._entry(model, project)
+        if config is not None:
+            self._config_works(model, project, entry, config)
+        entry.empty_because = empty_because
         entry.predicted += predicted
         entry.empty += empty
         entry.failed += failed
 
-    def refused(self, model: str, project: object, error: PrelabelError) -> None:
+    def on_error(self, model: str, project: object, error: PrelabelError) -> None:
         """A request, or a part of one, ended in `error`."""
         entry = self._entry(model, project)
         time = self._time()
@@ -119,6 +138,7 @@ class ProjectActivity:
                 "config": entry.config,
                 "predicted": entry.predicted,
                 "empty": entry.empty,
+                "empty_because": entry.empty_because,
                 "failed": entry.failed,
                 "refused": entry.refused,
                 "last_errors": list(entry.last_errors),
@@ -140,6 +160,14 @@ class ProjectActivity:
         if len(self._projects) > MAX_PROJECTS:
             self._projects.popitem(last=False)
         return entry
+
+    def _config_works(self, model: str, project: object, entry: ProjectCounts, config: str) -> None:
+        """The labeling config of the project works: why nothing was served before is no longer true."""
+        if entry.config != config:
+            entry.config = config
+            mine = (model, name_of(project))
+            kept = [each for each in self._refused_configs if (each["model"], each["project"]) != mine]
+            self._refused_configs = deque(kept, self._refused_configs.maxlen)
 
     def _time(self) -> str:
         return self._now().isoformat(timespec="seconds")

@@ -4,6 +4,7 @@ cores.
 Batches depend on the lengths alone, so the same texts always make the same model calls.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from server.engines.base import Engine, pad
 from server.engines.devices import CPU_BATCH_TOKENS
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
-from server.settings import Settings
+from server.settings import Settings, unknown_labels
+
+log = logging.getLogger(__name__)
 
 CHUNK = 2048
 """Rows that a bulk command holds in memory at a time."""
@@ -68,8 +71,12 @@ class Classifier:
 
 
 def open_classifier(settings: Settings) -> Classifier:
-    """The first bundle of the settings, in their engine. Raises BadBundle, BadSetting."""
+    """The first bundle of the settings, in their engine. Warns of a label map for other labels. Raises
+    BadBundle, BadSetting.
+    """
     bundle = read_bundle(settings.bundle[0])
+    if unknown := unknown_labels(settings, bundle.labels):
+        log.warning("%s", unknown)
     engine = open_engine(bundle, engine=settings.engine, device=settings.device, cuda=settings.cuda)
     return Classifier(bundle, engine, settings.threads(engine.device), settings.budget(engine.device))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from server.errors import BadInput, BadLabelConfig
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.offline.classifier import open_classifier
 from server.offline.labeler import Labeler
@@ -18,7 +19,11 @@ def predict_here(
 ) -> None:
     """Predict the rows of `source` and print what was written. Raises PrelabelError."""
     classifier = open_classifier(settings)
-    plan = read_plan(read_config(label_config), classifier.bundle.labels, settings.label_map)
+    config = read_config(label_config)
+    try:
+        plan = read_plan(config, classifier.bundle.labels, settings.label_map)
+    except BadLabelConfig as error:
+        raise BadLabelConfig(f"{label_config or 'the default labeling config'}: {error}") from None
     with classifier, progress_bar(console, size_of(source)) as on_progress:
         labeler = Labeler(classifier, plan, settings.scoring)
         done = predict_file(source, out, labeler, resume=resume, on_progress=on_progress)
@@ -32,4 +37,7 @@ def predict_here(
 
 def read_config(path: Path | None) -> str:
     """A labeling config, the tutorial's without a path. Raises BadInput."""
-    return TUTORIAL_CONFIG if path is None else read_text(path)
+    try:
+        return TUTORIAL_CONFIG if path is None else read_text(path)
+    except BadInput as error:
+        raise BadInput(f"--label-config: {error}") from None

@@ -50,22 +50,26 @@ def served_versions(backend: str) -> set[str]:
 
 
 def show(entries: list[Entry], served: set[str] | None, console: Console) -> None:
-    """Print a table. `served` adds a column that marks the bundles with these versions."""
-    folding = [Column(name, overflow="fold") for name in ("bundle", "version")]
-    table = Table(*folding, "labels", "accuracy", "MB", *(["serving"] if served is not None else []), "")
+    """Print a table, and what is wrong with damaged bundles. `served` adds a column that marks the bundles
+    with these versions.
+    """
+    folding = [Column(name, overflow="fold") for name in ("bundle", "version", "labels")]
+    table = Table(*folding, "accuracy", "MB", *(["serving"] if served is not None else []))
     for entry in entries:
         manifest = entry.bundle.manifest if entry.bundle else None
         accuracy = (manifest.metrics.get("test") or {}).get("accuracy") if manifest else None
         table.add_row(
-            escape(str(entry.path)),
+            escape(entry.path.name),
             manifest.version if manifest else "–",
             escape(", ".join(manifest.labels)) if manifest else "–",
             f"{accuracy:.4f}" if isinstance(accuracy, float) else "–",
             f"{entry.size / 1e6:.1f}",
             *(["✓" if manifest and manifest.version in served else ""] if served is not None else []),
-            escape(entry.problem),
         )
     console.print(table)
+    for entry in entries:
+        if entry.problem:
+            console.print(entry.problem, markup=False, highlight=False, soft_wrap=True)
 
 
 def _entry(path: Path) -> Entry:

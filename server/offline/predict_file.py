@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any, Protocol
 
 import msgspec
@@ -55,6 +56,10 @@ def predict_file(
         raise BadInput(f"{out}: the name must end in .json or .jsonl.")
     if out.resolve() == source.resolve():
         raise BadInput(f"{out}: the output would replace the input; give it another name.")
+    if not out.parent.is_dir():
+        raise BadInput(
+            f"{out}: there is no folder {out.parent}; make it with: mkdir -p {quote(str(out.parent))}"
+        )
     part, note = out.with_name(out.name + ".part"), out.with_name(out.name + ".part.progress")
     key = _key(source, labeler, out.suffix)
     progress = _read_progress(note, part, key) if resume else Progress(key=key)

@@ -29,7 +29,7 @@ class Replica:
 
     def check_health(self) -> None:
         """Called by Ray. Raises EngineFailed when `/ready` would return 503."""
-        unhealthy_reason = self.server.state.health.any_unhealthy_reason()
+        unhealthy_reason = self.server.state.health.first_unhealthy_reason()
         if unhealthy_reason is not None:
             raise EngineFailed(unhealthy_reason)
 

@@ -3,6 +3,7 @@ the bundles, replica by replica.
 """
 
 import logging
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from server.on_ray.application import application
 from server.on_ray.cluster import connected
 from server.on_ray.options import Replicas, Resources, settings_for_node
 from server.on_ray.signals import Signals
-from server.settings import Settings
+from server.settings import Settings, unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ def serve_on_ray(
     """
     check(settings)
     start_logging(settings.log_level, settings.log_format)
+    if unknown := unknown_variables(os.environ):
+        log.warning("%s", unknown)
     settings = settings_for_node(settings, resources)
     versions = versions_of(settings)
     with connected(address), Signals() as signals:
@@ -128,7 +131,7 @@ def start_proxies(settings: Settings) -> None:
     except (RayError, TimeoutError):
         raise BadSetting(
             f"Ray's HTTP proxy did not start on {settings.host}:{settings.port}; another program may "
-            "use the port, or no node has the address."
+            "use the port, or no node has the address. Give another --port or --host."
         ) from None
 
 

@@ -16,7 +16,8 @@ class Answer:
     tasks, `{}` where the model call failed or a text is too long. `failure` is the reason of one such
     failure. `predicted`, `empty` and `failed` count the tasks. `seconds` by stage: seconds of work for
     tokenize, engine and results, which overlap in a large request; for queue the mean wait of a text.
-    `tokens` went into models.
+    `tokens` went into models. `config` says which controls are predicted from which texts; `empty_because`
+    why no task has a text, where the labeling config names fields that none has.
     """
 
     results: list[bytes]
@@ -26,6 +27,8 @@ class Answer:
     seconds: Mapping[str, float]
     tokens: int
     prediction_stats: PredictionStats
+    config: str
+    empty_because: str | None = None
     failure: PrelabelError | None = None
 
     def parts(self) -> list[bytes]:

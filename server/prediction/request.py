@@ -180,6 +180,8 @@ class TaskRequest(TextRequest):
             self._seconds,
             self._tokens,
             self._stats,
+            self._plan.summary,
+            None if texts.has_values or not texts.tasks else self._plan.without_text,
             failure,
         )
 

@@ -16,18 +16,23 @@ class Tasks(Protocol):
 
 @dataclass
 class TaskTexts:
-    """The texts of a request's tasks; None for a task with a text that is too long. `rows` counts texts."""
+    """The texts of a request's tasks; None for a task with a text that is too long. `rows` counts texts;
+    `has_values`: whether any task has a value in a field of the plan.
+    """
 
     tasks: list[Texts | None] = field(default_factory=list)
     rows: int = 0
     too_long: int = 0
+    has_values: bool = False
 
 
 def read_tasks(plan: LabelingPlan, tasks: Iterable[Any], max_text: int) -> TaskTexts:
     """The texts of `tasks`; `max_text` is the maximum of characters in a field, markup included."""
     read = TaskTexts()
     for task in tasks:
-        joined = plan.join(plan.look_up(task))
+        values = plan.look_up(task)
+        read.has_values = read.has_values or any(value is not None for each in values for value in each)
+        joined = plan.join(values)
         # count the markup too, because parsing it takes the time
         if any(text is not None and len(text) > max_text for text in joined):
             read.tasks.append(None)

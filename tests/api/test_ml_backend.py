@@ -179,6 +179,18 @@ def test_a_task_without_usable_text_gets_an_empty_result_at_its_index(
     }
 
 
+def test_a_field_that_no_task_has_is_named_until_a_task_has_it(bundle: Bundle) -> None:
+    def reason(client: httpx.Client, *fields: str) -> Any:
+        tasks = [{"data": {field: "good"}} for field in fields]
+        client.post("/predict", json={"tasks": tasks, "label_config": TUTORIAL_CONFIG, "project": "7.1"})
+        [project] = client.get("/").json()["projects"]
+        return project["empty_because"]
+
+    with running(bundle) as client:
+        assert "no task of the last request has a value for $review" in reason(client, "body", "id")
+        assert reason(client, "body", "review") is None
+
+
 def test_the_field_comes_from_the_config_and_the_choices_keep_their_names(bundle: Bundle) -> None:
     config = (
         TUTORIAL_CONFIG.replace("$review", "$body")
@@ -221,8 +233,8 @@ def test_the_field_comes_from_the_config_and_the_choices_keep_their_names(bundle
         ),
         ("/setup", json.dumps({"schema": "<View>" * 80_000}).encode(), 422, "cannot be read"),
         ("/webhook", b"x", 400, "not JSON"),
-        ("/nowhere", b"", 404, "/nowhere"),
-        ("/health", b"", 405, "POST /health"),
+        ("/nowhere", b"", 404, "POST /nowhere: no such path; GET /openapi.json lists all."),
+        ("/health", b"", 405, "POST /health: this path takes GET"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_plain_words(
@@ -232,6 +244,7 @@ def test_what_cannot_be_answered_is_refused_in_plain_words(
     assert answer.status_code == status
     assert answer.json()["status"] == status
     assert detail in answer.json()["detail"]
+    assert answer.json()["error"] != "HTTPException"
     assert "Traceback" not in answer.text
 
 

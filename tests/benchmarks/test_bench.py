@@ -1,6 +1,7 @@
 """The benchmarks run at a tiny size and save the figures that the report needs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,9 +93,9 @@ def test_a_failure_is_reported_and_the_other_benchmarks_run(
 
 
 def prelabel_bench(
-    *words: str, program: Path = ROOT / "prelabel.py", cwd: Path = ROOT
+    *words: str, program: Path = ROOT / "prelabel.py", cwd: Path = ROOT, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200"}
+    environment = os.environ | {"COLUMNS": "200"} | settings
     return subprocess.run(
         [sys.executable, program, "bench", *words],
         cwd=cwd,
@@ -112,6 +113,20 @@ def test_bench_lists_the_benchmarks_with_what_they_measure() -> None:
     for name in [*everything.MODULES, "soak", "annotate", "guard", "report", "all"]:
         assert f"│ {name} " in listed.stdout
     assert "Microseconds a text of each engine" in listed.stdout
+
+
+def test_without_the_packages_of_development_bench_lists_and_says_what_to_install(tmp_path: Path) -> None:
+    for package in ("psutil", "pytest"):
+        (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(name={package!r})")
+    listed = prelabel_bench("--help", PYTHONPATH=str(tmp_path))
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "│ engine " in listed.stdout
+    refused = prelabel_bench("bulk", PYTHONPATH=str(tmp_path))
+    assert refused.returncode == 1
+    assert re.fullmatch(
+        r"prelabel bench bulk needs the package psutil, .*: run .* -m pip install --editable .*\n",
+        refused.stderr,
+    )
 
 
 def test_bench_runs_one_with_its_own_options_from_any_folder(bundle: Bundle, tmp_path: Path) -> None:

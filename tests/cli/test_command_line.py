@@ -81,6 +81,37 @@ def test_evaluate_prints_metrics_and_draws_them(bundle: Bundle, tmp_path: Path) 
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["IN", "none/out.json"], "there is no folder none; make it with: mkdir -p none"),
+        (["IN", "out.json", "--label-config", "none.xml"], "--label-config: none.xml: cannot be read"),
+        (["IN", "out.json", "--label-config", "IN"], "in.csv: The labeling config cannot be read"),
+        (
+            ["IN", "out.json", "--bundle", "none"],
+            "none: there is no such bundle folder; name one with --bundle",
+        ),
+    ],
+    ids=["folder", "config", "no config", "bundle"],
+)
+def test_an_error_of_predict_names_the_file_and_the_remedy(
+    arguments: list[str],
+    said: str,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("review\ngood film\n")
+    words = [str(source) if word == "IN" else word for word in arguments]
+    monkeypatch.setenv("PRELABEL_BUNDLE", str(bundle.path))
+    monkeypatch.setattr("sys.argv", ["prelabel", "predict", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert said in capsys.readouterr().err
+
+
 def is_one_sentence(status: int, shown: str) -> bool:
     return status == 1 and shown.splitlines()[-1].startswith("Error: ") and "Traceback" not in shown
 
@@ -88,6 +119,16 @@ def is_one_sentence(status: int, shown: str) -> bool:
 def test_an_error_is_one_sentence_and_status_1(tmp_path: Path) -> None:
     refused = prelabel("serve", "--bundle", tmp_path)
     assert is_one_sentence(refused.returncode, refused.stderr)
+
+
+def test_a_misspelt_variable_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRELABEL_BUNDEL", "artifacts/mine")
+    monkeypatch.setattr("sys.argv", ["prelabel", "predict", "none.csv", "out.json"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "PRELABEL_BUNDEL (did you mean PRELABEL_BUNDLE?)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

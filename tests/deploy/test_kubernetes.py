@@ -53,6 +53,12 @@ def test_selectors_match_the_pods_of_the_deployment() -> None:
     assert content("network.yaml")["spec"]["podSelector"]["matchLabels"] == labels
 
 
+def test_the_service_does_not_set_the_port() -> None:
+    """Kubernetes would set the variable PRELABEL_PORT for a Service of this name, to tcp://ADDRESS:PORT."""
+    assert content("service.yaml")["metadata"]["name"] == "prelabel"
+    assert content("deployment.yaml")["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
 def test_the_grace_period_exceeds_pause_and_drain_timeout() -> None:
     pod = content("deployment.yaml")["spec"]["template"]["spec"]
     container = pod["containers"][0]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from rich.console import Console
 from export.cnn import Network
 from server.bundle import Bundle
 from server.engines.base import Engine
-from server.errors import BadInput
+from server.errors import BadInput, BadSetting
 from server.evaluate.evaluate import MISTAKES, Evaluation, evaluate_file
+from server.evaluate.plots import check_available
 from server.evaluate.report import draw, show
 from server.models.tokenizer import Tokenizer
 from server.offline.classifier import Classifier
@@ -89,8 +91,16 @@ def test_labels_match_ignoring_case_and_unknown_labels_are_errors(
         BadInput, match='row 3: the label "neutral" is not one of the model\'s: Negative, Positive'
     ):
         evaluate(write(tmp_path / "in.csv", rows), classifier)
-    with pytest.raises(BadInput, match='no value in the column "kind"'):
+    with pytest.raises(
+        BadInput, match='no value in the column "kind" .--by.; its columns: review, sentiment'
+    ):
         evaluate(write(tmp_path / "in.csv", rows[:2]), classifier, by="kind")
+
+
+def test_pictures_without_matplotlib_name_the_pip_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(BadSetting, match="run pip install matplotlib, or omit --plots"):
+        check_available()
 
 
 def test_the_tables_and_the_pictures(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:
@@ -115,6 +125,11 @@ def test_the_tables_and_the_pictures(tmp_path: Path, classifier: Classifier, tru
         "up to 512",
     ):
         assert part in printed.getvalue()
+    assert "most confident mistakes" in printed.getvalue()
+    result.mistakes.clear()
+    without = io.StringIO()
+    show(result, Console(file=without, width=200), by=None)
+    assert "mistakes" not in without.getvalue()
     pictures = draw(result, tmp_path / "plots", by=None)
     assert [path.name for path in pictures] == ["reliability.png", "accuracy-by-length.png"]
     again = draw(result, tmp_path / "again", by=None)

@@ -19,6 +19,12 @@ def config(
     return f"<View><View>{text}<Header value='?'/></View><Choices {attributes}>{choices}</Choices></View>"
 
 
+def test_the_error_of_broken_xml_is_without_the_parsers_name_for_it() -> None:
+    with pytest.raises(BadLabelConfig, match="cannot be read") as error:
+        read_plan("<View><Text></View>", ("Negative", "Positive"), {})
+    assert "<string>" not in str(error.value)
+
+
 def test_the_tutorials_config() -> None:
     assert read_plan(TUTORIAL_CONFIG, LABELS, {}) == LabelingPlan(
         (TextField("text", "text", "$review"),),

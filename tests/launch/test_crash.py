@@ -38,7 +38,7 @@ if __name__ == "__main__":
     bundle, port, workers = sys.argv[2:]
     serve(
         load_settings(bundle=(Path(bundle),), port=int(port), workers=int(workers), device="cpu"),
-        lambda app: None,
+        lambda *_: None,
     )
 """
 """`prelabel serve` with a bug in the batching policy: it raises in one process when the file `bug` exists."""

@@ -1,5 +1,6 @@
 """Several worker processes behind one port: one set of tables, one memory of projects, no request lost."""
 
+import json
 import os
 import shutil
 import signal
@@ -23,7 +24,8 @@ from server.engines.cpu_tables import read_tables
 from server.engines.factory import open_engine
 from server.engines.shared_tables import shared_tables
 from server.errors import BadSetting
-from server.launch.launcher import check_startup
+from server.launch.launcher import check_startup, serve, warn_of_labels
+from server.launch.uvicorn_protocol import bind, listen
 from server.models.model import Model
 from server.models.registry import Registry
 from server.models.tokenizer import Tokenizer
@@ -169,7 +171,9 @@ class FakeEngine:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_path: Path, fails: bool) -> None:
+def test_the_parent_loads_each_bundle_once_and_closes_it(
+    bundle: Bundle, tmp_path: Path, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     engine, loaded, open_at_check = FakeEngine(), list[tuple[Path, Path]](), list[bool]()
 
     def load(path: Path, _: Settings, shared: Path) -> Model:
@@ -177,6 +181,7 @@ def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_pat
         return Model(bundle, engine, Tokenizer.of(bundle))
 
     def on_checked(registry: Registry) -> None:
+        warn_of_labels(load_settings(label_map="Negativ=bad"), registry)
         open_at_check.append(engine.is_open)
         if fails:
             raise BadSetting("no")
@@ -186,7 +191,52 @@ def test_the_parent_loads_each_bundle_once_and_closes_it(bundle: Bundle, tmp_pat
         check_startup(settings, tmp_path, on_checked, load)
     assert loaded == [(bundle.path, tmp_path)]
     assert open_at_check == [True]
+    assert "no model has the label Negativ (did you mean Negative?)" in caplog.text
     assert not engine.is_open
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(tmp_path: Path, workers: int) -> None:
+    with bind("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = load_settings(bundle=(tmp_path / "none",), port=port, workers=workers)
+        with pytest.raises(BadSetting, match=rf"port .PRELABEL_PORT. = {port}: another program .*--port"):
+            serve(settings, lambda *_: pytest.fail("the banner is shown"))
+
+
+def test_a_port_that_is_taken_meanwhile_is_refused() -> None:
+    with bind("127.0.0.1", 0) as slow, bind("127.0.0.1", slow.getsockname()[1]) as fast:
+        fast.listen()
+        with pytest.raises(BadSetting, match="PRELABEL_PORT"):
+            listen(slow)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.7", "x" * 70, "2001:db8::7", "not a host"])
+def test_a_host_that_is_not_this_machine_is_refused_with_the_remedy(host: str) -> None:
+    with pytest.raises(BadSetting, match=rf"host .PRELABEL_HOST. = '{host}': .*--host 0.0.0.0"):
+        bind(host, 0)
+
+
+def test_the_banner_is_shown_once_the_port_is_open_and_has_its_number(bundle: Bundle) -> None:
+    command = [sys.executable, "prelabel.py", "serve", "--bundle", str(bundle.path), "--device", "cpu"]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--log-format", "json"],
+        cwd=ROOT,
+        env=os.environ | {"PRELABEL_WORKER": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            warning = json.loads(process.stderr.readline())
+            assert (warning["level"], "PRELABEL_WORKERS?" in warning["message"]) == ("warning", True)
+            banner = next(line for line in map(json.loads, process.stderr) if line["message"] == "serving")
+            [url] = [model["url"] for model in banner["models"]]
+            assert httpx.get(f"{url}/ready", timeout=PATIENCE, verify=PLAIN_HTTP).is_success
+        finally:
+            process.kill()
 
 
 def test_mapped_tables_are_those_that_were_read(bundle: Bundle, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ def test_a_project_from_set_up_to_failure() -> None:
     activity = ProjectActivity(lambda: NOON)
     assert activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
     assert not activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
-    activity.predicted("m", "1.5", predicted=3, empty=1, failed=0)
-    activity.predicted("m", "1.5", predicted=1, empty=0, failed=2)
-    activity.refused("m", "1.5", EngineFailed("The model call failed."))
+    activity.predicted("m", "1.5", predicted=3, empty=1, failed=0, config="c ← t ($body)")
+    activity.predicted("m", "1.5", predicted=1, empty=0, failed=2, config="c ← t ($body)")
+    activity.on_error("m", "1.5", EngineFailed("The model call failed."))
     assert projects_of(activity)["1.5"] == {
         "project": "1.5",
         "model": "m",
@@ -28,6 +28,7 @@ def test_a_project_from_set_up_to_failure() -> None:
         "config": "c ← t ($body)",
         "predicted": 4,
         "empty": 1,
+        "empty_because": None,
         "failed": 2,
         "refused": 1,
         "last_errors": [
@@ -40,8 +41,8 @@ def test_a_project_from_set_up_to_failure() -> None:
 def test_a_rejected_config_is_shown_for_its_project_and_listed_separately() -> None:
     activity = ProjectActivity(lambda: NOON)
     activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
-    activity.refused("m", "1.5", BadLabelConfig("no <Choices>"))
-    activity.refused("other", "2.5", BadLabelConfig("no <Text>"))
+    activity.on_error("m", "1.5", BadLabelConfig("no <Choices>"))
+    activity.on_error("other", "2.5", BadLabelConfig("no <Text>"))
     assert projects_of(activity)["1.5"]["config"] == "no <Choices>"
     assert activity.snapshot()["refused_configs"][0] == {
         "time": STAMP,
@@ -53,12 +54,26 @@ def test_a_rejected_config_is_shown_for_its_project_and_listed_separately() -> N
     assert list(projects_of(activity, "m")) == ["1.5"]
 
 
+def test_a_config_that_works_replaces_the_reason_why_none_was_served() -> None:
+    activity = ProjectActivity(lambda: NOON)
+    for project in ("1.5", "2.5", "3.5"):
+        activity.on_error("m", project, BadLabelConfig("no <Choices>"))
+    activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
+    activity.predicted("m", "2.5", predicted=1, empty=0, failed=0, config="c ← t ($text)")
+    assert {name: entry["config"] for name, entry in projects_of(activity).items()} == {
+        "1.5": "c ← t ($body)",
+        "2.5": "c ← t ($text)",
+        "3.5": "no <Choices>",
+    }
+    assert [refused["project"] for refused in activity.snapshot()["refused_configs"]] == ["3.5"]
+
+
 def test_it_is_bounded_and_shows_the_latest_first() -> None:
     activity = ProjectActivity()
     for number in range(MAX_PROJECTS + 5):
-        activity.predicted("m", f"{number}.1", predicted=1, empty=0, failed=0)
+        activity.predicted("m", f"{number}.1", predicted=1, empty=0, failed=0, config="c ← t ($body)")
     for _ in range(50):
-        activity.refused("m", "9.1", BadLabelConfig("no"))
+        activity.on_error("m", "9.1", BadLabelConfig("no"))
     projects = projects_of(activity)
     assert len(projects) == MAX_PROJECTS
     assert next(iter(projects)) == "9.1"
@@ -75,5 +90,5 @@ def test_an_invalid_project_name_is_shown_as_unknown() -> None:
         name_of(project) for project in ("1.1795474444", None, 7, "a text that is no name", "x" * 101, "")
     ] == ["1.1795474444"] + ["unknown"] * 5
     activity = ProjectActivity()
-    activity.refused("m", "my secret text", Unauthorized("no", "Basic"))
+    activity.on_error("m", "my secret text", Unauthorized("no", "Basic"))
     assert "secret" not in str(activity.snapshot())

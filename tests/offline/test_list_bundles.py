@@ -1,5 +1,6 @@
 """The list of bundles: what is wrong with each, and which a server serves."""
 
+import io
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def test_bundles_are_listed_with_their_problems_and_those_that_are_served(
     lines = (tmp_path / "shown.txt").read_text().splitlines()
     assert any(bundle.version in line and "✓" in line and "Negative, Positive" in line for line in lines)
     assert any("vocab.txt is altered" in line and "✓" not in line for line in lines)
+
+
+def test_names_and_versions_are_whole_on_a_narrow_terminal(bundle: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(bundle.path, tmp_path / "good")
+    console = Console(width=80, file=io.StringIO())
+    show(find_bundles(tmp_path), None, console)
+    assert isinstance(console.file, io.StringIO)
+    assert any("good" in line and bundle.version in line for line in console.file.getvalue().splitlines())
 
 
 def test_a_folder_without_bundles_and_a_missing_server_are_errors(tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from server.engines.factory import open_engine
 from server.errors import BadInput
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.models.tokenizer import Tokenizer
-from server.offline.classifier import Classifier
+from server.offline.classifier import Classifier, open_classifier
 from server.offline.labeler import Labeler
 from server.offline.predict_file import predict_file
 from server.scoring import Scoring
+from server.settings import load_settings
 from tests.conftest import ROOT, random_texts
 
 PLAN = read_plan(TUTORIAL_CONFIG, ("Negative", "Positive"), {})
@@ -62,6 +63,11 @@ def test_every_row_becomes_a_task_with_its_columns_and_its_prediction(
         (region,) = prediction["result"]
         assert region["value"] == {"choices": [bundle.labels[int(probabilities.argmax())]]}
         assert (region["from_name"], region["to_name"], region["type"]) == ("sentiment", "text", "choices")
+
+
+def test_a_label_map_for_other_labels_is_a_warning(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    open_classifier(load_settings(bundle=bundle.path, device="cpu", label_map="Postive=good"))
+    assert "Postive (did you mean Positive?)" in caplog.text
 
 
 def test_another_score_has_its_own_version(tmp_path: Path, labeler: Labeler, bundle: Bundle) -> None:
@@ -153,7 +159,7 @@ from pathlib import Path
 from server.bundle import read_bundle
 from server.engines.factory import open_engine
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
-from server.offline.classifier import Classifier
+from server.offline.classifier import Classifier, open_classifier
 from server.offline.labeler import Labeler
 from server.offline.predict_file import predict_file
 

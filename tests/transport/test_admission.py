@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import uvicorn
 import uvloop
 
 from server.bundle import Bundle
@@ -274,7 +273,7 @@ def test_many_connections_are_taken_in_one_turn_of_the_event_loop() -> None:
             taken.append(transport)
 
     async def turns(clients: ExitStack) -> int:
-        listening = uvicorn_protocol.listen(uvicorn.Config("", host="127.0.0.1", port=0, log_config=None))
+        listening = uvicorn_protocol.listen(uvicorn_protocol.bind("127.0.0.1", 0))
         servers = [
             await asyncio.get_running_loop().create_server(Taken, sock=each, backlog=1000)
             for each in listening
