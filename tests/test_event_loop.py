@@ -3,6 +3,7 @@ blocking call.
 """
 
 import concurrent.futures
+import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ ATTEMPTS = 5
 TEXTS = random_texts(40)
 PAGE = "<p>A <b>good</b> film, &amp; more of it.</p>"
 LIKE_A_FILE = "data:image/png;base64," + "QUJD" * 2_000_000
+LONG = "good film. " * 2_000_000
+ESCAPED = "é" * 3_000_000
 CHOICES = '<Choice value="Negative"/><Choice value="Positive"/>'
 MANY_CHOICES = CHOICES + "".join(f'<Choice value="choice number {i}"/>' for i in range(9_500))
 BRANCHES = "".join(f'<Choice value="x{i}"><Choice value="y{i}"/></Choice>' for i in range(6_000))
@@ -77,12 +80,12 @@ def review(value: Any, label_config: str = TUTORIAL_CONFIG, status: int = 200) -
     return Request("/predict", msgspec.json.encode(predict_body([value], label_config)), status=status)
 
 
-def infer(texts: list[str]) -> Request:
+def infer(texts: list[str], status: int = 200) -> Request:
     tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
-    return Request("/v2/models/tiny/infer", msgspec.json.encode({"inputs": [tensor]}))
+    return Request("/v2/models/tiny/infer", json.dumps({"inputs": [tensor]}).encode(), status=status)
 
 
-def infer_bytes(texts: list[str]) -> Request:
+def infer_bytes(texts: list[str], status: int = 200) -> Request:
     data = b"".join(struct.pack("<I", len(text)) + text.encode() for text in texts)
     tensor = {
         "name": "text",
@@ -91,7 +94,12 @@ def infer_bytes(texts: list[str]) -> Request:
         "parameters": {"binary_data_size": len(data)},
     }
     head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
-    return Request("/v2/models/tiny/infer", head + data, {"inference-header-content-length": str(len(head))})
+    return Request(
+        "/v2/models/tiny/infer",
+        head + data,
+        {"inference-header-content-length": str(len(head))},
+        status,
+    )
 
 
 def new(label_config: str, attempt: int) -> str:
@@ -116,6 +124,10 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "pages": lambda _: tasks([{"review": PAGE * 20}] * 5_000, HYPERTEXT),
     "a text of 1 MB": lambda _: review("É good film. " * 76_000),
     "a text of 8 MB": lambda _: review("A good film. " * 600_000, status=413),
+    "a text of 22 MB": lambda _: tasks([{"review": "good"}, {"review": LONG}], status=413),
+    "a text of 900,000 escapes": lambda _: Request(
+        "/predict", json.dumps(predict_body([ESCAPED[:900_000]])).encode()
+    ),
     "a file instead of a text": lambda _: review(LIKE_A_FILE, status=413),
     "paragraphs": lambda _: review([{"says": f"good film {i}"} for i in range(20_000)], PARAGRAPHS),
     "a list": lambda _: review(["a"] * 190_000),
@@ -135,6 +147,9 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "a webhook": lambda _: events(1_300),
     "infer": lambda _: infer([text[:600] for text in TEXTS] * 1_250),
     "infer with bytes": lambda _: infer_bytes([text[:200] for text in ASCII] * 1_250),
+    "infer of 22 MB": lambda _: infer([LONG], 413),
+    "infer of 18 MB of escapes": lambda _: infer([ESCAPED], 413),
+    "infer with 22 MB of bytes": lambda _: infer_bytes([LONG], 413),
     "status": lambda _: Request("/"),
     "metrics": lambda _: Request("/metrics"),
     "OpenAPI": lambda _: Request("/openapi.json"),
