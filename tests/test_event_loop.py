@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import random_texts
 from tests.loop_probe import LIMIT, LoopProbe
 from tests.serving import predict_body, running, set_up
+from tests.transport.test_admission import all_of, chunked, connected, head
 
 ATTEMPTS = 5
 """A figure above the limit may be the machine's doing; one that is always above it is not."""
@@ -190,6 +192,57 @@ def test_no_request_holds_the_event_loop(kind: str, client: httpx.Client, probe:
             break
     else:
         pytest.fail(f"(callbacks, lock) held the loop for {held} ms")
+
+
+def whole(client: httpx.Client, sent: bytes) -> bytes:
+    """The responses to `sent`, whose last request closes the connection."""
+    with connected(client) as connection, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(connection.sendall, sent)
+        found = all_of(connection)
+        with suppress(ConnectionError):  # an error may come before all is sent
+            sending.result()
+    return found
+
+
+LAST = head(0, "GET", "/live").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+BODY = b" " * 700_000 + msgspec.json.encode(predict_body(["good film"]))
+STREAMS: dict[str, tuple[bytes, int]] = {
+    "one-byte chunks": (chunked("/predict", *(b"%c" % each for each in BODY), b"") + LAST, 2),
+    "pipelined requests": (head(0, "GET", "/live") * 20_000 + LAST, 20_001),
+    "a head of many fields": (LAST.replace(b"\r\n\r\n", b"\r\na:b" * 14_000 + b"\r\n\r\n"), 1),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_no_stream_holds_the_event_loop(kind: str, client: httpx.Client, probe: LoopProbe) -> None:
+    sent, responses = STREAMS[kind]
+    held = []
+    for _ in range(ATTEMPTS):
+        probe.reset()
+        found = whole(client, sent)
+        assert found.count(b"HTTP/1.1 ") == responses
+        assert (b"has more than 65536 bytes" in found) == (kind == "a head of many fields")
+        if kind == "one-byte chunks":
+            expected = client.post("/predict", json=predict_body(["good film"])).json()
+            assert msgspec.json.encode(expected["results"][0]["score"]) in found
+        probe.settle()
+        held.append(round(probe.callbacks * 1_000, 1))
+        if held[-1] < LIMIT * 1_000:
+            break
+    else:
+        pytest.fail(f"callbacks held the loop for {held} ms")
+
+
+def test_pipelined_requests_are_answered_in_order(client: httpx.Client) -> None:
+    bodies = [msgspec.json.encode(predict_body(["good"] * (1 + i % 7))) for i in range(40)]
+    sent = b"".join(
+        head(len(body)) + body if i % 2 else chunked("/predict", *(b"%c" % each for each in body), b"")
+        for i, body in enumerate(bodies)
+    )
+    parts = whole(client, sent + LAST).split(b"HTTP/1.1 200 OK")[1:]
+    assert [part.count(b'"score"') for part in parts[:-1]] == [
+        client.post("/predict", content=body).content.count(b'"score"') for body in bodies
+    ]
 
 
 def test_live_is_answered_while_50_000_tasks_are_predicted(client: httpx.Client) -> None:
