@@ -3,8 +3,10 @@ blocking call.
 """
 
 import concurrent.futures
+import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,7 @@ from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import random_texts
 from tests.loop_probe import LIMIT, LoopProbe
 from tests.serving import predict_body, running, set_up
+from tests.transport.test_admission import all_of, chunked, connected, head
 
 ATTEMPTS = 5
 """A figure above the limit may be the machine's doing; one that is always above it is not."""
@@ -24,6 +27,8 @@ ATTEMPTS = 5
 TEXTS = random_texts(40)
 PAGE = "<p>A <b>good</b> film, &amp; more of it.</p>"
 LIKE_A_FILE = "data:image/png;base64," + "QUJD" * 2_000_000
+LONG = "good film. " * 2_000_000
+ESCAPED = "é" * 3_000_000
 CHOICES = '<Choice value="Negative"/><Choice value="Positive"/>'
 MANY_CHOICES = CHOICES + "".join(f'<Choice value="choice number {i}"/>' for i in range(9_500))
 BRANCHES = "".join(f'<Choice value="x{i}"><Choice value="y{i}"/></Choice>' for i in range(6_000))
@@ -85,12 +90,12 @@ def review(value: Any, label_config: str = TUTORIAL_CONFIG, status: int = 200) -
     return Request("/predict", msgspec.json.encode(predict_body([value], label_config)), status=status)
 
 
-def infer(texts: list[str]) -> Request:
+def infer(texts: list[str], status: int = 200) -> Request:
     tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
-    return Request("/v2/models/tiny/infer", msgspec.json.encode({"inputs": [tensor]}))
+    return Request("/v2/models/tiny/infer", json.dumps({"inputs": [tensor]}).encode(), status=status)
 
 
-def infer_bytes(texts: list[str]) -> Request:
+def infer_bytes(texts: list[str], status: int = 200) -> Request:
     data = b"".join(struct.pack("<I", len(text)) + text.encode() for text in texts)
     tensor = {
         "name": "text",
@@ -99,7 +104,12 @@ def infer_bytes(texts: list[str]) -> Request:
         "parameters": {"binary_data_size": len(data)},
     }
     head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
-    return Request("/v2/models/tiny/infer", head + data, {"inference-header-content-length": str(len(head))})
+    return Request(
+        "/v2/models/tiny/infer",
+        head + data,
+        {"inference-header-content-length": str(len(head))},
+        status,
+    )
 
 
 def new(label_config: str, attempt: int) -> str:
@@ -125,6 +135,10 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "pages": lambda _: tasks([{"review": PAGE * 20}] * 5_000, HYPERTEXT),
     "a text of 1 MB": lambda _: review("É good film. " * 76_000),
     "a text of 8 MB": lambda _: review("A good film. " * 600_000, status=413),
+    "a text of 22 MB": lambda _: tasks([{"review": "good"}, {"review": LONG}], status=413),
+    "a text of 900,000 escapes": lambda _: Request(
+        "/predict", json.dumps(predict_body([ESCAPED[:900_000]])).encode()
+    ),
     "a file instead of a text": lambda _: review(LIKE_A_FILE, status=413),
     "paragraphs": lambda _: review([{"says": f"good film {i}"} for i in range(20_000)], PARAGRAPHS),
     "a list": lambda _: review(["a"] * 99_000),
@@ -151,6 +165,9 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "a task of many columns": lambda _: tasks([dict.fromkeys(map(str, range(45_000)))]),
     "infer": lambda _: infer([text[:600] for text in TEXTS] * 1_250),
     "infer with bytes": lambda _: infer_bytes([text[:200] for text in ASCII] * 1_250),
+    "infer of 22 MB": lambda _: infer([LONG], 413),
+    "infer of 18 MB of escapes": lambda _: infer([ESCAPED], 413),
+    "infer with 22 MB of bytes": lambda _: infer_bytes([LONG], 413),
     "status": lambda _: Request("/"),
     "metrics": lambda _: Request("/metrics"),
     "OpenAPI": lambda _: Request("/openapi.json"),
@@ -191,6 +208,57 @@ def test_no_request_holds_the_event_loop(kind: str, client: httpx.Client, probe:
             break
     else:
         pytest.fail(f"(callbacks, lock) held the loop for {held} ms")
+
+
+def whole(client: httpx.Client, sent: bytes) -> bytes:
+    """The responses to `sent`, whose last request closes the connection."""
+    with connected(client) as connection, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(connection.sendall, sent)
+        found = all_of(connection)
+        with suppress(ConnectionError):  # an error may come before all is sent
+            sending.result()
+    return found
+
+
+LAST = head(0, "GET", "/live").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+BODY = b" " * 700_000 + msgspec.json.encode(predict_body(["good film"]))
+STREAMS: dict[str, tuple[bytes, int]] = {
+    "one-byte chunks": (chunked("/predict", *(b"%c" % each for each in BODY), b"") + LAST, 2),
+    "pipelined requests": (head(0, "GET", "/live") * 20_000 + LAST, 20_001),
+    "a head of many fields": (LAST.replace(b"\r\n\r\n", b"\r\na:b" * 14_000 + b"\r\n\r\n"), 1),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_no_stream_holds_the_event_loop(kind: str, client: httpx.Client, probe: LoopProbe) -> None:
+    sent, responses = STREAMS[kind]
+    held = []
+    for _ in range(ATTEMPTS):
+        probe.reset()
+        found = whole(client, sent)
+        assert found.count(b"HTTP/1.1 ") == responses
+        assert (b" 431 " in found) == (kind == "a head of many fields")
+        if kind == "one-byte chunks":
+            expected = client.post("/predict", json=predict_body(["good film"])).json()
+            assert msgspec.json.encode(expected["results"][0]["score"]) in found
+        probe.settle()
+        held.append(round(probe.callbacks * 1_000, 1))
+        if held[-1] < LIMIT * 1_000:
+            break
+    else:
+        pytest.fail(f"callbacks held the loop for {held} ms")
+
+
+def test_pipelined_requests_are_answered_in_order(client: httpx.Client) -> None:
+    bodies = [msgspec.json.encode(predict_body(["good"] * (1 + i % 7))) for i in range(40)]
+    sent = b"".join(
+        head(len(body)) + body if i % 2 else chunked("/predict", *(b"%c" % each for each in body), b"")
+        for i, body in enumerate(bodies)
+    )
+    parts = whole(client, sent + LAST).split(b"HTTP/1.1 200 OK")[1:]
+    assert [part.count(b'"score"') for part in parts[:-1]] == [
+        client.post("/predict", content=body).content.count(b'"score"') for body in bodies
+    ]
 
 
 def test_live_is_answered_while_50_000_tasks_are_predicted(client: httpx.Client) -> None:

@@ -25,6 +25,7 @@ class RouteGuard:
     prediction_bodies: BodyReader
     control_bodies: BodyReader
     max_tasks: int
+    max_text: int
 
     @classmethod
     def from_settings(cls, settings: Settings, credentials: Credentials) -> "RouteGuard":
@@ -50,6 +51,7 @@ class RouteGuard:
                 AdmissionController.for_control_requests(MAX_CONTROL_BODY),
             ),
             max_tasks=settings.max_tasks,
+            max_text=settings.max_text,
         )
 
     def route(self, endpoint: Endpoint, handler: Handler, model: str | None = None) -> BaseRoute:

@@ -1,6 +1,7 @@
 """Label Studio's JSON: the tasks and the labeling config of a request."""
 
 import asyncio
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,8 +12,8 @@ from msgspec import Meta
 from server.errors import BadRequest, RequestTooLarge, json_type
 from server.label_studio.labeling_config import MAX_CONFIG
 from server.prediction.task_texts import Tasks
-from server.transport.json_codec import PARSE_IN_THREAD_BYTES, decode_json, decode_object
-from server.transport.json_slices import SlicedList, cut_list
+from server.transport.json_codec import PARSE_IN_THREAD_BYTES, check_utf8, decode_json, decode_object
+from server.transport.json_slices import SLICE, SlicedList, cut_list
 
 
 class Task(msgspec.Struct, gc=False):
@@ -31,6 +32,9 @@ class PredictRequest(msgspec.Struct):
     label_config: Annotated[str, Meta(min_length=1, description="The project's labeling config.")]
     project: Annotated[Any, Meta(description="Label Studio's name for the project.")] = None
 
+
+_STAND_IN = secrets.token_hex()
+"""The data of the one task instead of those that are decoded later; no client knows it."""
 
 _predict_request = msgspec.json.Decoder(PredictRequest)
 _tasks = msgspec.json.Decoder(list[Task])
@@ -64,22 +68,30 @@ def task_data(body: Mapping[str, Any], max_tasks: int) -> Tasks:
     return tasks if isinstance(tasks, SlicedTasks) else list(map(_data, tasks))
 
 
-async def parse_tasks(body: bytearray) -> dict[str, Any]:
+async def parse_tasks(body: bytearray, max_text: int) -> dict[str, Any]:
     """The body as an object. Its tasks are a list, of `Task` if the body is a well-formed PredictRequest, or
-    SlicedTasks if the body is large.
+    SlicedTasks if the body is large. `max_text` is the maximum of characters in a text.
 
     Raises BadRequest, RequestTooLarge.
     """
     if len(body) < PARSE_IN_THREAD_BYTES:
-        return _decode_tasks(body)
-    return await asyncio.to_thread(_decode_large, body)
+        return decode_tasks(body)
+    return await asyncio.to_thread(decode_large, body, max_text)
 
 
-def _decode_large(body: bytearray) -> dict[str, Any]:
-    rest, tasks = cut_list(body, ("tasks",))
-    fields = _decode_tasks(rest)
-    if tasks is not None and fields.get("tasks") == []:  # else a second field of that name counts
-        fields["tasks"] = SlicedTasks(tasks)
+def decode_large(body: bytearray, max_text: int, least: int = SLICE) -> dict[str, Any]:
+    """As `parse_tasks`, with SlicedTasks of at least `least` bytes in a slice; takes long."""
+    stand_in = msgspec.json.encode([{"data": _STAND_IN}])
+    rest, found = cut_list(body, ("tasks",), stand_in=stand_in, max_text=max_text, least=least)
+    fields = decode_tasks(rest)
+    if found is None:
+        return fields
+    tasks, value = SlicedTasks(found), fields.get("tasks")
+    if isinstance(value, list) and [*map(_data, value)] == [_STAND_IN]:
+        fields["tasks"] = tasks
+    else:  # a second field of that name counts
+        for _ in tasks:
+            pass
     return fields
 
 
@@ -91,14 +103,17 @@ def _data(task: Any) -> Any:
 
 def _decode_slice(tasks: bytes) -> list[Any]:
     try:
+        check_utf8(tasks)
         return _tasks.decode(tasks)
     except (ValueError, RecursionError):
         found: list[Any] = decode_json(tasks)
         return found
 
 
-def _decode_tasks(body: bytearray) -> dict[str, Any]:
+def decode_tasks(body: bytearray) -> dict[str, Any]:
+    """As `parse_tasks`, with all tasks in a list."""
     try:
+        check_utf8(body)
         return msgspec.structs.asdict(_predict_request.decode(body))
     except (ValueError, RecursionError):
         return decode_object(body)  # raises a BadRequest that names what is wrong, or accepts it

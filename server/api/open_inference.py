@@ -153,7 +153,8 @@ class TextsCall:
 
     async def parse(self, body: bytearray) -> ParsedInferRequest:
         json_size = header_length(self.request.headers.get(HEADER_LENGTH), len(body))
-        read = partial(read_body, body, json_size, self.server.guard.max_tasks)
+        guard = self.server.guard
+        read = partial(read_body, body, json_size, guard.max_tasks, guard.max_text)
         parsed = read() if len(body) < READ_IN_THREAD_BYTES else await asyncio.to_thread(read)
         context_of(self.request).tasks = len(parsed.texts)
         return parsed

@@ -5,8 +5,8 @@ The data of a tensor are JSON or, with the extension "binary_tensor_data", bytes
 are little-endian, and each element of BYTES follows its length in four bytes.
 """
 
-import json
 import re
+import secrets
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,8 +26,8 @@ from server.api.open_inference_schemas import (
 )
 from server.arrays import Floats
 from server.errors import BadRequest, RequestTooLarge
-from server.transport.json_codec import PARSE_IN_THREAD_BYTES
-from server.transport.json_slices import cut_list
+from server.transport.json_codec import PARSE_IN_THREAD_BYTES, check_utf8, decode_leniently
+from server.transport.json_slices import SLICE, cut_list
 
 DATATYPES = {
     "BOOL",
@@ -51,6 +51,9 @@ HEADER_LENGTH = "inference-header-content-length"
 
 EXAMPLE = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["…"]}]}'
 
+MAX_UTF8 = 4
+"""Bytes of a character in UTF-8."""
+
 CHUNK = 2_000
 """Numbers encoded per call, which takes 0.1 ms; longer calls would hold the interpreter lock."""
 
@@ -63,6 +66,9 @@ class ParsedInferRequest:
     outputs: tuple[tuple[str, bool], ...]
     texts: list[str] = field(default_factory=list)
 
+
+_STAND_IN = secrets.token_hex()
+"""The one text instead of those that are decoded later; no client knows it."""
 
 _request = msgspec.json.Decoder(InferRequest)
 _data = msgspec.json.Decoder(Data)
@@ -82,6 +88,7 @@ def header_length(header: str | None, body: int) -> int:
 def read_request(head: bytearray) -> ParsedInferRequest:
     """Reads the JSON of a request. Raises BadRequest, which names the field."""
     try:
+        check_utf8(head)
         request = _request.decode(head)
     except msgspec.ValidationError as error:
         raise BadRequest(_in_words(str(error))) from None
@@ -90,20 +97,39 @@ def read_request(head: bytearray) -> ParsedInferRequest:
     return ParsedInferRequest(request, tuple(_outputs(request)))
 
 
-def read_body(body: bytearray, json_size: int, max_texts: int) -> ParsedInferRequest:
-    """The request whose first `json_size` bytes are JSON, with its texts.
+def read_body(
+    body: bytearray,
+    json_size: int,
+    max_texts: int,
+    max_text: int,
+    *,
+    large: int = PARSE_IN_THREAD_BYTES,
+    least: int = SLICE,
+) -> ParsedInferRequest:
+    """The request whose first `json_size` bytes are JSON, with its texts: at most `max_texts`, of at most
+    `max_text` characters each where a longer one would take long to decode. JSON of at least `large` bytes is
+    decoded in slices of at least `least` bytes.
 
     Raises BadRequest, RequestTooLarge.
     """
-    head, data = (body if json_size == len(body) else body[:json_size]), None
-    if len(head) >= PARSE_IN_THREAD_BYTES:
-        head, data = cut_list(head, ("inputs", "data"))
-    parsed = read_request(head)
+    view = memoryview(body)
+    if json_size < large:
+        parsed, data = read_request(bytearray(view[:json_size])), None
+    else:
+        head, data = cut_list(
+            view[:json_size],
+            ("inputs", "data"),
+            stand_in=msgspec.json.encode([_STAND_IN]),
+            max_text=max_text,
+            least=least,
+        )
+        parsed = read_request(head)
     count = count_texts(parsed, max_texts)
-    if data is not None and parsed.request.inputs[0].data == []:
-        parsed.request.inputs[0].data = [text for each in data.slices() for text in _decode_slice(each)]
-    with memoryview(body)[json_size:] as tensors:
-        return replace(parsed, texts=read_texts(parsed, count, tensors))
+    if data is not None:
+        texts = [text for each in data.slices() for text in _decode_slice(each)]
+        if parsed.request.inputs[0].data == [_STAND_IN]:  # else a second field of that name counts
+            parsed.request.inputs[0].data = texts
+    return replace(parsed, texts=read_texts(parsed, count, view[json_size:], max_text))
 
 
 def count_texts(parsed: ParsedInferRequest, max_texts: int) -> int:
@@ -126,8 +152,10 @@ def count_texts(parsed: ParsedInferRequest, max_texts: int) -> int:
     return tensor.shape[0]
 
 
-def read_texts(parsed: ParsedInferRequest, count: int, tensors: memoryview) -> list[str]:
-    """The input's `count` texts, from its JSON or from the bytes that follow it. Raises BadRequest."""
+def read_texts(parsed: ParsedInferRequest, count: int, tensors: memoryview, max_text: int) -> list[str]:
+    """The input's `count` texts, from its JSON or from the bytes that follow it. Raises BadRequest, and
+    RequestTooLarge for bytes that are more than `max_text` characters.
+    """
     (tensor,) = parsed.request.inputs
     size = tensor.parameters.binary_data_size if tensor.parameters else None
     if (tensor.data is None) == (size is None):
@@ -141,7 +169,7 @@ def read_texts(parsed: ParsedInferRequest, count: int, tensors: memoryview) -> l
             f"inputs[0].parameters.binary_data_size: expected {size or 0} bytes after the JSON, found "
             f"{len(tensors)}; the header Inference-Header-Content-Length says where the JSON ends."
         )
-    texts = list(_elements(tensors)) if tensor.data is None else _flat(tensor.data)
+    texts = list(_elements(tensors, max_text)) if tensor.data is None else _flat(tensor.data)
     if len(texts) != count:
         raise BadRequest(
             f"inputs[0]: expected {count} texts by its shape {tensor.shape}, found {len(texts)}."
@@ -199,7 +227,7 @@ def _outputs(request: InferRequest) -> Iterator[tuple[str, bool]]:
 def _decode_leniently(head: bytearray | bytes, problem: Exception, kind: Any) -> Any:
     """The standard library accepts lone surrogates, which msgspec refuses and texts may have."""
     try:
-        return msgspec.convert(json.loads(head), kind)
+        return msgspec.convert(decode_leniently(head), kind)
     except msgspec.ValidationError as error:
         raise BadRequest(_in_words(str(error))) from None
     except (ValueError, RecursionError):
@@ -208,6 +236,7 @@ def _decode_leniently(head: bytearray | bytes, problem: Exception, kind: Any) ->
 
 def _decode_slice(data: bytes) -> Data:
     try:
+        check_utf8(data)
         return _data.decode(data)
     except msgspec.ValidationError:
         raise BadRequest("inputs[0].data: expected texts, found another value.") from None
@@ -242,8 +271,10 @@ def _in_words(problem: str) -> str:
     return f"{field or 'The body'}: {words[0].lower()}{words[1:]}."
 
 
-def _elements(data: memoryview) -> Iterator[str]:
-    """The elements of a tensor of BYTES. Raises BadRequest for a wrong length and for invalid UTF-8."""
+def _elements(data: memoryview, max_text: int) -> Iterator[str]:
+    """The elements of a tensor of BYTES. Raises BadRequest for a wrong length and for invalid UTF-8,
+    RequestTooLarge for more bytes than `max_text` characters have.
+    """
     at, end = 0, len(data)
     while at < end:
         begin = at + 4
@@ -252,6 +283,11 @@ def _elements(data: memoryview) -> Iterator[str]:
             raise BadRequest(
                 "inputs[0]: expected each text after its length (four bytes, little-endian), found the end "
                 "of the data inside a text."
+            )
+        if at - begin > MAX_UTF8 * max_text:
+            raise RequestTooLarge(
+                f"inputs[0]: a text has more than {max_text} characters (PRELABEL_MAX_TEXT). "
+                "Send it in parts."
             )
         try:
             yield str(data[begin:at], "utf-8")

@@ -4,6 +4,9 @@ uvicorn closes a connection that is idle between two requests. It would keep a c
 client never finished the head of a request or never read its response. `Connection` closes the first kind;
 TCP_USER_TIMEOUT makes the operating system close the second. Neither uvicorn nor its parser limits the bytes
 of a head; `Connection` does.
+
+uvicorn would also parse all that arrives in one turn of the event loop: 250 KB of one-byte chunks, or of
+requests, take 30 to 60 ms. `Connection` parses a piece at a time.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ import socket
 from contextlib import ExitStack
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.errors import BadSetting
@@ -42,48 +46,75 @@ connections, including those of /health, waited for seconds and were lost when t
 BACKLOG = 2048
 """Connections that the system keeps until they are accepted; it may allow fewer."""
 
+PIECE = 4_096
+"""Bytes that are parsed in one call: at most 230 requests. No more are parsed until these are answered."""
+
+PARTS = 1_000
+"""Header fields and parts of bodies that a connection parses in one turn of the event loop: 2 ms."""
+
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with a timeout and a size for request heads. Bodies have their own limits where they
-    are read (`server/transport/request_body.py`).
+    """uvicorn's protocol with a timeout and a maximum size for request heads, and bounds on what it parses in
+    one turn of the event loop. Bodies have their own timeout where they are read
+    (`server/transport/request_body.py`).
+
+    What arrived and is not parsed yet waits in `_unparsed`; meanwhile nothing is read from the socket. What
+    asks for pauses is FlowControl of uvicorn, whose transport is this object.
     """
 
     def __init__(self, *args: Any, head_timeout: float = HEAD_TIMEOUT, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timeout = head_timeout
         self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0  # since the last head ended or the last part of a body arrived
+        self._unparsed = bytearray()
+        self._head_size = self._parts = 0
+        self._next_turn: asyncio.Handle | None = None
+        self._paused = False  # by uvicorn
+        self._reading = True
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow = FlowControl(self)  # type: ignore[arg-type]  # it calls the next two methods only
         self._start_head_timer()
 
+    def pause_reading(self) -> None:
+        self._paused = True
+        self._set_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._go_on()
+
     def data_received(self, data: bytes) -> None:
-        while data and not self.transport.is_closing():
-            room = MAX_HEAD - self._head_bytes
-            part, data = data[:room], data[room:]
-            self._head_bytes += len(part)
-            super().data_received(part)
-            if self._head_bytes >= MAX_HEAD:
-                self._reject_head()
-        if self._head_timer is None and self.cycle is not None and self.cycle.response_complete:
-            self._start_head_timer()
+        self._unparsed += data
+        if self._next_turn is None:
+            self._next_turn = self.loop.call_soon(self._turn)
+            self._parse()
+        self._set_reading()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._parts += 1
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
-        self._head_bytes = 0
+        self._head_size = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._head_bytes = 0
+        self._parts += 1
+        self._head_size = 0
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        self._head_bytes = 0
-        super().on_message_complete()
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._go_on()  # the last queued request may have begun
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self._unparsed.clear()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -98,6 +129,45 @@ class Connection(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:  # else another response is under way
             self.transport.write(HEAD_ERROR)
         self.transport.close()
+
+    @property
+    def _may_parse(self) -> bool:
+        """A request with others queued behind it came whole, so it needs no more data to be answered."""
+        return not (self._paused or self.pipeline or self.transport.is_closing())
+
+    def _go_on(self) -> None:
+        if self._unparsed and self._next_turn is None:
+            self._next_turn = self.loop.call_soon(self._turn)
+        self._set_reading()
+
+    def _turn(self) -> None:
+        """The first call in a turn of the event loop."""
+        self._next_turn = None
+        self._parts = 0
+        if self._unparsed and self._may_parse:
+            self._next_turn = self.loop.call_soon(self._turn)
+            self._parse()
+        self._set_reading()
+
+    def _parse(self) -> None:
+        """Parses what arrived, until that is enough for this turn or has to wait for a response."""
+        while self._unparsed and self._may_parse and self._parts < PARTS:
+            piece = bytes(self._unparsed[:PIECE])
+            del self._unparsed[:PIECE]
+            self._head_size += len(piece)
+            super().data_received(piece)
+            if self._head_timer is None and self.cycle is not None and self.cycle.response_complete:
+                self._start_head_timer()
+            if self._head_size > MAX_HEAD and not self.transport.is_closing():
+                self._reject_head()
+        if self.transport.is_closing():
+            self._unparsed.clear()
+
+    def _set_reading(self) -> None:
+        reading = self._may_parse and not self._unparsed
+        if reading != self._reading and not self.transport.is_closing():
+            self._reading = reading
+            (self.transport.resume_reading if reading else self.transport.pause_reading)()
 
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._head_timeout, self._close)

@@ -191,9 +191,9 @@ def test_by_hand(client: httpx.Client, prefix: str) -> None:
         ),
         ("GET", "/models/absent", b"", {}, 404, "No model of that name"),
         ("GET", "/models/absent/ready", b"", {}, 404, "No model of that name"),
-        ("GET", "/models/tiny/infer", b"", {}, 405, "Method Not Allowed"),
-        ("GET", "/nowhere", b"", {}, 404, "Not Found"),
-        ("GET", "/models", b"", {}, 404, "Not Found"),
+        ("GET", "/models/tiny/infer", b"", {}, 405, "this path takes POST"),
+        ("GET", "/nowhere", b"", {}, 404, "no such path"),
+        ("GET", "/models", b"", {}, 404, "no such path"),
     ],
 )
 def test_errors_have_the_form_of_the_protocol(

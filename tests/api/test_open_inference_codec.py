@@ -23,7 +23,7 @@ def body(**changes: Any) -> dict[str, Any]:
 
 def texts_of(request: object, behind: bytes = b"", most: int = 100) -> list[str]:
     parsed = read_request(bytearray(json.dumps(request).encode()))
-    return read_texts(parsed, count_texts(parsed, most), memoryview(behind))
+    return read_texts(parsed, count_texts(parsed, most), memoryview(behind), 1_000)
 
 
 def as_bytes(texts: list[str]) -> bytes:
@@ -210,3 +210,10 @@ def test_a_response_has_the_requested_outputs_in_the_requested_form() -> None:
         len(behind),
         as_bytes(["ganz schön", "no", "no"]),
     )
+
+
+def test_bytes_that_are_more_than_a_text_may_have_are_refused_before_they_are_decoded() -> None:
+    too_long = struct.pack("<I", 5) + b"\xff" * 5
+    parsed = read_request(bytearray(json.dumps(bytes_body(len(too_long), "")).encode()))
+    with pytest.raises(RequestTooLarge, match=r"inputs\[0\]: a text has more than 1 characters"):
+        read_texts(parsed, 1, memoryview(too_long), 1)

@@ -150,7 +150,7 @@ class Tensors:
         try:
             request = read_request(bytearray(head))
             count = count_texts(request, 1_000)
-            texts = read_texts(request, count, memoryview(behind))
+            texts = read_texts(request, count, memoryview(behind), 1_000_000)
         except BadRequest as error:
             check_words(str(error))
             return
