@@ -64,8 +64,9 @@ def train(
     train_file: cli.TrainFile,
     out: cli.NewBundle,
     test_file: cli.TestFile = None,
-    text: cli.TextColumn = cli.TEXT_COLUMN,
-    label: cli.LabelColumn = cli.LABEL_COLUMN,
+    text: cli.TextColumn = None,
+    label: cli.LabelColumn = None,
+    label_config: cli.ReadConfig = None,
     epochs: cli.Epochs = None,
     seed: cli.Seed = TrainingOptions.seed,
     vocabulary: cli.VocabularySize = TrainingOptions.vocabulary,
@@ -81,8 +82,9 @@ def train(
     """
     from export.training.dataset import TrainingSource
     from export.training.pipeline import train_bundle
+    from server.offline.labelled import read_config
 
-    source = TrainingSource(train_file, test_file, text, label)
+    source = TrainingSource(train_file, test_file, text, label, read_config(label_config, text))
     options = TrainingOptions(seed, epochs, vocabulary, ignore)
     bundle = train_bundle(
         source, out, options, console, torchscript=torchscript, force=force, resume=resume, plots_folder=plots
@@ -132,22 +134,28 @@ def predict(
 def evaluate(
     source: cli.LabelledFile,
     bundle: cli.Bundle = None,
-    text: cli.TextColumn = cli.TEXT_COLUMN,
-    label: cli.LabelColumn = cli.LABEL_COLUMN,
+    text: cli.TextColumn = None,
+    label: cli.LabelColumn = None,
+    label_config: cli.ReadConfig = None,
     by: cli.GroupColumn = None,
     plots: cli.EvaluationPlots = None,
     label_map: cli.LabelMap = None,
     engine: cli.Engine = None,
     device: cli.Device = None,
+    threshold: cli.Threshold = None,
 ) -> None:
     """Measure a bundle on labelled texts.
 
     Prints accuracy, F1, calibration and the most confident mistakes.
     """
     from server.evaluate.command import evaluate_bundle
+    from server.offline.labelled import LabelledSource, read_config
 
-    settings = load_settings(bundle=bundle, engine=engine, device=device, label_map=label_map)
-    evaluate_bundle(source, settings, console, text=text, label=label, by=by, plots=plots)
+    settings = load_settings(
+        bundle=bundle, engine=engine, device=device, label_map=label_map, threshold=threshold
+    )
+    labelled = LabelledSource(source, text, label, read_config(label_config, text))
+    evaluate_bundle(labelled, settings, console, by=by, plots=plots)
 
 
 @command(

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, Any
 
 from server.offline.bounded_stream import BLOCK, MAX_ROW, RowLimitedStream
@@ -20,11 +21,11 @@ PARQUET_ROWS = 64
 """Rows decoded at a time. Arrow stores a repeated value once, but each Python row gets its own copy."""
 
 
-def read_csv(stream: IO[bytes]) -> Rows:
+def read_csv(stream: IO[bytes], delimiter: str = ",") -> Rows:
     """Cells stay text."""
     csv.field_size_limit(sys.maxsize)
     with _lines(stream) as lines:
-        reader = csv.DictReader(lines)
+        reader = csv.DictReader(lines, delimiter=delimiter)
         for row in reader:
             if None in row:
                 raise ValueError(
@@ -90,6 +91,7 @@ def read_parquet(stream: IO[bytes], counted: RowLimitedStream, groups: range | N
 
 READERS: dict[str, Callable[[IO[bytes]], Rows]] = {
     ".csv": read_csv,
+    ".tsv": partial(read_csv, delimiter="\t"),
     ".json": read_json,
     ".jsonl": read_jsonl,
 }

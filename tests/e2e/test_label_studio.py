@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from server.label_studio.exported_labels import Reason
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
-from server.offline.labelled import open_labelled
+from server.offline.labelled import LabelledSource, open_labelled
 
 pytestmark = pytest.mark.e2e
 
@@ -129,13 +130,11 @@ def test_an_annotated_project_is_learned_from(studio: httpx.Client, tmp_path: Pa
             f"/api/projects/{project}/export", params={"exportType": form, "download_all_tasks": everything}
         )
         (tmp_path / "export.json").write_bytes(exported.content)
-        with open_labelled(tmp_path / "export.json", "review", "sentiment") as (examples, _):
-            found = {example.text: example.label for example in examples}
-        assert {text: label for text, label in found.items() if label} == {
-            texts[0]: "Positive",
-            texts[1]: "Negative",
-        }, form
-        assert (texts[3] in found) == everything
+        with open_labelled(LabelledSource(tmp_path / "export.json")) as rows:
+            found = {example.text: example.label for example in rows}
+        assert found == {texts[0]: "Positive", texts[1]: "Negative"}, form
+        assert rows.left_out.reasons[Reason.UNANSWERED] == everything, form
+        assert rows.left_out.reasons[Reason.SKIPPED] == (form == "JSON"), form
 
 
 def create_project(studio: httpx.Client, config: str) -> int:

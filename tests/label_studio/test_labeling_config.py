@@ -105,9 +105,21 @@ def test_a_taxonomys_paths_are_matched_by_their_last_step_or_by_all_of_them() ->
     with pytest.raises(
         BadLabelConfig,
         match='<Taxonomy name="x"> has no choice for the model\'s label "Mixed"; '
-        'its choices are "Opinion", "Negative"',
+        'its choices are "Opinion", "Opinion/Negative"',
     ):
         filled(TAXONOMY, ("Negative", "Mixed"))
+
+
+def test_a_whole_path_is_matched_before_a_last_step() -> None:
+    paths = """<Choice value="Film"><Choice value="Other"/><Choice value="Bad"/></Choice>
+    <Choice value="Book"><Choice value="Bad"/></Choice><Choice value="Other"/>"""
+    for tag in ("Taxonomy", 'Choices allowNested="true"'):
+        name = tag.split()[0]
+        config = f'<View><Text name="t" value="$body"/><{tag} name="x" toName="t">{paths}</{name}></View>'
+        labels = ("Other", "Film/Other", "Book/Bad", "film/bad")
+        assert filled(config, labels) == {
+            "x": (("Other",), ("Film", "Other"), ("Book", "Bad"), ("Film", "Bad"))
+        }
 
 
 def number(tag: str) -> str:

@@ -35,6 +35,7 @@ def read(path: Path) -> list[Any]:
         ("bom.csv", b"\xef\xbb\xbf" + CSV.encode()),
         ("a.csv.xz", lzma.compress(CSV.encode())),
         ("A.CSV.GZ", gzip.compress(CSV.encode(), mtime=0)),
+        ("a.tsv", CSV.replace(",", "\t").replace("lines\t", "lines,").encode()),
         ("a.json", json.dumps(ROWS, indent=1).encode()),
         ("a.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
         ("a.jsonl", "\n".join([*map(json.dumps, ROWS), ""]).encode()),
