@@ -57,16 +57,19 @@ def export(
 
 @command(
     "prelabel train --train reviews.csv --out artifacts/films",
+    "prelabel train --label-studio http://studio:8080 --project 7 \\\n    --out artifacts/films",
     "prelabel train --train tickets.jsonl --test held-out.jsonl \\\n"
     "    --text body --label queue --out artifacts/tickets",
 )
 def train(
-    train_file: cli.TrainFile,
     out: cli.NewBundle,
+    train_file: cli.TrainFile = None,
     test_file: cli.TestFile = None,
     text: cli.TextColumn = None,
     label: cli.LabelColumn = None,
     label_config: cli.ReadConfig = None,
+    label_studio: cli.LabelledStudio = None,
+    project: cli.LabelledProject = None,
     epochs: cli.Epochs = None,
     seed: cli.Seed = TrainingOptions.seed,
     vocabulary: cli.VocabularySize = TrainingOptions.vocabulary,
@@ -82,13 +85,13 @@ def train(
     """
     from export.training.dataset import TrainingSource
     from export.training.pipeline import train_bundle
-    from server.offline.labelled import read_config
+    from server.offline.labelled_source import LabelledOptions, labelled_source
 
-    source = TrainingSource(train_file, test_file, text, label, read_config(label_config, text))
     options = TrainingOptions(seed, epochs, vocabulary, ignore)
-    bundle = train_bundle(
-        source, out, options, console, torchscript=torchscript, force=force, resume=resume, plots_folder=plots
-    )
+    labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
+    how: Any = {"torchscript": torchscript, "force": force, "resume": resume, "plots_folder": plots}
+    with labelled_source(labelled, console) as source:
+        bundle = train_bundle(TrainingSource.of(source, test_file), out, options, console, **how)
     _report_bundle(bundle.version, out)
 
 
@@ -132,11 +135,13 @@ def predict(
     "prelabel evaluate export.json --bundle artifacts/tickets \\\n    --label queue --plots pictures",
 )
 def evaluate(
-    source: cli.LabelledFile,
+    source: cli.LabelledFile = None,
     bundle: cli.Bundle = None,
     text: cli.TextColumn = None,
     label: cli.LabelColumn = None,
     label_config: cli.ReadConfig = None,
+    label_studio: cli.LabelledStudio = None,
+    project: cli.LabelledProject = None,
     by: cli.GroupColumn = None,
     plots: cli.EvaluationPlots = None,
     label_map: cli.LabelMap = None,
@@ -149,13 +154,14 @@ def evaluate(
     Prints accuracy, F1, calibration and the most confident mistakes.
     """
     from server.evaluate.command import evaluate_bundle
-    from server.offline.labelled import LabelledSource, read_config
+    from server.offline.labelled_source import LabelledOptions, labelled_source
 
     settings = load_settings(
         bundle=bundle, engine=engine, device=device, label_map=label_map, threshold=threshold
     )
-    labelled = LabelledSource(source, text, label, read_config(label_config, text))
-    evaluate_bundle(labelled, settings, console, by=by, plots=plots)
+    options = LabelledOptions(source, text, label, label_config, label_studio, project)
+    with labelled_source(options, console) as labelled:
+        evaluate_bundle(labelled, settings, console, by=by, plots=plots)
 
 
 @command(

@@ -68,6 +68,11 @@ class TrainingSource:
     label: str | None = None
     label_config: str | None = None
 
+    @classmethod
+    def of(cls, source: LabelledSource, test: Path | None) -> "TrainingSource":
+        """Training texts, and test texts in a file that is read in the same way."""
+        return cls(source.path, test, source.text, source.label, source.label_config)
+
     def labelled(self, path: Path) -> LabelledSource:
         """One of the files, to be read."""
         return LabelledSource(path, self.text, self.label, self.label_config)

@@ -89,6 +89,17 @@ LabelColumn = Annotated[
         f"the labeling config's control, else {LABEL}",
     ),
 ]
+LabelledStudio = Annotated[
+    str | None,
+    optional(
+        "--label-studio",
+        "URL",
+        f"Read the tasks of a project of this Label Studio, instead of a file; token: {KEY_VARIABLE}.",
+    ),
+]
+LabelledProject = Annotated[
+    int | None, optional("--project", "NUMBER", "Number of that project; its labeling config is used.")
+]
 ReadConfig = Annotated[
     Path | None,
     optional(
@@ -110,7 +121,7 @@ TorchScript = Annotated[
     bool, typer.Option("--torchscript/--no-torchscript", help="Also keep model.ts in the bundle.")
 ]
 Force = Annotated[bool, flag("--force", "Replace an existing bundle.")]
-TrainFile = Annotated[Path, option("--train", "FILE", LABELLED)]
+TrainFile = Annotated[Path | None, optional("--train", "FILE", LABELLED)]
 TestFile = Annotated[
     Path | None, optional("--test", "FILE", "Labelled texts that the final figures are measured on.")
 ]
@@ -159,7 +170,7 @@ LabelConfig = Annotated[
     optional("--label-config", "FILE", "The project's labeling config (XML).", "the tutorial's config"),
 ]
 ResumeFile = Annotated[bool, flag("--resume", "Continue a killed run; --on-ray always does.")]
-LabelledFile = Annotated[Path, typer.Argument(metavar="IN", help=LABELLED)]
+LabelledFile = Annotated[Path | None, typer.Argument(metavar="IN", help=LABELLED, show_default=False)]
 GroupColumn = Annotated[
     str | None, optional("--by", "COLUMN", "Also show the accuracy for each value of this column.")
 ]

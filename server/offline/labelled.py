@@ -27,7 +27,7 @@ from server.label_studio.exported_labels import (
     was_annotated,
 )
 from server.label_studio.labeling_config import Question, read_question
-from server.offline.records import LABEL, TEXT, Position, columns_of, open_records, read_text
+from server.offline.records import LABEL, TEXT, Position, columns_of, open_records
 from server.offline.row_texts import ColumnText, ConfigText, RowText
 
 
@@ -49,15 +49,6 @@ class LabelledSource:
     def question(self) -> Question | None:
         """What the labeling config asks. Raises BadLabelConfig."""
         return None if self.label_config is None else read_question(self.label_config, self.label)
-
-
-def read_config(path: Path | None, text: str | None) -> str | None:
-    """The labeling config in a file, if there is one. Raises BadInput if `text` names another text."""
-    if path is None:
-        return None
-    if text is not None:
-        raise BadInput("--text and --label-config: the labeling config says which text is read; give one.")
-    return read_text(path)
 
 
 @dataclass(frozen=True)
