@@ -94,7 +94,8 @@ def annotated_tasks(get: Get, project: int) -> Iterator[Task]:
         project,
         (annotations("greater", 0),),
         page_size=PAGE,
-        include="id,data,annotations",
+        # the names also choose the fields of each annotation
+        include="id,data,annotations,result,was_cancelled,ground_truth",
         fields="all",
     ):
         yield from page

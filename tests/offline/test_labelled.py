@@ -438,6 +438,9 @@ def test_what_is_wrong_with_a_table(tmp_path: Path, text: str, message: str) -> 
         ("real_dlg.json --text dialogue", None, "moving film. I loved it.\nok 0", (3, 3), {}),
         ("real_min.json", None, "A wonderful, moving film. I loved it. 0", (3, 2), {Reason.EMPTY: 1}),
         ("real.tsv", None, "A wonderful, moving film. I loved it. 0", (3, 2), {Reason.EMPTY: 1}),
+        ("semi.csv", None, "A wonderful film – I loved it; café scenes, naïve humour.", (12, 12), {}),
+        ("tab.csv", None, "A wonderful film – I loved it; café scenes, naïve humour.", (12, 12), {}),
+        ("excel_unicode_text.csv", None, "A wonderful film – I loved it; café scenes", (12, 12), {}),
         ("two.json", SEVERAL_TEXTS, "Film: A wonderful, moving film. I loved it. 0", (6, 6), {}),
         ("two.json --text $title: $body", None, "Film: A wonderful, moving film. I", (6, 6), {}),
         ("nested.json", NESTED_FIELD, "A wonderful, moving film. I loved it. 0", (6, 6), {}),
@@ -457,5 +460,6 @@ def test_exports_of_a_real_label_studio(
     found = read_labelled(LabelledSource(path, column or None, label_config=config))
     assert text in found.texts[0]
     assert "terrible" not in found.texts[0]
-    assert Counter(found.labels) == {("Positive",): labels[0], ("Negative",): labels[1]}
+    counts = Counter(label.capitalize() for (label,) in found.labels)
+    assert counts == {"Positive": labels[0], "Negative": labels[1]}
     assert found.left_out.reasons == left_out
