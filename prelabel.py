@@ -57,15 +57,19 @@ def export(
 
 @command(
     "prelabel train --train reviews.csv --out artifacts/films",
+    "prelabel train --label-studio http://studio:8080 --project 7 \\\n    --out artifacts/films",
     "prelabel train --train tickets.jsonl --test held-out.jsonl \\\n"
     "    --text body --label queue --out artifacts/tickets",
 )
 def train(
-    train_file: cli.TrainFile,
     out: cli.NewBundle,
+    train_file: cli.TrainFile = None,
     test_file: cli.TestFile = None,
-    text: cli.TextColumn = cli.TEXT_COLUMN,
-    label: cli.LabelColumn = cli.LABEL_COLUMN,
+    text: cli.TextColumn = None,
+    label: cli.LabelColumn = None,
+    label_config: cli.ReadConfig = None,
+    label_studio: cli.LabelledStudio = None,
+    project: cli.LabelledProject = None,
     epochs: cli.Epochs = None,
     seed: cli.Seed = TrainingOptions.seed,
     vocabulary: cli.VocabularySize = TrainingOptions.vocabulary,
@@ -81,12 +85,13 @@ def train(
     """
     from export.training.dataset import TrainingSource
     from export.training.pipeline import train_bundle
+    from server.offline.labelled_source import LabelledOptions, labelled_source
 
-    source = TrainingSource(train_file, test_file, text, label)
     options = TrainingOptions(seed, epochs, vocabulary, ignore)
-    bundle = train_bundle(
-        source, out, options, console, torchscript=torchscript, force=force, resume=resume, plots_folder=plots
-    )
+    labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
+    how: Any = {"torchscript": torchscript, "force": force, "resume": resume, "plots_folder": plots}
+    with labelled_source(labelled, console) as source:
+        bundle = train_bundle(TrainingSource.of(source, test_file), out, options, console, **how)
     _report_bundle(bundle.version, out)
 
 
@@ -130,24 +135,33 @@ def predict(
     "prelabel evaluate export.json --bundle artifacts/tickets \\\n    --label queue --plots pictures",
 )
 def evaluate(
-    source: cli.LabelledFile,
+    source: cli.LabelledFile = None,
     bundle: cli.Bundle = None,
-    text: cli.TextColumn = cli.TEXT_COLUMN,
-    label: cli.LabelColumn = cli.LABEL_COLUMN,
+    text: cli.TextColumn = None,
+    label: cli.LabelColumn = None,
+    label_config: cli.ReadConfig = None,
+    label_studio: cli.LabelledStudio = None,
+    project: cli.LabelledProject = None,
     by: cli.GroupColumn = None,
     plots: cli.EvaluationPlots = None,
     label_map: cli.LabelMap = None,
     engine: cli.Engine = None,
     device: cli.Device = None,
+    threshold: cli.Threshold = None,
 ) -> None:
     """Measure a bundle on labelled texts.
 
     Prints accuracy, F1, calibration and the most confident mistakes.
     """
     from server.evaluate.command import evaluate_bundle
+    from server.offline.labelled_source import LabelledOptions, labelled_source
 
-    settings = _settings(bundle=bundle, engine=engine, device=device, label_map=label_map)
-    evaluate_bundle(source, settings, console, text=text, label=label, by=by, plots=plots)
+    settings = _settings(
+        bundle=bundle, engine=engine, device=device, label_map=label_map, threshold=threshold
+    )
+    options = LabelledOptions(source, text, label, label_config, label_studio, project)
+    with labelled_source(options, console) as labelled:
+        evaluate_bundle(labelled, settings, console, by=by, plots=plots)
 
 
 @command(

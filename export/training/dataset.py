@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from export.vocabulary import PAD, UNKNOWN
 from server.arrays import Ids
 from server.encoders.cnn.basic_english import BasicEnglish, basic_english
 from server.errors import BadInput
-from server.offline.labelled import open_labelled
+from server.offline.labelled import LabelledSource, LeftOut, read_labelled
 
 HELD_OUT = 0.1
 """Share of the training texts that is held out for validation."""
@@ -22,11 +22,11 @@ HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts with their labels; `left_out` counts exported tasks without one."""
+    """Texts with one label each; `left_out` counts the others by reason."""
 
     texts: list[str]
     labels: list[str]
-    left_out: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,28 @@ class Examples:
 
 @dataclass(frozen=True)
 class TrainingSource:
-    """The files of labelled texts. `text` and `label` name columns; in an export of Label Studio, a column
-    and a control tag.
-    """
+    """The files of labelled texts; `text`, `label` and `label_config` are those of `LabelledSource`."""
 
     train: Path
     test: Path | None
-    text: str
-    label: str
+    text: str | None = None
+    label: str | None = None
+    label_config: str | None = None
+
+    @classmethod
+    def of(cls, source: LabelledSource, test: Path | None) -> "TrainingSource":
+        """Training texts, and test texts in a file that is read in the same way."""
+        return cls(source.path, test, source.text, source.label, source.label_config)
+
+    def labelled(self, path: Path) -> LabelledSource:
+        """One of the files, to be read."""
+        return LabelledSource(path, self.text, self.label, self.label_config)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Training texts (`fitted` and `held_out`) and test texts, all as ids of `tokens`. `left_out` counts
-    tasks without a label.
+    """Training texts (`fitted` and `held_out`) and test texts, all as ids of `tokens`. `left_out` is the
+    number of training tasks without a label or text.
     """
 
     labels: tuple[str, ...]
@@ -86,13 +94,11 @@ class Data:
 
 def read_data(source: TrainingSource, *, seed: int, vocabulary: int, ignored: str, min_length: int) -> Data:
     """Read and split the texts, build the vocabulary of the fitted ones, encode all. Raises BadInput."""
-    texts = read_texts(source.train, source.text, source.label)
+    texts = read_texts(source.labelled(source.train))
     labels = tuple(sorted(set(texts.labels)))
     if len(labels) < 2:
-        raise BadInput(
-            f'{source.train}: "{source.label}" holds one class only ({labels[0]}); expected two or more.'
-        )
-    tested = read_texts(source.test, source.text, source.label) if source.test else None
+        raise BadInput(f"{source.train}: the texts have one label only ({labels[0]}); expected two or more.")
+    tested = read_texts(source.labelled(source.test)) if source.test else None
     unseen = sorted(set(tested.labels) - set(labels)) if tested else []
     if unseen:
         raise BadInput(f"{source.test}: labels that {source.train} does not have: {', '.join(unseen)}.")
@@ -114,16 +120,18 @@ def read_data(source: TrainingSource, *, seed: int, vocabulary: int, ignored: st
         everything.take(fitted),
         everything.take(held_out),
         examples(tested) if tested else None,
-        texts.left_out,
+        texts.left_out.total,
     )
 
 
-def read_texts(path: Path, text: str, label: str) -> Texts:
-    """The labelled texts of a file. Raises BadInput."""
-    with open_labelled(path, text, label) as (examples, _):
-        pairs = [(example.text, example.label) for example in examples]
-    labelled = [(words, name) for words, name in pairs if name is not None]
-    return Texts([words for words, _ in labelled], [name for _, name in labelled], len(pairs) - len(labelled))
+def read_texts(source: LabelledSource) -> Texts:
+    """The labelled texts of a file. Raises BadInput, also for texts with several labels."""
+    found = read_labelled(source)
+    if found.multi_label:
+        raise BadInput(
+            f"{source.path}: texts may have several labels here; this network learns one label per text."
+        )
+    return Texts(found.texts, [labels[0] for labels in found.labels], found.left_out)
 
 
 def hold_out(

@@ -7,11 +7,11 @@ from typing import Any
 
 from server.annotate.bisect_batch import BatchRefused
 from server.annotate.prediction_source import OpenSource, PredictionSource, is_usable_score
-from server.annotate.task_query import Task
 from server.errors import BackendFailed
 from server.label_studio.credentials import BasicAuth
 from server.label_studio.ml_backend_client import BackendResponse, MlBackendClient, NoResponse
 from server.label_studio.predictions import Prediction
+from server.label_studio.project_tasks import Task
 
 TASKS = 500
 """Tasks per request: few enough that a slow backend responds in time."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.annotate.bisect_batch import BatchRefused, bisect
-from server.annotate.task_query import PAGE, Task
 from server.label_studio.labeling_config import read_plan
 from server.label_studio.predictions import Prediction
+from server.label_studio.project_tasks import PAGE, Task
 from server.offline.classifier import open_classifier
 from server.offline.labeler import Labeler
 from server.settings import Settings

@@ -19,11 +19,12 @@ from typing import Any
 from server.annotate.background import Stopped, StopRequest, in_background
 from server.annotate.options import AnnotateOptions
 from server.annotate.prediction_source import OpenSource, PredictionSource
-from server.annotate.task_query import NOT_FOUND, PAGE, MissingPredictions, Task, select_tasks
+from server.annotate.task_query import MissingPredictions, select_tasks
 from server.annotate.upload import Item, Uploader
-from server.errors import BadSetting, LabelStudioRefused, LabelStudioUnreachable, PrelabelError
+from server.errors import LabelStudioUnreachable, PrelabelError
 from server.label_studio.api_client import Api
 from server.label_studio.predictions import Prediction
+from server.label_studio.project_tasks import PAGE, Task, read_project
 
 UPLOAD_SECONDS = 900.0
 """Timeout for storing a batch: long, because Label Studio goes on storing after a timeout, unseen."""
@@ -84,7 +85,7 @@ class AnnotateRun:
     def run(self, open_source: OpenSource) -> None:
         """Annotate the project with the source that `open_source` opens. Raises PrelabelError."""
         started = perf_counter()
-        project = self._project()
+        project = read_project(self._api.get, self._options.project)
         source = open_source(self._options.project, project["label_config"])
         tasks, versions = self._missing_predictions(project, source.version)
         all_tasks = self._options.view is None and not self._options.only_unlabeled
@@ -100,18 +101,6 @@ class AnnotateRun:
             result.finished = not result.stopped
         finally:
             result.elapsed = perf_counter() - started
-
-    def _project(self) -> dict[str, Any]:
-        try:
-            project: dict[str, Any] = self._api.get(f"projects/{self._options.project}")
-        except LabelStudioRefused as error:
-            if error.http_status != NOT_FOUND:
-                raise
-            raise BadSetting(
-                f"--project {self._options.project}: Label Studio has no such project, or this token has no "
-                "access to it; check the number, and the token's user."
-            ) from None
-        return project
 
     def _missing_predictions(
         self, project: dict[str, Any], version: str

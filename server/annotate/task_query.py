@@ -2,37 +2,28 @@
 
     tab's filters ─▶ TaskFilters (each one query of Label Studio's Data Manager) ─▶ pages by rising task id
 
-Each page starts after the last task id of the page before, not at a page number: predictions stored in the
-meantime remove tasks from the result and would shift page numbers.
+Predictions stored in the meantime remove tasks from the result; pages go by task id, so none is missed.
 """
 
-import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from server.errors import BadSetting, LabelStudioRefused
+from server.label_studio.project_tasks import (
+    IDS_PAGE,
+    NOT_FOUND,
+    PAGE,
+    Filter,
+    Get,
+    Task,
+    annotations,
+    id_range,
+    query_tasks,
+    task_pages,
+)
 
-Task = dict[str, Any]
-Filter = dict[str, Any]
-"""One condition on tasks, in the format of Label Studio's Data Manager."""
-Get = Callable[..., Any]
-"""`Api.get`: a path and its parameters → the response's JSON."""
-
-PAGE = 500
-"""Tasks per response: a few megabytes, and enough tasks to spread the fixed cost of a request over."""
-
-NOT_FOUND = 404
-
-IDS_PAGE = 10_000
-"""Tasks per response that holds only their ids."""
-
-UNLABELED: Filter = {
-    "filter": "filter:tasks:total_annotations",
-    "operator": "equal",
-    "type": "Number",
-    "value": 0,
-}
+UNLABELED = annotations("equal", 0)
 
 
 @dataclass(frozen=True)
@@ -85,22 +76,6 @@ def _versions(operator: str, version: str) -> Filter:
     }
 
 
-def id_range(lowest: int, highest: int) -> tuple[Filter, Filter]:
-    return _id("greater_or_equal", lowest), _id("less_or_equal", highest)
-
-
-def _id(operator: str, number: int) -> Filter:
-    return {"filter": "filter:tasks:id", "operator": operator, "type": "Number", "value": number}
-
-
-def as_query(filters: Sequence[Filter], after: int | None = None) -> str:
-    """The `query` parameter of the Data Manager: tasks that meet all `filters`, by rising id, from after the
-    task id `after`.
-    """
-    items = [*filters, *([_id("greater", after)] if after is not None else [])]
-    return json.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]})
-
-
 @dataclass
 class MissingPredictions:
     """The selected tasks of a project that have no prediction of `version`.
@@ -150,38 +125,28 @@ class MissingPredictions:
         """
         if len(self.selected) > 1:
             return None
-        total: int = self._request(self.selected[0], page_size=1, include="id")["total"]
+        response = query_tasks(
+            self.get, self.project, self.selected[0], page_size=1, include="id", **self._review()
+        )
+        total: int = response["total"]
         return total
 
     def _pages(self, query: TaskFilter, fields: str, size: int) -> Iterator[tuple[int, list[Task]]]:
         """(tasks that the query finds from this page on, this page's tasks without the version)."""
-        after: int | None = None
         parameters = (
             {"include": f"{fields},predictions", "fields": "all"}
             if query.check_versions
             else {"include": fields}
         )
-        while True:
-            response = self._request(query.filters, after, page_size=size, **parameters)
-            # the version filter lists a task once for each of its predictions that match
-            tasks = {task["id"]: task for task in response["tasks"]}
-            if not tasks:
-                return
-            missing = [
-                task for task in tasks.values() if not (query.check_versions and self._has_version(task))
-            ]
-            yield response["total"], [{name: task[name] for name in fields.split(",")} for task in missing]
-            if len(response["tasks"]) == response["total"]:
-                return
-            after = max(tasks)
+        # the version filter lists a task once for each of its predictions that match
+        for total, tasks in task_pages(
+            self.get, self.project, query.filters, page_size=size, **self._review(), **parameters
+        ):
+            missing = [task for task in tasks if not (query.check_versions and self._has_version(task))]
+            yield total, [{name: task[name] for name in fields.split(",")} for task in missing]
 
-    def _request(self, filters: Sequence[Filter], after: int | None = None, **parameters: Any) -> Any:
-        """One page of tasks. URIs of cloud storage stay unresolved, as in the requests to an ML backend."""
-        if self.review:
-            parameters["review"] = "true"
-        return self.get(
-            "tasks", project=self.project, resolve_uri="false", query=as_query(filters, after), **parameters
-        )
+    def _review(self) -> dict[str, Any]:
+        return {"review": "true"} if self.review else {}
 
     def _has_version(self, task: Task) -> bool:
         return any(prediction["model_version"] == self.version for prediction in task["predictions"])

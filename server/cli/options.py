@@ -6,12 +6,14 @@ from typing import Annotated, Any, get_args
 import typer
 
 from server.label_studio.credentials import KEY_VARIABLE, PASSWORD_VARIABLE, USER_VARIABLE
+from server.offline.records import LABEL, TEXT
 from server.on_ray.options import CPUS, FORMATS, LOCAL, REPLICAS
 from server.settings import Settings
 
-LABELLED = "Labelled texts: .csv, .json, .jsonl (also .xz, .gz), .parquet, or a Label Studio JSON export."
-TEXT_COLUMN, LABEL_COLUMN = "review", "sentiment"
-"""Columns of the tutorial's files."""
+LABELLED = (
+    "Labelled texts: .csv, .tsv, .json, .jsonl (also .xz, .gz), .parquet; also Label Studio's exports JSON, "
+    "JSON_MIN, CSV and TSV."
+)
 
 BUNDLES = Settings.model_fields["bundle"].default[0].parent
 """The folder of the default bundle."""
@@ -74,11 +76,36 @@ Threshold = Annotated[
         "threshold", "--threshold", "NUMBER", "Lowest probability of a label where a task may have several."
     ),
 ]
-TextColumn = Annotated[str, option("--text", "COLUMN", "Column with the text.")]
+TextColumn = Annotated[
+    str | None,
+    optional("--text", "COLUMN", "Column with the text, or a path such as review.body.", TEXT),
+]
 LabelColumn = Annotated[
-    str,
-    option(
-        "--label", "COLUMN", "Column with the label; in a Label Studio JSON export, the name of the control."
+    str | None,
+    optional(
+        "--label",
+        "COLUMN",
+        "Column with the label; in an export of Label Studio, the name of the control.",
+        f"the labeling config's control, else {LABEL}",
+    ),
+]
+LabelledStudio = Annotated[
+    str | None,
+    optional(
+        "--label-studio",
+        "URL",
+        f"Read the tasks of a project of this Label Studio, instead of a file; token: {KEY_VARIABLE}.",
+    ),
+]
+LabelledProject = Annotated[
+    int | None, optional("--project", "NUMBER", "Number of that project; its labeling config is used.")
+]
+ReadConfig = Annotated[
+    Path | None,
+    optional(
+        "--label-config",
+        "FILE",
+        "The project's labeling config (XML): reads texts and labels as the server does, instead of --text.",
     ),
 ]
 
@@ -94,7 +121,7 @@ TorchScript = Annotated[
     bool, typer.Option("--torchscript/--no-torchscript", help="Also keep model.ts in the bundle.")
 ]
 Force = Annotated[bool, flag("--force", "Replace an existing bundle.")]
-TrainFile = Annotated[Path, option("--train", "FILE", LABELLED)]
+TrainFile = Annotated[Path | None, optional("--train", "FILE", LABELLED)]
 TestFile = Annotated[
     Path | None, optional("--test", "FILE", "Labelled texts that the final figures are measured on.")
 ]
@@ -127,7 +154,7 @@ InputFile = Annotated[
     typer.Argument(
         metavar="IN",
         help=(
-            "Texts: .csv, .json, .jsonl (also .xz, .gz) or .parquet; with --on-ray a folder of such "
+            "Texts: .csv, .tsv, .json, .jsonl (also .xz, .gz) or .parquet; with --on-ray a folder of such "
             "files too."
         ),
     ),
@@ -143,7 +170,7 @@ LabelConfig = Annotated[
     optional("--label-config", "FILE", "The project's labeling config (XML).", "the tutorial's config"),
 ]
 ResumeFile = Annotated[bool, flag("--resume", "Continue a killed run; --on-ray always does.")]
-LabelledFile = Annotated[Path, typer.Argument(metavar="IN", help=LABELLED)]
+LabelledFile = Annotated[Path | None, typer.Argument(metavar="IN", help=LABELLED, show_default=False)]
 GroupColumn = Annotated[
     str | None, optional("--by", "COLUMN", "Also show the accuracy for each value of this column.")
 ]

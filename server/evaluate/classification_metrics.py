@@ -67,17 +67,17 @@ class ClassificationMetrics:
     @property
     def precision(self) -> npt.NDArray[np.float64]:
         """By class: correct rows / rows predicted as the class; 0 if there are none."""
-        return _ratio(self.confusion.diagonal(), self.confusion.sum(axis=0))
+        return ratio(self.confusion.diagonal(), self.confusion.sum(axis=0))
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
         """By class: correct rows / rows of the class; 0 if there are none."""
-        return _ratio(self.confusion.diagonal(), self.confusion.sum(axis=1))
+        return ratio(self.confusion.diagonal(), self.confusion.sum(axis=1))
 
     @property
     def f1(self) -> npt.NDArray[np.float64]:
         """By class: the harmonic mean of precision and recall."""
-        return _ratio(2 * self.precision * self.recall, self.precision + self.recall)
+        return ratio(2 * self.precision * self.recall, self.precision + self.recall)
 
     @property
     def calibration_error(self) -> float:
@@ -94,8 +94,9 @@ def wilson(right: int, rows: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _ratio(
+def ratio(
     parts: npt.NDArray[np.int64] | npt.NDArray[np.float64],
     wholes: npt.NDArray[np.int64] | npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
+    """parts / wholes; 0 where the whole is 0."""
     return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)

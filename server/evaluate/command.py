@@ -8,17 +8,16 @@ from server.evaluate.evaluate import evaluate_file
 from server.evaluate.plots import check_available
 from server.evaluate.report import draw, show
 from server.offline.classifier import open_classifier
+from server.offline.labelled import LabelledSource
 from server.offline.progress_bar import progress_bar, size_of
 from server.settings import Settings
 
 
 def evaluate_bundle(
-    source: Path,
+    source: LabelledSource,
     settings: Settings,
     console: Console,
     *,
-    text: str,
-    label: str,
     by: str | None,
     plots: Path | None,
 ) -> None:
@@ -27,18 +26,19 @@ def evaluate_bundle(
     """
     if plots is not None:
         check_available()
-    with open_classifier(settings) as classifier, progress_bar(console, size_of(source)) as on_progress:
+    with open_classifier(settings) as classifier, progress_bar(console, size_of(source.path)) as on_progress:
         result = evaluate_file(
             source,
             classifier,
-            text=text,
-            label=label,
             label_map=settings.label_map,
+            threshold=settings.scoring.threshold,
             by=by,
             on_progress=on_progress,
         )
     version, engine = classifier.bundle.version, classifier.engine
-    console.print(f"{version} on {source}, {engine.name} on {engine.device}", markup=False, soft_wrap=True)
+    console.print(
+        f"{version} on {source.path}, {engine.name} on {engine.device}", markup=False, soft_wrap=True
+    )
     show(result, Console(), by=by)
     if plots is not None:
         pictures = ", ".join(map(str, draw(result, plots, by=by)))

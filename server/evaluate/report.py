@@ -8,8 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from server.evaluate import plots
-from server.evaluate.classification_metrics import wilson
+from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 from server.evaluate.evaluate import Evaluation
+from server.evaluate.multi_label_metrics import MultiLabelMetrics
 
 EXCERPT = 100
 """Characters shown from each end of a text."""
@@ -18,7 +19,7 @@ EXCERPT = 100
 def show(result: Evaluation, console: Console, *, by: str | None) -> None:
     """Print all tables; the most confident mistakes last."""
     console.print(_summary(result))
-    console.print(_by_label(result))
+    console.print(_by_label(result) if result.several is None else _by_several_labels(result, result.several))
     for table in _by_group(result, by):
         console.print(table)
     if result.mistakes:
@@ -26,18 +27,34 @@ def show(result: Evaluation, console: Console, *, by: str | None) -> None:
 
 
 def _summary(result: Evaluation) -> Table:
-    metrics = result.metrics
-    low, high = wilson(metrics.right, metrics.rows)
     table = Table("metric", "value", title="On the labelled texts")
-    table.add_row("texts", f"{metrics.rows:,}")
-    if result.left_out:
-        table.add_row("tasks left out, without a label or with a tie", f"{result.left_out:,}")
+    table.add_row("texts", f"{result.rows:,}")
+    for reason, count in result.left_out.reasons.most_common():
+        table.add_row(f"left out: {reason}", f"{count:,}")
+    if result.several is None:
+        _add_metrics(table, result.metrics)
+    else:
+        _add_several_metrics(table, result.several)
+    table.add_row("texts per second, tokenizer and model", f"{result.rows / result.seconds:,.0f}")
+    return table
+
+
+def _add_metrics(table: Table, metrics: ClassificationMetrics) -> None:
+    low, high = wilson(metrics.right, metrics.rows)
     table.add_row("accuracy (95 % interval)", f"{metrics.accuracy:.4f} ({low:.4f} to {high:.4f})")
     table.add_row("macro F1", f"{metrics.f1.mean():.4f}")
     table.add_row("log loss", f"{metrics.log_loss:.4f}")
     table.add_row("expected calibration error (15 bins)", f"{metrics.calibration_error:.4f}")
-    table.add_row("texts per second, tokenizer and model", f"{metrics.rows / result.seconds:,.0f}")
-    return table
+
+
+def _add_several_metrics(table: Table, metrics: MultiLabelMetrics) -> None:
+    low, high = wilson(metrics.right, metrics.rows)
+    share = metrics.right / metrics.rows
+    table.add_row("threshold of a label's probability (--threshold)", f"{metrics.threshold:g}")
+    table.add_row("exactly the right labels (95 % interval)", f"{share:.4f} ({low:.4f} to {high:.4f})")
+    table.add_row("micro F1", f"{metrics.micro_f1:.4f}")
+    table.add_row("macro F1", f"{metrics.f1.mean():.4f}")
+    table.add_row("mean average precision", f"{metrics.average_precision.mean():.4f}")
 
 
 def _by_label(result: Evaluation) -> Table:
@@ -50,6 +67,15 @@ def _by_label(result: Evaluation) -> Table:
     for index, label in enumerate(result.labels):
         scores = (f"{score[index]:.4f}" for score in (metrics.precision, metrics.recall, metrics.f1))
         table.add_row(escape(label), *scores, *(f"{count:,}" for count in metrics.confusion[index]))
+    return table
+
+
+def _by_several_labels(result: Evaluation, metrics: MultiLabelMetrics) -> Table:
+    """Precision, recall and F1 at the threshold, and the average precision over all thresholds."""
+    table = Table("label", "texts", "precision", "recall", "F1", "average precision", title="By label")
+    columns = (metrics.precision, metrics.recall, metrics.f1, metrics.average_precision)
+    for label, texts, *scores in zip(result.labels, metrics.texts, *columns, strict=True):
+        table.add_row(escape(label), f"{texts:,}", *(f"{score:.4f}" for score in scores))
     return table
 
 
@@ -78,11 +104,13 @@ def _mistakes(result: Evaluation) -> Table:
 
 
 def draw(result: Evaluation, folder: Path, *, by: str | None) -> list[Path]:
-    """Write the reliability diagram and the accuracies by group as PNG files. Returns their paths. Raises
-    BadSetting, BadInput.
+    """Write the reliability diagram (for texts with one label) and the accuracies by group as PNG files.
+    Returns their paths. Raises BadSetting, BadInput.
     """
-    paths = [folder / "reliability.png"]
-    plots.reliability(result.metrics, paths[0])
+    paths = []
+    if result.several is None:
+        paths.append(folder / "reliability.png")
+        plots.reliability(result.metrics, paths[0])
     for name, groups in _groups(result, by):
         paths.append(folder / f"accuracy-by-{'group' if groups is result.by_group else 'length'}.png")
         plots.accuracy_by(groups, name, paths[-1])

@@ -1,13 +1,14 @@
-"""Fills controls: `<Choices>`, `<Taxonomy>`, `<Rating>` and `<Number>`.
+"""Fills controls, and reads what people filled in: `<Choices>`, `<Taxonomy>`, `<Rating>` and `<Number>`.
 
-Each of the model's labels is matched to a value that the control can hold: a choice, a path of a taxonomy, a
-number of stars, a number. Label Studio's editor stores a choice's alias where it has one, else its value;
-predictions do the same.
+Each of the model's labels is matched to a value that the control can hold: a choice, a path of a taxonomy or
+of nested choices, a number of stars, a number. Label Studio's editor stores a choice's alias where it has
+one, else its value; predictions do the same.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -22,11 +23,20 @@ Element: TypeAlias = Any
 Kind = Literal["choices", "taxonomy", "rating", "number"]
 KINDS: tuple[Kind, ...] = ("choices", "taxonomy", "rating", "number")
 
+STEP = "/"
+"""Between the steps of a path, in a label."""
+
 MAX_STARS = 100
 """Stars of a <Rating>; Label Studio's default is 5."""
 
 MAX_LISTED = 20
 """Words that an error message lists."""
+
+
+MAX_PATHS = 10_000_000
+"""Maximum characters of the paths of a control's nested choices: a config of 500,000 characters with long
+steps above many leaves would take gigabytes.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,37 +81,86 @@ class Option:
     others: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What people can fill into a control. `options` is None where that is any number."""
+
+    name: str
+    kind: Kind
+    options: tuple[Option, ...] | None
+    several: bool = False
+    nested: bool = False
+
+    @cached_property
+    def _find(self) -> Callable[[str], Option | None]:
+        return _finder(self.options or (), {})
+
+    @cached_property
+    def _stored(self) -> frozenset[str]:
+        return frozenset(name_of(option.stored) for option in self.options or ())
+
+    def label(self, name: str) -> str | None:
+        """The label that the name of an answer stands for: the name of the stored value. None if the control
+        cannot hold it.
+        """
+        if self.options is None or name in self._stored:
+            return name
+        option = self._find(name)
+        return None if option is None else name_of(option.stored)
+
+
+def name_of(stored: object) -> str:
+    """The label that a stored value stands for; the steps of a path are joined by `/`."""
+    if isinstance(stored, list | tuple):
+        return STEP.join(map(name_of, stored))
+    if isinstance(stored, float) and stored.is_integer():
+        return str(int(stored))
+    return str(stored).strip()
+
+
+def read_answers(tag: ControlTag, element: Element) -> Answers:
+    """What people can fill into a tag; `element` is the tag in the config's XML. Raises BadLabelConfig for a
+    control that does not label whole tasks, or whose choices are not in the config.
+    """
+    name = tag.name or ""
+    where = _where(tag)
+    attributes = _attributes(tag)
+    _check_whole_task(where, name, attributes)
+    if tag.dynamic_value:
+        raise BadLabelConfig(
+            f"{where} loads its choices from elsewhere. Write them into the config; they must be the model's "
+            "labels."
+        )
+    match (tag.tag or "").lower():
+        case "choices":
+            nested = attributes.get("allownested") == "true"
+            options = _paths(element) if nested else _choices(element)
+            several = attributes.get("choice") == "multiple"
+            return Answers(name, "choices", tuple(options), several, nested)
+        case "taxonomy":
+            return Answers(name, "taxonomy", tuple(_paths(element)), nested=True)
+        case "rating":
+            return Answers(name, "rating", tuple(_stars(attributes)))
+        case "number":
+            return Answers(name, "number", None)
+    raise BadLabelConfig(
+        f"{where} cannot be filled by this model; it fills <Choices>, <Taxonomy>, <Rating> and <Number>."
+    )
+
+
 def read_control(
     tag: ControlTag, element: Element, labels: Sequence[str], label_map: Mapping[str, str]
 ) -> Control:
     """The control of a tag; `element` is the tag in the config's XML. Raises BadLabelConfig if this model
     cannot fill it.
     """
-    name = tag.name or ""
-    where = f'<{tag.tag} name="{name}">'
-    attributes = {name.lower(): value for name, value in (tag.attr or {}).items()}
-    _check_whole_task(where, name, attributes)
-    if tag.dynamic_value:
-        raise BadLabelConfig(
-            f"{where} loads its choices from elsewhere. Write them into the config; they must be the model's "
-            f"labels {listed(labels)}."
-        )
-    match (tag.tag or "").lower():
-        case "choices":
-            values = match_labels(where, _choices(element), labels, label_map)
-            return Control(name, "choices", values, several=attributes.get("choice") == "multiple")
-        case "taxonomy":
-            longest = max(len(word.casefold()) for word in (*labels, *label_map.values()))
-            nodes = match_labels(where, _nodes(element, longest), labels, label_map)
-            return Control(name, "taxonomy", tuple(map(_path, nodes)))
-        case "rating":
-            return Control(name, "rating", match_labels(where, _stars(attributes), labels, label_map))
-        case "number":
-            numbers = tuple(_number(where, attributes, label, label_map) for label in labels)
-            return Control(name, "number", numbers)
-    raise BadLabelConfig(
-        f"{where} cannot be filled by this model; it fills <Choices>, <Taxonomy>, <Rating> and <Number>."
-    )
+    answers = read_answers(tag, element)
+    where = _where(tag)
+    if answers.options is None:
+        values = tuple(_number(where, _attributes(tag), label, label_map) for label in labels)
+    else:
+        values = match_labels(where, answers.options, labels, label_map)
+    return Control(answers.name, answers.kind, values, answers.several)
 
 
 def match_labels(
@@ -127,6 +186,14 @@ def match_labels(
             f"{where}: one choice stands for two of the model's labels {listed(labels)}. Check --map."
         )
     return matched
+
+
+def _where(tag: ControlTag) -> str:
+    return f'<{tag.tag} name="{tag.name or ""}">'
+
+
+def _attributes(tag: ControlTag) -> dict[str, str]:
+    return {name.lower(): value for name, value in (tag.attr or {}).items()}
 
 
 def listed(words: Sequence[str]) -> str:
@@ -182,37 +249,30 @@ def _choices(element: Element) -> list[Option]:
     ]
 
 
-Node: TypeAlias = tuple[Any, ...]
-"""A node of a taxonomy: (the node above it, its last step); () for the root. With whole paths, a config of
-500,000 characters with long steps above many leaves took gigabytes.
-"""
-
-
-def _nodes(element: Element, longest: int) -> list[Option]:
-    """Every node of a taxonomy. It is shown by its last step; all steps joined by / are another name, unless
-    that has more than `longest` characters and so is no label's.
+def _paths(element: Element) -> list[Option]:
+    """Every node of a taxonomy or of nested choices: shown by all its steps joined by /. Its last step and
+    its alias are other names, for models whose labels are the last steps. Raises BadLabelConfig for paths of
+    too many characters.
     """
-    options: list[Option] = []
+    characters = 0
 
-    def add_below(element: Element, above: Node, names_above: str) -> None:
-        for choice in element.findall("Choice"):
+    def below(node: Element, path: tuple[str, ...], shown: tuple[str, ...]) -> list[Option]:
+        nonlocal characters
+        found = []
+        for choice in node.findall("Choice"):
             if stored := _stored(choice):
-                node, shown = (above, stored), choice.get("value") or stored
-                names = f"{names_above}{shown}"[: longest + 1]  # what is too long stays too long further down
-                others = (choice.get("alias") or "", names if len(names) <= longest else "")
-                options.append(Option(node, shown, others))
-                add_below(choice, node, f"{names}/")
+                steps, names = (*path, stored), (*shown, choice.get("value") or stored)
+                characters += sum(map(len, steps)) + sum(map(len, names))
+                if characters > MAX_PATHS:
+                    raise BadLabelConfig(
+                        f"The paths of nested choices have more than {MAX_PATHS:,} characters in all. Give "
+                        "the choices shorter values, or nest them less."
+                    )
+                found.append(Option(steps, STEP.join(names), (STEP.join(steps), names[-1], stored)))
+                found += below(choice, steps, names)
+        return found
 
-    add_below(element, (), "")
-    return options
-
-
-def _path(node: Node) -> tuple[str, ...]:
-    steps: list[str] = []
-    while node:
-        node, step = node
-        steps.append(step)
-    return tuple(reversed(steps))
+    return below(element, (), ())
 
 
 def _stars(attributes: Mapping[str, str]) -> list[Option]:

@@ -5,17 +5,25 @@ label-studio-sdk parses the XML. Document types and entities are refused before 
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from label_studio_sdk.label_interface import LabelInterface
 from label_studio_sdk.label_interface.control_tags import ControlTag
 from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 from server.errors import BadLabelConfig, one_line
-from server.label_studio.control_tags import KINDS, Control, listed, read_control
+from server.label_studio.control_tags import (
+    KINDS,
+    Answers,
+    Control,
+    Element,
+    listed,
+    read_answers,
+    read_control,
+)
 from server.label_studio.object_tags import TextField, read_text_field
 
 TUTORIAL_CONFIG = """\
@@ -130,32 +138,72 @@ def read_plan(config: str, labels: Sequence[str], label_map: Mapping[str, str]) 
     `label_map` maps label → choice where neither text nor alias matches. Raises BadLabelConfig if no control
     fits.
     """
+    fields: dict[TextField, int] = {}
+    bindings = [
+        ControlBinding(control, fields.setdefault(field, len(fields)))
+        for control, field in _read_controls(
+            config,
+            lambda tag, element: read_control(tag, element, labels, label_map),
+            f"Add a <Choices> with the choices {listed(labels)}.",
+        )
+    ]
+    plan = LabelingPlan(tuple(fields), tuple(bindings))
+    _check_size(plan)
+    return plan
+
+
+@dataclass(frozen=True)
+class Question:
+    """What people are to answer about each task: the text they see, and the control they fill."""
+
+    field: TextField
+    answers: Answers
+
+
+def read_question(config: str, control: str | None = None) -> Question:
+    """The control of this name and its text; without a control of this name, the config's only control that
+    labels texts. Raises BadLabelConfig.
+    """
+    found = _read_controls(config, read_answers, "Give the config of a project that labels texts.")
+    questions = [Question(field, answers) for answers, field in found]
+    named = [each for each in questions if each.answers.name == control] or questions
+    if len(named) > 1:
+        names = listed([each.answers.name for each in named])
+        raise BadLabelConfig(f"The labeling config has several controls: {names}. Name one with --label.")
+    return named[0]
+
+
+Read = TypeVar("Read")
+
+
+def _read_controls(
+    config: str, read: Callable[[ControlTag, Element], Read], remedy: str
+) -> list[tuple[Read, TextField]]:
+    """What `read` gives for each control of a text, with the text; a control that it refuses is left out.
+
+    Raises BadLabelConfig if none is left.
+    """
     interface = _parse(config)
     controls = [control for control in interface.controls if (control.tag or "").lower() in KINDS]
     if not controls:
         raise BadLabelConfig(
             "The labeling config has no <Choices> tag, nor <Taxonomy>, <Rating> or <Number>; this model "
-            f"labels whole texts. Add a <Choices> with the choices {listed(labels)}."
+            f"labels whole texts. {remedy}"
         )
     elements = {element.get("name"): element for element in interface._tree.iter() if element.get("toName")}  # noqa: SLF001 - the SDK keeps no nested choices
     objects = {tag.name: tag for tag in interface.objects}
-    fields: dict[TextField, int] = {}
-    bindings, problems = [], []
+    found, problems = [], []
     for tag in controls:
         try:
             field = _text_field(objects, tag)
-            control = read_control(tag, elements[tag.name], labels, label_map)
+            found.append((read(tag, elements[tag.name]), field))
         except BadLabelConfig as problem:
             problems.append(str(problem))
-        else:
-            bindings.append(ControlBinding(control, fields.setdefault(field, len(fields))))
-    if not bindings:
+    if not found:
         more = len(problems) - MAX_PROBLEMS
         shown = problems[:MAX_PROBLEMS] + ([f"And {more} more."] if more > 0 else [])
         raise BadLabelConfig(" ".join(shown))
-    plan = LabelingPlan(tuple(fields), tuple(bindings))
-    _check_size(plan)
-    return plan
+    return found
 
 
 def _parse(config: str) -> LabelInterface:

@@ -1,4 +1,5 @@
-"""The rows of a file by the end of its name: .csv, .json, .jsonl, .parquet, the first three also .xz and .gz.
+"""The rows of a file by the end of its name: .csv, .tsv, .json, .jsonl, .parquet, all but the last also .xz
+and .gz.
 
 A JSON file is a list of objects or of Label Studio tasks, whose columns are in "data". A row is whatever the
 file holds there; only a dict can have a text.
@@ -18,8 +19,11 @@ from server.errors import BadInput
 from server.offline.bounded_stream import BLOCK, LineRange, RowLimitedStream
 from server.offline.row_readers import READERS, Rows, read_parquet
 
-FORMATS = (".csv", ".json", ".jsonl", ".parquet")
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 COMPRESSIONS: dict[str, Callable[[IO[bytes]], Any]] = {".xz": lzma.open, ".gz": gzip.open}
+
+TEXT, LABEL = "review", "sentiment"
+"""Columns of the tutorial's files, read where neither an option nor a labeling config names others."""
 
 Position = Callable[[], int]
 """How many bytes of the file on disk have been read."""
@@ -54,7 +58,7 @@ def format_of(path: Path) -> tuple[str, str]:
     form = suffixes[-1] if suffixes else ""
     if form not in FORMATS or (form == ".parquet" and compression):
         raise BadInput(
-            f"{path}: the name must end in {', '.join(FORMATS)}, or in one of the first three followed by "
+            f"{path}: the name must end in {', '.join(FORMATS)}, or in one of the first four followed by "
             f"{' or '.join(COMPRESSIONS)}."
         )
     return form, compression

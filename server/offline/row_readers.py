@@ -4,12 +4,16 @@ They raise ValueError with a sentence that says where the file is wrong, or erro
 `records` turns into such sentences.
 """
 
+import codecs
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import IO, Any
 
 from server.offline.bounded_stream import BLOCK, MAX_ROW, RowLimitedStream
@@ -20,11 +24,18 @@ PARQUET_ROWS = 64
 """Rows decoded at a time. Arrow stores a repeated value once, but each Python row gets its own copy."""
 
 
-def read_csv(stream: IO[bytes]) -> Rows:
-    """Cells stay text."""
+DELIMITERS = ",;\t"
+"""Spreadsheets write semicolons in some languages, and tabs; Label Studio names its TSV export .csv."""
+
+
+def read_csv(stream: IO[bytes], delimiter: str | None = None) -> Rows:
+    """Cells stay text. Without a delimiter, it is the most frequent of DELIMITERS in the header."""
     csv.field_size_limit(sys.maxsize)
     with _lines(stream) as lines:
-        reader = csv.DictReader(lines)
+        header = lines.readline()
+        names = re.sub('"[^"]*"', "", header)
+        delimiter = delimiter or max(DELIMITERS, key=names.count)
+        reader = csv.DictReader(chain([header], lines), delimiter=delimiter)
         for row in reader:
             if None in row:
                 raise ValueError(
@@ -90,6 +101,7 @@ def read_parquet(stream: IO[bytes], counted: RowLimitedStream, groups: range | N
 
 READERS: dict[str, Callable[[IO[bytes]], Rows]] = {
     ".csv": read_csv,
+    ".tsv": partial(read_csv, delimiter="\t"),
     ".json": read_json,
     ".jsonl": read_jsonl,
 }
@@ -97,8 +109,12 @@ READERS: dict[str, Callable[[IO[bytes]], Rows]] = {
 
 @contextmanager
 def _lines(stream: IO[bytes]) -> Iterator[io.TextIOWrapper]:
-    """`stream` as UTF-8 text with unchanged line ends; the stream stays open for its owner."""
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    """`stream` as UTF-8 text with unchanged line ends, or as the UTF-16 that its first bytes announce; the
+    stream stays open for its owner.
+    """
+    start = stream.peek(2)[:2] if isinstance(stream, io.BufferedReader) else b""
+    encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    text = io.TextIOWrapper(stream, encoding=encoding, newline="")
     try:
         yield text
     finally:

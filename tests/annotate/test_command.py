@@ -26,10 +26,10 @@ from server.annotate.console import LEAVING, STOPPED, STOPPING
 from server.annotate.options import AnnotateOptions
 from server.annotate.prediction_source import PredictionSource
 from server.annotate.run import AnnotateRun
-from server.annotate.task_query import Task
 from server.errors import BackendFailed
 from server.label_studio.api_client import Api
 from server.label_studio.predictions import Prediction
+from server.label_studio.project_tasks import Task
 from tests.conftest import ROOT
 
 PAGE = 500

@@ -12,9 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
+from server.label_studio.credentials import KEY_VARIABLE
+from server.label_studio.exported_labels import Reason
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
-from server.offline.labelled import open_labelled
+from server.offline.labelled import LabelledSource, open_labelled, read_labelled
+from server.offline.labelled_source import LabelledOptions, labelled_source
 
 pytestmark = pytest.mark.e2e
 
@@ -98,8 +102,10 @@ def test_preannotated_import(studio: httpx.Client, bundle: Path, tutorial: Path,
     assert_score_column(studio, project, found)
 
 
-def test_an_annotated_project_is_learned_from(studio: httpx.Client, tmp_path: Path) -> None:
-    """Labels of annotators are read from Label Studio's own export, in both of its JSON formats."""
+def test_an_annotated_project_is_learned_from(
+    studio: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of annotators are read from Label Studio's own exports, and through its API."""
     project = create_project(studio, TUTORIAL_CONFIG)
     texts = ("A great film.", "An awful film.", "It is a film.", "No viewers came to this one.")
     ok(
@@ -124,18 +130,28 @@ def test_an_annotated_project_is_learned_from(studio: httpx.Client, tmp_path: Pa
             )
         )
 
-    for form, everything in (("JSON", True), ("JSON", False), ("JSON_MIN", False)):
+    forms = ("JSON", "JSON_MIN", "CSV", "TSV")
+    for form, everything in (("JSON", True), *((form, False) for form in forms)):
         exported = studio.get(
             f"/api/projects/{project}/export", params={"exportType": form, "download_all_tasks": everything}
         )
-        (tmp_path / "export.json").write_bytes(exported.content)
-        with open_labelled(tmp_path / "export.json", "review", "sentiment") as (examples, _):
-            found = {example.text: example.label for example in examples}
-        assert {text: label for text, label in found.items() if label} == {
-            texts[0]: "Positive",
-            texts[1]: "Negative",
-        }, form
-        assert (texts[3] in found) == everything
+        path = tmp_path / f"export.{'json' if 'JSON' in form else form.lower()}"
+        path.write_bytes(exported.content)
+        with open_labelled(LabelledSource(path)) as rows:
+            found = {example.text: example.label for example in rows}
+        assert found == {texts[0]: "Positive", texts[1]: "Negative"}, form
+        assert rows.left_out.reasons[Reason.UNANSWERED] == everything, form
+        assert rows.left_out.reasons[Reason.SKIPPED] == (form == "JSON"), form
+
+    monkeypatch.setenv(KEY_VARIABLE, str(studio.headers["Authorization"]).partition(" ")[2])
+    options = LabelledOptions(None, label_studio=str(studio.base_url), project=project)
+    with labelled_source(options, Console(quiet=True)) as source:
+        project_texts = read_labelled(source)
+    assert dict(zip(project_texts.texts, project_texts.labels, strict=True)) == {
+        texts[0]: ("Positive",),
+        texts[1]: ("Negative",),
+    }
+    assert project_texts.left_out.reasons == {Reason.SKIPPED: 1, Reason.UNANSWERED: 1}
 
 
 def create_project(studio: httpx.Client, config: str) -> int:

@@ -9,7 +9,7 @@ from server.bundle import Bundle, read_bundle
 from server.engines.factory import open_engine
 from server.evaluate.evaluate import evaluate_file
 from server.offline.classifier import Classifier
-from server.offline.labelled import open_labelled
+from server.offline.labelled import LabelledSource, open_labelled
 from tests.conftest import ROOT
 
 
@@ -60,9 +60,7 @@ def test_float16_costs_less_than_a_ten_thousandth(default: Bundle) -> None:
 def test_the_cards_table_of_weaknesses(default: Bundle) -> None:
     card = (default.path / "README.md").read_text("utf-8")
     with Classifier(default, open_engine(default, device="cpu"), threads=1) as classifier:
-        result = evaluate_file(
-            ROOT / "benchmarks" / "probes.csv", classifier, text="review", label="sentiment", by="kind"
-        )
+        result = evaluate_file(LabelledSource(ROOT / "benchmarks" / "probes.csv"), classifier, by="kind")
     for kind, (right, rows) in result.by_group.items():
         assert f"| {kind} | {rows} | {right / rows:.4f} (" in card
 
@@ -71,9 +69,9 @@ def test_the_tutorials_labelled_reviews(default: Bundle, shared: Path, tmp_path:
     """A hundred reviews through `evaluate`, as a table and as an export of Label Studio: the same metrics."""
     reviews = shared / "tutorial" / "IMDB_train_labeled_100.csv"
     with Classifier(default, open_engine(default, device="cpu"), threads=2) as classifier:
-        table = evaluate_file(reviews, classifier, text="review", label="sentiment")
+        table = evaluate_file(LabelledSource(reviews), classifier)
         tasks = []
-        with open_labelled(reviews, "review", "sentiment") as (examples, _):
+        with open_labelled(LabelledSource(reviews)) as examples:
             for example in examples:
                 region = {
                     "from_name": "mood",
@@ -89,6 +87,6 @@ def test_the_tutorials_labelled_reviews(default: Bundle, shared: Path, tmp_path:
                     }
                 )
         (tmp_path / "export.json").write_text(json.dumps(tasks))
-        export = evaluate_file(tmp_path / "export.json", classifier, text="review", label="mood")
+        export = evaluate_file(LabelledSource(tmp_path / "export.json", label="mood"), classifier)
     assert table.metrics.rows == export.metrics.rows == 100
     assert table.metrics.confusion.tolist() == export.metrics.confusion.tolist()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from rich.console import Console
 
 from export.cnn import Network
 from export.training.calibration import fit_temperature
-from export.training.dataset import Texts, TrainingSource, build_vocabulary, hold_out
+from export.training.dataset import (
+    Texts,
+    TrainingSource,
+    build_vocabulary,
+    hold_out,
+    read_data,
+    read_texts,
+)
 from export.training.options import TrainingOptions
 from export.training.pipeline import train_bundle, train_network
 from server.bundle import Bundle, read_bundle
@@ -176,6 +184,32 @@ def test_few_texts_are_not_calibrated_and_a_warning_says_so(tmp_path: Path) -> N
     assert "not calibrated" in said.getvalue()
 
 
+def test_training_reads_texts_and_labels_as_the_server_does(tmp_path: Path) -> None:
+    config = """<View><HyperText name="t" value="$page"/><Choices name="c" toName="t" allowNested="true">
+    <Choice value="a"><Choice value="yes"/></Choice><Choice value="b"><Choice value="yes"/></Choice></Choices>
+    </View>"""
+    paths = (["a", "yes"], ["b", "yes"])
+    tasks: list[dict[str, Any]] = [
+        {
+            "id": i,
+            "data": {"page": f"<!-- hidden --><p>words {i}</p>"},
+            "annotations": [
+                {"result": [{"from_name": "c", "type": "choices", "value": {"choices": [paths[i % 2]]}}]}
+            ],
+        }
+        for i in range(20)
+    ]
+    (tmp_path / "export.json").write_text(json.dumps([*tasks, {"data": {}, "annotations": []}]))
+    source = TrainingSource(tmp_path / "export.json", None, label_config=config)
+    data = read_data(source, seed=1, vocabulary=100, ignored="", min_length=1)
+    assert (data.labels, data.left_out) == (("a/yes", "b/yes"), 1)
+    assert "words" in data.tokens
+    assert "hidden" not in data.tokens
+    several = replace(source, label_config=config.replace("allowNested", 'choice="multiple" allowNested'))
+    with pytest.raises(BadInput, match="this network learns one label per text"):
+        read_texts(several.labelled(several.train))
+
+
 def test_any_number_of_classes_and_label_studios_export(tmp_path: Path) -> None:
     names = ("red", "green", "blue")
     tasks: list[dict[str, Any]] = [
@@ -280,8 +314,8 @@ def test_an_existing_bundle_is_an_error_before_training(
 @pytest.mark.parametrize(
     ("train_rows", "test_rows", "message"),
     [
-        ([("a", "x"), ("b", "x")], [], "one class only"),
-        ([("a", "x"), ("b", "")], [], 'row 2: the column "sentiment" is empty'),
+        ([("a", "x"), ("b", "x")], [], "one label only"),
+        ([("a", ""), ("b", "")], [], "no row has a label: 2 without an annotation or label"),
         ([("a", "x"), ("b", "y")] * 5, [("c", "z")], "does not have: z"),
         ([("a", "x"), ("a", "x"), ("b", "y"), ("c", "y")], [], 'the label "x" has one text only'),
         ([], [], "no rows"),

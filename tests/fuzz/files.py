@@ -22,7 +22,7 @@ from export.vocabulary import read_vocab
 from server.bundle import Bundle, Manifest, read_bundle, sha256_of
 from server.errors import BadBundle, BadInput
 from server.offline.labeler import Labeler
-from server.offline.labelled import open_labelled
+from server.offline.labelled import LabelledSource, open_labelled
 from server.offline.predict_file import predict_file
 from tests.fuzz.mutate import changed_json, cut
 from tests.fuzz.pure import check_words
@@ -86,7 +86,7 @@ class Tables:
             if len(tasks) != done.rows or not all(len(task["predictions"]) == 1 for task in tasks):
                 raise Finding("other tasks than rows")
         try:
-            with open_labelled(path, "review", "sentiment") as (examples, _):
+            with open_labelled(LabelledSource(path)) as examples:
                 for _ in examples:
                     pass
         except BadInput as error:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import LONGEST, BadInput, BadLabelConfig, BadRequest
-from server.label_studio.exported_labels import controls_of, is_exported, label_of
+from server.label_studio.control_tags import Answers
+from server.label_studio.exported_labels import LabelReader, Reason, controls_of, decide, is_exported
 from server.label_studio.extra_params import requested_scoring
 from server.label_studio.html_text import visible_text
 from server.label_studio.labeling_config import read_plan
@@ -91,12 +92,21 @@ ANNOTATIONS = st.one_of(
 
 
 @given(st.fixed_dictionaries({"data": JSON, "annotations": st.lists(ANNOTATIONS, max_size=4)}))
-def test_the_label_of_any_exported_task_is_a_text_or_an_error(task: Any) -> None:
+def test_the_label_of_any_exported_task_is_read_or_has_a_reason(task: Any) -> None:
     if is_exported(task):
         controls_of(task)
-        with suppress(BadInput):
-            label = label_of(task, "c")
-            assert label is None or isinstance(label, str)
+        for reader in (LabelReader("c"), LabelReader("c", Answers("c", "choices", ()))):
+            answers = reader.answers(task)
+            for several in (False, True):
+                labels = decide(answers, several=several)
+                assert isinstance(labels, Reason) or (labels and labels == tuple(sorted(set(labels))))
+
+
+@given(st.one_of(JSON, JSON.map(json.dumps)))
+def test_any_cell_of_a_table_is_read(cell: Any) -> None:
+    for nested in (False, True):
+        control = Answers("c", "choices", None, nested=nested)
+        assert all(isinstance(label, str) for label in LabelReader("c", control).cell(cell).labels)
 
 
 @pytest.fixture(scope="module")

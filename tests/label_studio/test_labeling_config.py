@@ -112,12 +112,12 @@ def test_a_taxonomys_paths_are_matched_by_their_last_step_or_by_all_of_them() ->
     with pytest.raises(
         BadLabelConfig,
         match='<Taxonomy name="x"> has no choice for the model\'s label "Mixed"; '
-        'its choices are "Opinion", "Negative"',
+        'its choices are "Opinion", "Opinion/Negative"',
     ):
         filled(TAXONOMY, ("Negative", "Mixed"))
 
 
-def test_a_taxonomy_of_long_nested_names_takes_memory_in_proportion_to_its_config() -> None:
+def test_a_taxonomy_of_long_nested_names_is_refused_before_it_fills_the_memory() -> None:
     """Each leaf has a path of 200,000 characters."""
     leaves = "".join(f'<Choice value="{number}"/>' for number in range(5_000))
     names = ["".join((str(level), "x" * 1_000)) for level in range(200)]
@@ -126,10 +126,23 @@ def test_a_taxonomy_of_long_nested_names_takes_memory_in_proportion_to_its_confi
     taxonomy = f'<Taxonomy name="c" toName="t">{answers}{above}{leaves}{"</Choice>" * 200}</Taxonomy>'
     tracemalloc.start()
     try:
-        assert filled(number(taxonomy)) == {"c": (("Negative",), ("Positive",))}
+        with pytest.raises(BadLabelConfig, match="paths of nested choices have more than 10,000,000"):
+            filled(number(taxonomy))
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_whole_path_is_matched_before_a_last_step() -> None:
+    paths = """<Choice value="Film"><Choice value="Other"/><Choice value="Bad"/></Choice>
+    <Choice value="Book"><Choice value="Bad"/></Choice><Choice value="Other"/>"""
+    for tag in ("Taxonomy", 'Choices allowNested="true"'):
+        name = tag.split()[0]
+        config = f'<View><Text name="t" value="$body"/><{tag} name="x" toName="t">{paths}</{name}></View>'
+        labels = ("Other", "Film/Other", "Book/Bad", "film/bad")
+        assert filled(config, labels) == {
+            "x": (("Other",), ("Film", "Other"), ("Book", "Bad"), ("Film", "Bad"))
+        }
 
 
 def number(tag: str) -> str:

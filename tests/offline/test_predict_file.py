@@ -149,7 +149,7 @@ def test_an_output_of_another_format_and_one_that_cannot_be_written_are_refused(
     source = write_csv(tmp_path / "in.csv", ["good"])
     with pytest.raises(BadInput, match="must end in .json"):
         predict_file(source, tmp_path / "out.csv", labeler)
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(BadInput, match="there is no folder"):
         predict_file(source, tmp_path / "none" / "out.json", labeler)
 
 

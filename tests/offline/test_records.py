@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ ROWS = [
 CSV = 'id,review\r\n1,"two\nlines, ""quoted"""\r\n2,Café\r\n3,\r\n'
 
 
+def delimited_by(delimiter: str) -> str:
+    return re.sub(r",(?! \")", delimiter, CSV)
+
+
 def read(path: Path) -> list[Any]:
     with open_records(path) as (records, position):
         rows = list(records)
@@ -35,6 +40,10 @@ def read(path: Path) -> list[Any]:
         ("bom.csv", b"\xef\xbb\xbf" + CSV.encode()),
         ("a.csv.xz", lzma.compress(CSV.encode())),
         ("A.CSV.GZ", gzip.compress(CSV.encode(), mtime=0)),
+        ("semicolons.csv", delimited_by(";").encode()),
+        ("label-studios-tsv.csv", delimited_by("\t").encode()),
+        ("excel.csv", delimited_by("\t").encode("utf-16")),
+        ("a.tsv", delimited_by("\t").encode()),
         ("a.json", json.dumps(ROWS, indent=1).encode()),
         ("a.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
         ("a.jsonl", "\n".join([*map(json.dumps, ROWS), ""]).encode()),
