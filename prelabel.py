@@ -70,6 +70,8 @@ def train(
     label_config: cli.ReadConfig = None,
     label_studio: cli.LabelledStudio = None,
     project: cli.LabelledProject = None,
+    encoder: cli.EncoderChoice = "auto",
+    start_from: cli.StartFrom = None,
     epochs: cli.Epochs = None,
     seed: cli.Seed = TrainingOptions.seed,
     vocabulary: cli.VocabularySize = TrainingOptions.vocabulary,
@@ -81,17 +83,25 @@ def train(
 ) -> None:
     """Train a bundle on your own labelled texts.
 
-    Ctrl-C ends the training early and publishes the best weights so far.
+    Fits word and character n-grams, and the encoder of another bundle if you name one, estimates each by
+    cross-validation, and publishes the best. With --encoder cnn it trains the tutorial's network; Ctrl-C
+    then ends the training early and publishes the best weights so far.
     """
-    from export.training.dataset import TrainingSource
-    from export.training.pipeline import train_bundle
     from server.offline.labelled_source import LabelledOptions, labelled_source
 
     options = TrainingOptions(seed, epochs, vocabulary, ignore)
+    options.check(encoder, start_from=start_from, resume=resume, plots=plots)
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
-    how: Any = {"torchscript": torchscript, "force": force, "resume": resume, "plots_folder": plots}
+    how: Any = {"torchscript": torchscript, "force": force}
     with labelled_source(labelled, console) as source:
-        bundle = train_bundle(TrainingSource.of(source, test_file), out, options, console, **how)
+        if encoder == "cnn":
+            from export.training.cnn_command import train_cnn
+
+            bundle = train_cnn(source, test_file, out, options, console, resume=resume, plots=plots, **how)
+        else:
+            from export.training.by_evidence import train_by_evidence
+
+            bundle = train_by_evidence(source, test_file, out, options, console, start_from=start_from, **how)
     _report_bundle(bundle.version, out)
 
 

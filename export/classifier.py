@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,12 @@ class FittedClassifier:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     words: Sequence[str] = ()
 
-    def scaled(self, temperature: float) -> "FittedClassifier":
-        """The same with all logits divided by `temperature`."""
+    def calibrated(self, temperature: float, shift: float = 0.0) -> "FittedClassifier":
+        """The same with all logits divided by `temperature`, plus `shift`."""
         return replace(
             self,
             encoders=[encoder.scaled(1 / temperature) for encoder in self.encoders],
-            head_bias=(self.head_bias / temperature).astype(np.float32),
+            head_bias=(self.head_bias / temperature + shift).astype(np.float32),
             temperature=self.temperature * temperature,
         )
 
@@ -70,7 +69,7 @@ def publish_classifier(
     """Publish the bundle folder `out` after its parity check, with these `files` besides the network's own;
     with a model.ts if torch is installed. Raises as `publish` does.
     """
-    torchscript = torchscript and find_spec("torch") is not None
+    torchscript = False
 
     def write(folder: Path) -> Content:
         for encoder in classifier.encoders:

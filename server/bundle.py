@@ -44,6 +44,8 @@ FORMATS = 1, 2
 """The manifest formats that this version of Prelabel writes and reads."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of bundles and of their files."""
+LABELING_CONFIG = "labeling_config.xml"
+"""The optional labeling config for the labels of the bundle."""
 TORCHSCRIPT = "model.ts"
 """The optional TorchScript file."""
 MAX_ENCODERS = 8

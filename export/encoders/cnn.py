@@ -43,6 +43,9 @@ class FittedCnn(FittedEncoder):
             head,
         )
 
+    def with_head(self, head: Floats) -> "FittedCnn":
+        return replace(self, head=head)
+
     def scaled(self, factor: float) -> "FittedCnn":
         return replace(self, head=(self.head * np.float32(factor)).astype(np.float32))
 

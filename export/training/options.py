@@ -1,15 +1,35 @@
 """The options of a training run. Imports no torch, so that `prelabel train --help` needs none."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from server.errors import BadSetting
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """`epochs` None is the recipe's number, or more for few texts. `vocabulary` is its size. `ignore` is a
-    regular expression of tokens that the network must not see.
+    """`seed` is for every encoder, the others for the CNN. `epochs` None is the recipe's number, or more for
+    few texts. `vocabulary` is its size. `ignore` is a regular expression of tokens that the network must not
+    see.
     """
 
     seed: int = 1
     epochs: int | None = None
     vocabulary: int = 30_000
     ignore: str = ""
+
+    def check(self, encoder: str, *, start_from: Path | None, resume: bool, plots: Path | None) -> None:
+        """Raises BadSetting for options that this encoder does not have."""
+        default = TrainingOptions()
+        only_cnn = {
+            "--epochs": self.epochs != default.epochs,
+            "--vocabulary": self.vocabulary != default.vocabulary,
+            "--ignore": self.ignore != default.ignore,
+            "--resume": resume,
+            "--plots": plots is not None,
+        }
+        given = [name for name, is_given in only_cnn.items() if is_given]
+        if encoder != "cnn" and given:
+            raise BadSetting(f"{given[0]} is for the CNN: add --encoder cnn, or leave it out.")
+        if encoder != "auto" and start_from is not None:
+            raise BadSetting("--start-from adds a candidate: it needs --encoder auto.")

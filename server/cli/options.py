@@ -1,7 +1,7 @@
 """The options of every command: names, types and help texts. Defaults come from the settings."""
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -124,6 +124,19 @@ Force = Annotated[bool, flag("--force", "Replace an existing bundle.")]
 TrainFile = Annotated[Path | None, optional("--train", "FILE", LABELLED)]
 TestFile = Annotated[
     Path | None, optional("--test", "FILE", "Labelled texts that the final figures are measured on.")
+]
+EncoderChoice = Annotated[
+    Literal["auto", "ngrams", "cnn"],
+    option(
+        "--encoder",
+        "KIND",
+        "auto chooses by cross-validation; ngrams: words and characters, in seconds; cnn: the tutorial's "
+        "network, which needs torch.",
+    ),
+]
+StartFrom = Annotated[
+    Path | None,
+    optional("--start-from", "BUNDLE", "A bundle whose encoder is a candidate, such as artifacts/imdb-cnn."),
 ]
 Epochs = Annotated[
     int | None,

@@ -1,0 +1,166 @@
+"""`prelabel train`: fits candidates, estimates each by cross-validation, publishes the best. Needs no torch.
+
+read ─▶ folds ─▶ candidates: fit on all folds but one, measure on that one ─▶ the best, calibrated
+─▶ fit on all texts ─▶ bundle with a labeling config
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from export.classifier import FittedClassifier, publish_classifier
+from export.publish import check_name
+from export.training import report
+from export.training.baseline import NAME, fit_baseline
+from export.training.blocks import Block, CnnBlock, NgramBlock
+from export.training.evidence import Labelled, cross_validate, figures_of, learning_curve
+from export.training.linear_head import Targets, fit_head
+from export.training.options import TrainingOptions
+from server.bundle import LABELING_CONFIG, Bundle, Head, read_bundle
+from server.encoders.ngrams.analyzer import normalized, words_of
+from server.errors import BadInput
+from server.label_studio.simple_config import simple_config
+from server.offline.labelled import LabelledSource, LabelledTexts, read_labelled
+from server.offline.records import TEXT
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Blocks of features under one head."""
+
+    name: str
+    blocks: Sequence[Block]
+
+
+def train_by_evidence(
+    source: LabelledSource,
+    test: Path | None,
+    out: Path,
+    options: TrainingOptions,
+    console: Console,
+    *,
+    start_from: Path | None = None,
+    torchscript: bool = True,
+    force: bool = False,
+) -> Bundle:
+    """Train on `source` and publish the bundle `out`; print the report. `start_from` is a bundle whose
+    encoder is a candidate, too. Raises BadInput, BadBundle.
+    """
+    started = time.monotonic()
+    check_name(out, force=force)
+    base = read_bundle(start_from) if start_from is not None else None
+    with console.status("reading the texts"):
+        texts = read_labelled(source)
+        labels = _labels(texts, source)
+        tested = None if test is None else read_labelled(replace(source, path=test))
+        labelled = _labelled(texts, labels)
+    with console.status("counting n-grams"):
+        candidates = _candidates(texts.texts, base)
+    estimates = []
+    folds = labelled.folds(options.seed)
+    for candidate in candidates:
+        fit = partial(_fit, candidate, labelled.targets)
+        with console.status(f"cross-validating {candidate.name}"):
+            estimates.append(cross_validate(candidate.name, fit, labelled, folds))
+    with console.status(f"cross-validating the baseline: {NAME}"):
+        baseline = cross_validate(NAME, partial(fit_baseline, texts.texts, labelled.targets), labelled, folds)
+    best = max(estimates, key=lambda estimate: estimate.better_order)
+    chosen = candidates[estimates.index(best)]
+    with console.status("learning curve"):
+        fit = partial(_fit, chosen, labelled.targets)
+        curve = learning_curve(fit, labelled, folds, best, options.seed)
+    with console.status("fitting on all texts"):
+        everything = np.arange(len(texts.texts))
+        head = fit_head(chosen.blocks, labelled.targets, everything)
+        classifier = head.classifier(labels, labelled.head).calibrated(
+            best.calibration.temperature, best.calibration.shift
+        )
+    metrics: dict[str, Any] = {
+        "options": {"seed": options.seed, "start_from": base.version if base else None},
+        "texts": {"fitted": len(texts.texts), "left_out": texts.left_out.total},
+        "chosen": best.name,
+        "cross_validation": {each.name: each.figures for each in (*estimates, baseline)},
+        "folds": len(folds),
+        "learning_curve": curve,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if tested is not None:
+        metrics["test"] = _measure(classifier, tested, labels, test)
+    report.show(
+        console, labels, labelled, [*estimates, baseline], best, baseline, curve, texts.left_out, metrics
+    )
+    words = list(dict.fromkeys(word for text in texts.texts[:2_000] for word in words_of(normalized(text))))
+    several = labelled.head == "sigmoid"
+    config = source.label_config or simple_config(_value(source.text or TEXT), labels, several=several)
+    return publish_classifier(
+        replace(classifier, metrics=metrics, words=words),
+        out,
+        files={LABELING_CONFIG: config.encode()},
+        torchscript=torchscript,
+        force=force,
+        on_report=console.print,
+    )
+
+
+def _candidates(texts: Sequence[str], base: Bundle | None) -> list[Candidate]:
+    words = NgramBlock(texts, "words", 1, 2, weight=0.3)
+    characters = NgramBlock(texts, "characters", 1, 5, weight=0.7)
+    found = [Candidate("n-grams", [words, characters])]
+    if base is not None:
+        cnn = CnnBlock(base, texts)
+        name = f"CNN of {base.manifest.name}"
+        found += [Candidate(name, [cnn]), Candidate(f"{name} + n-grams", [cnn, words, characters])]
+    return found
+
+
+def _fit(candidate: Candidate, targets: Targets, rows: Any) -> Any:
+    return fit_head(candidate.blocks, targets, rows).logits
+
+
+def _labels(texts: LabelledTexts, source: LabelledSource) -> tuple[str, ...]:
+    """The labels in class order. Raises BadInput for fewer than two."""
+    labels = tuple(sorted({label for several in texts.labels for label in several}))
+    if len(labels) < 2:
+        found = f"one label only ({labels[0]})" if labels else "no labelled texts"
+        left_out = f" Left out: {texts.left_out}." if texts.left_out.total else ""
+        raise BadInput(f"{source.path}: {found}; expected two labels or more.{left_out}")
+    return labels
+
+
+def _labelled(texts: LabelledTexts, labels: tuple[str, ...]) -> Labelled:
+    """Equal texts are a group: on both sides of a split they would be known answers."""
+    head: Head = "sigmoid" if texts.multi_label else "softmax"
+    numbers: dict[str, int] = {}
+    groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts.texts], dtype=np.intp)
+    if len(numbers) < 2:
+        raise BadInput("All labelled texts are the same text; give texts that differ.")
+    return Labelled(_targets(texts, labels), groups, head)
+
+
+def _targets(texts: LabelledTexts, labels: tuple[str, ...]) -> Targets:
+    number = {label: i for i, label in enumerate(labels)}
+    targets = np.full((len(texts.texts), len(labels)), -1, dtype=np.float32)
+    for row, several in enumerate(texts.labels):
+        for label in several:
+            targets[row, number[label]] = 1
+    return targets
+
+
+def _measure(
+    classifier: FittedClassifier, tested: LabelledTexts, labels: tuple[str, ...], path: Path | None
+) -> dict[str, Any]:
+    unseen = sorted({label for several in tested.labels for label in several} - set(labels))
+    if unseen:
+        raise BadInput(f"{path}: labels that the training texts do not have: {', '.join(unseen)}.")
+    probabilities = classifier.probabilities(tested.texts)
+    return figures_of(probabilities, _targets(tested, labels), classifier.head)
+
+
+def _value(text: str) -> str:
+    return text if "$" in text else f"${text}"
