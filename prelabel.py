@@ -101,7 +101,9 @@ def train(
         else:
             from export.training.by_evidence import train_by_evidence
 
-            bundle = train_by_evidence(source, test_file, out, options, console, start_from=start_from, **how)
+            bundle = train_by_evidence(
+                source, test_file, out, options, console, encoder=encoder, start_from=start_from, **how
+            )
     _report_bundle(bundle.version, out)
 
 

@@ -103,14 +103,14 @@ class FittedCnn(FittedEncoder):
         return "\n".join(lines)
 
     def logits(self, texts: Sequence[str]) -> Numbers:
-        spec = self.spec
-        vocabulary = {token: i for i, token in enumerate(self.tokens)}
-        tokenizer = BasicEnglish(
-            vocabulary, unknown=spec.unknown_id, pad=spec.pad_id, min_length=spec.min_length
-        )
+        tokenizer = self.tokenizer()
         rows = [self.features(tokenizer.encode(text)) for text in texts]
         logits: Numbers = np.stack(rows) @ self.head.astype(np.float64)
         return logits
+
+    def tokenizer(self) -> BasicEnglish:
+        spec, vocabulary = self.spec, {token: i for i, token in enumerate(self.tokens)}
+        return BasicEnglish(vocabulary, unknown=spec.unknown_id, pad=spec.pad_id, min_length=spec.min_length)
 
     def features(self, ids: npt.NDArray[np.int32]) -> Numbers:
         """float64[features] of one text's ids int32[tokens]."""

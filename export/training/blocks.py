@@ -1,4 +1,4 @@
-"""Blocks of features of the training texts: n-grams, or what a bundle's encoders make of them.
+"""Blocks of features of the training texts: n-grams, or the features of a bundle's encoder.
 
 A block is fitted on some of the texts, in cross-validation on all folds but one, and gives the features of
 others. The head is linear in them, so a fitted block and its part of the head are an encoder of a bundle.

@@ -5,9 +5,10 @@ read ─▶ folds ─▶ candidates: fit on all folds but one, measure on that o
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from export.classifier import FittedClassifier, publish_classifier
 from export.publish import check_name
 from export.training import report
 from export.training.baseline import NAME, fit_baseline
-from export.training.blocks import Block, CnnBlock, NgramBlock
-from export.training.evidence import Labelled, cross_validate, figures_of, learning_curve
+from export.training.blocks import Block, CnnBlock, NgramBlock, Rows
+from export.training.evidence import Estimate, Labelled, cross_validate, figures_of, learning_curve
 from export.training.linear_head import Targets, fit_head
 from export.training.options import TrainingOptions
 from server.bundle import LABELING_CONFIG, Bundle, Head, read_bundle
@@ -28,6 +29,9 @@ from server.errors import BadInput
 from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledSource, LabelledTexts, read_labelled
 from server.offline.records import TEXT
+
+MANY = 5_000
+"""Texts from which on a CNN is worth its minutes: with fewer it is worse than n-grams (docs/training.md)."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ def train_by_evidence(
     options: TrainingOptions,
     console: Console,
     *,
+    encoder: str = "auto",
     start_from: Path | None = None,
     torchscript: bool = True,
     force: bool = False,
 ) -> Bundle:
     """Train on `source` and publish the bundle `out`; print the report. `start_from` is a bundle whose
-    encoder is a candidate, too. Raises BadInput, BadBundle.
+    encoder is a candidate, too. With `encoder` auto, a new CNN is a candidate where there are MANY texts and
+    torch. Raises BadInput, BadBundle.
     """
     started = time.monotonic()
     check_name(out, force=force)
@@ -62,25 +68,28 @@ def train_by_evidence(
         labelled = _labelled(texts, labels)
     with console.status("counting n-grams"):
         candidates = _candidates(texts.texts, base)
-    estimates = []
-    folds = labelled.folds(options.seed)
+    large = len(texts.texts) >= MANY and labelled.head == "softmax" and encoder == "auto" and has_torch()
+    folds = [_held_out(source, options)] if large else labelled.folds(options.seed)
+    if len(texts.texts) >= MANY:
+        del folds[1:]  # one is exact enough
+    found: list[tuple[Estimate, Callable[[], FittedClassifier]]] = []
     for candidate in candidates:
-        fit = partial(_fit, candidate, labelled.targets)
-        with console.status(f"cross-validating {candidate.name}"):
-            estimates.append(cross_validate(candidate.name, fit, labelled, folds))
-    with console.status(f"cross-validating the baseline: {NAME}"):
+        with console.status(f"measuring {candidate.name}"):
+            estimate = cross_validate(
+                candidate.name, partial(_fit, candidate, labelled.targets), labelled, folds
+            )
+        found.append((estimate, partial(_fit_on_all, candidate, estimate, labels, labelled)))
+    if large:
+        found += _with_cnn(source, texts, labels, labelled, folds[0], candidates[0], options, console, out)
+    with console.status(f"measuring the baseline: {NAME}"):
         baseline = cross_validate(NAME, partial(fit_baseline, texts.texts, labelled.targets), labelled, folds)
-    best = max(estimates, key=lambda estimate: estimate.better_order)
-    chosen = candidates[estimates.index(best)]
+    best, make = max(found, key=lambda pair: pair[0].better_order)
     with console.status("learning curve"):
-        fit = partial(_fit, chosen, labelled.targets)
-        curve = learning_curve(fit, labelled, folds, best, options.seed)
+        fit = partial(_fit, candidates[0], labelled.targets)
+        curve = learning_curve(fit, labelled, folds, found[0][0], options.seed)
     with console.status("fitting on all texts"):
-        everything = np.arange(len(texts.texts))
-        head = fit_head(chosen.blocks, labelled.targets, everything)
-        classifier = head.classifier(labels, labelled.head).calibrated(
-            best.calibration.temperature, best.calibration.shift
-        )
+        classifier = make()
+    estimates = [estimate for estimate, _ in found]
     metrics: dict[str, Any] = {
         "options": {"seed": options.seed, "start_from": base.version if base else None},
         "texts": {"fitted": len(texts.texts), "left_out": texts.left_out.total},
@@ -117,6 +126,54 @@ def _candidates(texts: Sequence[str], base: Bundle | None) -> list[Candidate]:
         name = f"CNN of {base.manifest.name}"
         found += [Candidate(name, [cnn]), Candidate(f"{name} + n-grams", [cnn, words, characters])]
     return found
+
+
+def has_torch() -> bool:
+    return find_spec("torch") is not None
+
+
+def _held_out(source: LabelledSource, options: TrainingOptions) -> tuple[Rows, Rows]:
+    from export.training.with_cnn import held_out_rows
+
+    return held_out_rows(source, options.seed)
+
+
+def _with_cnn(
+    source: LabelledSource,
+    texts: LabelledTexts,
+    labels: tuple[str, ...],
+    labelled: Labelled,
+    split: tuple[Rows, Rows],
+    ngrams: Candidate,
+    options: TrainingOptions,
+    console: Console,
+    out: Path,
+) -> list[tuple[Estimate, Callable[[], FittedClassifier]]]:
+    from export.training.with_cnn import train_cnn_candidates
+
+    fitted, held_out = split
+    return train_cnn_candidates(
+        source,
+        texts.texts,
+        labels,
+        labelled,
+        held_out,
+        _fit(ngrams, labelled.targets, fitted)(held_out),
+        lambda: fit_head(ngrams.blocks, labelled.targets, np.arange(len(texts.texts))).classifier(
+            labels, labelled.head
+        ),
+        options,
+        console,
+        out.with_name(f".{out.name}.training"),
+    )
+
+
+def _fit_on_all(
+    candidate: Candidate, estimate: Estimate, labels: tuple[str, ...], labelled: Labelled
+) -> FittedClassifier:
+    head = fit_head(candidate.blocks, labelled.targets, np.arange(len(labelled.targets)))
+    calibration = estimate.calibration
+    return head.classifier(labels, labelled.head).calibrated(calibration.temperature, calibration.shift)
 
 
 def _fit(candidate: Candidate, targets: Targets, rows: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What `prelabel train` prints: the candidates beside the baseline, the labels, what more texts would bring,
+"""What `prelabel train` prints: the candidates and the baseline, the labels, what more texts would bring,
 and why a model is no better than guessing.
 """
 
@@ -36,7 +36,7 @@ def show(
     console.print(_candidates(estimates, best, metrics["folds"], len(labelled.targets)))
     console.print(_labels(labels, labelled, best))
     points = ", ".join(f"{texts:,} texts {accuracy:.3f}" for texts, accuracy in curve)
-    _print(console, f"Learning curve (accuracy in cross-validation): {points}.")
+    _print(console, f"Learning curve (accuracy of n-grams on texts that they were not fitted on): {points}.")
     if "test" in metrics:
         figures = metrics["test"]
         low, high = figures["interval_95"]
@@ -99,7 +99,11 @@ def _candidates(estimates: Sequence[Estimate], best: Estimate, folds: int, texts
         "log loss",
         "calibration error",
         "seconds",
-        title=f"Estimated by {folds}-fold cross-validation on {texts:,} texts",
+        title=(
+            f"Measured on {best.figures['texts']:,} held-out texts of {texts:,}"
+            if folds == 1
+            else f"Estimated by {folds}-fold cross-validation on {texts:,} texts"
+        ),
     )
     for estimate in estimates:
         figures = estimate.figures
