@@ -87,23 +87,13 @@ def train(
     cross-validation, and publishes the best. With --encoder cnn it trains the tutorial's network; Ctrl-C
     then ends the training early and publishes the best weights so far.
     """
-    from server.offline.labelled_source import LabelledOptions, labelled_source
+    from export.training.command import TrainCommand
+    from export.training.command import train as train_bundle
+    from server.offline.labelled_source import LabelledOptions
 
-    options = TrainingOptions(seed, epochs, vocabulary, ignore)
-    options.check(encoder, start_from=start_from, resume=resume, plots=plots)
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
-    how: Any = {"torchscript": torchscript, "force": force}
-    with labelled_source(labelled, console) as source:
-        if encoder == "cnn":
-            from export.training.cnn_command import train_cnn
-
-            bundle = train_cnn(source, test_file, out, options, console, resume=resume, plots=plots, **how)
-        else:
-            from export.training.by_evidence import train_by_evidence
-
-            bundle = train_by_evidence(
-                source, test_file, out, options, console, encoder=encoder, start_from=start_from, **how
-            )
+    how = TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
+    bundle = train_bundle(labelled, how, TrainingOptions(seed, epochs, vocabulary, ignore), console)
     _report_bundle(bundle.version, out)
 
 

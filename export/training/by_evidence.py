@@ -197,6 +197,8 @@ def _labelled(texts: LabelledTexts, labels: tuple[str, ...]) -> Labelled:
     groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts.texts], dtype=np.intp)
     if len(numbers) < 2:
         raise BadInput("All labelled texts are the same text; give texts that differ.")
+    if len(texts.texts) == len(labels):
+        raise BadInput("Every label has one text only; label more texts.")
     return Labelled(_targets(texts, labels), groups, head)
 
 

@@ -49,11 +49,12 @@ class Labelled:
 
     def folds(self, seed: int) -> list[tuple[Rows, Rows]]:
         """(rows to fit on, rows to measure) of each fold, stratified by class."""
-        number = min(10 if len(self.targets) <= MANY else 5, len(np.unique(self.groups)))
+        largest = int(np.bincount(self.classes).max())
+        number = min(10 if len(self.targets) <= MANY else 5, len(np.unique(self.groups)), max(2, largest))
         # shuffled here: the splitter shuffles groups of unequal sizes too little
         order = shuffle(np.arange(len(self.targets)), random_state=seed)
         splitter = StratifiedGroupKFold(number)
-        with _quiet():
+        with quiet():
             splits = splitter.split(order, self.classes[order], self.groups[order])
             return [(np.sort(order[fitted]), np.sort(order[held_out])) for fitted, held_out in splits]
 
@@ -134,7 +135,7 @@ def figures_of(probabilities: Numbers, targets: Targets, head: Head) -> dict[str
         both = np.stack([1 - probabilities.ravel(), probabilities.ravel()], axis=1)
         pairs.add(both.astype(np.float32), truth.ravel().astype(np.int64))
         calibration_error = pairs.calibration_error
-    with _quiet():
+    with quiet():
         f1 = f1_score(truth, predicted, average=None, zero_division=0.0)
         precision_by_label = [
             float(average_precision_score(truth[:, label], probabilities[:, label]))
@@ -172,7 +173,7 @@ def learning_curve(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """scikit-learn warns of labels with few texts; the report lists them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

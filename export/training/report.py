@@ -16,6 +16,9 @@ from server.offline.labelled import LeftOut
 FEW = 5
 """Texts of a label below which the report warns of it."""
 
+NOTABLE = 0.005
+"""Difference in accuracy that is mentioned."""
+
 MOST_LABELS = 40
 """Rows of the table of labels."""
 
@@ -66,11 +69,8 @@ def warnings_of(labels: Sequence[str], labelled: Labelled, best: Estimate, basel
             f"This is not measurably better than always answering the same ({most:.3f} right): "
             f"{_reason(labelled, counts.tolist(), texts)}"
         )
-    elif best.better_order < baseline.better_order:
-        found.append(
-            f"The baseline ({baseline.name}) does better on these texts; the difference is "
-            f"{baseline.figures['accuracy'] - best.figures['accuracy']:.3f}."
-        )
+    elif (lost := baseline.figures["accuracy"] - best.figures["accuracy"]) > NOTABLE:
+        found.append(f"The baseline ({baseline.name}) does better on these texts, by {lost:.3f}.")
     return found
 
 
