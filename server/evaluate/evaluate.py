@@ -140,7 +140,7 @@ def evaluate_file(
             row[[class_of(name, find, labels, where) for name in example.labels]] = True
         return truth
 
-    several = False
+    several = classifier.bundle.manifest.head == "sigmoid"
     while True:
         result = Evaluation(labels, ClassificationMetrics(len(labels)))
         with open_labelled(source) as rows:

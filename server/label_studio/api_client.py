@@ -4,7 +4,7 @@ The SDK accepts legacy tokens and personal access tokens, refreshes the latter, 
 backoff. It has no methods for several endpoints that are needed here, so all requests go by their path.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import httpx
 from label_studio_sdk import LabelStudio
@@ -32,7 +32,7 @@ class Api:
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._retries = retries
-        client = httpx.Client(
+        self._client = client = httpx.Client(
             timeout=timeout, follow_redirects=True, event_hooks={"request": [self._check_server]}
         )
         try:
@@ -41,6 +41,13 @@ class Api:
             raise LabelStudioRefused(
                 f"Label Studio's token is not valid: {_detail(error.body)}", error.status_code or 401
             ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def _check_server(self, request: httpx.Request) -> None:
         """Runs before each request, including redirects and the refresh of a personal access token."""

@@ -6,7 +6,7 @@ one, else its value; predictions do the same.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -26,6 +26,9 @@ KINDS: tuple[Kind, ...] = ("choices", "taxonomy", "rating", "number")
 STEP = "/"
 """Between the steps of a path, in a label."""
 
+Path: TypeAlias = tuple[str, ...]
+"""The steps to a choice below others."""
+
 MAX_STARS = 100
 """Stars of a <Rating>; Label Studio's default is 5."""
 
@@ -44,12 +47,14 @@ class Control:
     """A control that the model can fill.
 
     `values` has a value for each label, in class order. `several`: a region may hold several of them.
+    `subtrees` is not empty for nested choices, and has all paths that a region holds for each label.
     """
 
     name: str
     kind: Kind
     values: tuple[Any, ...]
     several: bool = False
+    subtrees: tuple[tuple[Path, ...], ...] = ()
 
     def fill(self, probabilities: Floats, threshold: float) -> list[dict[str, Any] | None]:
         """A region's value for each row of probabilities float32[rows, classes].
@@ -66,10 +71,17 @@ class Control:
     def _value(self, chosen: list[int]) -> dict[str, Any] | None:
         if not chosen:
             return None
-        values = [self.values[index] for index in chosen]
+        values = [value for index in chosen for value in self.stored(index)]
         if self.kind in ("rating", "number"):
             return {self.kind: values[0]}
-        return {self.kind: [list(value) if isinstance(value, tuple) else value for value in values]}
+        distinct = dict.fromkeys(values)
+        return {self.kind: [list(value) if isinstance(value, tuple) else value for value in distinct]}
+
+    def stored(self, index: int) -> tuple[Any, ...]:
+        """What a region holds for the label of this index. Label Studio's editor selects a choice that has
+        choices below it only together with all of them.
+        """
+        return self.subtrees[index] if self.subtrees else (self.values[index],)
 
 
 @dataclass(frozen=True)
@@ -156,11 +168,14 @@ def read_control(
     """
     answers = read_answers(tag, element)
     where = _where(tag)
+    values: tuple[Any, ...]
     if answers.options is None:
         values = tuple(_number(where, _attributes(tag), label, label_map) for label in labels)
     else:
         values = match_labels(where, answers.options, labels, label_map)
-    return Control(answers.name, answers.kind, values, answers.several)
+    is_nested = answers.kind == "choices" and answers.nested
+    subtrees = _subtrees(answers.options or (), values) if is_nested else ()
+    return Control(answers.name, answers.kind, values, answers.several, subtrees)
 
 
 def match_labels(
@@ -259,7 +274,7 @@ def _paths(element: Element) -> list[Option]:
     def below(node: Element, path: tuple[str, ...], shown: tuple[str, ...]) -> list[Option]:
         nonlocal characters
         found = []
-        for choice in node.findall("Choice"):
+        for choice in _choices_in(node):
             if stored := _stored(choice):
                 steps, names = (*path, stored), (*shown, choice.get("value") or stored)
                 characters += sum(map(len, steps)) + sum(map(len, names))
@@ -273,6 +288,26 @@ def _paths(element: Element) -> list[Option]:
         return found
 
     return below(element, (), ())
+
+
+def _choices_in(node: Element) -> Iterator[Element]:
+    """The choices of a tag or a choice, also within tags that only lay them out."""
+    for child in node:
+        if child.tag == "Choice":
+            yield child
+        elif isinstance(child.tag, str):
+            yield from _choices_in(child)
+
+
+def _subtrees(options: Sequence[Option], paths: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
+    """For each path, itself and all paths below it."""
+    found: dict[Path, list[Path]] = {path: [] for path in paths}
+    for option in options:
+        for length in range(1, len(option.stored) + 1):
+            below = found.get(option.stored[:length])
+            if below is not None:
+                below.append(option.stored)
+    return tuple(tuple(found[path]) for path in paths)
 
 
 def _stars(attributes: Mapping[str, str]) -> list[Option]:

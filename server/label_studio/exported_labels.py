@@ -55,9 +55,23 @@ class LabelReader:
         """The answers in the annotations of an exported task."""
         return [self._answer(annotation) for annotation in _annotations(task)]
 
-    def cell(self, value: object) -> Answer:
-        """The answer in a cell of a table."""
-        return self._of(_in_cell(value, nested=self.control is not None and self.control.nested))
+    def cell(self, value: object, *, exported: bool) -> Answer:
+        """The answer in a cell of a table; `exported`: Label Studio wrote it.
+
+        A list of words is several labels. But where Label Studio writes one, it is the path of one label,
+        unless the control holds no paths.
+        """
+        if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+            value = _parsed(value)
+        nested = exported if self.control is None else self.control.nested
+        if nested and _is_path(value):
+            return self._of([name_of(value)])
+        items = value if isinstance(value, list) else [value]
+        return self._of(name for each in items for name in self._in_item(each))
+
+    @property
+    def _several(self) -> bool:
+        return self.control is not None and self.control.several
 
     def _answer(self, annotation: dict[str, Any]) -> Answer:
         if annotation.get("was_cancelled"):
@@ -66,7 +80,7 @@ class LabelReader:
             name
             for region in _regions(annotation)
             if region.get("from_name") == self.name
-            for name in _names(region.get("value"))
+            for name in _names(region.get("value"), several=self._several)
         ]
         return self._of(names, ground_truth=annotation.get("ground_truth") is True)
 
@@ -77,6 +91,12 @@ class LabelReader:
         known = {self.control.label(name) for name in present}
         labels = frozenset(name for name in known if name is not None)
         return Answer(labels, ground_truth, unknown=None in known)
+
+    def _in_item(self, value: object) -> list[str]:
+        """The labels in a region's value, in a label or in a path."""
+        if isinstance(value, dict):
+            return list(_names(value, several=self._several))
+        return [name_of(value)] if _is_label(value) or _is_path(value) else []
 
 
 def decide(answers: Sequence[Answer], *, several: bool) -> tuple[str, ...] | Reason:
@@ -154,36 +174,41 @@ def _regions(annotation: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from (region for region in result if isinstance(region, dict))
 
 
-def _names(value: object) -> Iterator[str]:
+def _names(value: object, *, several: bool = False) -> Iterator[str]:
     """The labels in a region's value: choices and paths, the rating, the number."""
     if not isinstance(value, dict):
         return
-    for kind in ("choices", "taxonomy"):
-        if isinstance(value.get(kind), list):
-            yield from (name_of(each) for each in value[kind] if _is_label(each) or _is_path(each))
+    choices, taxonomy = (_paths(value.get(kind)) for kind in ("choices", "taxonomy"))
+    yield from map(name_of, (*_chosen(choices, several=several), *taxonomy))
     yield from (name_of(value[kind]) for kind in ("rating", "number") if _is_label(value.get(kind)))
 
 
-def _in_cell(value: object, *, nested: bool) -> list[str]:
-    """The labels in a cell. A list of words is several labels, or with `nested` the path of one."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        value = _parsed(value)
-    if _is_label(value):
-        return [name_of(value)]
-    if isinstance(value, dict):
-        return list(_names(value))
-    if not isinstance(value, list):
-        return []
-    if nested and _is_path(value):
-        return [name_of(value)]
-    return [name for each in value for name in _in_list(each)]
+def _paths(values: object) -> list[tuple[Any, ...]]:
+    """Choices and paths of a region, as paths."""
+    found = values if isinstance(values, list) else []
+    return [
+        tuple(each) if isinstance(each, list) else (each,)
+        for each in found
+        if _is_label(each) or _is_path(each)
+    ]
 
 
-def _in_list(value: object) -> list[str]:
-    """The labels in an item of a list: a region's value, a label, a path."""
-    if isinstance(value, dict):
-        return list(_names(value))
-    return [name_of(value)] if _is_label(value) or _is_path(value) else []
+def _chosen(paths: Sequence[tuple[Any, ...]], *, several: bool) -> set[tuple[Any, ...]]:
+    """What an annotator chose of the paths that a <Choices> holds.
+
+    Label Studio's editor also stores a choice whose choices below it are all chosen, and with a choice all
+    that are below it. So several choices are those with none below them; a single one is the topmost, unless
+    it has just one below it.
+    """
+    present = set(paths)
+    below = Counter(path[:-1] for path in present)
+    tops = [path for path in present if path[:-1] not in present]
+    if several or len(tops) != 1:
+        return {path for path in present if not below[path]}
+    (top,) = tops
+    while below[top] == 1:
+        (top,) = (path for path in present if path[:-1] == top)
+    return {top}
 
 
 def _parsed(text: str) -> object:

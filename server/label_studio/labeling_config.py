@@ -78,7 +78,7 @@ class ControlBinding:
 
     def written(self) -> int:
         """Characters of its longest answer, approximately."""
-        lengths = [len(str(value)) for value in self.control.values]
+        lengths = [len(str(self.control.stored(index))) for index in range(len(self.control.values))]
         return REGION + len(self.control.name) + (sum(lengths) if self.control.several else max(lengths))
 
 

@@ -190,9 +190,9 @@ class LabelledRows:
             elif is_annotation_row(record):
                 columns = data_of(record)
                 annotations = [row for _, row in rows if was_annotated(row)]
-                answers = [self._labels.cell(row.get(self._column)) for row in annotations]
+                answers = [self._labels.cell(row.get(self._column), exported=True) for row in annotations]
             else:
-                cell = self._labels.cell(columns.get(self._column))
+                cell = self._labels.cell(columns.get(self._column), exported=False)
                 answers = [cell] if cell.labels or cell.unknown else []
             self._columns = self._columns or columns
             self._has_column |= any(self._column in columns_of(row) for _, row in rows)

@@ -61,9 +61,8 @@ def labelled_source(options: LabelledOptions, console: Console) -> Iterator[Labe
 
 def _write_project(options: LabelledOptions, path: Path) -> str:
     """Write the tasks of a project to a file; returns its labeling config."""
-    api = Api(web_address("--label-studio", options.label_studio or ""), token(os.environ))
-    number = options.project or 0
-    config: str = read_project(api.get, number)["label_config"]
-    with open(path, "wb", opener=private_opener) as file:
+    url, number = web_address("--label-studio", options.label_studio or ""), options.project or 0
+    with Api(url, token(os.environ)) as api, open(path, "wb", opener=private_opener) as file:
+        config: str = read_project(api.get, number)["label_config"]
         file.writelines(dumps(task) + b"\n" for task in annotated_tasks(api.get, number))
     return config

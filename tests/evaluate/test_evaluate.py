@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,17 @@ def test_texts_with_several_labels(tmp_path: Path, classifier: Classifier, truth
     for part in ("micro F1", "0.4", "average precision", "exactly the right labels"):
         assert part in printed.getvalue()
     assert [path.name for path in draw(result, tmp_path / "plots", by=None)] == ["accuracy-by-length.png"]
+
+
+def test_a_bundle_for_several_labels_is_measured_by_label(
+    tmp_path: Path, bundle: Bundle, onnx: Engine, truth: list[str]
+) -> None:
+    rows = [{"review": text, "sentiment": label} for text, label in zip(TEXTS, truth, strict=True)]
+    sigmoid = replace(bundle, manifest=bundle.manifest.model_copy(update={"head": "sigmoid"}))
+    with Classifier(sigmoid, onnx, threads=2) as classifier:
+        result = evaluate(write(tmp_path / "in.csv", rows), classifier)
+    assert result.several is not None
+    assert result.several.texts.sum() == 300
 
 
 def test_the_tables_and_the_pictures(tmp_path: Path, classifier: Classifier, truth: list[str]) -> None:

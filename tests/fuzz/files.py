@@ -21,6 +21,7 @@ from export.cnn import SentimentCNN
 from export.vocabulary import read_vocab
 from server.bundle import Bundle, Manifest, read_bundle, sha256_of
 from server.errors import BadBundle, BadInput
+from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.offline.labeler import Labeler
 from server.offline.labelled import LabelledSource, open_labelled
 from server.offline.predict_file import predict_file
@@ -85,14 +86,14 @@ class Tables:
             tasks = json.loads(out.read_bytes())
             if len(tasks) != done.rows or not all(len(task["predictions"]) == 1 for task in tasks):
                 raise Finding("other tasks than rows")
-        try:
-            with open_labelled(LabelledSource(path)) as examples:
-                for _ in examples:
-                    pass
-        except BadInput as error:
-            check_words(str(error))
-        finally:
-            path.unlink()
+        for config in (None, TUTORIAL_CONFIG.replace("<Text ", "<Paragraphs ")):
+            try:
+                with open_labelled(LabelledSource(path, label_config=config)) as examples:
+                    for _ in examples:
+                        pass
+            except BadInput as error:
+                check_words(str(error))
+        path.unlink()
 
 
 class Evil:

@@ -105,8 +105,9 @@ def test_the_label_of_any_exported_task_is_read_or_has_a_reason(task: Any) -> No
 @given(st.one_of(JSON, JSON.map(json.dumps)))
 def test_any_cell_of_a_table_is_read(cell: Any) -> None:
     for nested in (False, True):
-        control = Answers("c", "choices", None, nested=nested)
-        assert all(isinstance(label, str) for label in LabelReader("c", control).cell(cell).labels)
+        for control in (None, Answers("c", "choices", None, nested=nested)):
+            answer = LabelReader("c", control).cell(cell, exported=nested)
+            assert all(isinstance(label, str) for label in answer.labels)
 
 
 @pytest.fixture(scope="module")

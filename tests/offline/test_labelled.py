@@ -133,6 +133,11 @@ def pairs(found: LabelledTexts) -> list[tuple[str, str]]:
         ([annotation("a", "b"), annotation("b")], Reason.DISAGREE),
         ([annotation("a", "b"), annotation("c"), annotation("d")], Reason.DISAGREE),
         ([annotation(["Film", "Drama"])], ("Film/Drama",)),
+        # the editor also stores a choice with all that are below it
+        ([annotation(["Film"], ["Film", "Drama"])], ("Film/Drama",)),
+        ([annotation(["Film"], ["Film", "Drama"], ["Film", "War"])], ("Film",)),
+        ([annotation(["Film", "Drama"], ["Film", "War"])], ("Film/Drama", "Film/War")),
+        ([annotation(["Film"], ["Film", "Drama"], kind="taxonomy")], ("Film", "Film/Drama")),
         ([annotation(["Film", "Drama"], kind="taxonomy")], ("Film/Drama",)),
         ([{"result": [{"from_name": "sentiment", "type": "rating", "value": {"rating": 4}}]}], ("4",)),
         ([{"result": [{"from_name": "sentiment", "type": "number", "value": {"number": 2.0}}]}], ("2",)),
@@ -286,8 +291,25 @@ def test_nested_choices_are_labels_by_their_whole_path_and_are_written_as_paths(
     assert labels == ["Good/Very", "Bad/Very", "Good/Very", "Good"]
     (binding,) = read_plan(NESTED_CHOICES, sorted(set(labels)), {}).bindings
     assert binding.control.values == (("Bad", "Very"), ("Good",), ("Good", "Very"))
+    several = NESTED_CHOICES.replace("<Choices", '<Choices choice="multiple"')
+    task = exported(annotation(["Good"], ["Good", "Very"], ["Good", "A bit"], ["Bad", "Very"]))
+    assert read(write(tmp_path / "export.json", [task]), config=several).labels == [
+        ("Bad/Very", "Good/A bit", "Good/Very")
+    ]
     filled = binding.control.fill(np.eye(3, dtype=np.float32), 0.5)
     assert filled[2] == {"choices": [["Good", "Very"]]}
+    # the editor shows a choice that has others below it only with all of them
+    assert filled[1] == {"choices": [["Good"], ["Good", "Very"], ["Good", "A bit"]]}
+
+
+@pytest.mark.parametrize("name", ["short.json", "a.csv", "a.tsv"])
+def test_nested_choices_in_the_short_exports(tmp_path: Path, name: str) -> None:
+    cells = [["Good", "Very"], {"choices": [["Bad"], ["Bad", "Very"]]}]
+    path = write(tmp_path / name, [annotated(i, review="x", sentiment=cell) for i, cell in enumerate(cells)])
+    for config in (NESTED_CHOICES, None):
+        assert read(path, config=config).labels == [("Good/Very",), ("Bad/Very",)]
+    flat = MULTIPLE.replace('choice="multiple"', "").replace("Positive", "Good").replace("Negative", "Very")
+    assert read(path, config=flat).labels[0] == ("Good", "Very")
 
 
 def test_leaves_of_one_name_stay_two_labels(tmp_path: Path) -> None:
