@@ -60,10 +60,14 @@ def _umask() -> str:
 
 
 def _levels() -> dict[str, int]:
-    """Of the loggers that have one of their own; not of those that do not exist yet."""
+    """Of the loggers that have one of their own; not of those that do not exist yet, and not of the one that a
+    library of label-studio-sdk sets up when it is imported.
+    """
     loggers = {"root": logging.root, **logging.root.manager.loggerDict}
     return {
-        name: each.level for name, each in loggers.items() if isinstance(each, logging.Logger) and each.level
+        name: each.level
+        for name, each in loggers.items()
+        if isinstance(each, logging.Logger) and each.level and name != "fern"
     }
 
 
