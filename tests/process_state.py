@@ -60,8 +60,8 @@ def _umask() -> str:
 
 
 def _levels() -> dict[str, int]:
-    """Of the loggers that have one of their own; not of those that do not exist yet, and not of the one that a
-    library of label-studio-sdk sets up when it is imported.
+    """Of the loggers that have one of their own; not of those that do not exist yet, and not of the one that
+    a library of label-studio-sdk sets up when it is imported.
     """
     loggers = {"root": logging.root, **logging.root.manager.loggerDict}
     return {
