@@ -72,6 +72,7 @@ def train(
     project: cli.LabelledProject = None,
     encoder: cli.EncoderChoice = "auto",
     start_from: cli.StartFrom = None,
+    group: cli.KeptTogether = None,
     epochs: cli.Epochs = None,
     seed: cli.Seed = TrainingOptions.seed,
     vocabulary: cli.VocabularySize = TrainingOptions.vocabulary,
@@ -93,7 +94,7 @@ def train(
 
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
     how = TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
-    bundle = train_bundle(labelled, how, TrainingOptions(seed, epochs, vocabulary, ignore), console)
+    bundle = train_bundle(labelled, how, TrainingOptions(seed, epochs, vocabulary, ignore, group), console)
     _report_bundle(bundle.version, out)
 
 

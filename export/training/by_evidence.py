@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from export.classifier import FittedClassifier, publish_classifier
 from export.publish import check_name
@@ -62,7 +65,7 @@ def train_by_evidence(
     check_name(out, force=force)
     base = read_bundle(start_from) if start_from is not None else None
     with console.status("reading the texts"):
-        texts = read_labelled(source)
+        texts = read_labelled(source, options.group)
         labels = _labels(texts, source)
         tested = None if test is None else read_labelled(replace(source, path=test))
         labelled = _labelled(texts, labels)
@@ -191,15 +194,29 @@ def _labels(texts: LabelledTexts, source: LabelledSource) -> tuple[str, ...]:
 
 
 def _labelled(texts: LabelledTexts, labels: tuple[str, ...]) -> Labelled:
-    """Equal texts are a group: on both sides of a split they would be known answers."""
+    """Equal texts are a group, since on both sides of a split they would be known answers; so are texts with
+    the same value of the column for groups.
+    """
     head: Head = "sigmoid" if texts.multi_label else "softmax"
-    numbers: dict[str, int] = {}
-    groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts.texts], dtype=np.intp)
-    if len(numbers) < 2:
-        raise BadInput("All labelled texts are the same text; give texts that differ.")
+    groups = _connected(texts.texts, texts.groups or texts.texts)
+    if len(np.unique(groups)) < 2:
+        same = "the same text" if texts.groups is None else "of one group (--group)"
+        raise BadInput(f"All labelled texts are {same}; give texts that differ.")
     if len(texts.texts) == len(labels):
         raise BadInput("Every label has one text only; label more texts.")
     return Labelled(_targets(texts, labels), groups, head)
+
+
+def _connected(texts: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.intp]:
+    """A number for each text, the same for equal texts and for texts of one group."""
+    _, by_text = np.unique(np.array(texts, dtype=object), return_inverse=True)
+    _, by_group = np.unique(np.array(groups, dtype=object), return_inverse=True)
+    nodes = int(by_text.max()) + 1
+    size = nodes + int(by_group.max()) + 1
+    edges = coo_array((np.ones(len(texts)), (by_text, nodes + by_group)), shape=(size, size))
+    _, component = connected_components(edges, directed=False)
+    numbers: npt.NDArray[np.intp] = component[by_text].astype(np.intp)
+    return numbers
 
 
 def _targets(texts: LabelledTexts, labels: tuple[str, ...]) -> Targets:

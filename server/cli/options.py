@@ -138,6 +138,15 @@ StartFrom = Annotated[
     Path | None,
     optional("--start-from", "BUNDLE", "A bundle whose encoder is a candidate, such as artifacts/imdb-cnn."),
 ]
+KeptTogether = Annotated[
+    str | None,
+    optional(
+        "--group",
+        "COLUMN",
+        "Texts with the same value here, such as those of one customer, are never both learned from and "
+        "measured.",
+    ),
+]
 Epochs = Annotated[
     int | None,
     optional("--epochs", "NUMBER", "Passes over the texts.", "chosen by the number of texts", min=1),

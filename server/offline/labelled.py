@@ -85,13 +85,14 @@ class Example:
 @dataclass(frozen=True)
 class LabelledTexts:
     """The labelled texts of a file, with the labels of each, sorted. `multi_label`: a text may have several,
-    or the labeling config lets people choose several.
+    or the labeling config lets people choose several. `groups`: the value of a column for each text.
     """
 
     texts: list[str]
     labels: list[tuple[str, ...]]
     multi_label: bool
     left_out: LeftOut
+    groups: list[str] | None = None
 
     @property
     def weights(self) -> list[float]:
@@ -100,12 +101,24 @@ class LabelledTexts:
         return [1 / times[text] for text in self.texts]
 
 
-def read_labelled(source: LabelledSource) -> LabelledTexts:
-    """All examples of a file. Raises BadInput, BadLabelConfig."""
+def read_labelled(source: LabelledSource, group: str | None = None) -> LabelledTexts:
+    """All examples of a file, with the column `group`. Raises BadInput, also if a row does not have that
+    column; BadLabelConfig.
+    """
+    texts, labels, groups = [], [], []
     with open_labelled(source) as rows:
-        pairs = [(example.text, example.labels) for example in rows]
-    texts, labels = [text for text, _ in pairs], [labels for _, labels in pairs]
-    return LabelledTexts(texts, labels, rows.multi_label, rows.left_out)
+        for example in rows:
+            texts.append(example.text)
+            labels.append(example.labels)
+            if group is not None:
+                if group not in example.columns:
+                    columns = ", ".join(map(str, example.columns))
+                    row = f"{source.path}: row {example.number}"
+                    raise BadInput(f'{row} has no column "{group}" (--group); its columns: {columns}.')
+                groups.append(str(example.columns[group]))
+    return LabelledTexts(
+        texts, labels, rows.multi_label, rows.left_out, groups if group is not None else None
+    )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from export.training.baseline import fit_baseline
 from export.training.blocks import NgramBlock
-from export.training.by_evidence import train_by_evidence
+from export.training.by_evidence import _connected, train_by_evidence
 from export.training.evidence import Calibration, Labelled, calibrate, cross_validate
 from export.training.linear_head import balanced, fit_head
 from export.training.options import TrainingOptions
@@ -22,7 +22,7 @@ from server.engines.factory import open_engine
 from server.errors import BadInput, BadSetting
 from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
-from server.offline.labelled import LabelledSource
+from server.offline.labelled import LabelledSource, read_labelled
 from tests.conftest import random_texts
 
 QUIET = Console(file=io.StringIO())
@@ -99,6 +99,17 @@ def test_equal_texts_are_in_one_fold_and_every_fold_has_every_label() -> None:
         assert set(labelled.groups[fitted]).isdisjoint(labelled.groups[held_out])
         assert set(fitted.tolist()) | set(held_out.tolist()) == set(range(60))
     assert folds[0][1].tolist() == labelled.folds(seed=1)[0][1].tolist()
+
+
+def test_texts_of_one_group_and_equal_texts_stay_together(tmp_path: Path) -> None:
+    found = _connected(["a", "b", "c", "a", "d"], ["1", "1", "2", "3", "4"])
+    assert [each == found[0] for each in found.tolist()] == [True, True, False, True, False]
+    source = write(tmp_path / "in.csv", ["a", "b"], ["x", "y"])
+    assert read_labelled(source, "queue").groups == ["x", "y"]
+    with pytest.raises(
+        BadInput, match=r'row 1 has no column "customer" \(--group\); its columns: body, queue'
+    ):
+        read_labelled(source, "customer")
 
 
 def test_cross_validation_measures_what_was_not_fitted() -> None:
