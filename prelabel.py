@@ -73,6 +73,7 @@ def train(
     encoder: cli.EncoderChoice = "auto",
     start_from: cli.StartFrom = None,
     group: cli.KeptTogether = None,
+    balance: cli.Balance = False,
     epochs: cli.Epochs = None,
     seed: cli.Seed = TrainingOptions.seed,
     vocabulary: cli.VocabularySize = TrainingOptions.vocabulary,
@@ -94,7 +95,9 @@ def train(
 
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
     how = TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
-    bundle = train_bundle(labelled, how, TrainingOptions(seed, epochs, vocabulary, ignore, group), console)
+    bundle = train_bundle(
+        labelled, how, TrainingOptions(seed, epochs, vocabulary, ignore, group, balance), console
+    )
     _report_bundle(bundle.version, out)
 
 

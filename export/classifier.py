@@ -31,8 +31,8 @@ class FittedClassifier:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     words: Sequence[str] = ()
 
-    def calibrated(self, temperature: float, shift: float = 0.0) -> "FittedClassifier":
-        """The same with all logits divided by `temperature`, plus `shift`."""
+    def calibrated(self, temperature: float, shift: float | Numbers = 0.0) -> "FittedClassifier":
+        """The same with all logits divided by `temperature`, plus `shift`, of all classes or of each."""
         return replace(
             self,
             encoders=[encoder.scaled(1 / temperature) for encoder in self.encoders],

@@ -68,7 +68,7 @@ def train_by_evidence(
         texts = read_labelled(source, options.group)
         labels = _labels(texts, source)
         tested = None if test is None else read_labelled(replace(source, path=test))
-        labelled = _labelled(texts, labels)
+        labelled = _labelled(texts, labels, balance=options.balance)
     with console.status("counting n-grams"):
         candidates = _candidates(texts.texts, base)
     large = len(texts.texts) >= MANY and labelled.head == "softmax" and encoder == "auto" and has_torch()
@@ -193,7 +193,7 @@ def _labels(texts: LabelledTexts, source: LabelledSource) -> tuple[str, ...]:
     return labels
 
 
-def _labelled(texts: LabelledTexts, labels: tuple[str, ...]) -> Labelled:
+def _labelled(texts: LabelledTexts, labels: tuple[str, ...], *, balance: bool) -> Labelled:
     """Equal texts are a group, since on both sides of a split they would be known answers; so are texts with
     the same value of the column for groups.
     """
@@ -204,7 +204,7 @@ def _labelled(texts: LabelledTexts, labels: tuple[str, ...]) -> Labelled:
         raise BadInput(f"All labelled texts are {same}; give texts that differ.")
     if len(texts.texts) == len(labels):
         raise BadInput("Every label has one text only; label more texts.")
-    return Labelled(_targets(texts, labels), groups, head)
+    return Labelled(_targets(texts, labels), groups, head, balance)
 
 
 def _connected(texts: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.intp]:

@@ -17,7 +17,7 @@ from sklearn.utils import shuffle
 from export.classifier import probabilities_of
 from export.encoders.base import Numbers
 from export.training.blocks import Rows
-from export.training.linear_head import Targets
+from export.training.linear_head import Targets, balanced
 from server.bundle import Head
 from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
@@ -40,6 +40,8 @@ class Labelled:
     targets: Targets
     groups: npt.NDArray[np.intp]
     head: Head
+    balance: bool = False
+    """Whether to answer as if all labels were equally frequent."""
 
     @property
     def classes(self) -> npt.NDArray[np.intp]:
@@ -61,10 +63,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probabilities are those of logits / temperature + shift; only sigmoid heads have a shift."""
+    """Probabilities are those of logits / temperature + shift, which is a number or one for each class."""
 
     temperature: float
-    shift: float = 0.0
+    shift: float | Numbers = 0.0
 
     def apply(self, logits: Numbers, head: Head) -> Numbers:
         return probabilities_of(logits / self.temperature + self.shift, head)
@@ -93,30 +95,41 @@ def cross_validate(name: str, fit: Fit, labelled: Labelled, folds: Sequence[tupl
     for fitted, held_out in folds:
         logits[held_out] = fit(fitted)(held_out)
     targets, logits = labelled.targets[measured], logits[measured]
-    calibration = calibrate(logits, targets, labelled.head)
+    calibration = calibrate(logits, targets, labelled.head, balance=labelled.balance)
     figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
     return Estimate(name, figures, calibration, time.monotonic() - started)
 
 
-def calibrate(logits: Numbers, targets: Targets, head: Head) -> Calibration:
-    """The calibration with the least log loss on texts that the logits' model was not fitted on."""
-    low, high = np.log(LIMITS)
+def calibrate(logits: Numbers, targets: Targets, head: Head, *, balance: bool = False) -> Calibration:
+    """The calibration with the least log loss on texts that the logits' model was not fitted on; with
+    `balance` all labels count the same, and the rarer ones are shifted up or down by as much as fits that.
+    """
+    logarithms = np.log(np.maximum((targets > 0).sum(axis=0), 1))
+    direction = 1.0 if head == "sigmoid" else logarithms.mean() - logarithms
+    weights = balanced(targets) if balance else np.ones(len(targets))
+    shifted = head == "sigmoid" or balance
+
+    def calibration(parameters: npt.NDArray[np.float64]) -> Calibration:
+        return Calibration(float(np.exp(parameters[0])), parameters[1] * direction if shifted else 0.0)
 
     def loss(parameters: npt.NDArray[np.float64]) -> float:
-        shift = parameters[1] if head == "sigmoid" else 0.0
-        calibration = Calibration(float(np.exp(parameters[0])), float(shift))
-        return log_loss(calibration.apply(logits, head), targets, head)
+        losses = log_losses(calibration(parameters).apply(logits, head), targets, head)
+        return float(np.average(losses, weights=weights))
 
-    start = [np.log(0.2)] + [0.0] * (head == "sigmoid")
-    bounds = [(low, high)] + [(-10.0, 10.0)] * (head == "sigmoid")
-    best = minimize(loss, start, bounds=bounds, method="Powell").x
-    return Calibration(float(np.exp(best[0])), float(best[1]) if head == "sigmoid" else 0.0)
+    bounds = [tuple(np.log(LIMITS))] + [(-10.0, 10.0)] * shifted
+    return calibration(minimize(loss, [np.log(0.2)] + [0.0] * shifted, bounds=bounds, method="Powell").x)
 
 
 def log_loss(probabilities: Numbers, targets: Targets, head: Head) -> float:
     """Mean negative log-likelihood of a text's labels, in nats."""
+    return float(log_losses(probabilities, targets, head).mean())
+
+
+def log_losses(probabilities: Numbers, targets: Targets, head: Head) -> Numbers:
+    """Of each text."""
     likelihood = np.where(targets > 0, probabilities, 1 - probabilities if head == "sigmoid" else 1.0)
-    return float(-np.log(np.maximum(likelihood, 1e-12)).sum(axis=1).mean())
+    losses: Numbers = -np.log(np.maximum(likelihood, 1e-12)).sum(axis=1)
+    return losses
 
 
 def figures_of(probabilities: Numbers, targets: Targets, head: Head) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from server.errors import BadSetting
 @dataclass(frozen=True)
 class TrainingOptions:
     """`seed` is for every encoder; `group`, a column whose equal values stay on one side of every split, for
-    the choice by cross-validation; the others for the CNN. `epochs` None is the recipe's number, or more for
+    the choice by cross-validation; `balance` answers as if all labels were equally frequent; the others are
+    for the CNN. `epochs` None is the recipe's number, or more for
     few texts. `vocabulary` is its size. `ignore` is a regular expression of tokens that the network must not
     see.
     """
@@ -19,6 +20,7 @@ class TrainingOptions:
     vocabulary: int = 30_000
     ignore: str = ""
     group: str | None = None
+    balance: bool = False
 
     def check(self, encoder: str, *, start_from: Path | None, resume: bool, plots: Path | None) -> None:
         """Raises BadSetting for options that this encoder does not have."""
@@ -33,7 +35,8 @@ class TrainingOptions:
         given = [name for name, is_given in only_cnn.items() if is_given]
         if encoder != "cnn" and given:
             raise BadSetting(f"{given[0]} is for the CNN: add --encoder cnn, or leave it out.")
-        if encoder == "cnn" and self.group is not None:
-            raise BadSetting("--group is for the cross-validation: leave out --encoder cnn.")
+        for name, is_given in (("--group", self.group is not None), ("--balance", self.balance)):
+            if encoder == "cnn" and is_given:
+                raise BadSetting(f"{name} is not for the CNN alone: leave out --encoder cnn.")
         if encoder != "auto" and start_from is not None:
             raise BadSetting("--start-from adds a candidate: it needs --encoder auto.")

@@ -21,12 +21,14 @@ from export.encoders.cnn import FittedCnn
 from export.folded_cnn import stored
 from export.training.blocks import Rows
 from export.training.dataset import HELD_OUT, TrainingSource, hold_out, read_texts
-from export.training.evidence import Calibration, Estimate, Labelled, figures_of, log_loss
+from export.training.evidence import Calibration, Estimate, Labelled, calibrate, figures_of, log_loss
 from export.training.options import TrainingOptions
 from export.training.pipeline import train_network
 from server.encoders.cnn.encoder import CnnSpec
 from server.encoders.cnn.tables import read_int16_tables
 from server.offline.labelled import LabelledSource
+
+AS_IT_IS = Calibration(1.0)
 
 
 def held_out_rows(source: LabelledSource, seed: int) -> tuple[Rows, Rows]:
@@ -60,15 +62,17 @@ def train_cnn_candidates(
 
     def loss(shares: npt.NDArray[np.float64]) -> float:
         logits = shares[0] * cnn_logits + shares[1] * ngram_logits
-        return log_loss(Calibration(1.0).apply(logits, labelled.head), targets, labelled.head)
+        return log_loss(AS_IT_IS.apply(logits, labelled.head), targets, labelled.head)
 
     shares = minimize(loss, [0.5, 2.5], bounds=[(0.0, 20.0), (0.0, 20.0)], method="Powell").x
     both = shares[0] * cnn_logits + shares[1] * ngram_logits
     seconds = time.monotonic() - started
 
     def estimate(name: str, logits: Numbers) -> Estimate:
-        figures = figures_of(Calibration(1.0).apply(logits, labelled.head), targets, labelled.head)
-        return Estimate(name, figures, Calibration(1.0), seconds)
+        balance = labelled.balance
+        calibration = calibrate(logits, targets, labelled.head, balance=balance) if balance else AS_IT_IS
+        figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
+        return Estimate(name, figures, calibration, seconds)
 
     alone = FittedClassifier(labels, [cnn], bias.astype(np.float32), temperature=network.temperature)
 
@@ -83,7 +87,11 @@ def train_cnn_candidates(
             head_bias=(shares[0] * bias + shares[1] * fitted.head_bias).astype(np.float32),
         )
 
-    return [(estimate("CNN", cnn_logits), lambda: alone), (estimate("CNN + n-grams", both), together)]
+    first, second = estimate("CNN", cnn_logits), estimate("CNN + n-grams", both)
+    return [
+        (first, lambda: alone.calibrated(first.calibration.temperature, first.calibration.shift)),
+        (second, lambda: together().calibrated(second.calibration.temperature, second.calibration.shift)),
+    ]
 
 
 def fitted_cnn(network: Network) -> tuple[FittedCnn, Numbers]:

@@ -138,6 +138,10 @@ StartFrom = Annotated[
     Path | None,
     optional("--start-from", "BUNDLE", "A bundle whose encoder is a candidate, such as artifacts/imdb-cnn."),
 ]
+Balance = Annotated[
+    bool,
+    flag("--balance", "Answer as if all labels were equally frequent: finds more texts of rare labels."),
+]
 KeptTogether = Annotated[
     str | None,
     optional(

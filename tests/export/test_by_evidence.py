@@ -194,6 +194,27 @@ def test_texts_with_several_labels(tmp_path: Path) -> None:
     assert "average precision" in printed
 
 
+def test_with_balance_more_texts_of_a_rare_label_are_found(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    labels = ["rare" if random.random() < 0.06 else "common" for _ in range(400)]
+    vocabulary = random_texts(40)
+    hidden = random.random(400) < 0.3
+    texts = []
+    for i, label in enumerate(labels):
+        shows = label == "rare" and not hidden[i]
+        texts.append(f"{vocabulary[20 + i % 20 if shows else random.integers(20)]} {i}")
+    source = write(tmp_path / "in.csv", texts, labels)
+    recall, loss = [], []
+    for balance in (False, True):
+        options = TrainingOptions(balance=balance)
+        made = train_by_evidence(source, None, tmp_path / str(balance), options, QUIET, torchscript=False)
+        figures = made.manifest.metrics["cross_validation"]["n-grams"]
+        recall.append(figures["recall"][made.labels.index("rare")])
+        loss.append(figures["log_loss"])
+    assert recall[0] < recall[1]
+    assert loss[0] < loss[1]  # the price
+
+
 def test_a_head_on_the_encoder_of_another_bundle(tmp_path: Path, bundle: Bundle) -> None:
     texts = [f"{'good very' if i % 2 else 'bad not'} film w{i}" for i in range(60)]
     source = write(tmp_path / "in.csv", texts, ["b" if i % 2 else "a" for i in range(60)])
