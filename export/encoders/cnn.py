@@ -99,6 +99,11 @@ class FittedCnn(FittedEncoder):
         ]
         return "\n".join(lines)
 
+    def torch_module(self) -> Any:
+        from export.encoders.cnn_module import CnnModule
+
+        return CnnModule(self.spec.widths, self.embedding, self.taps, self.biases, self.head)
+
     def logits(self, texts: Sequence[str]) -> Numbers:
         spec = self.spec
         vocabulary = {token: i for i, token in enumerate(self.tokens)}
