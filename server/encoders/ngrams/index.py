@@ -5,7 +5,7 @@ a path of units in a trie, which ends at the node of its number.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ class NgramIndex:
         prepared = [normalized(text) for text in texts]
         ids, ends = _look_up(
             np.frombuffer("".join(prepared).encode("utf-32-le", "surrogatepass"), dtype=np.uint32),
-            np.cumsum([*map(len, prepared)], dtype=np.int64),
+            np.fromiter(accumulate(map(len, prepared)), dtype=np.int64, count=len(prepared)),
             _KINDS,
             self._words,
             self._trie,
