@@ -166,6 +166,7 @@ SECTIONS = (
     Section("bandwidth", "Hardware limit", tables.bandwidth),
     Section("kernels", "Kernels for summing the tables", tables.kernels),
     Section("tokenizer", "Tokenizer", tables.tokenizer),
+    Section("ngrams", "N-grams", tables.ngrams),
     Section(
         "stage_breakdown",
         "Stage breakdown",

@@ -121,6 +121,14 @@ def tokenizer(figures: Figures) -> str:
     )
 
 
+def ngrams(figures: Figures) -> str:
+    ratios = figures["times_bundle"]
+    return table(
+        ("one text of 60 words", "µs", "× the bundle's CNN"),
+        ((name, us, ratios.get(name, "–")) for name, us in figures["microseconds_a_text"].items()),
+    )
+
+
 def stage_breakdown(figures: Figures) -> str:
     large, single = figures["large"], figures["single"]
     rows: list[tuple[str, object, object]] = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def publish_classifier(
     """Publish the bundle folder `out` after its parity check, with these `files` besides the network's own;
     with a model.ts if torch is installed. Raises as `publish` does.
     """
-    torchscript = False
+    torchscript = torchscript and find_spec("torch") is not None
 
     def write(folder: Path) -> Content:
         for encoder in classifier.encoders:

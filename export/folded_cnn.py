@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from export.cnn import SentimentCNN, taps_of
+from export.encoders.cnn_module import pooled_windows
 
 
 def stored(tensor: Tensor) -> Tensor:
@@ -60,11 +61,7 @@ class FoldedCNN(nn.Module):
             )
             last = (lengths - width).unsqueeze(1)
             starts = torch.minimum(steps[: ids.shape[1] - width + 1].unsqueeze(0), last)
-            summed = self.get_buffer(f"bias{i}")
-            for tap in range(width):
-                rows = torch.gather(ids, 1, starts + tap) * width + tap
-                summed = summed + nn.functional.embedding(rows, taps)
-            pooled.append(summed.amax(dim=1))
+            pooled.append(pooled_windows(ids, starts, width, taps, self.get_buffer(f"bias{i}")))
         features = torch.maximum(torch.cat(pooled, dim=1), carry)
         return torch.softmax(
             features @ self.get_buffer("head") + self.get_buffer("head_bias"), dim=1

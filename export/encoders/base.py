@@ -46,5 +46,11 @@ class FittedEncoder(ABC):
         """
 
     @abstractmethod
+    def torch_module(self) -> Any:
+        """Its nodes as a scriptable torch.nn.Module: (ids int64[rows, length], begin, end, carry) → (logits,
+        features), with the shapes of `nodes`. Imports torch.
+        """
+
+    @abstractmethod
     def logits(self, texts: Sequence[str]) -> Numbers:
         """float64[texts, classes], by the definition: the reference of the parity check."""

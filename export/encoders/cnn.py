@@ -102,6 +102,11 @@ class FittedCnn(FittedEncoder):
         ]
         return "\n".join(lines)
 
+    def torch_module(self) -> Any:
+        from export.encoders.cnn_module import CnnModule
+
+        return CnnModule(self.spec.widths, self.embedding, self.taps, self.biases, self.head)
+
     def logits(self, texts: Sequence[str]) -> Numbers:
         tokenizer = self.tokenizer()
         rows = [self.features(tokenizer.encode(text)) for text in texts]

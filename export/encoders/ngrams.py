@@ -86,6 +86,12 @@ class FittedNgrams(FittedEncoder):
             logits = Div(total, lengths)
         """
 
+    def torch_module(self) -> Any:
+        from export.encoders.ngrams_module import NgramsModule
+
+        idf, head = self.tensors(0).values()
+        return NgramsModule(idf, head)
+
     def logits(self, texts: Sequence[str]) -> Numbers:
         logits = np.zeros((len(texts), self.head.shape[1]))
         for row, text in enumerate(texts):

@@ -67,11 +67,17 @@ def train_by_evidence(
     with console.status("reading the texts"):
         texts = read_labelled(source, options.group)
         labels = _labels(texts, source)
-        tested = None if test is None else read_labelled(replace(source, path=test))
+        tested = None if test is None else _test_texts(replace(source, path=test), labels)
         labelled = _labelled(texts, labels, balance=options.balance)
     with console.status("counting n-grams"):
         candidates = _candidates(texts.texts, base)
-    large = len(texts.texts) >= MANY and labelled.head == "softmax" and encoder == "auto" and has_torch()
+    large = (
+        len(texts.texts) >= MANY
+        and labelled.head == "softmax"
+        and encoder == "auto"
+        and (labelled.targets > 0).sum(axis=0).min() > 1  # one to learn from and one to measure
+        and has_torch()
+    )
     folds = [_held_out(source, options)] if large else labelled.folds(options.seed)
     if len(texts.texts) >= MANY:
         del folds[1:]  # one is exact enough
@@ -103,7 +109,8 @@ def train_by_evidence(
         "seconds": round(time.monotonic() - started, 1),
     }
     if tested is not None:
-        metrics["test"] = _measure(classifier, tested, labels, test)
+        probabilities = classifier.probabilities(tested.texts)
+        metrics["test"] = figures_of(probabilities, _targets(tested, labels), classifier.head)
     report.show(
         console, labels, labelled, [*estimates, baseline], best, baseline, curve, texts.left_out, metrics
     )
@@ -202,9 +209,10 @@ def _labelled(texts: LabelledTexts, labels: tuple[str, ...], *, balance: bool) -
     if len(np.unique(groups)) < 2:
         same = "the same text" if texts.groups is None else "of one group (--group)"
         raise BadInput(f"All labelled texts are {same}; give texts that differ.")
-    if len(texts.texts) == len(labels):
+    targets = _targets(texts, labels)
+    if (targets > 0).sum(axis=0).max() == 1:
         raise BadInput("Every label has one text only; label more texts.")
-    return Labelled(_targets(texts, labels), groups, head, balance)
+    return Labelled(targets, groups, head, balance)
 
 
 def _connected(texts: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.intp]:
@@ -228,14 +236,15 @@ def _targets(texts: LabelledTexts, labels: tuple[str, ...]) -> Targets:
     return targets
 
 
-def _measure(
-    classifier: FittedClassifier, tested: LabelledTexts, labels: tuple[str, ...], path: Path | None
-) -> dict[str, Any]:
+def _test_texts(source: LabelledSource, labels: tuple[str, ...]) -> LabelledTexts:
+    """Raises BadInput, also for labels that the training texts do not have."""
+    tested = read_labelled(source)
     unseen = sorted({label for several in tested.labels for label in several} - set(labels))
     if unseen:
-        raise BadInput(f"{path}: labels that the training texts do not have: {', '.join(unseen)}.")
-    probabilities = classifier.probabilities(tested.texts)
-    return figures_of(probabilities, _targets(tested, labels), classifier.head)
+        raise BadInput(f"{source.path}: labels that the training texts do not have: {', '.join(unseen)}.")
+    if not tested.texts:
+        raise BadInput(f"{source.path}: no labelled texts. Left out: {tested.left_out}.")
+    return tested
 
 
 def _value(text: str) -> str:

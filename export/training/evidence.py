@@ -51,13 +51,15 @@ class Labelled:
 
     def folds(self, seed: int) -> list[tuple[Rows, Rows]]:
         """(rows to fit on, rows to measure) of each fold, stratified by class."""
-        largest = int(np.bincount(self.classes).max())
-        number = min(10 if len(self.targets) <= MANY else 5, len(np.unique(self.groups)), max(2, largest))
+        number = min(10 if len(self.targets) <= MANY else 5, len(np.unique(self.groups)))
+        classes = self.classes
+        if np.bincount(classes).max() < number:  # too many labels to have some of each in every fold
+            classes = np.zeros_like(classes)
         # shuffled here: the splitter shuffles groups of unequal sizes too little
         order = shuffle(np.arange(len(self.targets)), random_state=seed)
         splitter = StratifiedGroupKFold(number)
         with quiet():
-            splits = splitter.split(order, self.classes[order], self.groups[order])
+            splits = splitter.split(order, classes[order], self.groups[order])
             return [(np.sort(order[fitted]), np.sort(order[held_out])) for fitted, held_out in splits]
 
 

@@ -54,8 +54,10 @@ def train_cnn_candidates(
     [held out, classes] are those of n-grams fitted on the other rows; `ngrams` fits them on all.
     """
     started = time.monotonic()
-    network, _ = train_network(TrainingSource.of(source, None), options, console, state=state)
+    network, done = train_network(TrainingSource.of(source, None), options, console, state=state)
     state.unlink(missing_ok=True)
+    if not done:
+        raise KeyboardInterrupt
     cnn, bias = fitted_cnn(network)
     targets = labelled.targets[held_out]
     cnn_logits = logits_of(cnn, [texts[row] for row in held_out]) + bias

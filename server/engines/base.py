@@ -57,8 +57,10 @@ def run_in_chunks(
     ids: Ids,
     lengths: Ids,
     encoders: Sequence[Encoder],
+    size: int = MAX_CHUNK,
 ) -> Floats:
-    """The result of one call over `ids`, with the memory of one chunk of one row.
+    """The result of one call over `ids`, with the memory of one chunk of one row: at most `size` tokens of
+    each encoder.
 
     `step` (ids, lengths, carry) → (probabilities, features) takes what the chunks before it carry over,
     `start` for the first.
@@ -66,7 +68,7 @@ def run_in_chunks(
     outputs = []
     for row, length in zip(ids, lengths.tolist(), strict=True):
         carry = start
-        for chunk in chunks_of(row[:length], encoders, MAX_CHUNK):
+        for chunk in chunks_of(row[:length], encoders, size):
             whole = np.array([len(chunk)], dtype=np.int32)
             probabilities, carry = step(np.ascontiguousarray(chunk[None]), whole, carry)
         outputs.append(probabilities[0])

@@ -52,6 +52,8 @@ def read_tables(bundle: Bundle) -> tuple[list[Tables], Floats]:
             for position, encoder in enumerate(bundle.encoders)
         ]
         head_bias = tensors["head_bias"].astype(np.float32)
+        if head_bias.shape != (len(bundle.labels),) or not np.isfinite(head_bias).all():
+            raise ValueError(f"head_bias is not {len(bundle.labels)} finite numbers")
     except (KeyError, ValueError) as error:
         raise bad_weights(bundle, error) from None
     for each in tables:

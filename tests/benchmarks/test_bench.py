@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import bandwidth, engine, everything
+from benchmarks import bandwidth, engine, everything, ngrams
 from benchmarks.rounds import measured
 from benchmarks.tutorial_loop import TutorialLoop
 from server.bundle import Bundle
@@ -24,6 +24,13 @@ from tests.conftest import ROOT, Benchmark
 def bench(figures_of: Benchmark) -> Benchmark:
     """The benchmark at its smallest size: three texts, one round."""
     return lambda main, name, *words: figures_of(main, name, "--texts", 3, "--rounds", 1, *words)
+
+
+def test_ngrams(bench: Benchmark) -> None:
+    figures = bench(ngrams.main, "ngrams")
+    assert all(us > 0 for us in figures["microseconds_a_text"].values())
+    assert figures["ngrams_a_text"] > 60
+    assert set(figures["times_bundle"]) == {"tokenize", "engine"}
 
 
 def test_engine(bench: Benchmark) -> None:

@@ -110,6 +110,10 @@ FIGURES: dict[str, Any] = {
         "ways": {"float32": {"us_per_text": 160.0, "times_float32": 1.0, "max_dp": 1e-7, "gb_per_s": 9.0}}
     },
     "tokenizer": {"microseconds_a_text": {"str.replace": 60.0, "encode_all": 20.0}},
+    "ngrams": {
+        "microseconds_a_text": {"words": 16.0, "tokenize": 60.0, "engine": 15.0},
+        "times_bundle": {"tokenize": 10.0, "engine": 0.5},
+    },
     "stage_breakdown": {
         "large": {
             "tasks": 20_000,

@@ -1,6 +1,7 @@
 """N-grams as an encoder of a bundle: the list of n-grams, their index, their tables."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +66,11 @@ class NgramsEncoder(Encoder):
         return 1  # a text without n-grams is [0]
 
     def tokenizer(self) -> TextTokenizer:
+        return self._index
+
+    @cached_property
+    def _index(self) -> NgramIndex:
+        """Raises ValueError for an n-gram that is repeated, or that no text can contain."""
         spec = self.spec
         return NgramIndex(self.ngrams, spec.unit, spec.shortest, spec.longest)
 

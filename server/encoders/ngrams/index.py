@@ -4,8 +4,11 @@ A text becomes units: the numbers of its words, or its code points with one spac
 a path of units in a trie, which ends at the node of its number.
 """
 
+import re
+import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +25,17 @@ MAX_NGRAMS = 2 ** (31 - COUNT_BITS) - 1
 
 _SPACE = 32
 _OTHER, _WORD, _GAP = range(3)
-_LAST_WORD_POINT = 0x32400
-"""No code point from here on is a letter or a digit."""
 
 
+@cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    kinds = np.full(0x110000, _OTHER, dtype=np.uint8)
-    for point in range(_LAST_WORD_POINT):
-        character = chr(point)
-        if character.isalnum() or character == "_":
-            kinds[point] = _WORD
-        elif character.isspace():
-            kinds[point] = _GAP
+    """The kind of each code point, as this Python's Unicode knows it; takes 0.1 s."""
+    kinds = np.full(sys.maxunicode + 1, _OTHER, dtype=np.uint8)
+    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    for pattern, kind in ((r"\w+", _WORD), (r"\s+", _GAP)):
+        for found in re.finditer(pattern, everything):
+            kinds[slice(*found.span())] = kind
     return kinds
-
-
-_KINDS = _kinds()
 
 
 class NgramIndex:
@@ -58,6 +56,8 @@ class NgramIndex:
         else:
             self._trie = build_trie([list(map(ord, ngram)) for ngram in ngrams])
         self._by_words = unit == "words"
+        # the first call compiles the kernels or loads their machine code from the cache
+        self.encode("")
 
     def encode(self, text: str) -> Ids:
         """int32[different n-grams], each n-gram × 128 + occurrences, by first occurrence; [0] if there is
@@ -70,8 +70,8 @@ class NgramIndex:
         prepared = [normalized(text) for text in texts]
         ids, ends = _look_up(
             np.frombuffer("".join(prepared).encode("utf-32-le", "surrogatepass"), dtype=np.uint32),
-            np.cumsum([*map(len, prepared)], dtype=np.int64),
-            _KINDS,
+            np.fromiter(accumulate(map(len, prepared)), dtype=np.int64, count=len(prepared)),
+            _kinds(),
             self._words,
             self._trie,
             self._ngrams,
