@@ -33,8 +33,10 @@ from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledSource, LabelledTexts, read_labelled
 from server.offline.records import TEXT
 
-MANY = 5_000
-"""Texts from which on a CNN is worth its minutes: with fewer it is worse than n-grams (docs/training.md)."""
+CNN_PAYS_FROM = 5_000
+"""Texts from which on a CNN is worth its minutes: with fewer it is worse than n-grams (docs/training.md). One
+fold is then enough, because it has many texts.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def train_by_evidence(
     force: bool = False,
 ) -> Bundle:
     """Train on `source` and publish the bundle `out`; print the report. `start_from` is a bundle whose
-    encoder is a candidate, too. With `encoder` auto, a new CNN is a candidate where there are MANY texts and
-    torch. Raises BadInput, BadBundle.
+    encoder is a candidate, too. With `encoder` auto, a new CNN is a candidate where there are
+    CNN_PAYS_FROM texts and torch. Raises BadInput, BadBundle.
     """
     started = time.monotonic()
     check_name(out, force=force)
@@ -72,15 +74,15 @@ def train_by_evidence(
     with console.status("counting n-grams"):
         candidates = _candidates(texts.texts, base)
     large = (
-        len(texts.texts) >= MANY
+        len(texts.texts) >= CNN_PAYS_FROM
         and labelled.head == "softmax"
         and encoder == "auto"
         and (labelled.targets > 0).sum(axis=0).min() > 1  # one to learn from and one to measure
         and has_torch()
     )
     folds = [_held_out(source, options)] if large else labelled.folds(options.seed)
-    if len(texts.texts) >= MANY:
-        del folds[1:]  # one is exact enough
+    if len(texts.texts) >= CNN_PAYS_FROM:
+        del folds[1:]
     found: list[tuple[Estimate, Callable[[], FittedClassifier]]] = []
     for candidate in candidates:
         with console.status(f"measuring {candidate.name}"):

@@ -21,8 +21,8 @@ from export.training.linear_head import Targets, balanced
 from server.bundle import Head
 from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
-MANY = 500
-"""Texts from which on five folds do; fewer texts get ten."""
+TEN_FOLDS = 500
+"""Up to this number of texts get ten folds, more get five."""
 
 LIMITS = 0.05, 20.0
 """Bounds of the temperature."""
@@ -51,7 +51,7 @@ class Labelled:
 
     def folds(self, seed: int) -> list[tuple[Rows, Rows]]:
         """(rows to fit on, rows to measure) of each fold, stratified by class."""
-        number = min(10 if len(self.targets) <= MANY else 5, len(np.unique(self.groups)))
+        number = min(10 if len(self.targets) <= TEN_FOLDS else 5, len(np.unique(self.groups)))
         classes = self.classes
         if np.bincount(classes).max() < number:  # too many labels to have some of each in every fold
             classes = np.zeros_like(classes)
@@ -76,7 +76,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Figures of one candidate on texts that it was not fitted on."""
+    """Figures of one candidate on texts that it was not fitted on. The temperature is fitted on the same
+    texts, which flatters log loss and calibration error a little.
+    """
 
     name: str
     figures: dict[str, Any]

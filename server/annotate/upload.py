@@ -51,6 +51,7 @@ class Uploader:
 
     def _attempt(self, items: list[Item], failed: dict[int, str]) -> None:
         """Store a list, with retries. Raises BatchRefused if it holds an invalid item."""
+        retries_of_500 = 0
         for pause in (*PAUSES, None):
             try:
                 created = self.post(items)
@@ -59,8 +60,9 @@ class Uploader:
                 if status == 400:
                     self._without_deleted_tasks(items, failed, str(error))
                     return
-                if status == 413 or (status == 500 and pause not in PAUSES[:RETRIES_OF_500]):
+                if status == 413 or (status == 500 and retries_of_500 == RETRIES_OF_500):
                     raise BatchRefused(str(error)) from None
+                retries_of_500 += status == 500
                 if pause is None or (status is not None and status < 500 and status not in (408, 429)):
                     raise
                 self.wait(pause)

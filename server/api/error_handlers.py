@@ -30,7 +30,9 @@ def error_handlers(activity: ProjectActivity) -> dict[type[Exception], HTTPExcep
         """Starlette's own: no such path, or another method."""
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it; tells mypy
         allowed = (error.headers or {}).get("Allow")
-        problem = f"this path takes {allowed}" if allowed else "no such path; GET /openapi.json lists all"
+        problem = "no such path; GET /openapi.json lists all"
+        if allowed:  # the order of a set
+            problem = f"this path takes {', '.join(sorted(allowed.split(', ')))}"
         detail = f"{request.method} {request.url.path}: {problem}."
         kind = HTTPStatus(error.status_code).phrase.replace(" ", "")
         request_id = context_of(request).id

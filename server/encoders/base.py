@@ -2,7 +2,11 @@
 
     text ──tokenizer──▶ token ids ──tables──▶ logits += this encoder's features × its rows of the head
 
-A new kind is a package next to these two, and one line in `kinds.py`.
+A long text runs in chunks. The carry is what one chunk hands to the next: the maxima of a CNN, the sums of
+n-grams.
+
+A new kind is a package next to `cnn/` and `ngrams/`, a line in `kinds.py`, and a fitted encoder in
+`export/encoders/`.
 """
 
 from abc import ABC, abstractmethod
@@ -82,7 +86,8 @@ class Encoder(ABC):
 
     @abstractmethod
     def chunks(self, ids: Ids, size: int) -> list[Ids]:
-        """The ids of a long text in chunks of at most `size` tokens, whose carries add up to its result."""
+        """The ids of a long text in chunks of at most `size` tokens, which give its result if they
+        run one after another with the carry."""
 
     @abstractmethod
     def neutral_chunk(self, chunk: Ids) -> Ids:

@@ -55,7 +55,9 @@ def sample_row(encoders: Sequence[Encoder]) -> Ids:
 
 
 def chunks_of(row: Ids, encoders: Sequence[Encoder], size: int) -> Iterator[Ids]:
-    """A row in rows of at most `size` tokens of each encoder, which carry over to the row's result."""
+    """A long row in rows of at most `size` tokens per encoder. They give its result if they run one after
+    another with the carry. An encoder with fewer chunks than the others gets neutral ones.
+    """
     parts = [
         encoder.chunks(part, size) for encoder, part in zip(encoders, unpack(row, len(encoders)), strict=True)
     ]

@@ -58,8 +58,8 @@ class Connection(HttpToolsProtocol):
     one turn of the event loop. Bodies have their own timeout where they are read
     (`server/transport/request_body.py`).
 
-    What arrived and is not parsed yet waits in `_unparsed`; meanwhile nothing is read from the socket. What
-    asks for pauses is FlowControl of uvicorn, whose transport is this object.
+    What arrived and is not parsed yet waits in `_unparsed`; meanwhile nothing is read from the socket.
+    uvicorn's FlowControl pauses this object, which then pauses the transport.
     """
 
     def __init__(self, *args: Any, head_timeout: float = HEAD_TIMEOUT, **kwargs: Any) -> None:
@@ -199,14 +199,14 @@ def listen(bound: socket.socket, read_timeout: float = READ_TIMEOUT) -> list[soc
     """Listen on the port: one socket, duplicated ACCEPTS times. Connections queue until the server runs.
     `read_timeout` in seconds. Raises BadSetting if another program was faster.
     """
+    # Linux only; accepted connections inherit it, and it also applies while the client's window is closed
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(read_timeout * 1000))
     try:
         bound.listen(BACKLOG)
     except OSError as error:
         host, port, *_ = bound.getsockname()
         raise _unusable(host, port, error) from None
-    # Linux only; accepted connections inherit it, and it also applies while the client's window is closed
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(read_timeout * 1000))
     return [bound, *(bound.dup() for _ in range(ACCEPTS - 1))]
 
 
