@@ -21,7 +21,7 @@ from export.training.linear_head import Targets, balanced
 from server.bundle import Head
 from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
-TEN_FOLDS = 500
+TEN_FOLDS = 1_000
 """Up to this number of texts get ten folds, more get five."""
 
 LIMITS = 0.05, 20.0

@@ -108,6 +108,13 @@ def test_what_was_not_stored_is_sent_again(failure: Exception) -> None:
     assert (sorted(studio.stored), studio.pauses) == (list(range(100)), [1.0, 2.0])
 
 
+def test_an_internal_error_after_other_failures_is_retried() -> None:
+    gone, locked = LabelStudioUnreachable("gone"), LabelStudioRefused("locked", 500)
+    studio = Studio(set(range(3)), failures=[locked, locked, gone, gone])
+    assert studio.store(3) == {}
+    assert (studio.posts, len(studio.pauses)) == (5, 4)
+
+
 @pytest.mark.parametrize(
     "failure",
     [LabelStudioUnreachable("gone"), LabelStudioRefused("no", 403), LabelStudioRefused("busy", 503)],
