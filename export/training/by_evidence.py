@@ -125,8 +125,8 @@ def train_by_evidence(
 
 
 def fit_without_publishing(texts: LabelledTexts, labels: tuple[str, ...], seed: int) -> FittedClassifier:
-    """The calibrated classifier that `train_by_evidence` makes of fewer than MANY texts."""
-    labelled = _labelled(texts, labels)
+    """The calibrated classifier that `train_by_evidence` makes of fewer than CNN_PAYS_FROM texts."""
+    labelled = _labelled(texts, labels, balance=False)
     candidates = _candidates(texts.texts, None)
     found = _measured(candidates, labels, labelled, labelled.folds(seed), nullcontext)
     _, make = max(found, key=lambda pair: pair[0].better_order)
