@@ -21,7 +21,7 @@ from export.training.linear_head import Targets, balanced
 from server.bundle import Head
 from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
-MANY = 500
+MANY = 1_000
 """Texts from which on five folds do; fewer texts get ten."""
 
 LIMITS = 0.05, 20.0

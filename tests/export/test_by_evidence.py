@@ -112,6 +112,12 @@ def test_texts_of_one_group_and_equal_texts_stay_together(tmp_path: Path) -> Non
         read_labelled(source, "customer")
 
 
+@pytest.mark.parametrize(("texts", "folds"), [(1_000, 10), (1_001, 5)])
+def test_few_texts_have_more_folds(texts: int, folds: int) -> None:
+    labelled = Labelled(targets_of([row % 2 for row in range(texts)], 2), np.arange(texts), "softmax")
+    assert len(labelled.folds(seed=1)) == folds
+
+
 def test_cross_validation_measures_what_was_not_fitted() -> None:
     """Labels that have nothing to do with the texts can be learned by heart, but not be predicted."""
     texts = random_texts(120)
