@@ -17,6 +17,7 @@ OTHERS = {
     "annotate": "benchmarks.annotate",
     "capacity": "benchmarks.capacity",
     "guard": "benchmarks.guard",
+    "label_efficiency": "benchmarks.label_efficiency",
     "report": "benchmarks.report",
     "all": "benchmarks.everything",
 }

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.tables import TF_IDF
+
 Figures = Mapping[str, Any]
 """A benchmark's name → its figures."""
 
@@ -162,6 +164,61 @@ def _gpu_parity(figures: Figures) -> tuple[str, bool]:
     return f"{worst:.0e}", worst <= 1e-5
 
 
+def _lines(figures: Figures) -> list[tuple[str, Figures]]:
+    """(point, figures) of each number of labels of each data set."""
+    return [
+        (f"{each['name']} {line['labels']:,}", line)
+        for each in figures["label_efficiency"]["sets"]
+        for line in each["lines"]
+    ]
+
+
+def _gains(figures: Figures, key: str) -> dict[str, float]:
+    """What the trained model has above the better baseline."""
+    return {
+        point: line["prelabel train"][key] - max(line[name][key] for name in TF_IDF)
+        for point, line in _lines(figures)
+    }
+
+
+def _least_gain(key: str) -> Callable[[Figures], tuple[str, bool]]:
+    def rule(figures: Figures) -> tuple[str, bool]:
+        gains = _gains(figures, key)
+        worst = min(gains, key=lambda point: gains[point])
+        return f"{gains[worst]:+.3f} ({worst})", gains[worst] >= -0.005
+
+    return rule
+
+
+def _mean_gain(figures: Figures) -> tuple[str, bool]:
+    accuracy, f1 = (
+        sum(gains.values()) / len(gains)
+        for gains in (_gains(figures, key) for key in ("accuracy", "macro_f1"))
+    )
+    return f"{accuracy:+.3f}, {f1:+.3f}", min(accuracy, f1) >= 0.02
+
+
+def _label_calibration(figures: Figures) -> tuple[str, bool]:
+    errors = {
+        point: line["prelabel train"]["calibration_error"]
+        for point, line in _lines(figures)
+        if line["labels"] >= 100
+    }
+    if not errors:
+        raise KeyError("fewer labels only")
+    worst = max(errors, key=lambda point: errors[point])
+    met = sum(error <= 0.05 for error in errors.values())
+    return f"{errors[worst]:.3f} ({worst}); {met} of {len(errors)} met", errors[worst] <= 0.05
+
+
+def _fit_time(figures: Figures) -> tuple[str, bool]:
+    seconds = {
+        point: line["prelabel train"]["seconds"] for point, line in _lines(figures) if line["labels"] <= 500
+    }
+    worst = max(seconds, key=lambda point: seconds[point])
+    return f"{seconds[worst]:.1f} s ({worst})", seconds[worst] <= 20
+
+
 def _at_most(found: float, wanted: float, unit: str) -> tuple[str, bool]:
     return f"{found:.3g} {unit}", found <= wanted
 
@@ -187,5 +244,10 @@ RULES: tuple[tuple[str, str, Callable[[Figures], tuple[str, bool]]], ...] = (
     ("GPU server, single task: latency, p50", "≤ 2 ms", _gpu_single),
     ("GPU engine, first call at a length: p99 ÷ p50", "≤ 3 ×", _gpu_stalls),
     ("GPU engines: |Δp| to the CPU", "≤ 1e-5", _gpu_parity),
+    ("Training: accuracy above the better TF-IDF baseline, lowest", "≥ -0.005", _least_gain("accuracy")),
+    ("Training: macro F1 above the better TF-IDF baseline, lowest", "≥ -0.005", _least_gain("macro_f1")),
+    ("Training: accuracy and macro F1 above the better TF-IDF baseline, mean", "≥ +0.02", _mean_gain),
+    ("Training: calibration error from 100 labels on, highest", "≤ 0.05", _label_calibration),
+    ("Training: time to fit up to 500 labels", "≤ 20 s", _fit_time),
     ("`prelabel predict` of 25,000 reviews", "≤ 5 s", _file),
 )

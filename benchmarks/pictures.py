@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.tables import TF_IDF
 from server.evaluate.plots import BLUE, GREY, ORANGE, new_figure, save
 
 Figures = Mapping[str, Any]
@@ -205,6 +206,25 @@ def scaling(figures: Figures, path: Path) -> None:
     axes.set(xlabel="workers", ylabel="tasks per second")
     axes.set_ylim(bottom=0)
     axes.legend()
+    save(canvas, path)
+
+
+def label_efficiency(figures: Figures, path: Path) -> None:
+    """Accuracy on test texts by the number of labels, one panel for each data set."""
+    sets = figures["label_efficiency"]["sets"]
+    canvas = new_figure(3.6 * len(sets), 3.8)
+    panels = canvas.subplots(1, len(sets), squeeze=False)[0]
+    for axes, found in zip(panels, sets, strict=True):
+        lines = found["lines"]
+        labels = [line["labels"] for line in lines]
+        for name, color in (("prelabel train", BLUE), *zip(TF_IDF, (ORANGE, GREY), strict=True)):
+            axes.plot(labels, [line[name]["accuracy"] for line in lines], "o-", color=color, label=name)
+        axes.set_xscale("log")
+        axes.set_xticks(labels, [f"{each:,}" for each in labels], rotation=45)
+        axes.set_xticks([], minor=True)
+        axes.set(xlabel="labelled texts", title=found["name"])
+    panels[0].set_ylabel("accuracy")
+    panels[-1].legend(loc="lower right")
     save(canvas, path)
 
 

@@ -185,6 +185,12 @@ SECTIONS = (
     ),
     Section("bulk", "Files", tables.bulk),
     Section("ready", "Start-up", tables.ready),
+    Section(
+        "label_efficiency",
+        "Labels and accuracy",
+        tables.label_efficiency,
+        by="python -m benchmarks.label_efficiency NAME=TRAIN.csv,TEST.csv,TEXT,LABEL",
+    ),
     Section("fuzz", "Fuzzing", tables.fuzz, by="make fuzz"),
 )
 

@@ -6,6 +6,9 @@ from typing import Any
 Figures = Mapping[str, Any]
 """The figures of one benchmark, as saved."""
 
+TF_IDF = "TF-IDF words", "TF-IDF characters"
+"""The baselines of the label efficiency."""
+
 
 def engine(figures: Figures) -> str:
     texts, grid = figures["texts"], figures["grid"]
@@ -314,6 +317,35 @@ def ready(figures: Figures) -> str:
             "memory_mb": "memory MB",
         },
         [figures],
+    )
+
+
+def label_efficiency(figures: Figures) -> str:
+    def cells(line: Figures) -> list[str]:
+        ours, (words, characters) = line["prelabel train"], (line[name] for name in TF_IDF)
+        return [
+            f"{line['labels']:,}",
+            *(f"{each[key]:.3f}" for key in ("accuracy", "macro_f1") for each in (ours, words, characters)),
+            f"{ours['calibration_error']:.3f}",
+            f"{ours['calibration_error_by_chance']:.3f}",
+            f"{ours['seconds']:.1f}",
+        ]
+
+    columns = (
+        "data",
+        "labels",
+        "accuracy",
+        "words",
+        "characters",
+        "macro F1",
+        "words",
+        "characters",
+        "ECE",
+        "by chance",
+        "seconds",
+    )
+    return table(
+        columns, ([each["name"], *cells(line)] for each in figures["sets"] for line in each["lines"])
     )
 
 

@@ -6,6 +6,7 @@ read ─▶ folds ─▶ candidates: fit on all folds but one, measure on that o
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -81,13 +82,7 @@ def train_by_evidence(
     folds = [_held_out(source, options)] if large else labelled.folds(options.seed)
     if len(texts.texts) >= MANY:
         del folds[1:]  # one is exact enough
-    found: list[tuple[Estimate, Callable[[], FittedClassifier]]] = []
-    for candidate in candidates:
-        with console.status(f"measuring {candidate.name}"):
-            estimate = cross_validate(
-                candidate.name, partial(_fit, candidate, labelled.targets), labelled, folds
-            )
-        found.append((estimate, partial(_fit_on_all, candidate, estimate, labels, labelled)))
+    found = _measured(candidates, labels, labelled, folds, console.status)
     if large:
         found += _with_cnn(source, texts, labels, labelled, folds[0], candidates[0], options, console, out)
     with console.status(f"measuring the baseline: {NAME}"):
@@ -125,6 +120,34 @@ def train_by_evidence(
         force=force,
         on_report=console.print,
     )
+
+
+def fit_without_publishing(texts: LabelledTexts, labels: tuple[str, ...], seed: int) -> FittedClassifier:
+    """The calibrated classifier that `train_by_evidence` makes of fewer than MANY texts."""
+    labelled = _labelled(texts, labels, balance=TrainingOptions.balance)
+    candidates = _candidates(texts.texts, None)
+    found = _measured(candidates, labels, labelled, labelled.folds(seed), nullcontext)
+    _, make = max(found, key=lambda pair: pair[0].better_order)
+    return make()
+
+
+def _measured(
+    candidates: Sequence[Candidate],
+    labels: tuple[str, ...],
+    labelled: Labelled,
+    folds: Sequence[tuple[Rows, Rows]],
+    doing: Callable[[str], AbstractContextManager[Any]],
+) -> list[tuple[Estimate, Callable[[], FittedClassifier]]]:
+    """The estimate of each candidate, and what fits it on all texts. `doing` is entered with the name of each
+    step.
+    """
+    found: list[tuple[Estimate, Callable[[], FittedClassifier]]] = []
+    for candidate in candidates:
+        with doing(f"measuring {candidate.name}"):
+            fit = partial(_fit, candidate, labelled.targets)
+            estimate = cross_validate(candidate.name, fit, labelled, folds)
+        found.append((estimate, partial(_fit_on_all, candidate, estimate, labels, labelled)))
+    return found
 
 
 def _candidates(texts: Sequence[str], base: Bundle | None) -> list[Candidate]:

@@ -207,6 +207,30 @@ FIGURES: dict[str, Any] = {
         "reviews_per_s": 6250.0,
         "peak_memory_mb": 700.0,
     },
+    "label_efficiency": {
+        "sets": [
+            {
+                "name": "en",
+                "test_texts": 400,
+                "lines": [
+                    {
+                        "labels": labels,
+                        "draws": 5,
+                        "prelabel train": {
+                            "accuracy": 0.84,
+                            "macro_f1": 0.80,
+                            "calibration_error": 0.04,
+                            "calibration_error_by_chance": 0.03,
+                            "seconds": 9.0,
+                        },
+                        "TF-IDF words": {"accuracy": 0.7, "macro_f1": 0.6, "calibration_error": 0.2},
+                        "TF-IDF characters": {"accuracy": 0.8, "macro_f1": 0.7, "calibration_error": 0.2},
+                    }
+                    for labels in (50, 500)
+                ],
+            }
+        ]
+    },
     "fuzz": {
         "targets": [{"target": "http", "inputs": 400_000, "per_s": 2000.0, "findings": 0}],
         "inputs": 400_000,
@@ -254,6 +278,11 @@ def test_goals_show_the_measured_figures() -> None:
         "0.9 ms",
         "1.5 ×",
         "2e-07",
+        "+0.040 (en 50)",
+        "+0.100 (en 50)",
+        "+0.040, +0.100",
+        "0.040 (en 500); 1 of 1 met",
+        "9.0 s (en 50)",
         "4 s",
     ]
     assert all(goal.met for goal in found)
