@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ def write(name: str, figures: dict[str, Any]) -> Path:
             [
                 "python -m",
                 _module_name(),
-                *(Path(word).name if Path(word).exists() else word for word in sys.argv[1:]),
+                *map(_without_folders, sys.argv[1:]),
             ]
         ),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,6 +99,12 @@ def _cpu() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def _without_folders(word: str) -> str:
+    """The word with only the names of the files in it: `en=data/a.csv,data/b.csv` → `en=a.csv,b.csv`."""
+    parts = re.split(r"([=,])", word)
+    return "".join(Path(part).name if Path(part).exists() else part for part in parts)
 
 
 def _module_name() -> str:

@@ -15,6 +15,7 @@ from export.parity import Parity, awkward_texts, prove
 from export.publish import Content, publish
 from server.arrays import Floats
 from server.bundle import TORCHSCRIPT, Bundle, Head
+from server.engines.base import MAX_CHUNK
 from server.models.tokenizer import Tokenizer
 
 
@@ -95,7 +96,7 @@ def publish_classifier(
         }
 
     def proven(bundle: Bundle) -> list[Parity]:
-        texts = awkward_texts(classifier.words or ["word"])
+        texts = awkward_texts(classifier.words or ["word"], longest=MAX_CHUNK + 1_000)
         expected = classifier.probabilities(texts).astype(np.float32)
         engines = ["onnx", "tables"] + ["torchscript"] * torchscript
         return prove(bundle, Tokenizer.of(bundle).encode_all(texts), expected, engines)

@@ -78,9 +78,9 @@ def as_manifest(report: Sequence[Parity]) -> dict[str, Any]:
     return {"tolerance": TOLERANCE, "engines": [asdict(entry) for entry in report]}
 
 
-def awkward_texts(known: Sequence[str], widest: int = 1) -> list[str]:
+def awkward_texts(known: Sequence[str], widest: int = 1, longest: int = 20_000) -> list[str]:
     """Texts that are empty, of unknown words, shorter than the widest filter, exactly as long, and longer
-    than one model call, made of `known` words.
+    than one model call (`longest` words), made of `known` words.
     """
     random = np.random.default_rng(0)
     words = [word for word in islice(known, 20_000) if word.isascii() and word.isalnum()] or list(known)
@@ -95,9 +95,9 @@ def awkward_texts(known: Sequence[str], widest: int = 1) -> list[str]:
         widest,
         widest + 1,
         3 * widest,
-        3_000,
-        20_000,
-        *random.integers(10, 1_000, 40),
+        longest // 7,
+        longest,
+        *random.integers(10, longest // 20, 40),
     ]
     return ["", "   ", '"', "\N{CJK UNIFIED IDEOGRAPH-65E5} " * 20, *(text(length) for length in lengths)]
 

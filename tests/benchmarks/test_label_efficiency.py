@@ -40,6 +40,7 @@ def test_each_number_of_labels_is_measured_with_both_baselines(
 
     found = results.read("label_efficiency")
     assert found is not None
+    assert "films=train.csv,test.csv,text,label,30 --labels" in found["command"]
     (films,) = found["figures"]["sets"]
     assert (films["name"], films["test_texts"]) == ("films", 20)
     lines: list[dict[str, Any]] = films["lines"]
