@@ -29,6 +29,7 @@ from server.errors import BadInput
 from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledSource, LabelledTexts, read_labelled
 from server.offline.records import TEXT
+from server.offline.row_texts import value_of
 
 MANY = 5_000
 """Texts from which on a CNN is worth its minutes: with fewer it is worse than n-grams (docs/training.md)."""
@@ -106,7 +107,7 @@ def train_by_evidence(
     )
     words = list(dict.fromkeys(word for text in texts.texts[:2_000] for word in words_of(normalized(text))))
     several = labelled.head == "sigmoid"
-    config = source.label_config or simple_config(_value(source.text or TEXT), labels, several=several)
+    config = source.label_config or simple_config(value_of(source.text or TEXT), labels, several=several)
     return publish_classifier(
         replace(classifier, metrics=metrics, words=words),
         out,
@@ -217,7 +218,3 @@ def _measure(
         raise BadInput(f"{path}: labels that the training texts do not have: {', '.join(unseen)}.")
     probabilities = classifier.probabilities(tested.texts)
     return figures_of(probabilities, _targets(tested, labels), classifier.head)
-
-
-def _value(text: str) -> str:
-    return text if "$" in text else f"${text}"
