@@ -14,6 +14,7 @@ from export.training.options import TrainingOptions
 from server.annotate.options import BATCH, AnnotateOptions
 from server.cli import options as cli
 from server.cli.help import WIDTH, PlainCommand, examples
+from server.cli.next_steps import next_steps
 from server.errors import BadSetting, PrelabelError
 from server.on_ray.options import RayOptions
 from server.settings import Settings, load_settings, unknown_variables
@@ -95,10 +96,9 @@ def train(
 
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
     how = TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
-    bundle = train_bundle(
-        labelled, how, TrainingOptions(seed, epochs, vocabulary, ignore, group, balance), console
-    )
-    _report_bundle(bundle.version, out)
+    options = TrainingOptions(seed, epochs, vocabulary, ignore, group, balance)
+    bundle = train_bundle(labelled, how, options, console)
+    _report_bundle(bundle.version, out, label_studio, project)
 
 
 @command(
@@ -110,6 +110,7 @@ def predict(
     source: cli.InputFile,
     out: cli.OutputFile,
     bundle: cli.Bundle = None,
+    text: cli.ReadText = None,
     label_config: cli.LabelConfig = None,
     engine: cli.Engine = None,
     device: cli.Device = None,
@@ -124,16 +125,17 @@ def predict(
 ) -> None:
     """Predict the texts of a file, for Label Studio's import."""
     from server.offline.command import predict_here
+    from server.offline.predict_plan import PredictOptions
     from server.on_ray.command import predict_on_cluster
 
     ray = RayOptions(on_ray, ray_address, process_cpus=process_cpus, format=output_format)
-    settings = _settings(
-        bundle=bundle, engine=engine, device=device, label_map=label_map, score=score, threshold=threshold
-    )
+    model = {"bundle": bundle, "engine": engine, "device": device, "label_map": label_map}
+    settings = _settings(score=score, threshold=threshold, **model)
+    options = PredictOptions(label_config, text)
     if ray.on_ray:
-        predict_on_cluster(source, out, label_config, settings, ray, console)
+        predict_on_cluster(source, out, options, settings, ray, console)
     else:
-        predict_here(source, out, label_config, settings, console, resume=resume)
+        predict_here(source, out, options, settings, console, resume=resume)
 
 
 @command(
@@ -313,12 +315,12 @@ def _settings(**options: Any) -> Settings:
     return settings
 
 
-def _report_bundle(version: str, out: Path) -> None:
-    console.print(
-        f"[bold]{escape(version)}[/bold] is in {escape(str(out))}. "
-        f"Serve it with: prelabel serve --bundle {escape(str(out))}",
-        soft_wrap=True,
-    )
+def _report_bundle(
+    version: str, out: Path, label_studio: str | None = None, project: int | None = None
+) -> None:
+    console.print(f"[bold]{escape(version)}[/bold] is in {escape(str(out))}.", soft_wrap=True)
+    for line in next_steps(out, label_studio, project):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@
         model.onnx      the network: all encoders, and the head
         model.ts        the same network as TorchScript (optional)
         vocab.txt …     what each encoder needs: `server/encoders/`
+        labeling_config.xml   a labeling config for these labels (optional)
 
 `logits = Σ features of each encoder × its rows of the head + bias`, divided by the temperature; then softmax,
 or sigmoid where a text may have several labels.
@@ -135,11 +136,12 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A validated bundle; `encoders` with their files."""
+    """A validated bundle; `encoders` with their files, `labeling_config` as XML, where it has one."""
 
     path: Path
     manifest: Manifest
     encoders: tuple[Encoder, ...]
+    labeling_config: str | None = None
 
     @property
     def version(self) -> str:
@@ -189,7 +191,8 @@ def read_bundle(path: Path) -> Bundle:
             f"{path}: the manifest has version {manifest.version!r}, but its content is version "
             f"{manifest.content_version()!r}; export the bundle again."
         )
-    return Bundle(path, manifest, tuple(spec.read(path) for spec in manifest.encoders))
+    encoders = tuple(spec.read(path) for spec in manifest.encoders)
+    return Bundle(path, manifest, encoders, _read_labeling_config(path, manifest))
 
 
 def sha256_of(path: Path) -> str:
@@ -200,6 +203,17 @@ def sha256_of(path: Path) -> str:
         raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_labeling_config(path: Path, manifest: Manifest) -> str | None:
+    if LABELING_CONFIG not in manifest.files:
+        return None
+    try:
+        return (path / LABELING_CONFIG).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadBundle(
+            f"{path}: {LABELING_CONFIG} cannot be read ({error}); make the bundle again."
+        ) from None
 
 
 def _read_manifest(path: Path) -> Manifest:

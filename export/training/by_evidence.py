@@ -33,6 +33,7 @@ from server.errors import BadInput
 from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledSource, LabelledTexts, read_labelled
 from server.offline.records import TEXT
+from server.offline.row_texts import value_of
 
 CNN_PAYS_FROM = 5_000
 """Texts from which on a CNN is worth its minutes: with fewer it is worse than n-grams (docs/training.md). One
@@ -113,7 +114,7 @@ def train_by_evidence(
     )
     words = list(dict.fromkeys(word for text in texts.texts[:2_000] for word in words_of(normalized(text))))
     several = labelled.head == "sigmoid"
-    config = source.label_config or simple_config(_value(source.text or TEXT), labels, several=several)
+    config = source.label_config or simple_config(value_of(source.text or TEXT), labels, several=several)
     return publish_classifier(
         replace(classifier, metrics=metrics, words=words),
         out,
@@ -270,7 +271,3 @@ def _test_texts(source: LabelledSource, labels: tuple[str, ...]) -> LabelledText
     if not tested.texts:
         raise BadInput(f"{source.path}: no labelled texts. Left out: {tested.left_out}.")
     return tested
-
-
-def _value(text: str) -> str:
-    return text if "$" in text else f"${text}"

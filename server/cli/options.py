@@ -193,7 +193,21 @@ OutputFile = Annotated[
 ]
 LabelConfig = Annotated[
     Path | None,
-    optional("--label-config", "FILE", "The project's labeling config (XML).", "the tutorial's config"),
+    optional(
+        "--label-config",
+        "FILE",
+        "The project's labeling config (XML).",
+        "the bundle's own, else the tutorial's",
+    ),
+]
+ReadText = Annotated[
+    str | None,
+    optional(
+        "--text",
+        "COLUMN",
+        "Column with the text, a path such as review.body, or a value such as '$title: $body'.",
+        "what that config reads",
+    ),
 ]
 ResumeFile = Annotated[bool, flag("--resume", "Continue a killed run; --on-ray always does.")]
 LabelledFile = Annotated[Path | None, typer.Argument(metavar="IN", help=LABELLED, show_default=False)]

@@ -119,7 +119,12 @@ def _write_chunk(
     columns = [columns_of(row) for row in chunk]
     if progress.rows == 0:
         _check_columns(columns, labeler, source)
-    texts = [labeler.plan.texts(row) for row in columns]
+    texts = []
+    for number, row in enumerate(chunk, start=progress.rows + 1):
+        try:
+            texts.append(labeler.texts(row))
+        except ValueError as error:
+            raise BadInput(f"{source}: row {number}: {error}") from None
     for row, prediction in zip(columns, labeler.predictions(texts), strict=True):
         try:
             writer.write({"data": row, "predictions": [prediction]}, progress)
@@ -130,14 +135,15 @@ def _write_chunk(
 
 def _check_columns(rows: list[dict[str, Any]], labeler: Labeler, source: Path) -> None:
     """Raises BadInput if no row has a column that the labeling config reads."""
-    needed = [column for text in labeler.plan.fields for column in text.columns]
+    needed = labeler.columns
     if any(column in row for row in rows for column in needed):
         return
     found = ", ".join(dict.fromkeys(column for row in rows for column in row)) or "none"
     missing = " or ".join(f'"{column}"' for column in needed)
+    reader = "the labeling config" if labeler.text is None else "--text"
     raise BadInput(
-        f"{source}: no column {missing}, which the labeling config reads; the columns are: {found}. "
-        "Rename one, or give --label-config."
+        f"{source}: no column {missing}, which {reader} names; the columns are: {found}. "
+        "Name one with --text, or give --label-config."
     )
 
 
@@ -171,6 +177,7 @@ def _key(source: Path, labeler: Labeler, suffix: str) -> str:
         classifier.engine.device,
         classifier.batch_tokens,
         labeler.plan,
+        labeler.text,
         suffix,
         CHUNK,
     )

@@ -1,7 +1,7 @@
-"""The text of a row: as a labeling config shows it, or from a column that is named without one."""
+"""The text of a row: as a labeling config shows it, or from a column that is named instead."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from server.errors import json_type
@@ -54,7 +54,7 @@ class ColumnText:
 
     @property
     def _field(self) -> TextField:
-        return TextField("", "text", self.name if "$" in self.name else f"${self.name}")
+        return TextField("", "text", value_of(self.name))
 
     def read(self, data: dict[str, Any], *, exported: bool) -> str | None:
         if "$" in self.name and self.name not in data:
@@ -73,6 +73,16 @@ class ColumnText:
                 f"<Text> with it; {REMEDY}."
             )
         return text
+
+
+def value_of(name: str) -> str:
+    """The value of a text tag that shows a column, a path, or what `$title: $body` puts together."""
+    return name if "$" in name else f"${name}"
+
+
+def text_instead(field: TextField, name: str) -> RowText:
+    """The text under `name`, a column, path or value, where the tag of `field` reads another."""
+    return ColumnText(name) if field.tag == "text" else ConfigText(replace(field, value=value_of(name)))
 
 
 def _has_text(part: object) -> bool:

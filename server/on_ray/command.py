@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from server.offline.command import read_config
+from server.offline.predict_plan import PredictOptions
 from server.offline.progress_bar import progress_bar
 from server.on_ray.options import (
     CPUS,
@@ -21,16 +21,17 @@ from server.settings import Settings
 
 
 def predict_on_cluster(
-    source: Path, out: Path, label_config: Path | None, settings: Settings, ray: RayOptions, console: Console
+    source: Path, out: Path, options: PredictOptions, settings: Settings, ray: RayOptions, console: Console
 ) -> None:
     """Predict a file, or the files of a folder, and print what was written. Raises PrelabelError."""
+    options.check()
     check_installed()
     from server.on_ray.parts import OutputTarget
     from server.on_ray.predict import check_complete, plan_job, predict_on_ray
 
     resources = resources_for(settings, ray.process_cpus or CPUS)
     target = OutputTarget(out, read_suffix(ray.format))
-    job = plan_job(source, target, settings, resources, read_config(label_config))
+    job = plan_job(source, target, settings, resources, options)
     with progress_bar(console, sum(part.size for part in job.parts)) as on_progress:
         done = predict_on_ray(job, resources, read_address(ray.ray_address, os.environ), on_progress)
     check_complete(done)

@@ -21,11 +21,13 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from server.bundle import read_bundle
 from server.errors import BadBundle, BadInput, PrelabelError
-from server.label_studio.labeling_config import LabelingPlan, read_plan
+from server.label_studio.labeling_config import LabelingPlan
 from server.offline.classifier import CHUNK, open_classifier
 from server.offline.labeler import Labeler
 from server.offline.predict_file import Progress, write_tasks
+from server.offline.predict_plan import PredictOptions, plan_of
 from server.offline.records import open_records
+from server.offline.row_texts import RowText
 from server.on_ray.cluster import connected
 from server.on_ray.options import Resources, settings_for_node
 from server.on_ray.outputs import open_output
@@ -42,6 +44,7 @@ class PredictJob:
 
     settings: Settings
     plan: LabelingPlan
+    text: RowText | None
     version: str
     target: OutputTarget
     parts: tuple[Part, ...]
@@ -62,22 +65,23 @@ class RayPredictResult:
 
 
 def plan_job(
-    source: Path, target: OutputTarget, settings: Settings, resources: Resources, label_config: str
+    source: Path, target: OutputTarget, settings: Settings, resources: Resources, options: PredictOptions
 ) -> PredictJob:
-    """Raises BadBundle, BadInput, BadLabelConfig."""
+    """Raises BadBundle, BadInput, BadLabelConfig, BadSetting."""
     settings = settings_for_node(settings, resources)
     bundle = read_bundle(settings.bundle[0])
-    plan = read_plan(label_config, bundle.labels, settings.label_map)
+    plan, text = plan_of(options, bundle, settings)
     deciding = (
         settings.scoring.version(bundle.version),
         settings.engine,
         settings.device,
         settings.budget(settings.device),
         plan,
+        text,
         CHUNK,
     )
     return PredictJob(
-        settings, plan, bundle.version, target, tuple(find_parts(source.resolve(), target, deciding))
+        settings, plan, text, bundle.version, target, tuple(find_parts(source.resolve(), target, deciding))
     )
 
 
@@ -191,7 +195,7 @@ class PartLabeler:
         target, progress = self.job.target, Progress(key=part.key)
         # a unique name: an abandoned process may still be writing
         whole = target.state_folder / f"{uuid.uuid4().hex}.part"
-        labeler = Labeler(self.classifier, self.job.plan, self.job.settings.scoring)
+        labeler = Labeler(self.classifier, self.job.plan, self.job.settings.scoring, self.job.text)
         try:
             with (
                 open_records(part.source, part.span) as (records, _),
