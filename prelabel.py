@@ -133,9 +133,8 @@ def predict(
     settings = _settings(score=score, threshold=threshold, **model)
     options = PredictOptions(label_config, text)
     if ray.on_ray:
-        predict_on_cluster(source, out, options, settings, ray, console)
-    else:
-        predict_here(source, out, options, settings, console, resume=resume)
+        return predict_on_cluster(source, out, options, settings, ray, console)
+    return predict_here(source, out, options, settings, console, resume=resume)
 
 
 @command(
