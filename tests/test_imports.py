@@ -100,6 +100,29 @@ def test_the_command_line_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+WITHOUT_TORCH = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *others: None if name == "torch" else find(name, *others)
+"""
+
+
+def test_training_n_grams_needs_no_torch_and_serving_no_scikit_learn(tmp_path: Path) -> None:
+    """As in an environment for serving: torch cannot be imported."""
+    (tmp_path / "in.csv").write_text("review,sentiment\n" + "good,a\nbad,b\nfine,a\npoor,b\n" * 3)
+    options = "train", "--train", str(tmp_path / "in.csv"), "--out", str(tmp_path / "made")
+    code = WITHOUT_TORCH + "import prelabel; prelabel.main()"
+    made = subprocess.run([sys.executable, "-c", code, *options], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    cnn = (*options, "--force", "--encoder", "cnn")
+    refused = subprocess.run([sys.executable, "-c", code, *cnn], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "--encoder cnn needs torch, which is not installed: install prelabel[export]" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    code = "import sys, server.app, server.launch.command; sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_only_reported_times_come_from_the_wall_clock() -> None:
     """It jumps; waits and timeouts use one that does not."""
     users = {

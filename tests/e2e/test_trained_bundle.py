@@ -1,0 +1,75 @@
+"""A model of one's own, from labelled texts to predictions in a real Label Studio, with the commands that the
+README shows.
+"""
+
+import csv
+import lzma
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.label_studio.credentials import KEY_VARIABLE
+from tests.e2e.conftest import ROOT, serving
+
+pytestmark = pytest.mark.e2e
+
+SECTIONS = ROOT.parent / "shared" / "sections"
+"""Descriptions of software with their section, of eight."""
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    if not SECTIONS.is_dir():
+        pytest.skip("the labelled descriptions are missing: no folder shared/sections next to the repository")
+    with lzma.open(SECTIONS / name, "rt", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def prelabel(studio: httpx.Client, *arguments: object) -> str:
+    key = studio.headers["Authorization"].removeprefix("Token ")
+    environment = os.environ | {KEY_VARIABLE: key, "NO_PROXY": "*", "no_proxy": "*"}
+    command = [sys.executable, "prelabel.py", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def ok(response: httpx.Response) -> Any:
+    assert response.is_success, response.text[:500]
+    return response.json()
+
+
+def test_a_trained_bundle_labels_a_project(studio: httpx.Client, tmp_path: Path) -> None:
+    rows("en-train.csv.xz")
+    out = tmp_path / "sections"
+    table = SECTIONS / "en-train.csv.xz"
+    prelabel(studio, "train", "--train", table, "--text", "description", "--label", "section", "--out", out)
+    tested = rows("en-test.csv.xz")[:60]
+    config = (out / "labeling_config.xml").read_text("utf-8")
+    project = ok(studio.post("/api/projects", json={"title": "Sections", "label_config": config}))["id"]
+    tasks = [{"description": row["description"]} for row in tested]
+    ok(studio.post(f"/api/projects/{project}/import", json=tasks))
+    with serving(out, tmp_path / "server.log") as backend:
+        url = str(backend.base_url).rstrip("/")
+        where = ("--label-studio", str(studio.base_url).rstrip("/"), "--project", project)
+        prelabel(studio, "connect", *where, "--backend", url)
+        prelabel(studio, "annotate", *where, "--backend", url)
+        version = ok(backend.get("/health"))["model_version"]
+    found = ok(studio.get("/api/predictions", params={"project": project}))
+    assert len(found) == 60
+    assert {prediction["model_version"] for prediction in found} == {version}
+    labels = {prediction["task"]: prediction["result"][0]["value"]["choices"] for prediction in found}
+    texts = {
+        task["id"]: task["data"]["description"]
+        for task in ok(studio.get("/api/tasks", params={"project": project, "page_size": 100}))["tasks"]
+    }
+    truth = {row["description"]: row["section"] for row in tested}
+    right = sum(labels[task] == [truth[text]] for task, text in texts.items())
+    assert right >= 45  # 0.88 of all test texts
+    assert {label for several in labels.values() for label in several} <= set(truth.values()) | {
+        row["section"] for row in rows("en-train.csv.xz")
+    }
