@@ -26,6 +26,7 @@ from export.training.baseline import NAME, fit_baseline
 from export.training.blocks import Block, CnnBlock, NgramBlock, Rows
 from export.training.evidence import Estimate, Labelled, cross_validate, figures_of, learning_curve
 from export.training.linear_head import Targets, fit_head
+from export.training.model_card import model_card
 from export.training.options import TrainingOptions
 from server.bundle import LABELING_CONFIG, Bundle, Head, read_bundle
 from server.encoders.ngrams.analyzer import normalized, words_of
@@ -99,7 +100,7 @@ def train_by_evidence(
     estimates = [estimate for estimate, _ in found]
     metrics: dict[str, Any] = {
         "options": {"seed": options.seed, "start_from": base.version if base else None},
-        "texts": {"fitted": len(texts.texts), "left_out": texts.left_out.total},
+        "texts": {"fitted": len(texts.texts), "left_out": str(texts.left_out) or "none"},
         "chosen": best.name,
         "cross_validation": {each.name: each.figures for each in (*estimates, baseline)},
         "folds": len(folds),
@@ -115,10 +116,12 @@ def train_by_evidence(
     words = list(dict.fromkeys(word for text in texts.texts[:2_000] for word in words_of(normalized(text))))
     several = labelled.head == "sigmoid"
     config = source.label_config or simple_config(value_of(source.text or TEXT), labels, several=several)
+    counts = (labelled.targets > 0).sum(axis=0).tolist()
+    card = model_card(out.absolute().name, labels, counts, metrics)
     return publish_classifier(
         replace(classifier, metrics=metrics, words=words),
         out,
-        files={LABELING_CONFIG: config.encode()},
+        files={LABELING_CONFIG: config.encode(), "README.md": card.encode()},
         torchscript=torchscript,
         force=force,
         on_report=console.print,

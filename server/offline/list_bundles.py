@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -57,7 +58,7 @@ def show(entries: list[Entry], served: set[str] | None, console: Console) -> Non
     table = Table(*folding, "accuracy", "MB", *(["serving"] if served is not None else []))
     for entry in entries:
         manifest = entry.bundle.manifest if entry.bundle else None
-        accuracy = (manifest.metrics.get("test") or {}).get("accuracy") if manifest else None
+        accuracy = _accuracy(manifest.metrics) if manifest else None
         table.add_row(
             escape(entry.path.name),
             manifest.version if manifest else "–",
@@ -70,6 +71,13 @@ def show(entries: list[Entry], served: set[str] | None, console: Console) -> Non
     for entry in entries:
         if entry.problem:
             console.print(entry.problem, markup=False, highlight=False, soft_wrap=True)
+
+
+def _accuracy(metrics: dict[str, Any]) -> Any:
+    """On test texts, else the estimate of `prelabel train`."""
+    tried = metrics.get("cross_validation") or {}
+    figures = metrics.get("test") or tried.get(metrics.get("chosen")) or {}
+    return figures.get("accuracy")
 
 
 def _entry(path: Path) -> Entry:

@@ -180,6 +180,16 @@ def test_a_bundle_for_labels_of_any_kind(tmp_path: Path) -> None:
     config = bundle.file(LABELING_CONFIG).read_text("utf-8")
     assert 'value="$body"' in config
     assert read_plan(config, bundle.labels, {}).bindings[0].control.values == bundle.labels
+    card = bundle.file("README.md").read_text("utf-8")
+    for part in (
+        "# made",
+        "**n-grams** (kept)",
+        "TF-IDF words",
+        "| \\<b\\>& |",
+        "80 test texts",
+        "Left out: none",
+    ):
+        assert part in card
     again, _ = train(source, tmp_path / "again" / "made")
     assert again.version == bundle.version
 
