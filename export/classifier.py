@@ -50,6 +50,10 @@ class FittedClassifier:
         return probabilities_of(self.logits(texts), self.head)
 
 
+def has_torch() -> bool:
+    return find_spec("torch") is not None
+
+
 def probabilities_of(logits: Numbers, head: Head) -> Numbers:
     """float64[rows, classes] → the same."""
     if head == "sigmoid":
@@ -71,7 +75,7 @@ def publish_classifier(
     """Publish the bundle folder `out` after its parity check, with these `files` besides the network's own;
     with a model.ts if torch is installed. Raises as `publish` does.
     """
-    torchscript = torchscript and find_spec("torch") is not None
+    torchscript = torchscript and has_torch()
 
     def write(folder: Path) -> Content:
         for encoder in classifier.encoders:

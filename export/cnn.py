@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from server.encoders.cnn.encoder import CnnSpec
+
 
 @dataclass(frozen=True)
 class NetworkShape:
@@ -90,3 +92,15 @@ class Network:
     labels: tuple[str, ...]
     temperature: float = 1.0
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> CnnSpec:
+        """The CNN in the manifest."""
+        shape = self.cnn.shape
+        return CnnSpec(
+            unknown_id=self.unknown_id,
+            pad_id=self.pad_id,
+            widths=shape.widths,
+            min_length=max(shape.widths),
+            features=shape.filters * len(shape.widths),
+        )

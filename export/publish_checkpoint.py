@@ -13,7 +13,6 @@ from export.parity import Parity, awkward_texts, prove
 from export.publish import Content, publish
 from export.reproducible import reproducible
 from server.bundle import Bundle
-from server.encoders.cnn.encoder import CnnSpec
 from server.models.tokenizer import Tokenizer
 
 
@@ -33,17 +32,9 @@ def export_bundle(
     def write(folder: Path) -> Content:
         (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in network.tokens).encode())
         write_models(FoldedCNN(network.cnn, network.temperature), folder)
-        shape = network.cnn.shape
-        spec = CnnSpec(
-            unknown_id=network.unknown_id,
-            pad_id=network.pad_id,
-            widths=shape.widths,
-            min_length=max(shape.widths),
-            features=shape.filters * len(shape.widths),
-        )
         return {
             "labels": network.labels,
-            "encoders": (spec,),
+            "encoders": (network.spec,),
             "temperature": network.temperature,
             "opset": OPSET,
             "metrics": network.metrics,

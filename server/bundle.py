@@ -126,9 +126,7 @@ class Manifest(BaseModel):
         if self.format == 1:  # entries in the order of the first version of Prelabel
             described = {name: content[name] for name in HASHED_IN_FORMAT_1}
         else:
-            described = {
-                name: content[name] for name in ("format", "labels", "encoders", "head", "temperature")
-            }
+            described = {name: content[name] for name in HASHED}
         files = " ".join(self.files[name] for name in sorted(self.needed_files))
         digest = hashlib.sha256(to_json(described) + f" {files}".encode()).hexdigest()
         return f"{self.name}-{digest[:12]}"

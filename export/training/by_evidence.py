@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from rich.console import Console
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from export.classifier import FittedClassifier, publish_classifier
+from export.classifier import FittedClassifier, has_torch, publish_classifier
 from export.publish import check_name
 from export.training import report
 from export.training.baseline import NAME, fit_baseline
@@ -165,10 +164,6 @@ def _candidates(texts: Sequence[str], base: Bundle | None) -> list[Candidate]:
         name = f"CNN of {base.manifest.name}"
         found += [Candidate(name, [cnn]), Candidate(f"{name} + n-grams", [cnn, words, characters])]
     return found
-
-
-def has_torch() -> bool:
-    return find_spec("torch") is not None
 
 
 def _held_out(source: LabelledSource, options: TrainingOptions) -> tuple[Rows, Rows]:

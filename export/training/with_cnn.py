@@ -24,7 +24,6 @@ from export.training.dataset import HELD_OUT, TrainingSource, hold_out, read_tex
 from export.training.evidence import Calibration, Estimate, Labelled, calibrate, figures_of, log_loss
 from export.training.options import TrainingOptions
 from export.training.pipeline import train_network
-from server.encoders.cnn.encoder import CnnSpec
 from server.encoders.cnn.tables import read_int16_tables
 from server.offline.labelled import LabelledSource
 
@@ -100,18 +99,10 @@ def fitted_cnn(network: Network) -> tuple[FittedCnn, Numbers]:
     """The CNN of a trained network, and its head's bias float64[classes]; the temperature is divided out of
     both.
     """
-    shape = network.cnn.shape
-    spec = CnnSpec(
-        unknown_id=network.unknown_id,
-        pad_id=network.pad_id,
-        widths=shape.widths,
-        min_length=max(shape.widths),
-        features=shape.filters * len(shape.widths),
-    )
     banks = list(network.cnn.banks())
     head = (network.cnn.fc.weight.detach() / network.temperature).T.contiguous().numpy()
     cnn = FittedCnn(
-        spec,
+        network.spec,
         network.tokens,
         stored(network.cnn.embedding.weight).numpy(),
         [stored(taps_of(conv)).numpy() for conv, _ in banks],

@@ -26,9 +26,8 @@ def pack(parts: Sequence[Ids]) -> Ids:
 
 def unpack(row: Ids, encoders: int) -> list[Ids]:
     """The ids of each encoder, as views of the row."""
-    first = encoders - 1
-    ends = np.cumsum([first, *row[:first], len(row) - first - row[:first].sum()])
-    return [row[begin:end] for begin, end in pairwise(ends)]
+    edges = bounds(row[None], np.array([len(row)], dtype=np.int32), encoders)
+    return [row[begin[0] : end[0]] for begin, end in edges]
 
 
 def bounds(ids: Ids, lengths: Ids, encoders: int) -> list[tuple[Ids, Ids]]:

@@ -21,15 +21,7 @@ def shared_tables(bundle: Bundle, folder: Path) -> tuple[list[Tables], Floats]:
     home = folder / bundle.version
     if not home.exists():
         _write(*read_tables(bundle), home)
-    tables = [
-        encoder.tables_type(
-            **{
-                field.name: _map(home / f"{position}-{field.name}.npy")
-                for field in fields(encoder.tables_type)
-            }
-        )
-        for position, encoder in enumerate(bundle.encoders)
-    ]
+    tables = [_mapped(each.tables_type, home, position) for position, each in enumerate(bundle.encoders)]
     return tables, _map(home / "head_bias.npy")
 
 

@@ -31,7 +31,8 @@ def build_trie(paths: Sequence[Sequence[int]]) -> Edges:
     ends = np.cumsum([0, *map(len, paths)], dtype=np.int64)
     units = np.fromiter((unit for path in paths for unit in path), dtype=np.int64, count=int(ends[-1]))
     # at most half full, so that probes are few
-    edges, nodes = _insert(units, ends, _empty(2 * len(units)))
+    edges = _empty(2 * len(units))
+    nodes = _insert(units, ends, edges)
     if len(set(nodes.tolist()) - {ROOT}) < len(paths):
         raise ValueError("an n-gram is repeated or empty")
     count = int(edges[:, _NODE].max(initial=0)) + 1
@@ -68,7 +69,7 @@ def _slot_of(edges, key):  # type: ignore[no-untyped-def]
 
 @compiled
 def _insert(units, ends, edges):  # type: ignore[no-untyped-def]
-    """Insert the paths units[ends[i]:ends[i + 1]]; returns the edges and the last node of each path."""
+    """Insert the paths units[ends[i]:ends[i + 1]] into `edges`; returns the last node of each path."""
     last = np.empty(len(ends) - 1, np.int64)
     count = 0
     for path in range(len(last)):
@@ -81,7 +82,7 @@ def _insert(units, ends, edges):  # type: ignore[no-untyped-def]
                 edges[slot, _NODE] = count
             node = edges[slot, _NODE]
         last[path] = node
-    return edges, last
+    return last
 
 
 @compiled
