@@ -63,6 +63,12 @@ MANY_CONTROLS = config(
 )
 
 
+LONG_PATHS = config(
+    "".join(f'<Text name="t{i}" value="$review.{i}{".a" * 4_900}"/>' for i in range(12)),
+    "".join(f'<Choices name="c{i}" toName="t{i}">{CHOICES}</Choices>' for i in range(12)),
+)
+
+
 @dataclass(frozen=True)
 class Request:
     path: str
@@ -151,6 +157,7 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "set up with a new config": lambda attempt: Request(
         "/setup", msgspec.json.encode({"project": "1.1", "schema": new(LARGE, 1_000 + attempt)})
     ),
+    "a task under long paths": lambda _: review("good", LONG_PATHS),
     "extra params": lambda _: Request(
         "/setup",
         msgspec.json.encode({"schema": TUTORIAL_CONFIG, "extra_params": "[" + "[]," * 600_000 + "1]"}),

@@ -24,6 +24,8 @@ MAX_VALUE = 10_000
 MAX_FIELDS = 20
 """Fields in a tag's `value`; each may hold a long text."""
 TAGS = ("text", "hypertext", "paragraphs")
+STEP = re.compile(r"[^.\[\]]+")
+"""A step of a path."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def look_up(data: object, path: str) -> Any:
     """The value under a path; None where the path leads nowhere. A field named like the whole path wins."""
     if isinstance(data, dict) and path in data:
         return data[path]
-    for step in re.findall(r"[^.\[\]]+", path):
+    for found in STEP.finditer(path):  # one at a time: a long path often ends early
+        step = found[0]
         if isinstance(data, dict):
             data = data.get(step)
         elif isinstance(data, list) and (index := _index(step)) is not None and index < len(data):
