@@ -63,10 +63,10 @@ MANY_CONTROLS = config(
 )
 
 
-LONG_PATHS = config(
-    "".join(f'<Text name="t{i}" value="$review.{i}{".a" * 4_900}"/>' for i in range(12)),
-    "".join(f'<Choices name="c{i}" toName="t{i}">{CHOICES}</Choices>' for i in range(12)),
-)
+LONG_PATH = "$review" + ".a" * 290
+NESTED: Any = "good"
+for _ in range(290):
+    NESTED = {"a": NESTED}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,10 @@ REQUESTS: dict[str, Callable[[int], Request]] = {
     "set up with a new config": lambda attempt: Request(
         "/setup", msgspec.json.encode({"project": "1.1", "schema": new(LARGE, 1_000 + attempt)})
     ),
-    "a task under long paths": lambda _: review("good", LONG_PATHS),
+    "a task under a long path": lambda _: review(NESTED, config(f'<Text name="t" value="{LONG_PATH}"/>')),
+    "tasks under a long path": lambda _: tasks(
+        [{"review": NESTED}] * 150, config(f'<Text name="t" value="{LONG_PATH}"/>')
+    ),
     "extra params": lambda _: Request(
         "/setup",
         msgspec.json.encode({"schema": TUTORIAL_CONFIG, "extra_params": "[" + "[]," * 600_000 + "1]"}),

@@ -59,6 +59,9 @@ MAX_WRITTEN = 20_000
 name of a megabyte, would be repeated in the answer for each task.
 """
 
+MAX_STEPS = 300
+"""Steps of the paths that a plan looks up in each task: two in `$review.body`."""
+
 REGION = 120
 """Characters of a region apart from its names and its value."""
 
@@ -94,6 +97,11 @@ class LabelingPlan:
         """How many controls classify each field."""
         counts = Counter(binding.field for binding in self.bindings)
         return tuple(counts[field] for field in range(len(self.fields)))
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps of the paths that it looks up in each task."""
+        return sum(field.steps for field in self.fields)
 
     def texts(self, data: object) -> Texts:
         """The texts of a task."""
@@ -246,7 +254,12 @@ def _text_field(objects: Mapping[str | None, ObjectTag], control: ControlTag) ->
 
 
 def _check_size(plan: LabelingPlan) -> None:
-    """Raises BadLabelConfig for a plan whose answers would be too long."""
+    """Raises BadLabelConfig for a plan whose answers, or the paths it looks up, would be too long."""
+    if plan.steps > MAX_STEPS:
+        raise BadLabelConfig(
+            f"The labeling config looks up paths of {plan.steps:,} steps in each task; the limit is "
+            f"{MAX_STEPS:,}. Use fewer fields, or import the texts less deeply nested."
+        )
     written = sum(binding.written() + len(plan.fields[binding.field].name) for binding in plan.bindings)
     if written > MAX_WRITTEN:
         raise BadLabelConfig(

@@ -51,6 +51,11 @@ class TextField:
         """Paths into a task's data, as the config writes them."""
         return (self.value[1:],) if self.is_whole else tuple(FIELD.findall(self.value))
 
+    @cached_property
+    def steps(self) -> int:
+        """Steps of all its paths: what looking them up in a task costs."""
+        return sum(len(STEP.findall(field)) for field in self.fields)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of a table that those paths may begin with."""

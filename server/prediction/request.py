@@ -191,7 +191,10 @@ class TaskRequest(TextRequest):
             or not isinstance(tasks, list)
             or any(size_of(self._plan.look_up(task)) > LONG_FIELDS for task in tasks)
         )
-        return await run(in_thread, read_tasks, self._plan, tasks, self._max_text)
+        read, rest = TaskTexts(), iter(tasks)
+        while await run(in_thread, read_tasks, read, self._plan, rest, self._max_text):
+            pass  # a caller that left is noticed between two pieces
+        return read
 
     async def _micro_batch(self, priority: Priority, tasks: list[Texts | None]) -> Results:
         present = [text for texts in tasks if texts is not None for text in texts if text is not None]

@@ -6,6 +6,11 @@ from typing import Any, Protocol
 
 from server.label_studio.labeling_config import LabelingPlan, Texts
 
+PIECE = 2_000_000
+"""Characters that are read before others have their turn: some ten milliseconds."""
+STEP = 50
+"""Characters that can be read in the time that one step of a path takes."""
+
 
 class Tasks(Protocol):
     """The `data` of each task of a request: a list, or a collection that takes long to iterate."""
@@ -26,9 +31,11 @@ class TaskTexts:
     has_values: bool = False
 
 
-def read_tasks(plan: LabelingPlan, tasks: Iterable[Any], max_text: int) -> TaskTexts:
-    """The texts of `tasks`; `max_text` is the maximum of characters in a field, markup included."""
-    read = TaskTexts()
+def read_tasks(read: TaskTexts, plan: LabelingPlan, tasks: Iterator[Any], max_text: int) -> bool:
+    """Adds the texts of the next tasks to `read`, about a PIECE; False when no task is left. So a caller can
+    leave between two calls. `max_text` is the maximum of characters in a field, markup included.
+    """
+    characters = 0
     for task in tasks:
         values = plan.look_up(task)
         read.has_values = read.has_values or any(value is not None for each in values for value in each)
@@ -37,11 +44,14 @@ def read_tasks(plan: LabelingPlan, tasks: Iterable[Any], max_text: int) -> TaskT
         if any(text is not None and len(text) > max_text for text in joined):
             read.tasks.append(None)
             read.too_long += 1
-            continue
-        texts = plan.show(joined)
-        read.tasks.append(texts)
-        read.rows += sum(text is not None for text in texts)
-    return read
+        else:
+            texts = plan.show(joined)
+            read.tasks.append(texts)
+            read.rows += sum(text is not None for text in texts)
+        characters += plan.steps * STEP + characters_of(joined)
+        if characters > PIECE:
+            return True
+    return False
 
 
 def size_of(values: Iterable[tuple[Any, ...]]) -> int:

@@ -11,6 +11,9 @@ from tests.cli.test_command_line import prelabel
 LABELS = ('a,b "c"', "=<ü😀>")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texts in `texts.csv`, and the bundle `my bundles/mine` that was trained on them."""

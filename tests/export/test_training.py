@@ -159,6 +159,7 @@ def test_float16_holds_the_weights(trained: tuple[TrainingSource, Network]) -> N
         assert torch.equal(value, value.half().float())
 
 
+@pytest.mark.slow
 def test_a_word_that_decides_the_label_is_learned(tmp_path: Path) -> None:
     """Many epochs on texts that one word decides: far from chance, whatever the seed does."""
     files = TrainingSource(
@@ -268,6 +269,7 @@ train_bundle(source, Path(sys.argv[2]), OPTIONS, EndedInEpoch2(signal.SIGKILL), 
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_bundle(
     whole: tuple[TrainingSource, Bundle], tmp_path: Path
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bundle(
     assert go_on(files, tmp_path / "made").version == bundle.version
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_to_the_same_bundle(
     whole: tuple[TrainingSource, Bundle], tmp_path: Path
 ) -> None:

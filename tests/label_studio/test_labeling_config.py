@@ -279,9 +279,23 @@ MANY = "".join(f'<Choices name="c{i}" toName="t">{CHOICES}</Choices>' for i in r
             config(CHOICES, text=f'<Text name="t" value="{"$a " * 21}"/>'),
             "a value that is too long; the limits are 10,000 characters and 20 fields",
         ),
+        (
+            config(CHOICES, text=f'<Text name="t" value="$a{"[0].b" * 150}"/>'),
+            "looks up paths of 301 steps in each task; the limit is 300",
+        ),
+        (
+            "<View>"
+            + "".join(
+                f'<Text name="t{i}" value="{" ".join(f"$f{i}.a.b{j}" for j in range(10))}"/>'
+                f'<Choices name="c{i}" toName="t{i}">{CHOICES}</Choices>'
+                for i in range(11)
+            )
+            + "</View>",
+            "looks up paths of 330 steps in each task",
+        ),
     ],
 )
-def test_a_config_that_would_be_answered_with_megabytes_is_refused(text: str, message: str) -> None:
+def test_a_config_that_costs_too_much_for_each_task_is_refused(text: str, message: str) -> None:
     with pytest.raises(BadLabelConfig, match=message):
         read_plan(text, LABELS, {})
 
