@@ -1,6 +1,6 @@
 """Publishes the tutorial's network as a bundle of the first format: one CNN, traced by torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,19 @@ def export_bundle(
     network: Network,
     out: Path,
     *,
+    files: Mapping[str, bytes] | None = None,
     torchscript: bool = True,
     force: bool = False,
     on_report: Callable[[Any], None] | None = None,
 ) -> Bundle:
-    """Trace `network`, check its parity and publish it as the bundle folder `out`; `on_report` gets the
-    parity table. Raises as `publish` does.
+    """Trace `network`, check its parity and publish it as the bundle folder `out`, with these `files` besides
+    the network's own; `on_report` gets the parity table. Raises as `publish` does.
     """
 
     def write(folder: Path) -> Content:
         (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in network.tokens).encode())
+        for name, content in (files or {}).items():
+            (folder / name).write_bytes(content)
         write_models(FoldedCNN(network.cnn, network.temperature), folder)
         return {
             "labels": network.labels,

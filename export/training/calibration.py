@@ -5,33 +5,25 @@ of Modern Neural Networks") divides all logits by one T, which minimises the log
 on held-out texts. It changes neither classes nor the order of confidences.
 """
 
-import math
 from typing import Any
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from export.cnn import SentimentCNN
 from export.training.dataset import Data, Examples
+from export.training.evidence import calibrate
 from export.training.loop import logits_of
 from server.evaluate.classification_metrics import ClassificationMetrics, wilson
-
-LIMITS = 0.05, 20.0
-"""Bounds of the temperature, which would diverge if all of a few held-out texts were right."""
 
 MIN_CALIBRATED = 100
 """Minimum number of held-out texts for a calibration; with fewer, the temperature stays 1."""
 
 
 def fit_temperature(logits: Tensor, classes: Tensor) -> float:
-    """The temperature within LIMITS for logits float32[rows, classes] and classes int64[rows]."""
-
-    def loss(log_t: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits.double() / math.exp(log_t), classes))
-
-    low, high = LIMITS
-    return float(math.exp(minimize_scalar(loss, bounds=(math.log(low), math.log(high)), method="bounded").x))
+    """The temperature for logits float32[rows, classes] and classes int64[rows]."""
+    targets = 2 * torch.nn.functional.one_hot(classes, logits.shape[1]).float().numpy() - 1
+    return calibrate(logits.double().numpy(), targets, "softmax").temperature
 
 
 def finish(cnn: SentimentCNN, data: Data) -> tuple[float, dict[str, Any]]:

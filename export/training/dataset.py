@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from export.training.evidence import Fold
 from export.vocabulary import PAD, UNKNOWN
 from server.arrays import Ids
 from server.encoders.cnn.basic_english import BasicEnglish, basic_english
@@ -92,7 +93,15 @@ class Data:
     left_out: int
 
 
-def read_data(source: TrainingSource, *, seed: int, vocabulary: int, ignored: str, min_length: int) -> Data:
+def read_data(
+    source: TrainingSource,
+    *,
+    seed: int,
+    vocabulary: int,
+    ignored: str,
+    min_length: int,
+    split: Fold | None = None,
+) -> Data:
     """Read and split the texts, build the vocabulary of the fitted ones, encode all. Raises BadInput."""
     texts = read_texts(source.labelled(source.train))
     labels = tuple(sorted(set(texts.labels)))
@@ -102,7 +111,10 @@ def read_data(source: TrainingSource, *, seed: int, vocabulary: int, ignored: st
     unseen = sorted(set(tested.labels) - set(labels)) if tested else []
     if unseen:
         raise BadInput(f"{source.test}: labels that {source.train} does not have: {', '.join(unseen)}.")
-    fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(seed), source.train)
+    if split is None:
+        fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(seed), source.train)
+    else:
+        fitted, held_out = split[0].tolist(), split[1].tolist()
     tokens = tuple(build_vocabulary([texts.texts[i] for i in fitted], vocabulary, ignored))
     ids = {token: i for i, token in enumerate(tokens)}
     tokenizer = BasicEnglish(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=min_length)

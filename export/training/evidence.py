@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import shuffle
 
-from export.classifier import probabilities_of
+from export.classifier import FittedClassifier, probabilities_of
 from export.encoders.base import Numbers
 from export.training.blocks import Rows
 from export.training.linear_head import Targets, balanced
@@ -23,9 +23,14 @@ from server.evaluate.classification_metrics import ClassificationMetrics, wilson
 
 TEN_FOLDS = 1_000
 """Up to this number of texts get ten folds, more get five."""
+MANY = 5_000
+"""From this number of texts on, one fold of ten is enough."""
 
 LIMITS = 0.05, 20.0
-"""Bounds of the temperature."""
+"""Bounds of the temperature, which would diverge if all of a few held-out texts were right."""
+
+Fold = tuple[Rows, Rows]
+"""(rows to fit on, rows to measure)"""
 
 Fit = Callable[[Rows], Callable[[Rows], Numbers]]
 """Rows to fit on → a function from other rows to logits float64[rows, classes]."""
@@ -49,9 +54,15 @@ class Labelled:
         classes: npt.NDArray[np.intp] = self.targets.argmax(axis=1)
         return classes
 
-    def folds(self, seed: int) -> list[tuple[Rows, Rows]]:
-        """(rows to fit on, rows to measure) of each fold, stratified by class."""
-        number = min(10 if len(self.targets) <= TEN_FOLDS else 5, len(np.unique(self.groups)))
+    def folds(self, seed: int) -> list[Fold]:
+        """For cross-validation: of MANY texts one, because a tenth of them is enough."""
+        texts = len(self.targets)
+        number = 10 if texts <= TEN_FOLDS or texts >= MANY else 5
+        folds = self._split(min(number, len(np.unique(self.groups))), seed)
+        return folds[:1] if texts >= MANY else folds
+
+    def _split(self, number: int, seed: int) -> list[Fold]:
+        """Stratified by class."""
         classes = self.classes
         if np.bincount(classes).max() < number:  # too many labels to have some of each in every fold
             classes = np.zeros_like(classes)
@@ -73,6 +84,9 @@ class Calibration:
     def apply(self, logits: Numbers, head: Head) -> Numbers:
         return probabilities_of(logits / self.temperature + self.shift, head)
 
+    def of(self, classifier: FittedClassifier) -> FittedClassifier:
+        return classifier.calibrated(self.temperature, self.shift)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -91,7 +105,7 @@ class Estimate:
         return self.figures["accuracy"] + self.figures["macro_f1"], -self.figures["log_loss"]
 
 
-def cross_validate(name: str, fit: Fit, labelled: Labelled, folds: Sequence[tuple[Rows, Rows]]) -> Estimate:
+def cross_validate(name: str, fit: Fit, labelled: Labelled, folds: Sequence[Fold]) -> Estimate:
     """Fit on all folds but one, in turn, and measure on that one."""
     started = time.monotonic()
     logits = np.zeros(labelled.targets.shape)
@@ -175,7 +189,7 @@ def figures_of(probabilities: Numbers, targets: Targets, head: Head) -> dict[str
 
 
 def learning_curve(
-    fit: Fit, labelled: Labelled, folds: Sequence[tuple[Rows, Rows]], whole: Estimate, seed: int
+    fit: Fit, labelled: Labelled, folds: Sequence[Fold], whole: Estimate, seed: int
 ) -> list[tuple[int, float]]:
     """(number of texts, accuracy) from a quarter and a half of the texts, and from all."""
     points = []

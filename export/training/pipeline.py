@@ -23,13 +23,15 @@ from export.reproducible import reproducible
 from export.training.calibration import finish
 from export.training.console import FitBar, print_metrics, print_warnings, stage_bar
 from export.training.dataset import Examples, TrainingSource, read_data
+from export.training.evidence import Fold
+from export.training.labeling_config import labeling_config
 from export.training.loop import Recipe, fit
 from export.training.options import TrainingOptions
 from export.training.state import Run
 from export.training.teacher import teacher_probabilities
 from export.training.word_vectors import PASSES, word_vectors
 from export.vocabulary import PAD, UNKNOWN
-from server.bundle import Bundle
+from server.bundle import LABELING_CONFIG, Bundle
 from server.errors import BadInput
 from server.evaluate import plots
 
@@ -65,8 +67,14 @@ def train_bundle(
     if plots_folder is not None:
         plots.check_available()
     network, done = train_network(source, options, console, state=state, resume=resume)
+    config = labeling_config(source.labelled(source.train), network.labels, several=False)
     bundle = export_bundle(
-        network, out, torchscript=torchscript, force=force or resumes, on_report=console.print
+        network,
+        out,
+        files={LABELING_CONFIG: config.encode()},
+        torchscript=torchscript,
+        force=force or resumes,
+        on_report=console.print,
     )
     if plots_folder is not None:
         plots.learning_curve(
@@ -84,10 +92,17 @@ def train_bundle(
 
 @reproducible()
 def train_network(
-    source: TrainingSource, options: TrainingOptions, console: Console, *, state: Path, resume: bool = False
+    source: TrainingSource,
+    options: TrainingOptions,
+    console: Console,
+    *,
+    state: Path,
+    resume: bool = False,
+    split: Fold | None = None,
 ) -> tuple[Network, bool]:
     """The network trained on `source`, and whether training is complete or was stopped by Ctrl-C. The file
-    `state` is written after each epoch. Raises BadInput.
+    `state` is written after each epoch. `split` says which texts are held out; None is a tenth of each label.
+    Raises BadInput.
     """
     torch.manual_seed(options.seed)
     started = time.monotonic()
@@ -98,6 +113,7 @@ def train_network(
             vocabulary=options.vocabulary,
             ignored=options.ignore,
             min_length=max(WIDTHS),
+            split=split,
         )
     recipe = _recipe(options, len(data.fitted))
     shape = NetworkShape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))

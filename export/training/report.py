@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.training.evidence import Estimate, Labelled
-from server.offline.labelled import LeftOut
+from export.training.training_data import TrainingData
 
 FEW = 5
 """Texts of a label below which the report warns of it."""
@@ -25,20 +25,18 @@ MOST_LABELS = 40
 
 def show(
     console: Console,
-    labels: Sequence[str],
-    labelled: Labelled,
+    data: TrainingData,
     estimates: Sequence[Estimate],
     best: Estimate,
     baseline: Estimate,
-    curve: Sequence[tuple[int, float]],
-    left_out: LeftOut,
     metrics: dict[str, Any],
 ) -> None:
-    if left_out.total:
-        _print(console, f"Left out: {left_out}.")
-    console.print(_candidates(estimates, best, metrics["folds"], len(labelled.targets)))
-    console.print(_labels(labels, labelled, best))
-    points = ", ".join(f"{texts:,} texts {accuracy:.3f}" for texts, accuracy in curve)
+    """Print the report; `estimates` include the baseline's, `metrics` are those of the manifest."""
+    if data.left_out.total:
+        _print(console, f"Left out: {data.left_out}.")
+    console.print(_candidates(estimates, best, metrics["folds"], len(data.texts)))
+    console.print(_labels(data.labels, data.labelled, best))
+    points = ", ".join(f"{texts:,} texts {accuracy:.3f}" for texts, accuracy in metrics["learning_curve"])
     _print(console, f"Learning curve (accuracy of n-grams on texts that they were not fitted on): {points}.")
     if "test" in metrics:
         figures = metrics["test"]
@@ -48,7 +46,7 @@ def show(
             f"{figures['texts']:,} test texts: accuracy {figures['accuracy']:.4f} ({low:.4f} to {high:.4f}), "
             f"macro F1 {figures['macro_f1']:.4f}, calibration error {figures['calibration_error']:.4f}.",
         )
-    for warning in warnings_of(labels, labelled, best, baseline):
+    for warning in warnings_of(data.labels, data.labelled, best, baseline):
         console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True, highlight=False)
 
 

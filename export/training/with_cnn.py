@@ -19,79 +19,69 @@ from export.cnn import Network, taps_of
 from export.encoders.base import Numbers
 from export.encoders.cnn import FittedCnn
 from export.folded_cnn import stored
-from export.training.blocks import Rows
-from export.training.dataset import HELD_OUT, TrainingSource, hold_out, read_texts
-from export.training.evidence import Calibration, Estimate, Labelled, calibrate, figures_of, log_loss
+from export.training.candidates import Candidate, Measured
+from export.training.dataset import TrainingSource
+from export.training.evidence import Calibration, Estimate, Fold, calibrate, figures_of, log_loss
 from export.training.options import TrainingOptions
 from export.training.pipeline import train_network
+from export.training.training_data import TrainingData
 from server.encoders.cnn.tables import read_int16_tables
 from server.offline.labelled import LabelledSource
 
 AS_IT_IS = Calibration(1.0)
 
 
-def held_out_rows(source: LabelledSource, seed: int) -> tuple[Rows, Rows]:
-    """(rows to fit on, rows to measure): the same split as in the training of the CNN. Raises BadInput."""
-    texts = read_texts(source)
-    fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(seed), source.path)
-    return np.array(fitted, dtype=np.intp), np.array(held_out, dtype=np.intp)
-
-
-def train_cnn_candidates(
+def measure_cnn(
     source: LabelledSource,
-    texts: list[str],
-    labels: tuple[str, ...],
-    labelled: Labelled,
-    held_out: Rows,
-    ngram_logits: Numbers,
-    ngrams: Callable[[], FittedClassifier],
+    data: TrainingData,
+    split: Fold,
+    ngrams: Candidate,
     options: TrainingOptions,
     console: Console,
     state: Path,
-) -> list[tuple[Estimate, Callable[[], FittedClassifier]]]:
-    """The estimates on `held_out`, each with a function that makes the classifier. `ngram_logits` float64
-    [held out, classes] are those of n-grams fitted on the other rows; `ngrams` fits them on all.
+) -> list[Measured]:
+    """A CNN trained on one side of `split` and measured on the other, alone and with `ngrams`. `state` is the
+    file that the training writes after each epoch.
     """
     started = time.monotonic()
-    network, done = train_network(TrainingSource.of(source, None), options, console, state=state)
+    network, done = train_network(TrainingSource.of(source, None), options, console, state=state, split=split)
     state.unlink(missing_ok=True)
     if not done:
         raise KeyboardInterrupt
+    fitted, held_out = split
+    labelled, targets = data.labelled, data.labelled.targets[held_out]
     cnn, bias = fitted_cnn(network)
-    targets = labelled.targets[held_out]
-    cnn_logits = logits_of(cnn, [texts[row] for row in held_out]) + bias
+    cnn_logits = logits_of(cnn, [data.texts[row] for row in held_out]) + bias
+    ngram_logits = ngrams.fit(labelled.targets, fitted)(held_out)
 
     def loss(shares: npt.NDArray[np.float64]) -> float:
         logits = shares[0] * cnn_logits + shares[1] * ngram_logits
         return log_loss(AS_IT_IS.apply(logits, labelled.head), targets, labelled.head)
 
     shares = minimize(loss, [0.5, 2.5], bounds=[(0.0, 20.0), (0.0, 20.0)], method="Powell").x
-    both = shares[0] * cnn_logits + shares[1] * ngram_logits
     seconds = time.monotonic() - started
 
-    def estimate(name: str, logits: Numbers) -> Estimate:
+    def measured(name: str, logits: Numbers, fit_on_all: Callable[[], FittedClassifier]) -> Measured:
         balance = labelled.balance
         calibration = calibrate(logits, targets, labelled.head, balance=balance) if balance else AS_IT_IS
         figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
-        return Estimate(name, figures, calibration, seconds)
+        return Measured(Estimate(name, figures, calibration, seconds), lambda: calibration.of(fit_on_all()))
 
-    alone = FittedClassifier(labels, [cnn], bias.astype(np.float32), temperature=network.temperature)
+    def alone() -> FittedClassifier:
+        return FittedClassifier(data.labels, [cnn], bias.astype(np.float32), temperature=network.temperature)
 
     def together() -> FittedClassifier:
-        fitted = ngrams()
-        return replace(
-            fitted,
-            encoders=[
-                cnn.scaled(float(shares[0])),
-                *(each.scaled(float(shares[1])) for each in fitted.encoders),
-            ],
-            head_bias=(shares[0] * bias + shares[1] * fitted.head_bias).astype(np.float32),
-        )
+        linear = ngrams.fit_on_all(data)
+        encoders = [
+            cnn.scaled(float(shares[0])),
+            *(each.scaled(float(shares[1])) for each in linear.encoders),
+        ]
+        head_bias = (shares[0] * bias + shares[1] * linear.head_bias).astype(np.float32)
+        return replace(linear, encoders=encoders, head_bias=head_bias)
 
-    first, second = estimate("CNN", cnn_logits), estimate("CNN + n-grams", both)
     return [
-        (first, lambda: alone.calibrated(first.calibration.temperature, first.calibration.shift)),
-        (second, lambda: together().calibrated(second.calibration.temperature, second.calibration.shift)),
+        measured("CNN", cnn_logits, alone),
+        measured("CNN + n-grams", shares[0] * cnn_logits + shares[1] * ngram_logits, together),
     ]
 
 

@@ -55,7 +55,7 @@ def show(entries: list[Entry], served: set[str] | None, console: Console) -> Non
     with these versions.
     """
     folding = [Column(name, overflow="fold") for name in ("bundle", "version", "labels")]
-    table = Table(*folding, "accuracy", "MB", *(["serving"] if served is not None else []))
+    table = Table(*folding, "encoders", "accuracy", "MB", *(["serving"] if served is not None else []))
     for entry in entries:
         manifest = entry.bundle.manifest if entry.bundle else None
         accuracy = _accuracy(manifest.metrics) if manifest else None
@@ -63,6 +63,7 @@ def show(entries: list[Entry], served: set[str] | None, console: Console) -> Non
             escape(entry.path.name),
             manifest.version if manifest else "–",
             escape(", ".join(manifest.labels)) if manifest else "–",
+            " + ".join(dict.fromkeys(spec.kind for spec in manifest.encoders)) if manifest else "–",
             f"{accuracy:.4f}" if isinstance(accuracy, float) else "–",
             f"{entry.size / 1e6:.1f}",
             *(["✓" if manifest and manifest.version in served else ""] if served is not None else []),

@@ -13,10 +13,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from export.training.baseline import fit_baseline
 from export.training.blocks import NgramBlock
-from export.training.by_evidence import _connected, train_by_evidence
+from export.training.by_evidence import train_by_evidence
 from export.training.evidence import Calibration, Labelled, calibrate, cross_validate
 from export.training.linear_head import balanced, fit_head
 from export.training.options import TrainingOptions
+from export.training.training_data import connected
 from server.bundle import LABELING_CONFIG, Bundle, read_bundle
 from server.engines.factory import open_engine
 from server.errors import BadInput, BadSetting
@@ -102,7 +103,7 @@ def test_equal_texts_are_in_one_fold_and_every_fold_has_every_label() -> None:
 
 
 def test_texts_of_one_group_and_equal_texts_stay_together(tmp_path: Path) -> None:
-    found = _connected(["a", "b", "c", "a", "d"], ["1", "1", "2", "3", "4"])
+    found = connected(["a", "b", "c", "a", "d"], ["1", "1", "2", "3", "4"])
     assert [each == found[0] for each in found.tolist()] == [True, True, False, True, False]
     source = write(tmp_path / "in.csv", ["a", "b"], ["x", "y"])
     assert read_labelled(source, "queue").groups == ["x", "y"]
@@ -110,6 +111,15 @@ def test_texts_of_one_group_and_equal_texts_stay_together(tmp_path: Path) -> Non
         BadInput, match=r'row 1 has no column "customer" \(--group\); its columns: body, queue'
     ):
         read_labelled(source, "customer")
+
+
+def test_many_texts_have_one_fold_with_a_tenth_of_them_and_whole_groups() -> None:
+    groups = np.arange(6_000) // 7
+    labelled = Labelled(targets_of([row % 3 for row in range(6_000)], 3), groups, "softmax")
+    ((fitted, held_out),) = labelled.folds(seed=1)
+    assert len(held_out) == pytest.approx(600, abs=20)
+    assert sorted([*fitted, *held_out]) == list(range(6_000))
+    assert set(groups[fitted]).isdisjoint(groups[held_out])
 
 
 @pytest.mark.parametrize(("texts", "folds"), [(1_000, 10), (1_001, 5)])

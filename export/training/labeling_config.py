@@ -1,0 +1,36 @@
+"""The labeling config that a trained bundle comes with."""
+
+import re
+from collections.abc import Sequence
+
+from server.label_studio.simple_config import simple_config
+from server.offline.labelled import LabelledSource
+from server.offline.records import TEXT
+from server.offline.row_texts import value_of
+
+NO_NAME = re.compile(r"[^\w.\[\]]+")
+"""What Label Studio's editor reads as the end of a name after `$`."""
+
+
+def labeling_config(source: LabelledSource, labels: Sequence[str], *, several: bool) -> str:
+    """That of the source, or one for these labels and the column of the texts."""
+    if source.label_config is not None:
+        return source.label_config
+    return simple_config(value_of(_column(source)), labels, several=several)
+
+
+def renamed_column(source: LabelledSource) -> str | None:
+    """A sentence if the labeling config cannot name the column of the texts as it is."""
+    column = _column(source)
+    if source.label_config is not None or column == source.text or source.text is None:
+        return None
+    return (
+        f'Label Studio\'s configs cannot name the column "{source.text}". The labeling config reads '
+        f'"{column}": name it so in what you import.'
+    )
+
+
+def _column(source: LabelledSource) -> str:
+    """The text's column, as a labeling config can name it."""
+    name = source.text or TEXT
+    return name if "$" in name else NO_NAME.sub("_", name)
