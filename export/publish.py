@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,13 @@ def publish(
         if not torchscript:
             (temporary / TORCHSCRIPT).unlink(missing_ok=True)
         _write_manifest(content | {"parity": as_manifest(report)}, temporary)
-        read_bundle(temporary)
+        bundle = read_bundle(temporary)
         _swap(temporary, out)
     except OSError as error:
         raise BadInput(f"--out {out}: cannot be written ({error.strerror}).") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return read_bundle(out)
+    return replace(bundle, path=out)
 
 
 def check_name(out: Path, *, force: bool) -> None:
