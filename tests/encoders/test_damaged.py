@@ -64,7 +64,7 @@ def with_nan(array: Any) -> Any:
             lambda folder: edit_words(folder, lambda lines: [*lines[:-1], lines[0] + b"  "]),
             "repeated or empty",
         ),
-        (lambda folder: edit_words(folder, lambda lines: [*lines[:-1], b"!?"]), "repeated or empty"),
+        (lambda folder: edit_words(folder, lambda lines: [*lines[:-1], b"!?"]), "has 0 words"),
         (lambda folder: edit_words(folder, lambda lines: [*lines[:-1], b"\xff"]), "UTF-8"),
         (lambda folder: edit_tensor(folder, "idf0", with_nan), "not finite"),
         (lambda folder: edit_tensor(folder, "ngram_head0", with_nan), "not finite"),

@@ -1,4 +1,4 @@
-"""N-grams: the definition against scikit-learn, the index against the definition, the trie, and its file."""
+"""N-grams: the definition against scikit-learn, the index against the definition, and the automaton."""
 
 import re
 import sys
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
 from server.encoders.ngrams.analyzer import Unit, ngrams_of, normalized, words_of
+from server.encoders.ngrams.automaton import NGRAM, ROOT, SUFFIX, build_automaton, next_node
 from server.encoders.ngrams.index import _GAP, _WORD, COUNT_BITS, MAX_COUNT, NgramIndex, _kinds
-from server.encoders.ngrams.trie import MISSING, ROOT, build_trie, next_node
 
 AWKWARD = (
     "",
@@ -37,7 +37,7 @@ sizes = st.tuples(st.integers(1, 5), st.integers(0, 3)).map(lambda pair: (pair[0
 def by_definition(content: str, ngrams: Sequence[str], unit: Unit, shortest: int, longest: int) -> list[int]:
     """The row of ids that the index must give."""
     numbers = {ngram: i for i, ngram in enumerate(ngrams, start=1)}
-    counts = Counter(ngrams_of(content, unit, shortest, longest))  # keeps the order of first occurrence
+    counts = Counter(ngrams_of(content, unit, shortest, longest))  # keeps the order of first ends
     row = [
         numbers[ngram] << COUNT_BITS | min(count, MAX_COUNT)
         for ngram, count in counts.items()
@@ -79,7 +79,7 @@ def check_scikit_learn(content: str, unit: Unit, of: tuple[int, int]) -> None:
 def test_the_index_finds_what_the_definition_says(
     texts: list[str], known: list[str], unit: Unit, of: tuple[int, int]
 ) -> None:
-    """Both loops, with n-grams that the index knows and others: numba once compiled them wrongly."""
+    """With n-grams that the index knows and others: numba once compiled it wrongly."""
     found = dict.fromkeys(ngram for each in [*known, *texts[:2]] for ngram in ngrams_of(each, unit, *of))
     ngrams = list(found)
     index = NgramIndex(ngrams, unit, *of)
@@ -92,6 +92,12 @@ def test_more_than_127_occurrences_count_as_127() -> None:
     index = NgramIndex(["a", "b"], "words", 1, 1)
     assert index.encode("a " * 126).tolist() == [1 << COUNT_BITS | 126]
     assert index.encode("b " + "a " * 1000).tolist() == [2 << COUNT_BITS | 1, 1 << COUNT_BITS | 127]
+
+
+@pytest.mark.parametrize(("ngram", "unit"), [("a b c", "words"), ("!", "words"), ("abc", "characters")])
+def test_an_ngram_of_another_length_is_refused(ngram: str, unit: Unit) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 2"):
+        NgramIndex([ngram], unit, 1, 2)
 
 
 def test_a_very_long_text() -> None:
@@ -113,24 +119,30 @@ def test_kinds_of_code_points_are_those_of_re_and_str() -> None:
     assert words_of("a_b-c") == ["a_b", "c"]
 
 
-@given(st.lists(st.lists(st.integers(0, 2**20), min_size=1, max_size=6).map(tuple), unique=True), st.data())
-def test_a_path_of_the_trie_ends_at_its_number(paths: list[tuple[int, ...]], data: st.DataObject) -> None:
-    edges = build_trie(paths)
+units = st.integers(0, 2) | st.integers(0, 2**31 - 1)
 
-    def end(path: Sequence[int]) -> int:
+
+@given(
+    st.lists(st.lists(units, min_size=1, max_size=6).map(tuple), unique=True), st.lists(units, max_size=30)
+)
+def test_after_each_unit_the_automaton_has_the_ngrams_that_end_there(
+    paths: list[tuple[int, ...]], content: list[int]
+) -> None:
+    keys, links = build_automaton(paths)
+    numbers = {path: i for i, path in enumerate(paths, start=1)}
+    for path in [*paths, tuple(content)]:
         node = ROOT
-        for unit in path:
-            node = next_node(edges, node, unit) if node != MISSING else node
-        return int(node)
-
-    assert [end(path) for path in paths] == list(range(1, len(paths) + 1))
-    other = tuple(data.draw(st.lists(st.integers(0, 2**20), min_size=1, max_size=6)))
-    prefixes = {path[:i] for path in paths for i in range(len(path) + 1)}
-    if other not in paths:
-        assert (end(other) > len(paths)) if other in prefixes else (end(other) == MISSING)
+        for end, unit in enumerate(path, start=1):
+            node = np.uint64(next_node(keys, links, node, np.uint64(unit)))
+            found, at = [], int(node)
+            while at != ROOT:
+                found.append(int(links[at, NGRAM]))
+                at = int(links[at, SUFFIX])
+            expected = [numbers.get(path[begin:end], 0) for begin in range(end)]
+            assert [number for number in found if number] == [number for number in expected if number]
 
 
 @pytest.mark.parametrize("paths", [[[1, 2], [1, 2]], [[]], [[1], []]])
 def test_a_repeated_or_empty_path_is_refused(paths: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="repeated or empty"):
-        build_trie(paths)
+        build_automaton(paths)

@@ -25,17 +25,19 @@ def words_of(text: str) -> list[str]:
 
 
 def ngrams_of(text: str, unit: Unit, shortest: int, longest: int) -> Iterator[str]:
-    """The n-grams of `shortest` to `longest` words or characters, with repetitions, by their beginnings."""
+    """The n-grams of `shortest` to `longest` words or characters, with repetitions, by their ends, the longer
+    first.
+    """
     text = normalized(text)
     if unit == "words":
         words = words_of(text)
-        for begin in range(len(words)):
-            for end in range(begin + shortest, min(begin + longest, len(words)) + 1):
+        for end in range(len(words) + 1):
+            for begin in range(max(0, end - longest), end - shortest + 1):
                 yield " ".join(words[begin:end])
     else:
         for part in text.split():
             padded = f" {part} "
-            for begin in range(len(padded)):
-                for end in range(begin + shortest, min(begin + longest, len(padded)) + 1):
+            for end in range(len(padded) + 1):
+                for begin in range(max(0, end - longest), end - shortest + 1):
                     if padded[begin:end] != " ":
                         yield padded[begin:end]

@@ -1,21 +1,23 @@
 """Text → ids of its n-grams, without creating the n-grams, compiled by numba.
 
-A text becomes units: the numbers of its words, or its code points with one space for every gap. An n-gram is
-a path of units in a trie, which ends at the node of its number.
+A text becomes units: the numbers of its words, or its code points with one space for every gap. An automaton
+finds the n-grams of units.
 """
 
 import re
 import sys
 from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from server.arrays import Ids
 from server.encoders.ngrams.analyzer import Unit, normalized, words_of
-from server.encoders.ngrams.trie import MISSING, ROOT, Edges, build_trie, next_node
+from server.encoders.ngrams.automaton import NGRAM, ROOT, SUFFIX, build_automaton, next_node
+from server.encoders.token_slots import BASIS, ID, PRIME, build_slots, slot_of
 from server.jit import compiled
 
 COUNT_BITS = 7
@@ -23,7 +25,8 @@ COUNT_BITS = 7
 MAX_COUNT = 2**COUNT_BITS - 1
 MAX_NGRAMS = 2 ** (31 - COUNT_BITS) - 1
 
-_SPACE = 32
+_SPACE = np.uint64(32)
+_NO_SEPARATOR = np.uint64(2**32)
 _OTHER, _WORD, _GAP = range(3)
 
 
@@ -42,87 +45,112 @@ class NgramIndex:
     """Finds n-grams in texts; any number of threads can use it. The first n-gram has number 1."""
 
     def __init__(self, ngrams: Sequence[str], unit: Unit, shortest: int, longest: int) -> None:
-        """Raises ValueError for more than MAX_NGRAMS, or a repeated n-gram."""
+        """Raises ValueError for more than MAX_NGRAMS, or an n-gram that is repeated, or that is not of
+        `shortest` to `longest` units.
+        """
         if len(ngrams) > MAX_NGRAMS:
             raise ValueError(f"{len(ngrams)} n-grams, expected at most {MAX_NGRAMS}")
-        self._ngrams, self._shortest, self._longest = len(ngrams), shortest, longest
-        self._words: Edges = build_trie([])
-        self._trie: Edges
+        paths: list[list[int]]
         if unit == "words":
-            words = list(dict.fromkeys(word for ngram in ngrams for word in words_of(ngram)))
-            self._words = build_trie([list(map(ord, word)) for word in words])
-            number = {word: i for i, word in enumerate(words, start=1)}
-            self._trie = build_trie([[number[word] for word in words_of(ngram)] for ngram in ngrams])
+            split = [words_of(ngram) for ngram in ngrams]
+            number = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(split)))}
+            paths = [[number[word] for word in words] for words in split]
+            known = _points("".join(number))
+            slots = build_slots(known, list(map(len, number)), list(number.values()), unknown=len(number))
         else:
-            self._trie = build_trie([list(map(ord, ngram)) for ngram in ngrams])
-        self._by_words = unit == "words"
+            paths = [list(map(ord, ngram)) for ngram in ngrams]
+        for ngram, path in zip(ngrams, paths, strict=True):
+            if not shortest <= len(path) <= longest:
+                raise ValueError(f"{ngram!r} has {len(path)} {unit}, expected {shortest} to {longest}")
+        keys, links = build_automaton(paths)
+        sizes = len(ngrams), longest - shortest + 1
+        self._find: Any
+        self._tables: tuple[Any, ...]
+        if unit == "words":
+            self._find, self._tables = _find_words, (_kinds(), known, slots, keys, links, *sizes)
+        else:
+            space = np.uint64(next_node(keys, links, ROOT, _SPACE))
+            self._find, self._tables = _find_characters, (_kinds(), keys, links, space, *sizes)
         # the first call compiles the kernels or loads their machine code from the cache
         self.encode("")
 
     def encode(self, text: str) -> Ids:
-        """int32[different n-grams], each n-gram × 128 + occurrences, by first occurrence; [0] if there is
-        none.
+        """int32[different n-grams], each n-gram × 128 + occurrences, by their first ends, the longer first;
+        [0] if there is none.
         """
-        return self.encode_all([text])[0]
+        points = _points(normalized(text))
+        ids: Ids = self._find(points, np.array([len(points)]), *self._tables)
+        return ids
 
     def encode_all(self, texts: Sequence[str]) -> list[Ids]:
         """The same per text, as views of one array."""
         prepared = [normalized(text) for text in texts]
-        ids, ends = _look_up(
-            np.frombuffer("".join(prepared).encode("utf-32-le", "surrogatepass"), dtype=np.uint32),
-            np.fromiter(accumulate(map(len, prepared)), dtype=np.int64, count=len(prepared)),
-            _kinds(),
-            self._words,
-            self._trie,
-            self._ngrams,
-            self._by_words,
-            self._shortest,
-            self._longest,
-        )
+        ends = np.cumsum(np.fromiter(map(len, prepared), dtype=np.int64, count=len(prepared)))
+        ids = self._find(_points("".join(prepared)), ends, *self._tables)
         return [ids[begin:end] for begin, end in pairwise((0, *ends.tolist()))]
 
 
+def _points(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
 @compiled
-def _look_up(texts, text_ends, kinds, words, trie, ngrams, by_words, shortest, longest):  # type: ignore[no-untyped-def]  # numba infers the types
-    """texts uint32[points], which end at text_ends int64[texts] → (ids int32[…] of all texts, the end of each
-    text in them int64[texts]).
+def _find_words(points, ends, kinds, known, slots, keys, links, ngrams, ngrams_per_unit):  # type: ignore[no-untyped-def]  # numba infers the types
+    """points uint32[points] of texts, which end at ends int64[texts] → int32[…], the rows of all texts;
+    `ends` becomes their ends.
     """
-    row_ends = np.empty(len(text_ends), np.int64)
-    ids = np.empty(len(texts) + 16, np.int32)
+    units = np.empty(len(points), np.uint64)
+    counts = np.zeros(ngrams + 1, np.uint8)
+    ids = np.empty(len(points) + 16, np.int32)
     count = first = 0
-    for row in range(len(text_ends)):
-        text = texts[first : text_ends[row]]
-        first = text_ends[row]
-        buffer = np.empty(len(text) + 2, np.int64)
-        if by_words:
-            length = _number_words(text, kinds, words, buffer)
-        else:
-            length = _single_spaces(text, kinds, buffer)
-        units = buffer[:length]
-        most = length * (longest - shortest + 1) + 1
-        if len(ids) < count + most:
-            grown = np.empty(2 * (count + most), np.int32)
-            grown[:count] = ids[:count]
-            ids = grown
-        size = 4
-        while size < 2 * most:
-            size *= 2
-        found_at = np.zeros(size, np.int32)
-        begin = count
-        if by_words:
-            count = _count_words(units, trie, ngrams, shortest, longest, ids, begin, found_at)
-        else:
-            count = _count_characters(units, trie, ngrams, shortest, longest, ids, begin, found_at)
-        if count == begin:
-            ids[count] = 0
+    for text in range(len(ends)):
+        length = _number_words(points[first : ends[text]], kinds, known, slots, units)
+        first = ends[text]
+        ids = _with_space(ids, count, length * ngrams_per_unit + 1)
+        count = _count_ngrams(units[:length], keys, links, _NO_SEPARATOR, ROOT, counts, ids, count)
+        ends[text] = count
+    return ids[:count].copy()
+
+
+@compiled
+def _find_characters(points, ends, kinds, keys, links, space, ngrams, ngrams_per_unit):  # type: ignore[no-untyped-def]
+    """The same for code points; `space` is the node after a space."""
+    units = np.empty(len(points) + 2, np.uint64)
+    counts = np.zeros(ngrams + 1, np.uint8)
+    ids = np.empty(len(points) + 16, np.int32)
+    count = first = 0
+    for text in range(len(ends)):
+        length = _single_spaces(points[first : ends[text]], kinds, units)
+        first = ends[text]
+        ids = _with_space(ids, count, length * ngrams_per_unit + 1)
+        count = _count_ngrams(units[:length], keys, links, _SPACE, space, counts, ids, count)
+        ends[text] = count
+    return ids[:count].copy()
+
+
+@compiled
+def _number_words(text, kinds, known, slots, units):  # type: ignore[no-untyped-def]
+    """text uint32[points] → units uint64[…]: the numbers of its words; returns how many."""
+    count = begin = 0
+    hashed = BASIS
+    for at in range(len(text)):
+        if kinds[text[at]] == _WORD:
+            hashed = (hashed ^ text[at]) * PRIME
+            continue
+        if begin < at:
+            units[count] = slots[slot_of(slots, known, text, begin, at, hashed), ID]
             count += 1
-        row_ends[row] = count
-    return ids[:count].copy(), row_ends
+        begin = at + 1
+        hashed = BASIS
+    if begin < len(text):
+        units[count] = slots[slot_of(slots, known, text, begin, len(text), hashed), ID]
+        count += 1
+    return count
 
 
 @compiled
 def _single_spaces(text, kinds, units):  # type: ignore[no-untyped-def]
-    """text uint32[points] → units int64[…]: its parts with a space before, between and after them; returns
+    """text uint32[points] → units uint64[…]: its parts with a space before, between and after them; returns
     their number.
     """
     units[0] = _SPACE
@@ -141,77 +169,40 @@ def _single_spaces(text, kinds, units):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _number_words(text, kinds, words, units):  # type: ignore[no-untyped-def]
-    """text uint32[points] → units int64[…]: the numbers of its words, MISSING for unknown ones; returns how
-    many. Numbers of nodes within words may come out, too; no n-gram has them.
+def _count_ngrams(units, keys, links, separator, after_separator, counts, ids, first):  # type: ignore[no-untyped-def]
+    """Write the row of units uint64[…] to ids[first:]; returns its end. After the unit `separator` the
+    automaton goes on from the node `after_separator`. `counts` uint8[n-grams + 1] is zero before and after.
     """
-    count = 0
+    count = first
     node = ROOT
-    within = False
-    for point in text:
-        if kinds[point] == _WORD:
-            within = True
-            if node != MISSING:
-                node = next_node(words, node, np.int64(point))
-        elif within:
-            units[count] = node
-            count += 1
-            node = ROOT
-            within = False
-    if within:
-        units[count] = node
+    for unit in units:
+        node = next_node(keys, links, node, unit)
+        at = node
+        while at != ROOT:
+            ngram = links[at, NGRAM]
+            if ngram:
+                # no branch: whether an n-gram is new is hard to predict
+                ids[count] = ngram
+                count += counts[ngram] == 0
+                counts[ngram] = min(counts[ngram] + 1, MAX_COUNT)
+            at = np.uint64(links[at, SUFFIX])
+        if unit == separator:
+            node = after_separator
+    for at in range(first, count):
+        ngram = ids[at]
+        ids[at] = ngram << COUNT_BITS | counts[ngram]
+        counts[ngram] = 0
+    if count == first:
+        ids[count] = 0
         count += 1
     return count
 
 
 @compiled
-def _count_words(units, trie, ngrams, shortest, longest, ids, first, found_at):  # type: ignore[no-untyped-def]
-    """units int64[words] → a row of ids from ids[first] on; returns its end. `found_at` int32 is zero."""
-    count = first
-    for begin in range(len(units)):
-        node = ROOT
-        for at in range(begin, min(begin + longest, len(units))):
-            if units[at] == MISSING:
-                break
-            node = next_node(trie, node, units[at])
-            if node == MISSING:
-                break
-            if at - begin + 1 >= shortest and node <= ngrams:
-                count = _count(node, ids, first, count, found_at)
-    return count
-
-
-@compiled
-def _count_characters(units, trie, ngrams, shortest, longest, ids, first, found_at):  # type: ignore[no-untyped-def]
-    """The same for code points; an n-gram ends with the first space after its beginning."""
-    count = first
-    for begin in range(len(units)):
-        node = ROOT
-        for at in range(begin, min(begin + longest, len(units))):
-            node = next_node(trie, node, units[at])
-            if node == MISSING:
-                break
-            if at - begin + 1 >= shortest and node <= ngrams:
-                count = _count(node, ids, first, count, found_at)
-            if units[at] == _SPACE and at > begin:
-                break
-    return count
-
-
-@compiled
-def _count(ngram, ids, first, count, found_at):  # type: ignore[no-untyped-def]
-    """Count one occurrence of `ngram` in the row ids[first:count]; returns the row's new end. `found_at`
-    int32 is a hash table: where in the row an n-gram is, from 1.
-    """
-    mask = len(found_at) - 1
-    slot = (ngram * 2654435761) & mask
-    while found_at[slot]:
-        at = first + found_at[slot] - 1
-        if ids[at] >> COUNT_BITS == ngram:
-            if ids[at] & MAX_COUNT < MAX_COUNT:
-                ids[at] += 1
-            return count
-        slot = (slot + 1) & mask
-    found_at[slot] = count - first + 1
-    ids[count] = (ngram << COUNT_BITS) | 1
-    return count + 1
+def _with_space(ids, used, more):  # type: ignore[no-untyped-def]
+    """`ids`, or a larger copy of its first `used` elements, with space for `more`."""
+    if len(ids) >= used + more:
+        return ids
+    larger = np.empty(2 * (used + more), np.int32)
+    larger[:used] = ids[:used]
+    return larger
