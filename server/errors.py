@@ -33,10 +33,10 @@ LONGEST = 2_000
 """Maximum characters of an error message, and of anything else that quotes client input."""
 
 
-def one_line(text: str) -> str:
-    """`text` on one line, cut after LONGEST characters."""
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """`text` on one line, cut after `longest` characters."""
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 ORDER = [
     {"arrays", "errors", "interpreter", "jit", "log_setup"},
     {"encoders"},
-    {"batching", "bundle", "files", "scoring"},
+    {"batching", "bundle", "files", "scoring", "threads"},
     {"engines", "label_studio"},
     {"connect", "settings"},
     {"models"},

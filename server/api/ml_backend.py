@@ -115,7 +115,7 @@ class TasksCall:
     context: RequestContext
 
     async def parse(self, body: bytearray) -> ParsedTasks:
-        fields = await parse_tasks(body, self.backend.guard.max_text)
+        fields = await parse_tasks(body, self.backend.guard.max_text, self.backend.guard.max_tasks)
         project = self.context.project = fields.get("project")
         data = task_data(fields, self.backend.guard.max_tasks)
         self.context.tasks = len(data)

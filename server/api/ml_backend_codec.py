@@ -1,6 +1,5 @@
 """Label Studio's JSON: the tasks and the labeling config of a request."""
 
-import asyncio
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from msgspec import Meta
 from server.errors import BadRequest, RequestTooLarge, json_type
 from server.label_studio.labeling_config import MAX_CONFIG
 from server.prediction.task_texts import Tasks
+from server.threads import in_thread
 from server.transport.json_codec import PARSE_IN_THREAD_BYTES, check_utf8, decode_json, decode_object
 from server.transport.json_slices import SLICE, SlicedList, cut_list
 
@@ -60,32 +60,38 @@ def task_data(body: Mapping[str, Any], max_tasks: int) -> Tasks:
     tasks = body.get("tasks")
     if not isinstance(tasks, list | SlicedTasks):
         raise BadRequest(f"tasks: expected a list of tasks, found {json_type(tasks)}.")
-    if len(tasks) > max_tasks:
-        raise RequestTooLarge(
-            f"tasks: {len(tasks)} in one request; the maximum is {max_tasks} (PRELABEL_MAX_TASKS). "
-            "Send fewer tasks per request."
-        )
+    _check_number(len(tasks), max_tasks)
     return tasks if isinstance(tasks, SlicedTasks) else list(map(_data, tasks))
 
 
-async def parse_tasks(body: bytearray, max_text: int) -> dict[str, Any]:
+def _check_number(tasks: int, max_tasks: int) -> None:
+    if tasks > max_tasks:
+        raise RequestTooLarge(
+            f"tasks: {tasks} in one request; the maximum is {max_tasks} (PRELABEL_MAX_TASKS). "
+            "Send fewer tasks per request."
+        )
+
+
+async def parse_tasks(body: bytearray, max_text: int, max_tasks: int) -> dict[str, Any]:
     """The body as an object. Its tasks are a list, of `Task` if the body is a well-formed PredictRequest, or
-    SlicedTasks if the body is large. `max_text` is the maximum of characters in a text.
+    SlicedTasks if the body is large. `max_text` is the maximum of characters in a text, `max_tasks` that of
+    tasks.
 
     Raises BadRequest, RequestTooLarge.
     """
     if len(body) < PARSE_IN_THREAD_BYTES:
         return decode_tasks(body)
-    return await asyncio.to_thread(decode_large, body, max_text)
+    return await in_thread(decode_large, body, max_text, max_tasks)
 
 
-def decode_large(body: bytearray, max_text: int, least: int = SLICE) -> dict[str, Any]:
+def decode_large(body: bytearray, max_text: int, max_tasks: int, least: int = SLICE) -> dict[str, Any]:
     """As `parse_tasks`, with SlicedTasks of at least `least` bytes in a slice; takes long."""
     stand_in = msgspec.json.encode([{"data": _STAND_IN}])
     rest, found = cut_list(body, ("tasks",), stand_in=stand_in, max_text=max_text, least=least)
     fields = decode_tasks(rest)
     if found is None:
         return fields
+    _check_number(len(found), max_tasks)
     tasks, value = SlicedTasks(found), fields.get("tasks")
     if isinstance(value, list) and [*map(_data, value)] == [_STAND_IN]:
         fields["tasks"] = tasks

@@ -9,7 +9,6 @@ POST /v2/models/{name}/infer                texts → probabilities and labels
 The last three also under /v2/models/{name}/versions/{version}, for the version that is served.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,6 +51,7 @@ from server.models.ensemble import Ensemble
 from server.observability.project_activity import ProjectActivity
 from server.prediction.answer import Classified
 from server.prediction.predictor import Predictor
+from server.threads import in_thread
 from server.transport.middleware import context_of
 from server.transport.responses import Json
 
@@ -155,7 +155,7 @@ class TextsCall:
         json_size = header_length(self.request.headers.get(HEADER_LENGTH), len(body))
         guard = self.server.guard
         read = partial(read_body, body, json_size, guard.max_tasks, guard.max_text)
-        parsed = read() if len(body) < READ_IN_THREAD_BYTES else await asyncio.to_thread(read)
+        parsed = read() if len(body) < READ_IN_THREAD_BYTES else await in_thread(read)
         context_of(self.request).tasks = len(parsed.texts)
         return parsed
 
@@ -168,9 +168,7 @@ class TextsCall:
     async def write(self, parsed: ParsedInferRequest, answer: Classified) -> Response:
         write = partial(write_answer, parsed, self.name, answer.version, answer.labels, answer.probabilities)
         body, json_size = (
-            write()
-            if answer.probabilities.size < WRITE_IN_THREAD_PROBABILITIES
-            else await asyncio.to_thread(write)
+            write() if answer.probabilities.size < WRITE_IN_THREAD_PROBABILITIES else await in_thread(write)
         )
         if json_size is None:
             return Response(body, media_type="application/json")

@@ -10,6 +10,7 @@ import secrets
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -126,9 +127,13 @@ def read_body(
         parsed = read_request(head)
     count = count_texts(parsed, max_texts)
     if data is not None:
-        texts = [text for each in data.slices() for text in _decode_slice(each)]
+        texts: list[str] = []
+        _check_number(len(data), parsed, count, at_most=True)
+        for each in data.slices():
+            texts += _flat(_decode_slice(each))
+            _check_number(len(texts), parsed, count, at_most=True)
         if parsed.request.inputs[0].data == [_STAND_IN]:  # else a second field of that name counts
-            parsed.request.inputs[0].data = texts
+            parsed.request.inputs[0].data = [*texts]
     return replace(parsed, texts=read_texts(parsed, count, view[json_size:], max_text))
 
 
@@ -169,12 +174,18 @@ def read_texts(parsed: ParsedInferRequest, count: int, tensors: memoryview, max_
             f"inputs[0].parameters.binary_data_size: expected {size or 0} bytes after the JSON, found "
             f"{len(tensors)}; the header Inference-Header-Content-Length says where the JSON ends."
         )
-    texts = list(_elements(tensors, max_text)) if tensor.data is None else _flat(tensor.data)
-    if len(texts) != count:
-        raise BadRequest(
-            f"inputs[0]: expected {count} texts by its shape {tensor.shape}, found {len(texts)}."
-        )
+    elements = _elements(tensors, max_text) if tensor.data is None else _flat(tensor.data)
+    texts = [*islice(elements, count + 1)]
+    _check_number(len(texts), parsed, count)
     return texts
+
+
+def _check_number(found: int, parsed: ParsedInferRequest, count: int, *, at_most: bool = False) -> None:
+    """Raises BadRequest for other than `count` texts, or more."""
+    if found > count or (found < count and not at_most):
+        shape = parsed.request.inputs[0].shape
+        words = "more" if found > count else str(found)
+        raise BadRequest(f"inputs[0]: expected {count} texts by its shape {shape}, found {words}.")
 
 
 def write_answer(

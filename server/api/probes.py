@@ -5,7 +5,6 @@ GET  /ready       whether all models answer, or why not
 GET  /metrics     metrics for Prometheus
 """
 
-import asyncio
 from collections.abc import Callable
 
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.routing import BaseRoute
 from server.api.guards import RouteGuard
 from server.api.schemas import LIVE, METRICS, READY
 from server.models.health import Health
+from server.threads import in_thread
 from server.transport.responses import Json
 
 
@@ -44,6 +44,6 @@ def metrics_route(page: Callable[[], bytes], guard: RouteGuard) -> BaseRoute:
     """`page` reads files, so it runs in a thread."""
 
     async def metrics(request: Request) -> Response:
-        return Response(await asyncio.to_thread(page), media_type=METRICS.media_type)
+        return Response(await in_thread(page), media_type=METRICS.media_type)
 
     return guard.route(METRICS, metrics)

@@ -12,6 +12,8 @@ def read_lines(path: Path) -> list[str]:
     try:
         # not splitlines: a token may contain one of Unicode's other line separators
         tokens = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    except OSError as error:
+        raise BadBundle(f"{path}: cannot be read ({error.strerror}); export the bundle again.") from None
     except UnicodeDecodeError as error:
         raise BadBundle(
             f"{path}: expected UTF-8 text with one token per line, but byte {error.start} is not UTF-8."

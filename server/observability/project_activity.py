@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypedDict
 
-from server.errors import BadLabelConfig, PrelabelError
+from server.errors import BadLabelConfig, PrelabelError, one_line
 
 PROJECT = re.compile(r"[\w.-]{1,100}", re.ASCII)
 """Label Studio names a project `<id>.<unix time of its creation>`."""
+
+MAX_TEXT = 500
+"""Characters of a text in it: with all errors of all projects, GET / is a few megabytes at most."""
 
 MAX_PROJECTS = 1_000
 """Maximum number of projects kept; the least recently active one is evicted."""
@@ -84,7 +87,7 @@ class ProjectActivity:
         """`project` was set up with the model version `version`; `served` says which controls are predicted
         from which texts. True if either has changed.
         """
-        entry = self._entry(model, project)
+        entry, served = self._entry(model, project), _shortened(served)
         changed = (entry.model_version, entry.config) != (version, served)
         entry.set_up, entry.model_version = self._time(), version
         self._config_works(model, project, entry, served)
@@ -107,8 +110,8 @@ class ProjectActivity:
         """
         entry = self._entry(model, project)
         if config is not None:
-            self._config_works(model, project, entry, config)
-        entry.empty_because = empty_because
+            self._config_works(model, project, entry, _shortened(config))
+        entry.empty_because = None if empty_because is None else _shortened(empty_because)
         entry.predicted += predicted
         entry.empty += empty
         entry.failed += failed
@@ -118,13 +121,13 @@ class ProjectActivity:
         entry = self._entry(model, project)
         time = self._time()
         entry.last_errors.append(
-            {"time": time, "error": type(error).__name__, "status": error.status, "reason": str(error)}
+            {"time": time, "error": type(error).__name__, "status": error.status, "reason": _shortened(error)}
         )
         entry.refused += 1
         if isinstance(error, BadLabelConfig):
-            entry.set_up, entry.config = time, str(error)
+            entry.set_up, entry.config = time, _shortened(error)
             self._refused_configs.append(
-                {"time": time, "model": model, "project": name_of(project), "reason": str(error)}
+                {"time": time, "model": model, "project": name_of(project), "reason": _shortened(error)}
             )
 
     def snapshot(self, model: str | None = None) -> ActivitySnapshot:
@@ -171,6 +174,10 @@ class ProjectActivity:
 
     def _time(self) -> str:
         return self._now().isoformat(timespec="seconds")
+
+
+def _shortened(text: object) -> str:
+    return one_line(str(text), MAX_TEXT)
 
 
 def name_of(project: object) -> str:

@@ -5,7 +5,6 @@ model runs a third. Each is small enough not to hold the event loop; long texts 
 hashed in threads.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,6 +34,7 @@ from server.prediction.micro_batches import (
 )
 from server.prediction.task_texts import Tasks, TaskTexts, characters_of, read_tasks, size_of
 from server.scoring import Scores, Scoring, scores_of
+from server.threads import in_thread
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -186,13 +186,13 @@ class TaskRequest(TextRequest):
         )
 
     async def _read(self, tasks: Tasks) -> TaskTexts:
-        in_thread = (
+        is_long = (
             len(tasks) > 1
             or not isinstance(tasks, list)
             or any(size_of(self._plan.look_up(task)) > LONG_FIELDS for task in tasks)
         )
         read, rest = TaskTexts(), iter(tasks)
-        while await run(in_thread, read_tasks, read, self._plan, rest, self._max_text):
+        while await run(is_long, read_tasks, read, self._plan, rest, self._max_text):
             pass  # a caller that left is noticed between two pieces
         return read
 
@@ -248,4 +248,4 @@ def _hashed_characters(plan: LabelingPlan, tasks: Iterable[Texts | None]) -> int
 async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
     if len(texts) == 1 and len(texts[0]) < LONG_TEXT:
         return [tokenizer.encode(texts[0])]
-    return await asyncio.to_thread(tokenizer.encode_all, texts)
+    return await in_thread(tokenizer.encode_all, texts)

@@ -4,7 +4,6 @@ One process keeps it in memory. Several worker processes that serve the same pro
 SQLite file.
 """
 
-import asyncio
 import mmap
 import secrets
 import sqlite3
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from server.errors import Unavailable
 from server.scoring import Scoring
+from server.threads import in_thread
 
 MAX_SCORINGS = 1_000
 """Projects with a scoring of their own that are kept; the one that changed its scoring longest ago is
@@ -52,7 +52,7 @@ class ProjectScorings:
         if scoring == await self.of(model, project):
             return
         if self._shared is not None:
-            await asyncio.to_thread(self._shared.write, (model, project), scoring)
+            await in_thread(self._shared.write, (model, project), scoring)
             await self._refresh()
             return
         self._scorings.pop((model, project), None)
@@ -64,7 +64,7 @@ class ProjectScorings:
     async def _refresh(self) -> None:
         """Reads the file again if a worker has written to it."""
         if self._shared is not None and self._mark != (mark := self._shared.mark()):
-            self._scorings = OrderedDict(await asyncio.to_thread(self._shared.read))
+            self._scorings = OrderedDict(await in_thread(self._shared.read))
             self._mark = mark
 
     def close(self) -> None:

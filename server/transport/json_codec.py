@@ -1,6 +1,5 @@
 """JSON request bodies: bounded in values, and parsed in a thread when they are large."""
 
-import asyncio
 import json
 from functools import cache
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import msgspec
 
 from server.errors import BadRequest, json_type
+from server.threads import in_thread
 from server.transport.json_slices import check_body
 
 PARSE_IN_THREAD_BYTES = 131_072
@@ -24,7 +24,7 @@ async def parse_fields(body: bytearray, kind: type) -> dict[str, Any]:
     """
     if len(body) < PARSE_IN_THREAD_BYTES:
         return _decode_fields(body, kind)
-    return await asyncio.to_thread(_decode_fields, body, kind)
+    return await in_thread(_decode_fields, body, kind)
 
 
 def _decode_fields(body: bytearray, kind: type) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Responses: JSON, errors in the form of the route's protocol, and the Server-Timing header."""
 
-import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
@@ -8,6 +7,8 @@ from typing import Any, TypedDict
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from server.threads import in_thread
 
 CHUNK = 32
 """Elements of a list that are encoded in one call: less than a millisecond for projects with long errors."""
@@ -43,7 +44,7 @@ async def large_json(content: Mapping[str, Any]) -> JsonParts:
     """A response with an object that has long lists. They are encoded in a thread, a chunk at a time: an
     encoder keeps the interpreter's lock until it is done.
     """
-    return JsonParts(await asyncio.to_thread(lambda: list(_parts(content))))
+    return JsonParts(await in_thread(lambda: list(_parts(content))))
 
 
 def encode(content: Any) -> bytes:

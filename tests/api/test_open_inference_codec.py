@@ -4,6 +4,7 @@ the field.
 
 import json
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.api.open_inference_codec import count_texts, header_length, read_request, read_texts, write_answer
+from server.api.open_inference_codec import (
+    count_texts,
+    header_length,
+    read_body,
+    read_request,
+    read_texts,
+    write_answer,
+)
 from server.errors import BadRequest, RequestTooLarge
 
 TENSOR: dict[str, Any] = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["good"]}
@@ -75,7 +83,7 @@ def test_what_is_not_known_is_passed_over() -> None:
         (body(shape=[-1]), r"inputs\[0\].shape\[0\]: expected a whole number >= 0"),
         (body(shape=[2**64]), r"inputs\[0\].shape\[0\]: "),
         (body(shape=[2]), r"inputs\[0\]: expected 2 texts by its shape \[2\], found 1"),
-        (body(data=[["a", "b"]]), "expected 1 texts by its shape \\[1\\], found 2"),
+        (body(data=[["a", "b"]]), "expected 1 texts by its shape \\[1\\], found more"),
         (body(data="good"), r"inputs\[0\].data: expected a list or nothing, found text"),
         (body(data=["good", 7]), r"inputs\[0\].data\[1\]: expected text or a list, found a whole number"),
         (body(data=[["good", None]]), r"inputs\[0\].data\[0\]\[1\]: expected text, found nothing"),
@@ -128,7 +136,7 @@ def test_what_is_no_json_is_refused(head: bytes) -> None:
         (b"\xff\xff\xff\xffgood", 1, "found the end of the data inside a text"),
         (b"\4\0\0\0good\1", 1, "found the end of the data inside a text"),
         (b"\4\0\0\0good", 2, r"expected 2 texts by its shape \[2\], found 1"),
-        (as_bytes(["a", "b", "c"]), 2, r"expected 2 texts by its shape \[2\], found 3"),
+        (as_bytes(["a", "b", "c"]), 2, r"expected 2 texts by its shape \[2\], found more"),
         (b"\2\0\0\0\xc3\x28", 1, "expected UTF-8"),
     ],
 )
@@ -217,3 +225,40 @@ def test_bytes_that_are_more_than_a_text_may_have_are_refused_before_they_are_de
     parsed = read_request(bytearray(json.dumps(bytes_body(len(too_long), "")).encode()))
     with pytest.raises(RequestTooLarge, match=r"inputs\[0\]: a text has more than 1 characters"):
         read_texts(parsed, 1, memoryview(too_long), 1)
+
+
+@pytest.mark.parametrize("element", [b"[]", b'"ab"', b'["ab"]', b'["","",""]'])
+def test_no_more_texts_are_read_than_the_shape_says(element: bytes) -> None:
+    data = b",".join([element] * 200_000)
+    body = b'{"inputs":[{"name":"text","shape":[1000],"datatype":"BYTES","data":[%b]}]}' % data
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadRequest, match=r"expected 1000 texts by its shape \[1000\], found more"):
+            read_body(bytearray(body), len(body), 50_000, 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_bytes_are_read_than_the_shape_says() -> None:
+    behind = as_bytes(["ab"] * 200_000)
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "text",
+                    "shape": [1000],
+                    "datatype": "BYTES",
+                    "parameters": {"binary_data_size": len(behind)},
+                }
+            ]
+        }
+    ).encode()
+    sent = bytearray(head + behind)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadRequest, match="found more"):
+            read_body(sent, len(head), 50_000, 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < len(behind)
+    finally:
+        tracemalloc.stop()

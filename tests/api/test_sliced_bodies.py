@@ -45,7 +45,7 @@ def predict_in_one_piece(body: bytearray, least: int) -> object:
 
 
 def predict_in_slices(body: bytearray, least: int) -> object:
-    return read(decode_large(body, MAX_TEXT, least))
+    return read(decode_large(body, MAX_TEXT, 100_000, least))
 
 
 def read(fields: dict[str, Any]) -> object:

@@ -27,7 +27,7 @@ class Fields(TypedDict, total=False):
 
 
 def data_of(body: bytes) -> list[Any]:
-    return [*task_data(asyncio.run(parse_tasks(bytearray(body), 1_000_000)), 100_000)]
+    return [*task_data(asyncio.run(parse_tasks(bytearray(body), 1_000_000, 100_000)), 100_000)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
@@ -121,7 +121,7 @@ def test_the_last_of_two_lists_of_tasks_counts() -> None:
 
 def test_the_configuration_of_a_large_body_is_read() -> None:
     body = b'{"project":"1.1","tasks":[{"data":%b}],"label_config":"<View/>"}' % FILL
-    fields = asyncio.run(parse_tasks(bytearray(body), 1_000_000))
+    fields = asyncio.run(parse_tasks(bytearray(body), 1_000_000, 100_000))
     assert (fields["project"], fields["label_config"]) == ("1.1", "<View/>")
     assert {*fields} == {*PredictRequest.__struct_fields__}
 
