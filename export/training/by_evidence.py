@@ -105,6 +105,7 @@ def train_by_evidence(
         "folds": len(folds),
         "learning_curve": curve,
         "seconds": round(time.monotonic() - started, 1),
+        **classifier.metrics,
     }
     if tested is not None:
         probabilities = classifier.probabilities(tested.texts)

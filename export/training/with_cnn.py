@@ -75,7 +75,10 @@ def train_cnn_candidates(
         figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
         return Estimate(name, figures, calibration, seconds)
 
-    alone = FittedClassifier(labels, [cnn], bias.astype(np.float32), temperature=network.temperature)
+    why = {"tokenizer": network.metrics["tokenizer"]}
+    alone = FittedClassifier(
+        labels, [cnn], bias.astype(np.float32), temperature=network.temperature, metrics=why
+    )
 
     def together() -> FittedClassifier:
         fitted = ngrams()
@@ -86,6 +89,7 @@ def train_cnn_candidates(
                 *(each.scaled(float(shares[1])) for each in fitted.encoders),
             ],
             head_bias=(shares[0] * bias + shares[1] * fitted.head_bias).astype(np.float32),
+            metrics=why,
         )
 
     first, second = estimate("CNN", cnn_logits), estimate("CNN + n-grams", both)
@@ -108,6 +112,7 @@ def fitted_cnn(network: Network) -> tuple[FittedCnn, Numbers]:
         [stored(taps_of(conv)).numpy() for conv, _ in banks],
         [bias.detach().numpy() for _, bias in banks],
         head,
+        network.learned,
     )
     bias: Numbers = (network.cnn.fc.bias.detach() / network.temperature).double().numpy()
     return cnn, bias
