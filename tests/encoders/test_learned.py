@@ -110,10 +110,11 @@ def test_many_threads_get_the_ids_of_one(tokenizer: LearnedTokenizer) -> None:
 
 
 LEARN = """
-import hashlib, sys
+import hashlib, random
 from export.training.tokens import learn_tokens
-from tests.conftest import random_texts
-print(hashlib.sha256(learn_tokens(random_texts(300), 600).learned.encode()).hexdigest())
+chance = random.Random(1)
+texts = ["".join(chance.choices("abc日本語の ", k=200)) for _ in range(300)]
+print(hashlib.sha256(learn_tokens(texts, 600).learned.encode()).hexdigest())
 """
 
 
@@ -209,6 +210,22 @@ def test_a_file_that_is_no_json_is_an_error(
 def test_a_gigantic_file_is_an_error(whole: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learned, "MAX_LEARNED", 2**20)
     refused(whole, tmp_path, b" " * 2**20 + b" ", "expected at most 1 MB")
+
+
+@given(st.data())
+def test_any_merges_are_an_error_or_give_ids_of_the_vocabulary(pieces: Tokens, data: st.DataObject) -> None:
+    assert pieces.learned is not None
+    content = json.loads(pieces.learned)
+    merges = content["model"]["merges"]
+    piece = st.sampled_from([*pieces.tokens[:400:7], "", "absent"]) | st.none() | st.integers()
+    pair = st.sampled_from(merges) | st.lists(piece, max_size=3) | piece
+    for merge, at in data.draw(st.lists(st.tuples(pair, st.integers(0, len(merges) - 1)), max_size=8)):
+        merges[at] = merge
+    try:
+        found = LearnedTokenizer(json.dumps(content), pad=PAD, min_length=1).encode("東京都の天気 good film")
+    except ValueError:
+        return
+    assert 0 <= found.min() <= found.max() < len(pieces.tokens)
 
 
 def refused(whole: Bundle, folder: Path, content: bytes, message: str) -> None:
