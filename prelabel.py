@@ -78,6 +78,7 @@ def train(
     epochs: cli.Epochs = None,
     seed: cli.Seed = TrainingOptions.seed,
     vocabulary: cli.VocabularySize = TrainingOptions.vocabulary,
+    tokenizer: cli.TokenizerChoice = TrainingOptions.tokenizer,
     ignore: cli.IgnoredTokens = TrainingOptions.ignore,
     plots: cli.CurvePlots = None,
     torchscript: cli.TorchScript = True,
@@ -96,7 +97,7 @@ def train(
 
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
     how = TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
-    options = TrainingOptions(seed, epochs, vocabulary, ignore, group, balance)
+    options = TrainingOptions(seed, epochs, vocabulary, ignore, group, balance, tokenizer)
     bundle = train_bundle(labelled, how, options, console)
     _report_bundle(bundle.version, out, label_studio, project)
 

@@ -82,7 +82,7 @@ def taps_of(conv: nn.Conv1d) -> Tensor:
 @dataclass(frozen=True)
 class Network:
     """A network and everything that its bundle needs. `tokens` are in the order of their ids, `labels` in the
-    order of classes.
+    order of classes; `learned` is the content of tokenizer.json.
     """
 
     cnn: SentimentCNN
@@ -92,12 +92,14 @@ class Network:
     labels: tuple[str, ...]
     temperature: float = 1.0
     metrics: dict[str, Any] = field(default_factory=dict)
+    learned: str | None = None
 
     @property
     def spec(self) -> CnnSpec:
         """The CNN in the manifest."""
         shape = self.cnn.shape
         return CnnSpec(
+            tokenizer="basic_english" if self.learned is None else "learned",
             unknown_id=self.unknown_id,
             pad_id=self.pad_id,
             widths=shape.widths,

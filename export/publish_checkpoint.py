@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from export.cnn import Network
+from export.encoders.cnn import write_tokens
 from export.folded_cnn import FoldedCNN
 from export.model_files import OPSET, write_models
 from export.parity import Parity, awkward_texts, prove
@@ -31,7 +32,7 @@ def export_bundle(
     """
 
     def write(folder: Path) -> Content:
-        (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in network.tokens).encode())
+        write_tokens(network.tokens, network.learned, folder)
         for name, content in (files or {}).items():
             (folder / name).write_bytes(content)
         write_models(FoldedCNN(network.cnn, network.temperature), folder)

@@ -17,6 +17,7 @@ import pytest
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from tests.conftest import random_texts
+from tests.encoders.fitted import published
 from tests.loop_probe import LIMIT, LoopProbe
 from tests.serving import predict_body, running, set_up
 from tests.transport.test_admission import all_of, chunked, connected, head
@@ -26,6 +27,7 @@ ATTEMPTS = 5
 
 TEXTS = random_texts(40)
 PAGE = "<p>A <b>good</b> film, &amp; more of it.</p>"
+JAPANESE = "日本語のテキストです"
 LIKE_A_FILE = "data:image/png;base64," + "QUJD" * 2_000_000
 LONG = "good film. " * 2_000_000
 ESCAPED = "é" * 3_000_000
@@ -200,9 +202,34 @@ def client(bundle: Bundle, probe: LoopProbe) -> Iterator[httpx.Client]:
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_no_request_holds_the_event_loop(kind: str, client: httpx.Client, probe: LoopProbe) -> None:
+    check(REQUESTS[kind], client, probe)
+
+
+@pytest.fixture(scope="module")
+def of_learned_tokens(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[httpx.Client, LoopProbe]]:
+    probe = LoopProbe()
+    with running(published(tmp_path_factory.mktemp("bundles") / "tiny", ["learned"]), probe=probe) as client:
+        yield client, probe
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [[JAPANESE * 199], [JAPANESE * 1_000], [JAPANESE * 99_999], [JAPANESE * 40] * 1_000],
+    ids=["on the loop", "in a thread", "one word of 3 MB", "many texts"],
+)
+def test_learned_tokens_do_not_hold_the_event_loop(
+    texts: list[str], of_learned_tokens: tuple[httpx.Client, LoopProbe]
+) -> None:
+    check(lambda _: infer(texts), *of_learned_tokens)
+
+
+def check(make: Callable[[int], Request], client: httpx.Client, probe: LoopProbe) -> None:
+    """Fails if every attempt holds the loop for longer than the limit."""
     held = []
     for attempt in range(ATTEMPTS):
-        request = REQUESTS[kind](attempt)
+        request = make(attempt)
         probe.reset()
         response = client.request(
             "GET" if request.body is None else "POST",

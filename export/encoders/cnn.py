@@ -11,15 +11,17 @@ import numpy.typing as npt
 from export.encoders.base import FittedEncoder, Numbers
 from server.arrays import Floats
 from server.bundle import Bundle
-from server.encoders.cnn.basic_english import BasicEnglish
-from server.encoders.cnn.encoder import CnnSpec, cnn_of
+from server.encoders.base import TextTokenizer
+from server.encoders.cnn.encoder import CnnEncoder, CnnSpec, cnn_of
+from server.encoders.cnn.learned import LEARNED_FILE
 from server.engines.onnx_file import read_tensors
 
 
 @dataclass(frozen=True, eq=False)
 class FittedCnn(FittedEncoder):
     """`embedding` [words, dimensions] and `taps` [dimensions, width × filters] for each width, float16 or
-    float32; `biases` float32[filters] for each width; `head` float32[features, classes].
+    float32; `biases` float32[filters] for each width; `head` float32[features, classes]; `learned` is the
+    content of tokenizer.json.
     """
 
     spec: CnnSpec
@@ -28,6 +30,7 @@ class FittedCnn(FittedEncoder):
     taps: Sequence[npt.NDArray[Any]]
     biases: Sequence[Floats]
     head: Floats
+    learned: str | None = None
 
     @classmethod
     def of(cls, bundle: Bundle, head: Floats) -> "FittedCnn":
@@ -41,6 +44,7 @@ class FittedCnn(FittedEncoder):
             [tensors[f"taps{i}"] for i in banks],
             [tensors[f"bias{i}"] for i in banks],
             head,
+            cnn.learned,
         )
 
     def with_head(self, head: Floats) -> "FittedCnn":
@@ -50,7 +54,7 @@ class FittedCnn(FittedEncoder):
         return replace(self, head=(self.head * np.float32(factor)).astype(np.float32))
 
     def write_files(self, folder: Path) -> None:
-        (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in self.tokens).encode())
+        write_tokens(self.tokens, self.learned, folder)
 
     def tensors(self, position: int) -> Mapping[str, npt.NDArray[Any]]:
         banks = {f"taps{i}": taps for i, taps in enumerate(self.taps)}
@@ -113,9 +117,10 @@ class FittedCnn(FittedEncoder):
         logits: Numbers = np.stack(rows) @ self.head.astype(np.float64)
         return logits
 
-    def tokenizer(self) -> BasicEnglish:
-        spec, vocabulary = self.spec, {token: i for i, token in enumerate(self.tokens)}
-        return BasicEnglish(vocabulary, unknown=spec.unknown_id, pad=spec.pad_id, min_length=spec.min_length)
+    def tokenizer(self) -> TextTokenizer:
+        return CnnEncoder(
+            self.spec, {token: i for i, token in enumerate(self.tokens)}, self.learned
+        ).tokenizer()
 
     def features(self, ids: npt.NDArray[np.int32]) -> Numbers:
         """float64[features] of one text's ids int32[tokens]."""
@@ -127,3 +132,10 @@ class FittedCnn(FittedEncoder):
             sums = sum(looked_up[tap : tap + windows, tap] for tap in range(width))
             pooled.append(np.maximum(np.max(sums + bias, axis=0), 0))
         return np.concatenate(pooled)
+
+
+def write_tokens(tokens: Sequence[str], learned: str | None, folder: Path) -> None:
+    """Write the CNN's files: the tokens in the order of their ids, and the tokenizer.json `learned`."""
+    (folder / "vocab.txt").write_bytes("".join(f"{token}\n" for token in tokens).encode())
+    if learned is not None:
+        (folder / LEARNED_FILE).write_bytes(learned.encode())

@@ -77,6 +77,7 @@ def train_by_evidence(
         "folds": evidence.folds,
         "learning_curve": evidence.curve,
         "seconds": round(time.monotonic() - started, 1),
+        **classifier.metrics,
     }
     if data.test is not None:
         probabilities = classifier.probabilities(data.test.texts)

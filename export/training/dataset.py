@@ -1,19 +1,19 @@
-"""Reads labelled texts as token ids: vocabulary, train/validation split, and batches of similar length."""
+"""Reads labelled texts as token ids: tokenizer, train/validation split, and batches of similar length."""
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from export.training.evidence import Fold
-from export.vocabulary import PAD, UNKNOWN
+from export.training.options import TokenizerChoice
+from export.training.tokens import choose_tokens
 from server.arrays import Ids
-from server.encoders.cnn.basic_english import BasicEnglish, basic_english
 from server.errors import BadInput
 from server.offline.labelled import LabelledSource, LeftOut, read_labelled
 
@@ -82,7 +82,7 @@ class TrainingSource:
 @dataclass(frozen=True)
 class Data:
     """Training texts (`fitted` and `held_out`) and test texts, all as ids of `tokens`. `left_out` is the
-    number of training tasks without a label or text.
+    number of training tasks without a label or text. `learned` and `evidence` are those of `Tokens`.
     """
 
     labels: tuple[str, ...]
@@ -91,6 +91,8 @@ class Data:
     held_out: Examples
     test: Examples | None
     left_out: int
+    learned: str | None
+    evidence: dict[str, Any]
 
 
 def read_data(
@@ -100,9 +102,10 @@ def read_data(
     vocabulary: int,
     ignored: str,
     min_length: int,
+    tokenizer: TokenizerChoice,
     split: Fold | None = None,
 ) -> Data:
-    """Read and split the texts, build the vocabulary of the fitted ones, encode all. Raises BadInput."""
+    """Read and split the texts, choose the tokens of the fitted ones, encode all. Raises BadInput."""
     texts = read_texts(source.labelled(source.train))
     labels = tuple(sorted(set(texts.labels)))
     if len(labels) < 2:
@@ -115,24 +118,32 @@ def read_data(
         fitted, held_out = hold_out(texts, HELD_OUT, np.random.default_rng(seed), source.train)
     else:
         fitted, held_out = split[0].tolist(), split[1].tolist()
-    tokens = tuple(build_vocabulary([texts.texts[i] for i in fitted], vocabulary, ignored))
-    ids = {token: i for i, token in enumerate(tokens)}
-    tokenizer = BasicEnglish(ids, unknown=ids[UNKNOWN], pad=ids[PAD], min_length=min_length)
+    tokens = choose_tokens(
+        [texts.texts[i] for i in fitted],
+        [texts.labels[i] for i in fitted],
+        tokenizer,
+        size=vocabulary,
+        ignored=ignored,
+        seed=seed,
+    )
+    encode_all = tokens.tokenizer(min_length).encode_all
 
     def examples(texts: Texts) -> Examples:
         return Examples(
-            [tokenizer.encode(text) for text in texts.texts],
+            encode_all(texts.texts),
             torch.tensor([labels.index(name) for name in texts.labels]),
         )
 
     everything = examples(texts)
     return Data(
         labels,
-        tokens,
+        tokens.tokens,
         everything.take(fitted),
         everything.take(held_out),
         examples(tested) if tested else None,
         texts.left_out.total,
+        tokens.learned,
+        tokens.evidence,
     )
 
 
@@ -169,22 +180,3 @@ def hold_out(
         held_out += [i for indices in shuffled[:cut] for i in indices]
         fitted += [i for indices in shuffled[cut:] for i in indices]
     return sorted(fitted), sorted(held_out)
-
-
-def build_vocabulary(texts: Sequence[str], size: int, ignored: str = "") -> list[str]:
-    """<unk>, <pad>, then the most frequent tokens, `size` in all; ties are in alphabetical order, so the same
-    texts give the same ids.
-
-    Tokens that the regular expression `ignored` matches as a whole are left out: the network sees them as
-    <unk>. Raises BadInput.
-    """
-    try:
-        left_out = re.compile(ignored) if ignored else None
-    except re.error as error:
-        raise BadInput(f"--ignore {ignored}: not a regular expression ({error}).") from None
-    counts = Counter(token for text in texts for token in basic_english(text))
-    for special in (UNKNOWN, PAD):
-        counts.pop(special, None)
-    ranked = sorted(counts, key=lambda token: (-counts[token], token))
-    kept = [token for token in ranked if left_out is None or not left_out.fullmatch(token)]
-    return [UNKNOWN, PAD, *kept[: size - 2]]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from export.training.tokens import reason
+
 FIGURES = "accuracy", "macro_f1", "log_loss", "calibration_error"
 
 
@@ -18,6 +20,7 @@ def model_card(name: str, labels: Sequence[str], counts: Sequence[int], metrics:
         "",
         f"{_text(chosen)}, trained by `prelabel train` on {metrics['texts']['fitted']:,} texts.",
         f"Left out: {metrics['texts']['left_out']}.",
+        *([f"Tokenizer of the CNN: {reason(metrics['tokenizer'])}."] if "tokenizer" in metrics else []),
         "",
         f"## What was tried ({measured})",
         "",

@@ -1,6 +1,6 @@
 """Training pipeline: labelled texts in, a published bundle out.
 
-    read ─▶ hold out ─▶ vocabulary ─▶ word vectors, teacher ─▶ fit ─▶ float16 ─▶ temperature ─▶ metrics
+    read ─▶ hold out ─▶ tokenizer ─▶ word vectors, teacher ─▶ fit ─▶ float16 ─▶ temperature ─▶ metrics
     ─▶ bundle
 
 A tenth of the *training* texts is held out. It alone selects the epoch and the temperature. The test texts
@@ -29,6 +29,7 @@ from export.training.loop import Recipe, fit
 from export.training.options import TrainingOptions
 from export.training.state import Run
 from export.training.teacher import teacher_probabilities
+from export.training.tokens import reason
 from export.training.word_vectors import PASSES, word_vectors
 from export.vocabulary import PAD, UNKNOWN
 from server.bundle import LABELING_CONFIG, Bundle
@@ -114,7 +115,9 @@ def train_network(
             ignored=options.ignore,
             min_length=max(WIDTHS),
             split=split,
+            tokenizer=options.tokenizer,
         )
+    console.print(f"Tokenizer: {reason(data.evidence)}.", soft_wrap=True, highlight=False)
     recipe = _recipe(options, len(data.fitted))
     shape = NetworkShape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))
     cnn = SentimentCNN(shape, pad=data.tokens.index(PAD), dropout=recipe.dropout)
@@ -138,6 +141,7 @@ def train_network(
     metrics: dict[str, Any] = {
         "recipe": asdict(recipe),
         "options": asdict(options),
+        "tokenizer": data.evidence,
         "texts": {"fitted": len(data.fitted), "held_out": len(data.held_out), "left_out": data.left_out},
         "seconds": round(time.monotonic() - started),
         "history": run.history,
@@ -154,6 +158,7 @@ def train_network(
         data.labels,
         temperature=temperature,
         metrics=metrics,
+        learned=data.learned,
     )
     return network, done
 

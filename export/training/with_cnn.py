@@ -67,8 +67,11 @@ def measure_cnn(
         figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
         return Measured(Estimate(name, figures, calibration, seconds), lambda: calibration.of(fit_on_all()))
 
+    why = {"tokenizer": network.metrics["tokenizer"]}
+
     def alone() -> FittedClassifier:
-        return FittedClassifier(data.labels, [cnn], bias.astype(np.float32), temperature=network.temperature)
+        head_bias = bias.astype(np.float32)
+        return FittedClassifier(data.labels, [cnn], head_bias, temperature=network.temperature, metrics=why)
 
     def together() -> FittedClassifier:
         linear = ngrams.fit_on_all(data)
@@ -77,7 +80,7 @@ def measure_cnn(
             *(each.scaled(float(shares[1])) for each in linear.encoders),
         ]
         head_bias = (shares[0] * bias + shares[1] * linear.head_bias).astype(np.float32)
-        return replace(linear, encoders=encoders, head_bias=head_bias)
+        return replace(linear, encoders=encoders, head_bias=head_bias, metrics=why)
 
     return [
         measured("CNN", cnn_logits, alone),
@@ -98,6 +101,7 @@ def fitted_cnn(network: Network) -> tuple[FittedCnn, Numbers]:
         [stored(taps_of(conv)).numpy() for conv, _ in banks],
         [bias.detach().numpy() for _, bias in banks],
         head,
+        network.learned,
     )
     bias: Numbers = (network.cnn.fc.bias.detach() / network.temperature).double().numpy()
     return cnn, bias

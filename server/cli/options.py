@@ -162,6 +162,15 @@ VocabularySize = Annotated[
     int,
     option("--vocabulary", "NUMBER", "Maximum number of tokens in the vocabulary.", min=10, max=1_000_000),
 ]
+TokenizerChoice = Annotated[
+    Literal["auto", "basic_english", "learned"],
+    option(
+        "--tokenizer",
+        "KIND",
+        "basic_english: the words between spaces; learned: pieces of words, learned from the texts, for "
+        "languages without spaces or with long words; auto measures both.",
+    ),
+]
 IgnoredTokens = Annotated[
     str,
     optional(

@@ -27,6 +27,9 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class TextTokenizer(Protocol):
     """Text → token ids, safe to call from several threads."""
 
+    long_text: int
+    """Characters of a text from which `encode` takes too long for the event loop."""
+
     def encode(self, text: str) -> Ids:
         """int32[tokens], at least the encoder's `min_length`."""
 

@@ -18,6 +18,7 @@ class Tokenizer:
 
     def __init__(self, parts: Sequence[TextTokenizer]) -> None:
         self._parts = parts
+        self.long_text = min(part.long_text for part in parts)
 
     def encode(self, text: str) -> Ids:
         """int32[tokens]: a row as `server/encoders/rows.py` packs it."""

@@ -40,9 +40,6 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-LONG_TEXT = 100_000
-"""Characters of a text from which it is tokenized in a thread."""
-
 LONG_FIELDS = 10_000
 """Characters and list elements in the fields of a task from which they are read in a thread."""
 
@@ -246,6 +243,6 @@ def _hashed_characters(plan: LabelingPlan, tasks: Iterable[Texts | None]) -> int
 
 
 async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
-    if len(texts) == 1 and len(texts[0]) < LONG_TEXT:
+    if len(texts) == 1 and len(texts[0]) < tokenizer.long_text:
         return [tokenizer.encode(texts[0])]
     return await in_thread(tokenizer.encode_all, texts)

@@ -9,6 +9,7 @@ from export.classifier import FittedClassifier, publish_classifier
 from export.encoders.base import FittedEncoder
 from export.encoders.cnn import FittedCnn
 from export.encoders.ngrams import FittedNgrams
+from export.training.tokens import learn_tokens
 from server.arrays import Floats
 from server.bundle import Bundle, Head
 from server.encoders.cnn.encoder import CnnSpec
@@ -30,29 +31,41 @@ def fitted_ngrams(unit: Unit, shortest: int, longest: int, classes: int, seed: i
     )
 
 
-def fitted_cnn(classes: int, widths: tuple[int, ...] = (2, 3, 5), filters: int = 4) -> FittedCnn:
+def fitted_cnn(
+    classes: int, widths: tuple[int, ...] = (2, 3, 5), filters: int = 4, *, learned: bool = False
+) -> FittedCnn:
     random = np.random.default_rng(1)
 
     def normal(*shape: int, scale: float = 1) -> Floats:
         return random.normal(scale=scale, size=shape).astype(np.float32)
 
     features = filters * len(widths)
-    spec = CnnSpec(unknown_id=0, pad_id=1, widths=widths, min_length=max(widths), features=features)
+    pieces = learn_tokens([*random_texts(30), "日本語のテキスト" * 20], 400) if learned else None
+    tokens = pieces.tokens if pieces else tuple(WORDS)
+    spec = CnnSpec(
+        tokenizer="learned" if learned else "basic_english",
+        unknown_id=0,
+        pad_id=1,
+        widths=widths,
+        min_length=max(widths),
+        features=features,
+    )
     return FittedCnn(
         spec,
-        WORDS,
-        normal(len(WORDS), 8, scale=0.3),
+        tokens,
+        normal(len(tokens), 8, scale=0.3),
         [normal(8, width * filters, scale=0.3) for width in widths],
         [normal(filters) for _ in widths],
         normal(features, classes, scale=0.3),
+        pieces.learned if pieces else None,
     )
 
 
 def fitted(kinds: Sequence[str], classes: int, head: Head = "softmax") -> FittedClassifier:
-    """`kinds`: words, characters, cnn."""
+    """`kinds`: words, characters, cnn, learned (a CNN with a learned tokenizer)."""
     encoders: list[FittedEncoder] = [
-        fitted_cnn(classes)
-        if kind == "cnn"
+        fitted_cnn(classes, learned=kind == "learned")
+        if kind in ("cnn", "learned")
         else fitted_ngrams("words", 1, 2, classes)
         if kind == "words"
         else fitted_ngrams("characters", 1, 4, classes)

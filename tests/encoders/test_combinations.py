@@ -20,7 +20,7 @@ from server.models.tokenizer import Tokenizer
 from tests.conftest import random_texts
 from tests.encoders.fitted import fitted, published
 
-COMBINATIONS = [("words",), ("characters",), ("cnn",), ("characters", "cnn", "words")]
+COMBINATIONS = [("words",), ("characters",), ("cnn",), ("characters", "cnn", "words"), ("learned", "words")]
 TEXTS = [*random_texts(20), "", " ", "0", "日本語 ﬁlm", "\ud800 \0 good", "good " * 300]
 
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from export.training import by_evidence
 from export.training.baseline import fit_baseline
 from export.training.blocks import NgramBlock
 from export.training.by_evidence import train_by_evidence
@@ -25,6 +26,7 @@ from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
 from server.offline.labelled import LabelledSource, read_labelled
 from tests.conftest import random_texts
+from tests.encoders.fitted import published
 
 QUIET = Console(file=io.StringIO())
 AWKWARD = ("a, b", 'say "hi"', "<b>&", "a=b", "🙂")
@@ -255,6 +257,37 @@ def test_a_head_on_the_encoder_of_another_bundle(tmp_path: Path, bundle: Bundle)
     assert "Parity" in printed
 
 
+def test_a_head_on_a_cnn_with_learned_tokens(tmp_path: Path) -> None:
+    base = published(tmp_path / "base", ["learned"])
+    texts = [f"{'とても良い' if i % 2 else '退屈な'}映画でした{i}" for i in range(60)]
+    source = write(tmp_path / "in.csv", texts, ["b" if i % 2 else "a" for i in range(60)])
+    made, _ = train(source, tmp_path / "made", start_from=base.path)
+    assert "CNN of base + n-grams" in made.manifest.metrics["cross_validation"]
+
+
+@pytest.mark.slow
+def test_a_new_cnn_of_many_texts_says_why_it_has_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a few, and words apart: n-grams of characters do not reach from one to the other."""
+    monkeypatch.setattr(by_evidence, "CNN_PAYS_FROM", 400)
+    random = np.random.default_rng(1)
+    parts = [f"{one}{two}" for one in "東京都市" for two in "駅前店道"]
+    texts = ["".join([*random.choice(parts, 12), str(i)]) for i in range(400)]
+    labels = [
+        "near" if "東駅京店" in text or "都道市前" in text or "京駅都店" in text else "far" for text in texts
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    source = write(tmp_path / "in.csv", texts, labels)
+    options = TrainingOptions(epochs=2)
+    made = train_by_evidence(source, None, tmp_path / "made", options, console, torchscript=False)
+    assert isinstance(console.file, io.StringIO)
+    assert "Tokenizer: " in console.file.getvalue()
+    card = (made.path / "README.md").read_text("utf-8")
+    with_cnn = "CNN" in made.manifest.metrics["chosen"]
+    assert ("Tokenizer of the CNN: " in card) == ("tokenizer" in made.manifest.metrics) == with_cnn
+
+
 @pytest.mark.parametrize(
     ("texts", "labels", "warning"),
     [
@@ -297,6 +330,7 @@ def test_options_of_another_encoder_are_an_error() -> None:
     for options, more, name in (
         (TrainingOptions(epochs=3), {}, "--epochs"),
         (TrainingOptions(ignore="x"), {}, "--ignore"),
+        (TrainingOptions(tokenizer="learned"), {}, "--tokenizer"),
         (TrainingOptions(), {"resume": True}, "--resume"),
         (TrainingOptions(), {"plots": Path("x")}, "--plots"),
     ):

@@ -22,15 +22,15 @@ from export.training.calibration import fit_temperature
 from export.training.dataset import (
     Texts,
     TrainingSource,
-    build_vocabulary,
     hold_out,
     read_data,
     read_texts,
 )
 from export.training.options import TrainingOptions
 from export.training.pipeline import train_bundle, train_network
+from export.training.tokens import build_vocabulary
 from server.bundle import Bundle, read_bundle
-from server.errors import BadInput
+from server.errors import BadInput, BadSetting
 from server.evaluate.classification_metrics import ClassificationMetrics
 from tests.conftest import ROOT
 
@@ -202,7 +202,7 @@ def test_training_reads_texts_and_labels_as_the_server_does(tmp_path: Path) -> N
     ]
     (tmp_path / "export.json").write_text(json.dumps([*tasks, {"data": {}, "annotations": []}]))
     source = TrainingSource(tmp_path / "export.json", None, label_config=config)
-    data = read_data(source, seed=1, vocabulary=100, ignored="", min_length=1)
+    data = read_data(source, seed=1, vocabulary=100, ignored="", min_length=1, tokenizer="basic_english")
     assert (data.labels, data.left_out) == (("a/yes", "b/yes"), 1)
     assert "words" in data.tokens
     assert "hidden" not in data.tokens
@@ -361,3 +361,55 @@ def test_the_temperature_corrects_overconfidence() -> None:
     calibrated.add(torch.softmax(honest * 2.5 / temperature, dim=1).numpy(), classes.numpy())
     assert calibrated.calibration_error < 0.02
     assert fit_temperature(torch.tensor([[5.0, -5.0]] * 3), torch.tensor([0, 0, 0])) >= 0.05
+
+
+def without_spaces(count: int, seed: int) -> list[tuple[str, str]]:
+    """Sentences of Japanese nouns and verbs without a space, two of which tell the label."""
+    random = np.random.default_rng(seed)
+    filler = ["今日は", "映画を", "見ました", "友達と", "駅の", "近くで", "とても", "長い", "物語", "でした"]
+    rows = []
+    for i in range(count):
+        parts = [*random.choice(filler, 8), ("素晴らしい", "退屈な")[i % 2], str(i)]
+        rows.append(("".join(random.permutation(parts)), ("yes", "no")[i % 2]))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def japanese(tmp_path_factory: pytest.TempPathFactory) -> TrainingSource:
+    folder = tmp_path_factory.mktemp("japanese")
+    return TrainingSource(
+        write(folder / "train.csv", without_spaces(300, 1)),
+        write(folder / "test.csv", without_spaces(100, 2)),
+        "review",
+        "sentiment",
+    )
+
+
+def test_texts_without_spaces_are_learned_in_pieces(japanese: TrainingSource, tmp_path: Path) -> None:
+    """Chosen by evidence, which the manifest has; the bundle is read as any other."""
+    said = io.StringIO()
+    bundle = train_bundle(
+        japanese, tmp_path / "made", OPTIONS, Console(file=said, width=300), torchscript=False
+    )
+    evidence = bundle.manifest.metrics["tokenizer"]
+    assert evidence["chosen"] == "learned"
+    assert evidence["log_loss"]["learned"] < evidence["log_loss"]["basic_english"] / 2
+    assert "Tokenizer: learned, by the log loss of a linear model of the tokens: 0." in said.getvalue()
+    assert bundle.manifest.metrics["test"]["accuracy"] > 0.95
+    assert {"vocab.txt", "tokenizer.json"} <= set(read_bundle(bundle.path).manifest.files)
+    start = train(japanese, tmp_path / "note", replace(OPTIONS, tokenizer="basic_english"))
+    assert start.metrics["test"]["accuracy"] < 0.7
+    assert start.metrics["tokenizer"] == {"chosen": "basic_english", "why": "as the options say"}
+
+
+def test_words_that_spaces_divide_are_kept(trained: tuple[TrainingSource, Network]) -> None:
+    assert trained[1].learned is None
+    assert trained[1].metrics["tokenizer"]["chosen"] == "basic_english"
+
+
+def test_hidden_tokens_are_words(trained: tuple[TrainingSource, Network], tmp_path: Path) -> None:
+    data = read_data(trained[0], seed=1, vocabulary=100, ignored="x", min_length=1, tokenizer="auto")
+    assert data.evidence == {"chosen": "basic_english", "why": "--ignore hides words"}
+    options = TrainingOptions(ignore="x", tokenizer="learned")
+    with pytest.raises(BadSetting, match="--ignore hides words"):
+        options.check("cnn", start_from=None, resume=False, plots=None)

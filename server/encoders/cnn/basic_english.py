@@ -62,6 +62,8 @@ class BasicEnglish:
     `min_length` tokens.
     """
 
+    long_text = 100_000
+
     def __init__(self, vocabulary: Mapping[str, int], *, unknown: int, pad: int, min_length: int) -> None:
         self._table = TokenTable(vocabulary, unknown=unknown, pad=pad, min_length=min_length)
 

@@ -13,16 +13,19 @@ from pydantic import Field, model_validator
 from server.arrays import Ids
 from server.encoders.base import Encoder, EncoderSpec, Tensors, TextTokenizer
 from server.encoders.cnn.basic_english import BasicEnglish
+from server.encoders.cnn.learned import LEARNED_FILE, LearnedTokenizer, read_learned
 from server.encoders.cnn.tables import Int16Tables, read_int16_tables
 from server.encoders.lines import read_lines
 from server.errors import BadBundle
 
 
 class CnnSpec(EncoderSpec):
-    """`widths` of the filters in tokens; `features` = filters × widths."""
+    """`widths` of the filters in tokens; `features` = filters × widths. A learned `tokenizer` has a
+    tokenizer.json besides vocab.txt, the tokens in the order of their ids.
+    """
 
     kind: Literal["cnn"] = "cnn"
-    tokenizer: Literal["basic_english"] = "basic_english"
+    tokenizer: Literal["basic_english", "learned"] = "basic_english"
     unknown_id: int = Field(ge=0)
     pad_id: int = Field(ge=0)
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
@@ -37,7 +40,7 @@ class CnnSpec(EncoderSpec):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return ("vocab.txt",)
+        return ("vocab.txt", LEARNED_FILE) if self.tokenizer == "learned" else ("vocab.txt",)
 
     def read(self, folder: Path) -> "CnnEncoder":
         vocabulary = {token: i for i, token in enumerate(read_lines(folder / "vocab.txt"))}
@@ -46,17 +49,19 @@ class CnnSpec(EncoderSpec):
                 f"{folder}: unknown_id and pad_id must be less than {len(vocabulary)}, the number of tokens "
                 "in vocab.txt."
             )
-        return CnnEncoder(self, MappingProxyType(vocabulary))
+        learned = read_learned(folder / LEARNED_FILE, vocabulary) if self.tokenizer == "learned" else None
+        return CnnEncoder(self, MappingProxyType(vocabulary), learned)
 
 
 @dataclass(frozen=True, eq=False)
 class CnnEncoder(Encoder):
-    """`vocabulary` maps token → id."""
+    """`vocabulary` maps token → id; `learned` is the content of tokenizer.json."""
 
     tables_type = Int16Tables
 
     spec: CnnSpec
     vocabulary: Mapping[str, int]
+    learned: str | None = None
 
     @property
     def min_length(self) -> int:
@@ -67,8 +72,13 @@ class CnnEncoder(Encoder):
         return tuple(self.vocabulary)
 
     def tokenizer(self) -> TextTokenizer:
-        return BasicEnglish(
-            self.vocabulary, unknown=self.spec.unknown_id, pad=self.spec.pad_id, min_length=self.min_length
+        spec = self.spec
+        return tokenizer_of(
+            self.vocabulary,
+            self.learned,
+            unknown=spec.unknown_id,
+            pad=spec.pad_id,
+            min_length=spec.min_length,
         )
 
     def sample(self) -> Ids:
@@ -96,6 +106,15 @@ class CnnEncoder(Encoder):
 
     def read_tables(self, tensors: Tensors, position: int, classes: int) -> Int16Tables:
         return read_int16_tables(tensors, self.spec.widths, len(self.vocabulary))
+
+
+def tokenizer_of(
+    vocabulary: Mapping[str, int], learned: str | None, *, unknown: int, pad: int, min_length: int
+) -> TextTokenizer:
+    """The tokenizer.json `learned`, else `basic_english` with the vocabulary."""
+    if learned is not None:
+        return LearnedTokenizer(learned, pad=pad, min_length=min_length)
+    return BasicEnglish(vocabulary, unknown=unknown, pad=pad, min_length=min_length)
 
 
 def cnn_of(encoders: Sequence[Encoder]) -> CnnEncoder:

@@ -44,6 +44,8 @@ def _kinds() -> npt.NDArray[np.uint8]:
 class NgramIndex:
     """Finds n-grams in texts; any number of threads can use it. The first n-gram has number 1."""
 
+    long_text = 100_000
+
     def __init__(self, ngrams: Sequence[str], unit: Unit, shortest: int, longest: int) -> None:
         """Raises ValueError for more than MAX_NGRAMS, or an n-gram that is repeated, or that is not of
         `shortest` to `longest` units.
