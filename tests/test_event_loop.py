@@ -6,8 +6,9 @@ import concurrent.futures
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,6 +33,7 @@ LIKE_A_FILE = "data:image/png;base64," + "QUJD" * 2_000_000
 LONG = "good film. " * 2_000_000
 ESCAPED = "é" * 3_000_000
 CHOICES = '<Choice value="Negative"/><Choice value="Positive"/>'
+OTHER_LABELS = TUTORIAL_CONFIG.replace("Negative", "label 0").replace("Positive", "label 1")
 MANY_CHOICES = CHOICES + "".join(f'<Choice value="choice number {i}"/>' for i in range(9_500))
 BRANCHES = "".join(f'<Choice value="x{i}"><Choice value="y{i}"/></Choice>' for i in range(6_000))
 FIELDS = 140
@@ -205,13 +207,19 @@ def test_no_request_holds_the_event_loop(kind: str, client: httpx.Client, probe:
     check(REQUESTS[kind], client, probe)
 
 
+@contextmanager
+def of_kinds(folder: Path, kinds: list[str]) -> Iterator[tuple[httpx.Client, LoopProbe]]:
+    probe = LoopProbe()
+    with running(published(folder / "tiny", kinds), probe=probe) as client:
+        yield client, probe
+
+
 @pytest.fixture(scope="module")
 def of_learned_tokens(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[httpx.Client, LoopProbe]]:
-    probe = LoopProbe()
-    with running(published(tmp_path_factory.mktemp("bundles") / "tiny", ["learned"]), probe=probe) as client:
-        yield client, probe
+    with of_kinds(tmp_path_factory.mktemp("bundles"), ["learned"]) as found:
+        yield found
 
 
 @pytest.mark.parametrize(
@@ -223,6 +231,28 @@ def test_learned_tokens_do_not_hold_the_event_loop(
     texts: list[str], of_learned_tokens: tuple[httpx.Client, LoopProbe]
 ) -> None:
     check(lambda _: infer(texts), *of_learned_tokens)
+
+
+@pytest.fixture(scope="module")
+def of_ngrams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, LoopProbe]]:
+    with of_kinds(tmp_path_factory.mktemp("bundles"), ["words", "characters", "cnn"]) as found:
+        yield found
+
+
+@pytest.mark.parametrize("repeated", [1_990, 99_900, 600_000])
+@pytest.mark.parametrize(
+    "unit",
+    ["\u0f71\u0f72", "\ufdfa", "\u0130", "\u0130\u03a3", "\ud800", "a\udc00 ", "日", "good "],
+    ids=["marks", "ligatures", "capital İ", "capital Σ", "surrogates", "words of them", "Chinese", "English"],
+)
+def test_no_text_of_n_grams_holds_the_event_loop(
+    unit: str, repeated: int, of_ngrams: tuple[httpx.Client, LoopProbe]
+) -> None:
+    text = unit * (repeated // len(unit))
+    body = json.dumps(
+        predict_body([text], OTHER_LABELS), ensure_ascii=any("\ud800" <= each <= "\udfff" for each in unit)
+    )
+    check(lambda _: Request("/predict", body.encode()), *of_ngrams)
 
 
 def check(make: Callable[[int], Request], client: httpx.Client, probe: LoopProbe) -> None:

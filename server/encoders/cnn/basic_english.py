@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from server.arrays import Ids
 from server.encoders.cnn.vocabulary_index import END, TokenTable
+from server.encoders.unicode_pieces import lowered
 
 _REPLACEMENTS = (
     ("'", " '  "),
@@ -50,7 +51,7 @@ def _prepared(text: str) -> bytes:
     cannot complete a `<br />`. Non-ASCII white space is replaced after `<br />`, because `<br\xa0/>` is
     not a line break.
     """
-    text = text.lower().replace('"', "").replace("<br />", " ")
+    text = lowered(text).replace('"', "").replace("<br />", " ")
     if not text.isascii():
         for space in _NON_ASCII_SPACES:
             text = text.replace(space, " ")

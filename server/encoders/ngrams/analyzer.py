@@ -1,22 +1,23 @@
 """Text → n-grams: the definition. `index.py` finds the same n-grams without creating them.
 
-Texts are normalised to NFKC and lower-cased (so that full-width letters, ligatures and capitals are those of
-everyday text). Words are runs of word characters (`\\w`), and an n-gram of words is joined by single spaces.
-N-grams of characters are those of each white-space-separated part with a space before and after it, as in
-scikit-learn's `analyzer="char_wb"`; the lone space is left out. Languages without spaces have no words to
-split, but have n-grams of characters.
+Texts are normalised to NFKC, by `server/encoders/unicode_pieces.py`, and lower-cased (so that full-width
+letters, ligatures and capitals are those of everyday text). Words are runs of word characters (`\\w`), and an
+n-gram of words is joined by single spaces. N-grams of characters are those of each white-space-separated part
+with a space before and after it, as in scikit-learn's `analyzer="char_wb"`; the lone space is left out.
+Languages without spaces have no words to split, but have n-grams of characters.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Literal
+
+from server.encoders.unicode_pieces import lowered, nfkc
 
 Unit = Literal["words", "characters"]
 
 
 def normalized(text: str) -> str:
-    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+    return text.lower() if text.isascii() else lowered(nfkc(text))
 
 
 def words_of(text: str) -> list[str]:
