@@ -15,7 +15,8 @@ def compiled(function: Any) -> Any:
     cache folder, and only in memory if neither can be written.
 
     Machine code contains the compiled functions that it calls, but numba looks only whether the file of
-    `function` has changed. The name it has in the cache therefore depends on all compiled functions around.
+    `function` has changed. The name it has in the cache therefore depends on all files with compiled
+    functions in its part of the server.
     """
     function.__qualname__ += f"-{_digest_of(_folder(Path(function.__code__.co_filename)))}"
     try:

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = min(32, (os.cpu_count() or 1) + 4)
-"""Those of the event loop's default pool."""
+THREADS = min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
+"""The size of asyncio's default pool; `process_cpu_count` is that of Python 3.13."""
 
 _free: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -20,9 +20,9 @@ _free: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKey
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`function` with its arguments, in a thread of the loop's default pool; costs a tenth of a millisecond.
 
-    A call waits for a free thread here and not in the pool, where its arguments, such as a large body, would
-    stay after it was cancelled. A call that is cancelled while its thread runs waits for the thread's end:
-    until then its request counts against the limits of what is admitted.
+    Calls queue on a semaphore, because the pool's own queue would keep the arguments of a cancelled call,
+    such as a large body. A call that is cancelled while its thread runs waits for the thread's end: until
+    then its request counts against the limits of what is admitted.
     """
     loop = asyncio.get_running_loop()
     async with _free.setdefault(loop, asyncio.Semaphore(THREADS)):

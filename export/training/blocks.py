@@ -17,6 +17,7 @@ from scipy.sparse import csr_array, diags_array
 from export.encoders.base import FittedEncoder
 from export.encoders.cnn import FittedCnn
 from export.encoders.ngrams import FittedNgrams
+from export.vocabulary import is_utf_8
 from server.arrays import Floats
 from server.bundle import Bundle
 from server.encoders.cnn.encoder import cnn_of
@@ -111,11 +112,7 @@ def frequent_ngrams(texts: Sequence[str], spec: NgramsSpec) -> list[str]:
     for text in texts[:: -(-len(texts) // COUNTED_TEXTS)]:
         counts.update(set(ngrams_of(text, spec.unit, spec.shortest, spec.longest)))
     ranked = sorted(counts, key=lambda ngram: (-counts[ngram], ngram))[:CANDIDATES]
-    return [ngram for ngram in ranked if _is_utf_8(ngram)]
-
-
-def _is_utf_8(ngram: str) -> bool:
-    return ngram.isascii() or not any("\ud800" <= character <= "\udfff" for character in ngram)
+    return [ngram for ngram in ranked if is_utf_8(ngram)]
 
 
 class CnnBlock(Block):

@@ -19,8 +19,8 @@ from export.publish import check_name
 from export.training import report
 from export.training.baseline import NAME, fit_baseline
 from export.training.candidates import Measured, best_of, linear_candidates, measure_all
-from export.training.evidence import MANY, Estimate, cross_validate, figures_of, learning_curve
-from export.training.labeling_config import labeling_config, renamed_column
+from export.training.evidence import MANY, Estimate, Fold, cross_validate, figures_of, learning_curve
+from export.training.labeling_config import labeling_config
 from export.training.model_card import model_card
 from export.training.options import TrainingOptions
 from export.training.training_data import TrainingData, read_training_data, training_data
@@ -56,16 +56,15 @@ def train_by_evidence(
     force: bool = False,
 ) -> Bundle:
     """Train on `source` and publish the bundle `out`; print the report. `start_from` is a bundle whose
-    encoder is a candidate, too. With `encoder` auto, a new CNN is a candidate where there are MANY texts and
-    torch. Raises BadInput, BadBundle.
+    encoder is a candidate, too. `encoder` is ngrams or auto, with which a new CNN is a candidate where it
+    pays and torch is installed. Raises BadInput, BadBundle.
     """
     started = time.monotonic()
     check_name(out, force=force)
     base = read_bundle(start_from) if start_from is not None else None
     with console.status("reading the texts"):
         data = read_training_data(source, test, group=options.group, balance=options.balance)
-    state = out.with_name(f".{out.name}.training") if encoder == "auto" and _cnn_pays(data) else None
-    evidence = _measure(source, data, base, options, console, state)
+    evidence = _measure(source, data, base, options, console, with_cnn=encoder == "auto" and has_torch())
     best = best_of(evidence.measured)
     with console.status("fitting on all texts"):
         classifier = best.fit_on_all()
@@ -90,8 +89,6 @@ def train_by_evidence(
         evidence.baseline,
         metrics,
     )
-    if (sentence := renamed_column(source)) is not None:
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     several = classifier.head == "sigmoid"
     return publish_classifier(
         replace(classifier, metrics=metrics, words=_some_words(data.texts)),
@@ -113,13 +110,15 @@ def fit_without_publishing(texts: LabelledTexts, labels: tuple[str, ...], seed: 
     return best_of(measure_all(linear_candidates(texts.texts, None), data, folds, nullcontext)).fit_on_all()
 
 
-def _cnn_pays(data: TrainingData) -> bool:
-    """Whether a new CNN is worth its minutes. With fewer texts it is worse than n-grams: docs/training.md."""
+def _cnn_pays(data: TrainingData, split: Fold) -> bool:
+    """Whether a new CNN is worth its minutes: with fewer texts it is worse than n-grams (docs/training.md).
+    It learns one label for each text, and must have texts of all labels to learn from.
+    """
+    targets = data.labelled.targets
     return (
         len(data.texts) >= MANY
         and data.labelled.head == "softmax"
-        and data.counts.min() > 1  # one to learn from and one to measure
-        and has_torch()
+        and all((targets[rows] > 0).any(axis=0).all() for rows in split)
     )
 
 
@@ -129,18 +128,19 @@ def _measure(
     base: Bundle | None,
     options: TrainingOptions,
     console: Console,
-    state: Path | None,
+    *,
+    with_cnn: bool,
 ) -> Evidence:
-    """`state` is the file that the training of a CNN writes after each epoch; None for no CNN."""
+    """`with_cnn`: a new CNN is a candidate, too, where it pays."""
     with console.status("counting n-grams"):
         candidates = linear_candidates(data.texts, base)
     folds = data.labelled.folds(options.seed)
     measured = measure_all(candidates, data, folds, console.status)
     ngrams = candidates[0]
-    if state is not None:
+    if with_cnn and _cnn_pays(data, folds[0]):
         from export.training.with_cnn import measure_cnn
 
-        measured += measure_cnn(source, data, folds[0], ngrams, options, console, state)
+        measured += measure_cnn(source, data, folds[0], ngrams, options, console)
     with console.status(f"measuring the baseline: {NAME}"):
         fit = partial(fit_baseline, data.texts, data.labelled.targets)
         baseline = cross_validate(NAME, fit, data.labelled, folds)

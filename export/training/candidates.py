@@ -64,12 +64,12 @@ def measure_all(
 
 
 def best_of(measured: Sequence[Measured]) -> Measured:
-    """By accuracy and macro F1 alike, then by log loss."""
+    """By the sum of accuracy and macro F1, then by log loss."""
     return max(measured, key=lambda each: each.estimate.better_order)
 
 
 def linear_candidates(texts: Sequence[str], base: Bundle | None) -> list[Candidate]:
-    """N-grams; the CNN of `base`, alone and with n-grams. Raises BadBundle."""
+    """N-grams, always the first; the CNN of `base`, alone and with n-grams. Raises BadBundle."""
     words = NgramBlock(texts, "words", 1, 2, weight=0.3)
     characters = NgramBlock(texts, "characters", 1, 5, weight=0.7)
     found = [Candidate("n-grams", [words, characters])]

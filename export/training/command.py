@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export.training.by_evidence import train_by_evidence
+from export.training.labeling_config import renamed_column
 from export.training.options import TrainingOptions
 from server.bundle import Bundle
 from server.errors import BadSetting
@@ -34,18 +35,22 @@ def train(
     options.check(command.encoder, start_from=command.start_from, resume=command.resume, plots=command.plots)
     with labelled_source(labelled, console) as source:
         if command.encoder == "cnn":
-            return _train_cnn(source, command, options, console)
-        return train_by_evidence(
-            source,
-            command.test,
-            command.out,
-            options,
-            console,
-            encoder=command.encoder,
-            start_from=command.start_from,
-            torchscript=command.torchscript,
-            force=command.force,
-        )
+            bundle = _train_cnn(source, command, options, console)
+        else:
+            bundle = train_by_evidence(
+                source,
+                command.test,
+                command.out,
+                options,
+                console,
+                encoder=command.encoder,
+                start_from=command.start_from,
+                torchscript=command.torchscript,
+                force=command.force,
+            )
+        if (sentence := renamed_column(source)) is not None:
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        return bundle
 
 
 def _train_cnn(

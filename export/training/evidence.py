@@ -101,7 +101,7 @@ class Estimate:
 
     @property
     def better_order(self) -> tuple[float, float]:
-        """Sorts candidates: by accuracy and macro F1 alike, then by log loss."""
+        """Sorts candidates: by the sum of accuracy and macro F1, then by log loss."""
         return self.figures["accuracy"] + self.figures["macro_f1"], -self.figures["log_loss"]
 
 

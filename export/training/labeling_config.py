@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 
+from server.label_studio.object_tags import TextField
 from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledSource
 from server.offline.records import TEXT
 from server.offline.row_texts import value_of
 
-NO_NAME = re.compile(r"[^\w.\[\]]+")
-"""What Label Studio's editor reads as the end of a name after `$`."""
+NO_NAME = re.compile(r"[^\w.\[\]]+", re.ASCII)
+"""What Label Studio's editor does not read as part of a name after `$`: also letters that are not ASCII."""
 
 
 def labeling_config(source: LabelledSource, labels: Sequence[str], *, several: bool) -> str:
@@ -26,11 +27,14 @@ def renamed_column(source: LabelledSource) -> str | None:
         return None
     return (
         f'Label Studio\'s configs cannot name the column "{source.text}". The labeling config reads '
-        f'"{column}": name it so in what you import.'
+        f'"{column}": rename the column in the file that you import.'
     )
 
 
 def _column(source: LabelledSource) -> str:
     """The text's column, as a labeling config can name it."""
     name = source.text or TEXT
-    return name if "$" in name else NO_NAME.sub("_", name)
+    if "$" in name and TextField("", "text", name).fields:
+        return name
+    renamed = NO_NAME.sub("_", name)
+    return renamed if renamed.strip("_.[]") else TEXT

@@ -97,13 +97,13 @@ def train_network(
     options: TrainingOptions,
     console: Console,
     *,
-    state: Path,
+    state: Path | None = None,
     resume: bool = False,
     split: Fold | None = None,
 ) -> tuple[Network, bool]:
     """The network trained on `source`, and whether training is complete or was stopped by Ctrl-C. The file
-    `state` is written after each epoch. `split` says which texts are held out; None is a tenth of each label.
-    Raises BadInput.
+    `state`, if given, is written after each epoch. `split` says which texts are held out; None is a tenth of
+    each label. Raises BadInput.
     """
     torch.manual_seed(options.seed)
     started = time.monotonic()
@@ -122,7 +122,7 @@ def train_network(
     shape = NetworkShape(len(data.tokens), DIMENSIONS, FILTERS, WIDTHS, len(data.labels))
     cnn = SentimentCNN(shape, pad=data.tokens.index(PAD), dropout=recipe.dropout)
     key = _key(source, options)
-    run = Run.load(state, key) if resume else None
+    run = Run.load(state, key) if resume and state is not None else None
     if run is None:
         run = _new_run(cnn, data.fitted, options.seed, console)
     steps = recipe.steps(len(data.fitted))
@@ -187,7 +187,9 @@ def _new_run(cnn: SentimentCNN, fitted: Examples, seed: int, console: Console) -
     return Run.start(cnn, targets)
 
 
-def _save(run: Run, state: Path, key: str) -> None:
+def _save(run: Run, state: Path | None, key: str) -> None:
+    if state is None:
+        return
     try:
         state.parent.mkdir(parents=True, exist_ok=True)
         run.save(state, key)

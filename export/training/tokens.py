@@ -17,11 +17,11 @@ import numpy as np
 from export.training.baseline import fit_baseline
 from export.training.evidence import Labelled, cross_validate
 from export.training.options import TokenizerChoice
-from export.vocabulary import PAD, UNKNOWN
+from export.vocabulary import PAD, UNKNOWN, is_utf_8
 from server.encoders.base import TextTokenizer
 from server.encoders.cnn.basic_english import basic_english
 from server.encoders.cnn.encoder import tokenizer_of
-from server.encoders.cnn.learned import encodable, learned_content
+from server.encoders.cnn.learned import learned_content, without_surrogates
 from server.errors import BadInput
 
 OFTEN = 20
@@ -101,14 +101,14 @@ def build_vocabulary(texts: Sequence[str], size: int, ignored: str = "") -> list
     counts = Counter(token for text in texts for token in basic_english(text))
     for special in (UNKNOWN, PAD):
         counts.pop(special, None)
-    ranked = sorted(counts, key=lambda token: (-counts[token], token))
+    ranked = sorted(filter(is_utf_8, counts), key=lambda token: (-counts[token], token))
     kept = [token for token in ranked if left_out is None or not left_out.fullmatch(token)]
     return [UNKNOWN, PAD, *kept[: size - 2]]
 
 
 def learn_tokens(texts: Sequence[str], size: int) -> Tokens:
-    """Byte-level BPE: <unk>, <pad>, the 256 bytes, then the most frequent pairs. The same texts give the same
-    tokens on any number of threads, because only counts are summed.
+    """Byte-level BPE: <unk>, <pad>, the 256 bytes, then the most frequent pairs up to `size` tokens. The same
+    texts give the same tokens on any number of threads, because only counts are summed.
     """
     from tokenizers import Tokenizer
     from tokenizers.pre_tokenizers import ByteLevel
@@ -116,7 +116,7 @@ def learn_tokens(texts: Sequence[str], size: int) -> Tokens:
 
     library = Tokenizer.from_str(learned_content([], []))
     library.train_from_iterator(
-        map(encodable, texts),
+        map(without_surrogates, texts),
         BpeTrainer(
             vocab_size=size,
             min_frequency=OFTEN,

@@ -53,17 +53,17 @@ def read_training_data(
     data = training_data(texts, _labels(texts, source.path), balance=balance)
     if test is None:
         return data
-    return replace(data, test=_test_data(replace(source, path=test), data.labels))
+    return replace(data, test=_test_data(replace(source, path=test), data))
 
 
 def training_data(texts: LabelledTexts, labels: tuple[str, ...], *, balance: bool) -> TrainingData:
-    """Equal texts are a group, since on both sides of a split they would be known answers; so are texts of
-    one group. Raises BadInput for texts that nothing can be measured on.
+    """Equal texts and texts of one group stay on one side of every split; otherwise the model would be
+    measured on texts that it has seen. Raises BadInput for texts that nothing can be measured on.
     """
     head: Head = "sigmoid" if texts.multi_label else "softmax"
-    groups = connected(texts.texts, texts.groups or texts.texts)
+    groups = group_numbers(texts.texts, texts.groups or texts.texts)
     if len(np.unique(groups)) < 2:
-        same = "the same text" if texts.groups is None else "of one group (--group)"
+        same = "the same" if texts.groups is None else "the same, or of one group (--group)"
         raise BadInput(f"All labelled texts are {same}; give texts that differ.")
     targets = targets_of(texts, labels)
     if (targets > 0).sum(axis=0).max() == 1:
@@ -72,7 +72,7 @@ def training_data(texts: LabelledTexts, labels: tuple[str, ...], *, balance: boo
 
 
 def targets_of(texts: LabelledTexts, labels: Sequence[str]) -> Targets:
-    """±1 [texts, classes]."""
+    """±1, float32[texts, classes]."""
     number = {label: i for i, label in enumerate(labels)}
     targets = np.full((len(texts.texts), len(labels)), -1, dtype=np.float32)
     for row, several in enumerate(texts.labels):
@@ -81,8 +81,8 @@ def targets_of(texts: LabelledTexts, labels: Sequence[str]) -> Targets:
     return targets
 
 
-def connected(texts: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.intp]:
-    """A number for each text, the same for equal texts and for texts of one group."""
+def group_numbers(texts: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.intp]:
+    """int[texts]: a number for each text, the same for equal texts and for texts of one group."""
     _, by_text = np.unique(np.array(texts, dtype=object), return_inverse=True)
     _, by_group = np.unique(np.array(groups, dtype=object), return_inverse=True)
     nodes = int(by_text.max()) + 1
@@ -103,12 +103,12 @@ def _labels(texts: LabelledTexts, path: Path) -> tuple[str, ...]:
     return labels
 
 
-def _test_data(source: LabelledSource, labels: tuple[str, ...]) -> TestData:
-    """Raises BadInput, also for labels that the training texts do not have."""
+def _test_data(source: LabelledSource, data: TrainingData) -> TestData:
+    """Raises BadInput, also for labels, or several labels of a text, that the training texts do not have."""
     tested = read_labelled(source)
-    unseen = sorted({label for several in tested.labels for label in several} - set(labels))
+    if tested.multi_label and data.labelled.head == "softmax":
+        raise BadInput(f"{source.path}: texts have several labels; the training texts have one each.")
+    unseen = sorted({label for several in tested.labels for label in several} - set(data.labels))
     if unseen:
         raise BadInput(f"{source.path}: labels that the training texts do not have: {', '.join(unseen)}.")
-    if not tested.texts:
-        raise BadInput(f"{source.path}: no labelled texts. Left out: {tested.left_out}.")
-    return TestData(tested.texts, targets_of(tested, labels))
+    return TestData(tested.texts, targets_of(tested, data.labels))

@@ -7,7 +7,6 @@ logits of CNN and n-grams are added with the two weights that have the least log
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +37,13 @@ def measure_cnn(
     ngrams: Candidate,
     options: TrainingOptions,
     console: Console,
-    state: Path,
 ) -> list[Measured]:
-    """A CNN trained on one side of `split` and measured on the other, alone and with `ngrams`. `state` is the
-    file that the training writes after each epoch.
+    """A CNN trained on one side of `split` and measured on the other, alone and with `ngrams`. The other side
+    has also chosen its epoch, its temperature and the two weights, which flatters it a little. Raises
+    BadInput, and KeyboardInterrupt after Ctrl-C.
     """
     started = time.monotonic()
-    network, done = train_network(TrainingSource.of(source, None), options, console, state=state, split=split)
-    state.unlink(missing_ok=True)
+    network, done = train_network(TrainingSource.of(source, None), options, console, split=split)
     if not done:
         raise KeyboardInterrupt
     fitted, held_out = split
@@ -54,11 +52,11 @@ def measure_cnn(
     cnn_logits = logits_of(cnn, [data.texts[row] for row in held_out]) + bias
     ngram_logits = ngrams.fit(labelled.targets, fitted)(held_out)
 
-    def loss(shares: npt.NDArray[np.float64]) -> float:
-        logits = shares[0] * cnn_logits + shares[1] * ngram_logits
+    def loss(weights: npt.NDArray[np.float64]) -> float:
+        logits = weights[0] * cnn_logits + weights[1] * ngram_logits
         return log_loss(AS_IT_IS.apply(logits, labelled.head), targets, labelled.head)
 
-    shares = minimize(loss, [0.5, 2.5], bounds=[(0.0, 20.0), (0.0, 20.0)], method="Powell").x
+    weights = minimize(loss, [0.5, 2.5], bounds=[(0.0, 20.0), (0.0, 20.0)], method="Powell").x
     seconds = time.monotonic() - started
 
     def measured(name: str, logits: Numbers, fit_on_all: Callable[[], FittedClassifier]) -> Measured:
@@ -67,24 +65,26 @@ def measure_cnn(
         figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
         return Measured(Estimate(name, figures, calibration, seconds), lambda: calibration.of(fit_on_all()))
 
-    why = {"tokenizer": network.metrics["tokenizer"]}
+    metrics = {"tokenizer": network.metrics["tokenizer"]}
 
     def alone() -> FittedClassifier:
         head_bias = bias.astype(np.float32)
-        return FittedClassifier(data.labels, [cnn], head_bias, temperature=network.temperature, metrics=why)
+        return FittedClassifier(
+            data.labels, [cnn], head_bias, temperature=network.temperature, metrics=metrics
+        )
 
     def together() -> FittedClassifier:
         linear = ngrams.fit_on_all(data)
         encoders = [
-            cnn.scaled(float(shares[0])),
-            *(each.scaled(float(shares[1])) for each in linear.encoders),
+            cnn.scaled(float(weights[0])),
+            *(each.scaled(float(weights[1])) for each in linear.encoders),
         ]
-        head_bias = (shares[0] * bias + shares[1] * linear.head_bias).astype(np.float32)
-        return replace(linear, encoders=encoders, head_bias=head_bias, metrics=why)
+        head_bias = (weights[0] * bias + weights[1] * linear.head_bias).astype(np.float32)
+        return replace(linear, encoders=encoders, head_bias=head_bias, metrics=metrics)
 
     return [
         measured("CNN", cnn_logits, alone),
-        measured("CNN + n-grams", shares[0] * cnn_logits + shares[1] * ngram_logits, together),
+        measured("CNN + n-grams", weights[0] * cnn_logits + weights[1] * ngram_logits, together),
     ]
 
 

@@ -1,7 +1,8 @@
 """A hash table from tokens to ids, compiled by numba, with open addressing and linear probing.
 
-A token is a sequence of bytes or code points. Its hash is its first index in `slots` int32[slots, 4]; if
-another token is there, the next slot is tried. Tokens are compared, not only hashes, so the result is exact.
+A token is a sequence of bytes or code points. The low bits of its hash are the first index that is tried in
+`slots` int32[slots, 4]; if another token is there, the next slot is tried. Tokens are compared, not only
+hashes, so the result is exact.
 """
 
 from collections.abc import Sequence

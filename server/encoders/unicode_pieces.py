@@ -20,15 +20,18 @@ MOST_LONGER = 4
 become 18.
 """
 
+SIGMA = "Σ"
+"""Becomes ς at the end of a word and σ elsewhere, the only letter that others decide about."""
+
 STOPS = ("Lu", "Ll", "Lt", "Lo", "Nd", "Zs")
-"""Categories of characters beyond which lower-casing Σ does not look: it is ς at the end of a word, which
-marks and apostrophes do not end (Unicode 16, section 3.13, Final_Sigma).
+"""Categories of characters beyond which lower-casing SIGMA does not look; it looks beyond marks and
+apostrophes (Unicode 16, section 3.13, Final_Sigma).
 """
 
 
 def nfkc(text: str) -> str:
-    """`text` in NFKC. Marks after more than a hundred characters without white space may not be composed."""
-    if unicodedata.is_normalized("NFKC", text):
+    """`text` in NFKC. A mark after a hundred characters without white space might be left uncomposed."""
+    if len(text) <= PIECE and unicodedata.is_normalized("NFKC", text):
         return text
     return "".join(_nfkc_piece(found[0]) for found in NFKC_PIECE.finditer(text))
 
@@ -55,17 +58,18 @@ def _nfkc_piece(piece: str) -> str:
 
 
 def _lowered_pieces(text: str) -> Iterator[str]:
-    """Each piece is lower-cased between the characters around it, which decide what Σ becomes."""
-    begin = 0
+    """A piece ends with a character that stops what SIGMA looks for, and is lower-cased after the one before
+    it.
+    """
+    begin, before = 0, ""
     while begin < len(text):
         end = begin + PIECE
-        while end < len(text) and not (_stops(text[end - 1]) and _stops(text[end])):
+        while end < len(text) and not _may_end(text[end - 1]):
             end += 1
-        before, after = text[begin - 1 : begin] if begin else "", text[end : end + 1]
-        piece = (before + text[begin:end] + after).lower()
-        yield piece[len(before.lower()) : len(piece) - len(after.lower())]
-        begin = end
+        piece = (before + text[begin:end]).lower()
+        yield piece[len(before.lower()) :]
+        begin, before = end, text[end - 1 : end]
 
 
-def _stops(character: str) -> bool:
-    return unicodedata.category(character) in STOPS
+def _may_end(character: str) -> bool:
+    return character != SIGMA and unicodedata.category(character) in STOPS

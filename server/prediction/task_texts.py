@@ -7,7 +7,9 @@ from typing import Any, Protocol
 from server.label_studio.labeling_config import LabelingPlan, Texts
 
 PIECE = 2_000_000
-"""Characters that are read before others have their turn: some ten milliseconds."""
+"""Characters that are read before others have their turn, and cancellation takes effect: about 10 ms."""
+MOST_PARTS = 10_000
+"""Elements of a list whose characters are counted; as many are many anyway."""
 STEP = 50
 """Characters that can be read in the time that one step of a path takes."""
 
@@ -32,8 +34,8 @@ class TaskTexts:
 
 
 def read_tasks(read: TaskTexts, plan: LabelingPlan, tasks: Iterator[Any], max_text: int) -> bool:
-    """Adds the texts of the next tasks to `read`, about a PIECE; False when no task is left. So a caller can
-    leave between two calls. `max_text` is the maximum of characters in a field, markup included.
+    """Adds the texts of the next tasks to `read`, about a PIECE; False when no task is left. `max_text` is
+    the maximum of characters in a field, markup included.
     """
     characters = 0
     for task in tasks:
@@ -55,8 +57,14 @@ def read_tasks(read: TaskTexts, plan: LabelingPlan, tasks: Iterator[Any], max_te
 
 
 def size_of(values: Iterable[tuple[Any, ...]]) -> int:
-    """Characters and list elements in the fields of tasks."""
-    return sum(len(value) for each in values for value in each if isinstance(value, str | list))
+    """Characters, and elements of lists, in the fields of tasks."""
+    return sum(_size(value) for each in values for value in each)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, list):
+        return len(value) + sum(len(part) for part in value[:MOST_PARTS] if isinstance(part, str))
+    return len(value) if isinstance(value, str) else 0
 
 
 def characters_of(texts: Texts | None) -> int:

@@ -11,14 +11,13 @@ import pytest
 from rich.console import Console
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from export.training import by_evidence
 from export.training.baseline import fit_baseline
 from export.training.blocks import NgramBlock
 from export.training.by_evidence import train_by_evidence
 from export.training.evidence import Calibration, Labelled, calibrate, cross_validate
 from export.training.linear_head import balanced, fit_head
 from export.training.options import TrainingOptions
-from export.training.training_data import connected
+from export.training.training_data import group_numbers
 from server.bundle import LABELING_CONFIG, Bundle, read_bundle
 from server.engines.factory import open_engine
 from server.errors import BadInput, BadSetting
@@ -105,7 +104,7 @@ def test_equal_texts_are_in_one_fold_and_every_fold_has_every_label() -> None:
 
 
 def test_texts_of_one_group_and_equal_texts_stay_together(tmp_path: Path) -> None:
-    found = connected(["a", "b", "c", "a", "d"], ["1", "1", "2", "3", "4"])
+    found = group_numbers(["a", "b", "c", "a", "d"], ["1", "1", "2", "3", "4"])
     assert [each == found[0] for each in found.tolist()] == [True, True, False, True, False]
     source = write(tmp_path / "in.csv", ["a", "b"], ["x", "y"])
     assert read_labelled(source, "queue").groups == ["x", "y"]
@@ -266,28 +265,6 @@ def test_a_head_on_a_cnn_with_learned_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_new_cnn_of_many_texts_says_why_it_has_its_tokenizer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here a few, and words apart: n-grams of characters do not reach from one to the other."""
-    monkeypatch.setattr(by_evidence, "CNN_PAYS_FROM", 400)
-    random = np.random.default_rng(1)
-    parts = [f"{one}{two}" for one in "東京都市" for two in "駅前店道"]
-    texts = ["".join([*random.choice(parts, 12), str(i)]) for i in range(400)]
-    labels = [
-        "near" if "東駅京店" in text or "都道市前" in text or "京駅都店" in text else "far" for text in texts
-    ]
-    console = Console(file=io.StringIO(), width=200)
-    source = write(tmp_path / "in.csv", texts, labels)
-    options = TrainingOptions(epochs=2)
-    made = train_by_evidence(source, None, tmp_path / "made", options, console, torchscript=False)
-    assert isinstance(console.file, io.StringIO)
-    assert "Tokenizer: " in console.file.getvalue()
-    card = (made.path / "README.md").read_text("utf-8")
-    with_cnn = "CNN" in made.manifest.metrics["chosen"]
-    assert ("Tokenizer of the CNN: " in card) == ("tokenizer" in made.manifest.metrics) == with_cnn
-
-
 @pytest.mark.parametrize(
     ("texts", "labels", "warning"),
     [
@@ -314,7 +291,7 @@ def test_the_report_says_why_a_model_is_no_good(
 def test_texts_that_cannot_be_trained_on_are_an_error(tmp_path: Path, bundle: Bundle) -> None:
     with pytest.raises(BadInput, match=r"in.csv: one label only \(x\)"):
         train(write(tmp_path / "in.csv", ["a", "b"], ["x", "x"]), tmp_path / "made")
-    with pytest.raises(BadInput, match="All labelled texts are the same text"):
+    with pytest.raises(BadInput, match="All labelled texts are the same;"):
         train(write(tmp_path / "in.csv", ["a", "a"], ["x", "y"]), tmp_path / "made")
     source = write(tmp_path / "in.csv", ["a b", "c d", "e", "f"], ["x", "y"] * 2)
     unseen = write(tmp_path / "test.csv", ["a"], ["z"])
@@ -353,3 +330,10 @@ def test_a_trained_bundle_is_read_again(tmp_path: Path) -> None:
     made, _ = train(write(tmp_path / "in.csv", *tickets(60, ("p", "q"))), tmp_path / "made")
     assert read_bundle(made.path).version == made.version
     assert [encoder.kind for encoder in made.manifest.encoders] == ["ngrams", "ngrams"]
+
+
+def test_test_texts_with_several_labels_need_training_texts_with_several(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", *tickets(40, ("a", "b")))
+    (tmp_path / "test.jsonl").write_text('{"body": "x", "queue": ["a", "b"]}\n')
+    with pytest.raises(BadInput, match=r"test.jsonl: texts have several labels; the training texts have one"):
+        train(source, tmp_path / "made", test=tmp_path / "test.jsonl")

@@ -20,7 +20,9 @@ LABELS = ("Negative", "Positive")
         ("$title: $body", "$title: $body", False),
         ("my column", "$my_column", True),
         ("text (en)", "$text_en_", True),
-        ("本文", "$本文", False),
+        ("本文", "$review", True),
+        ("Größe", "$Gr_e", True),
+        ("price in $", "$price_in_", True),
     ],
 )
 def test_it_names_the_column_of_the_texts_as_label_studio_can(
@@ -31,7 +33,7 @@ def test_it_names_the_column_of_the_texts_as_label_studio_can(
     assert field.value == value
     sentence = renamed_column(source)
     assert (sentence is not None) == renamed
-    assert sentence is None or f'"{value[1:]}": name it so' in sentence
+    assert sentence is None or f'"{value[1:]}": rename the column' in sentence
 
 
 def test_a_config_of_ones_own_is_kept() -> None:

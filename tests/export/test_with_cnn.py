@@ -11,6 +11,7 @@ from export.classifier import publish_classifier
 from export.encoders.cnn import FittedCnn
 from export.training.candidates import linear_candidates
 from export.training.evidence import figures_of
+from export.training.model_card import model_card
 from export.training.options import TrainingOptions
 from export.training.training_data import read_training_data
 from export.training.with_cnn import measure_cnn
@@ -27,9 +28,7 @@ def test_both_are_measured_on_texts_that_they_have_not_seen_and_can_be_published
     split = data.labelled.folds(seed=1)[0]
     _, held_out = split
     (ngrams,) = linear_candidates(data.texts, None)
-    options, state = TrainingOptions(epochs=40), tmp_path / ".state"
-    alone, together = measure_cnn(source, data, split, ngrams, options, QUIET, state)
-    assert not state.exists()
+    alone, together = measure_cnn(source, data, split, ngrams, TrainingOptions(epochs=40), QUIET)
 
     cnn = alone.fit_on_all()
     (encoder,) = cnn.encoders
@@ -45,6 +44,16 @@ def test_both_are_measured_on_texts_that_they_have_not_seen_and_can_be_published
     assert together.estimate.figures["log_loss"] <= alone.estimate.figures["log_loss"] + 1e-6
     assert together.estimate.figures["accuracy"] > 0.75
     both = together.fit_on_all()
+    metrics = {
+        "texts": {"fitted": 240, "left_out": "none"},
+        "chosen": together.estimate.name,
+        "cross_validation": {together.estimate.name: together.estimate.figures},
+        "folds": 1,
+        "learning_curve": [],
+        **both.metrics,
+    }
+    card = model_card("both", data.labels, data.counts.tolist(), metrics)
+    assert "Tokenizer of the CNN: basic_english, by the log loss of a linear model" in card
     bundle = publish_classifier(both, tmp_path / "both", torchscript=False)
     assert [spec.kind for spec in bundle.manifest.encoders] == ["cnn", "ngrams", "ngrams"]
     np.testing.assert_allclose(probabilities(bundle, texts), both.probabilities(texts), atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 
 from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan
 from server.prediction import task_texts
-from server.prediction.task_texts import TaskTexts, read_tasks
+from server.prediction.task_texts import TaskTexts, read_tasks, size_of
 
 PLAN = read_plan(TUTORIAL_CONFIG, ("Negative", "Positive"), {})
 PATH = "$a" + ".b" * 99
@@ -45,3 +45,7 @@ def test_a_text_that_is_too_long_is_counted() -> None:
     tasks = [{"review": text} for text in ("good", "x" * 11, "")]
     assert not read_tasks(read, PLAN, iter(tasks), 10)
     assert read == TaskTexts([("good",), None, ("",)], rows=2, too_long=1, has_values=True)
+
+
+def test_the_characters_of_a_list_count() -> None:
+    assert size_of([("abc", None, 7), (["<p>" * 1_000, 1],)]) == 3 + 3_000 + 2

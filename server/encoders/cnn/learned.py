@@ -75,8 +75,10 @@ class LearnedTokenizer:
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[Ids]:
-        """int32[tokens] per text. Releases the GIL for most of the time."""
-        pieces = [[encodable(text[i : i + PIECE]) for i in range(0, len(text), PIECE)] for text in texts]
+        """int32[max(tokens, min_length)] per text. Releases the GIL for most of the time."""
+        pieces = [
+            [without_surrogates(text[i : i + PIECE]) for i in range(0, len(text), PIECE)] for text in texts
+        ]
         # the library's encode() of one text would hold the GIL
         found = iter(self._library.encode_batch_fast(list(chain(*pieces)), add_special_tokens=False))
         return [self._row([next(found) for _ in each]) for each in pieces]
@@ -131,8 +133,8 @@ def _from_library(content: str) -> Any:
         raise ValueError(f"the library tokenizers cannot read it ({error})") from None
 
 
-def encodable(text: str) -> str:
-    """Without lone surrogates, which UTF-8 does not have: each becomes U+FFFD."""
+def without_surrogates(text: str) -> str:
+    """Without surrogates, which UTF-8 does not have: pairs become their character, others U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

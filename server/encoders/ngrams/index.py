@@ -46,7 +46,7 @@ class NgramIndex:
     """Finds n-grams in texts; any number of threads can use it. The first n-gram has number 1."""
 
     long_text = 2_000
-    """As in `TextTokenizer`: up to 6 ms, of ligatures."""
+    """As in `TextTokenizer`: 6 ms at worst, for ligatures."""
 
     def __init__(self, ngrams: Sequence[str], unit: Unit, shortest: int, longest: int) -> None:
         """Raises ValueError for more than MAX_NGRAMS, or an n-gram that is repeated, or that is not of
