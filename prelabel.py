@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,9 @@ def train(
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
     how = TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
     options = TrainingOptions(seed, epochs, vocabulary, ignore, group, balance, tokenizer)
+    started = time.monotonic()
     bundle = train_bundle(labelled, how, options, console)
+    console.print(f"Trained in {time.monotonic() - started:.0f} s.", highlight=False)
     _report_bundle(bundle.version, out, label_studio, project)
 
 

@@ -105,6 +105,8 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
+        if self.format == 1 and [spec.kind for spec in self.encoders] != ["cnn"]:
+            raise ValueError("format 1 has one CNN")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must be unique")
         if len(self.needed_files) != 1 + sum(len(spec.files) for spec in self.encoders):

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from server.bundle import MAX_MANIFEST, Bundle, read_bundle
+from server.bundle import MAX_MANIFEST, OF_FORMAT_1, Bundle, read_bundle
 from server.encoders.cnn.encoder import cnn_of
 from server.encoders.lines import read_lines
 from server.errors import BadBundle
+
+CNN = {"kind": "cnn", "unknown_id": 0, "pad_id": 1, "widths": [2], "min_length": 2, "features": 4}
 
 
 @pytest.fixture
@@ -31,6 +33,12 @@ def test_the_same_content_has_the_same_version_in_any_folder(bundle: Bundle, cop
     assert again.version.startswith("tiny-")
     assert len(again.version) == len("tiny-") + 12
     assert cnn_of(again.encoders).vocabulary["good"] == 2
+
+
+def two_cnns(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    kept = {name: value for name, value in manifest.items() if name not in OF_FORMAT_1}
+    (folder / "manifest.json").write_text(json.dumps(kept | {"encoders": [CNN, CNN]}))
 
 
 def truncate(folder: Path) -> None:
@@ -64,6 +72,8 @@ def flip_a_bit(folder: Path) -> None:
             lambda folder: edit_manifest(folder, format=3),
             "format 3, but this version of Prelabel reads formats 1 and 2",
         ),
+        (two_cnns, "format 1 has one CNN"),
+        (lambda folder: edit_manifest(folder, widths=[2, 3, 10**9], min_length=10**9), "widths"),
         (lambda folder: edit_manifest(folder, labels=["Positive", "Negative"]), "but its content is version"),
         (lambda folder: edit_manifest(folder, version="tiny-000000000000"), "but its content is version"),
         (lambda folder: edit_manifest(folder, temperature=0), "temperature"),

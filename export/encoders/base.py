@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from server.encoders.base import EncoderSpec
+from server.encoders.base import EncoderSpec, Tables, TextTokenizer
 
 Numbers = npt.NDArray[np.float64]
 
@@ -54,3 +54,16 @@ class FittedEncoder(ABC):
     @abstractmethod
     def logits(self, texts: Sequence[str]) -> Numbers:
         """float64[texts, classes], by the definition: the reference of the parity check."""
+
+    @abstractmethod
+    def tables(self) -> tuple[TextTokenizer, Tables]:
+        """What the server uses on a CPU."""
+
+    def quick_logits(self, texts: Sequence[str], classes: int) -> Numbers:
+        """float64[texts, classes], by the tables: as `logits` within 1e-5, in a hundredth of the time."""
+        tokenizer, tables = self.tables()
+        logits = np.zeros((len(texts), classes), dtype=np.float32)
+        for row, ids in enumerate(tokenizer.encode_all(texts)):
+            end = np.array([len(ids)], dtype=np.int32)
+            tables.add_logits(ids[None], np.zeros_like(end), end, logits[row : row + 1])
+        return logits.astype(np.float64)

@@ -14,6 +14,7 @@ from server.bundle import Bundle
 from server.encoders.base import TextTokenizer
 from server.encoders.cnn.encoder import CnnEncoder, CnnSpec, cnn_of
 from server.encoders.cnn.learned import LEARNED_FILE
+from server.encoders.cnn.tables import Int16Tables, read_int16_tables
 from server.engines.onnx_file import read_tensors
 
 
@@ -60,6 +61,9 @@ class FittedCnn(FittedEncoder):
         banks = {f"taps{i}": taps for i, taps in enumerate(self.taps)}
         banks |= {f"bias{i}": bias for i, bias in enumerate(self.biases)}
         return {"embedding": self.embedding, "head": self.head} | banks
+
+    def tables(self) -> tuple[TextTokenizer, Int16Tables]:
+        return self.tokenizer(), read_int16_tables(self.tensors(0), self.spec.widths, len(self.tokens))
 
     def carry_size(self, classes: int) -> int:
         return self.spec.features

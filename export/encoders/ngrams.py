@@ -15,8 +15,8 @@ from export.encoders.base import FittedEncoder, Numbers
 from server.arrays import Floats
 from server.encoders.ngrams.analyzer import ngrams_of
 from server.encoders.ngrams.encoder import NgramsSpec
-from server.encoders.ngrams.index import COUNT_BITS, MAX_COUNT
-from server.encoders.ngrams.tables import tensor_names
+from server.encoders.ngrams.index import COUNT_BITS, MAX_COUNT, NgramIndex
+from server.encoders.ngrams.tables import NgramTables, read_ngram_tables, tensor_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,11 @@ class FittedNgrams(FittedEncoder):
             idf: np.pad(self.idf, (1, 0)).astype(np.float32),
             head: np.pad(self.head, ((1, 0), (0, 0))).astype(np.float32),
         }
+
+    def tables(self) -> tuple[NgramIndex, NgramTables]:
+        spec, classes = self.spec, self.head.shape[1]
+        index = NgramIndex(self.ngrams, spec.unit, spec.shortest, spec.longest)
+        return index, read_ngram_tables(self.tensors(0), 0, len(self.ngrams), classes)
 
     def carry_size(self, classes: int) -> int:
         return classes + 1

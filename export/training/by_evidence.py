@@ -69,7 +69,15 @@ def train_by_evidence(
     with console.status("fitting on all texts"):
         classifier = best.fit_on_all()
     metrics: dict[str, Any] = {
-        "options": {"seed": options.seed, "start_from": base.version if base else None},
+        "options": {
+            "encoder": encoder,
+            "start_from": base.version if base else None,
+            "group": options.group,
+            "balance": options.balance,
+            "seed": options.seed,
+            "text": source.text,
+            "label": source.label,
+        },
         "texts": {"fitted": len(data.texts), "left_out": str(data.left_out) or "none"},
         "chosen": best.estimate.name,
         "cross_validation": {each.name: each.figures for each in (*evidence.estimates, evidence.baseline)},
@@ -79,16 +87,10 @@ def train_by_evidence(
         **classifier.metrics,
     }
     if data.test is not None:
-        probabilities = classifier.probabilities(data.test.texts)
+        probabilities = classifier.quick_probabilities(data.test.texts)
         metrics["test"] = figures_of(probabilities, data.test.targets, classifier.head)
-    report.show(
-        console,
-        data,
-        [*evidence.estimates, evidence.baseline],
-        best.estimate,
-        evidence.baseline,
-        metrics,
-    )
+    metrics["warnings"] = report.warnings_of(data, best.estimate, evidence.baseline)
+    report.show(console, data, [*evidence.estimates, evidence.baseline], best.estimate, metrics)
     several = classifier.head == "sigmoid"
     return publish_classifier(
         replace(classifier, metrics=metrics, words=_some_words(data.texts)),
@@ -137,7 +139,7 @@ def _measure(
     folds = data.labelled.folds(options.seed)
     measured = measure_all(candidates, data, folds, console.status)
     ngrams = candidates[0]
-    if with_cnn and _cnn_pays(data, folds[0]):
+    if with_cnn and len(folds) == 1 and _cnn_pays(data, folds[0]):
         from export.training.with_cnn import measure_cnn
 
         measured += measure_cnn(source, data, folds[0], ngrams, options, console)

@@ -15,6 +15,7 @@ from export.training.evidence import Estimate, Fold, cross_validate
 from export.training.linear_head import Targets, fit_head
 from export.training.training_data import TrainingData
 from server.bundle import Bundle
+from server.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,17 @@ def best_of(measured: Sequence[Measured]) -> Measured:
 
 
 def linear_candidates(texts: Sequence[str], base: Bundle | None) -> list[Candidate]:
-    """N-grams, always the first; the CNN of `base`, alone and with n-grams. Raises BadBundle."""
+    """N-grams, always the first; the CNN of `base`, alone and with n-grams. Raises BadInput,
+    BadBundle.
+    """
     words = NgramBlock(texts, "words", 1, 2, weight=0.3)
     characters = NgramBlock(texts, "characters", 1, 5, weight=0.7)
-    found = [Candidate("n-grams", [words, characters])]
+    ngrams = [block for block in (words, characters) if block.ngrams]
+    if not ngrams:
+        raise BadInput("The texts have no words or characters to learn from.")
+    found = [Candidate("n-grams", ngrams)]
     if base is not None:
         cnn = CnnBlock(base, texts)
         name = f"CNN of {base.manifest.name}"
-        found += [Candidate(name, [cnn]), Candidate(f"{name} + n-grams", [cnn, words, characters])]
+        found += [Candidate(name, [cnn]), Candidate(f"{name} + n-grams", [cnn, *ngrams])]
     return found

@@ -37,20 +37,30 @@ def train(
         if command.encoder == "cnn":
             bundle = _train_cnn(source, command, options, console)
         else:
-            bundle = train_by_evidence(
-                source,
-                command.test,
-                command.out,
-                options,
-                console,
-                encoder=command.encoder,
-                start_from=command.start_from,
-                torchscript=command.torchscript,
-                force=command.force,
-            )
+            bundle = _train_by_evidence(source, command, options, console)
         if (sentence := renamed_column(source)) is not None:
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
         return bundle
+
+
+def _train_by_evidence(
+    source: LabelledSource, command: TrainCommand, options: TrainingOptions, console: Console
+) -> Bundle:
+    try:
+        return train_by_evidence(
+            source,
+            command.test,
+            command.out,
+            options,
+            console,
+            encoder=command.encoder,
+            start_from=command.start_from,
+            torchscript=command.torchscript,
+            force=command.force,
+        )
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing was published.")
+        raise
 
 
 def _train_cnn(

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from export.training.evidence import Fold
+from export.training.labeling_config import check_labels
 from export.training.options import TokenizerChoice
 from export.training.tokens import choose_tokens
+from export.training.training_data import folded
 from server.arrays import Ids
 from server.errors import BadInput
 from server.offline.labelled import LabelledSource, LeftOut, read_labelled
@@ -110,6 +112,7 @@ def read_data(
     labels = tuple(sorted(set(texts.labels)))
     if len(labels) < 2:
         raise BadInput(f"{source.train}: the texts have one label only ({labels[0]}); expected two or more.")
+    check_labels(labels, source.train)
     tested = read_texts(source.labelled(source.test)) if source.test else None
     unseen = sorted(set(tested.labels) - set(labels)) if tested else []
     if unseen:
@@ -167,7 +170,7 @@ def hold_out(
     """
     by_text: defaultdict[str, list[int]] = defaultdict(list)
     for i, words in enumerate(data.texts):
-        by_text[words].append(i)
+        by_text[folded(words)].append(i)
     by_label: defaultdict[str, list[list[int]]] = defaultdict(list)
     for indices in by_text.values():
         by_label[data.labels[indices[0]]].append(indices)

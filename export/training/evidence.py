@@ -55,11 +55,14 @@ class Labelled:
         return classes
 
     def folds(self, seed: int) -> list[Fold]:
-        """For cross-validation: of MANY texts one, because a tenth of them is enough."""
+        """For cross-validation: of MANY texts the one nearest to a tenth, which is enough, unless large
+        groups allow none between a thirtieth and a third.
+        """
         texts = len(self.targets)
         number = 10 if texts <= TEN_FOLDS or texts >= MANY else 5
         folds = self._split(min(number, len(np.unique(self.groups))), seed)
-        return folds[:1] if texts >= MANY else folds
+        nearest = min(folds, key=lambda fold: abs(len(fold[1]) - texts / 10))
+        return [nearest] if texts >= MANY and texts / 30 < len(nearest[1]) < texts / 3 else folds
 
     def _split(self, number: int, seed: int) -> list[Fold]:
         """Stratified by class."""

@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from server.errors import BadInput, BadLabelConfig
+from server.label_studio.labeling_config import read_plan
 from server.label_studio.object_tags import TextField
 from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledSource
@@ -18,6 +21,16 @@ def labeling_config(source: LabelledSource, labels: Sequence[str], *, several: b
     if source.label_config is not None:
         return source.label_config
     return simple_config(value_of(_column(source)), labels, several=several)
+
+
+def check_labels(labels: Sequence[str], path: Path) -> None:
+    """Raises BadInput for labels that no labeling config can have; `path` is named."""
+    try:
+        read_plan(simple_config("$text", labels, several=False), labels, {})
+    except BadLabelConfig as error:
+        raise BadInput(
+            f"{path}: Label Studio cannot have these labels; rename them in the file. {error}"
+        ) from None
 
 
 def renamed_column(source: LabelledSource) -> str | None:

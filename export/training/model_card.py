@@ -21,6 +21,8 @@ def model_card(name: str, labels: Sequence[str], counts: Sequence[int], metrics:
         f"{_text(chosen)}, trained by `prelabel train` on {metrics['texts']['fitted']:,} texts.",
         f"Left out: {metrics['texts']['left_out']}.",
         *([f"Tokenizer of the CNN: {reason(metrics['tokenizer'])}."] if "tokenizer" in metrics else []),
+        f"Options: {_options(metrics['options'])}.",
+        *(f"\n**{_text(warning)}**" for warning in metrics["warnings"]),
         "",
         f"## What was tried ({measured})",
         "",
@@ -39,10 +41,12 @@ def model_card(name: str, labels: Sequence[str], counts: Sequence[int], metrics:
         "## Labels",
         "",
         *_table(
-            ("label", "texts", "recall", "F1"),
+            ("label", "texts", "recall", "F1", "average precision"),
             [
-                (_text(label), f"{count:,}", f"{recall:.3f}", f"{f1:.3f}")
-                for label, count, recall, f1 in zip(labels, counts, best["recall"], best["f1"], strict=True)
+                (_text(label), f"{count:,}", *("–" if each is None else f"{each:.3f}" for each in figures))
+                for label, count, *figures in zip(
+                    labels, counts, best["recall"], best["f1"], best["average_precision"], strict=True
+                )
             ],
         ),
         "",
@@ -52,6 +56,14 @@ def model_card(name: str, labels: Sequence[str], counts: Sequence[int], metrics:
         "",
     ]
     return "\n".join(lines)
+
+
+def _options(options: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_text(str(value))}"
+        for name, value in options.items()
+        if value is not None and value is not False
+    )
 
 
 def _test(metrics: dict[str, Any]) -> list[str]:

@@ -11,13 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.training.evidence import Estimate, Labelled
-from export.training.training_data import TrainingData
+from export.training.training_data import TrainingData, folded
+from server.bundle import Head
 
 FEW = 5
 """Texts of a label below which the report warns of it."""
 
 NOTABLE = 0.005
 """Difference in accuracy that is mentioned."""
+
+ACCURACY: dict[Head, str] = {"softmax": "accuracy", "sigmoid": "all labels right"}
+"""What the accuracy is called: of texts with several labels, those are right that have all of them right."""
 
 MOST_LABELS = 40
 """Rows of the table of labels."""
@@ -28,13 +32,12 @@ def show(
     data: TrainingData,
     estimates: Sequence[Estimate],
     best: Estimate,
-    baseline: Estimate,
     metrics: dict[str, Any],
 ) -> None:
     """Print the report; `estimates` include the baseline's, `metrics` are those of the manifest."""
     if data.left_out.total:
         _print(console, f"Left out: {data.left_out}.")
-    console.print(_candidates(estimates, best, metrics["folds"], len(data.texts)))
+    console.print(_candidates(estimates, best, metrics["folds"], len(data.texts), data.labelled.head))
     console.print(_labels(data.labels, data.labelled, best))
     points = ", ".join(f"{texts:,} texts {accuracy:.3f}" for texts, accuracy in metrics["learning_curve"])
     _print(console, f"Learning curve (accuracy of n-grams on texts that they were not fitted on): {points}.")
@@ -43,19 +46,29 @@ def show(
         low, high = figures["interval_95"]
         _print(
             console,
-            f"{figures['texts']:,} test texts: accuracy {figures['accuracy']:.4f} ({low:.4f} to {high:.4f}), "
+            f"{figures['texts']:,} test texts: {ACCURACY[data.labelled.head]} {figures['accuracy']:.4f} "
+            f"({low:.4f} to {high:.4f}), "
             f"macro F1 {figures['macro_f1']:.4f}, calibration error {figures['calibration_error']:.4f}.",
         )
-    for warning in warnings_of(data.labels, data.labelled, best, baseline):
+    for warning in metrics["warnings"]:
         console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True, highlight=False)
 
 
-def warnings_of(labels: Sequence[str], labelled: Labelled, best: Estimate, baseline: Estimate) -> list[str]:
+def warnings_of(data: TrainingData, best: Estimate, baseline: Estimate) -> list[str]:
     """Sentences about what is wrong with the labelled texts or the model, and what would help."""
-    counts = (labelled.targets > 0).sum(axis=0)
-    texts = len(labelled.targets)
+    labelled, counts, texts = data.labelled, data.counts, len(data.texts)
     found = []
-    few = [f"{label} ({count})" for label, count in zip(labels, counts, strict=True) if count < FEW]
+    if data.test is not None and (known := _known(data.test.texts, data.texts)):
+        found.append(
+            f"{known:,} of the {len(data.test.texts):,} test texts are among the training texts: the figures "
+            "of the test texts are too good. Take them out of one of the files."
+        )
+    if data.contradictions:
+        found.append(
+            f"{data.contradictions:,} texts occur several times with different labels, which no model can "
+            "learn. Decide on one."
+        )
+    few = [f"{label} ({count})" for label, count in zip(data.labels, counts, strict=True) if count < FEW]
     if few:
         found.append(
             f"Labels with fewer than {FEW} texts cannot be learned or measured: {', '.join(few[:20])}. Label "
@@ -70,6 +83,11 @@ def warnings_of(labels: Sequence[str], labelled: Labelled, best: Estimate, basel
     elif (lost := baseline.figures["accuracy"] - best.figures["accuracy"]) > NOTABLE:
         found.append(f"The baseline ({baseline.name}) does better on these texts, by {lost:.3f}.")
     return found
+
+
+def _known(texts: Sequence[str], others: Sequence[str]) -> int:
+    """How many of the texts are among the others."""
+    return sum(map(set(map(folded, others)).__contains__, map(folded, texts)))
 
 
 def _share_right_by_guessing(labelled: Labelled) -> float:
@@ -89,10 +107,10 @@ def _reason(labelled: Labelled, counts: list[int], texts: int) -> str:
     )
 
 
-def _candidates(estimates: Sequence[Estimate], best: Estimate, folds: int, texts: int) -> Table:
+def _candidates(estimates: Sequence[Estimate], best: Estimate, folds: int, texts: int, head: Head) -> Table:
     table = Table(
         "candidate",
-        "accuracy",
+        ACCURACY[head],
         "macro F1",
         "log loss",
         "calibration error",

@@ -17,6 +17,7 @@ import numpy as np
 from export.training.baseline import fit_baseline
 from export.training.evidence import Labelled, cross_validate
 from export.training.options import TokenizerChoice
+from export.training.training_data import group_numbers
 from export.vocabulary import PAD, UNKNOWN, is_utf_8
 from server.encoders.base import TextTokenizer
 from server.encoders.cnn.basic_english import basic_english
@@ -137,7 +138,7 @@ def log_loss_of(tokens: Tokens, texts: Sequence[str], labels: Sequence[str], see
     rows = tokens.tokenizer(1).encode_all(texts)
     words = [" ".join(f"t{i}" for i in row) for row in rows]
     _, classes = np.unique(np.array(labels, dtype=object), return_inverse=True)
-    _, groups = np.unique(np.array(texts, dtype=object), return_inverse=True)
+    groups = group_numbers(texts, texts)
     targets = np.where(np.arange(classes.max() + 1) == classes[:, None], 1, -1).astype(np.float32)
     labelled = Labelled(targets, groups, "softmax")
     folds = labelled.folds(seed)[:FOLDS]

@@ -1,5 +1,6 @@
 """The labelled texts of a training run as targets, and which of them belong together."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from export.training.evidence import Labelled
+from export.training.labeling_config import check_labels
 from export.training.linear_head import Targets
 from server.bundle import Head
+from server.encoders.ngrams.analyzer import normalized
 from server.errors import BadInput
 from server.offline.labelled import LabelledSource, LabelledTexts, LeftOut, read_labelled
 
@@ -37,6 +40,13 @@ class TrainingData:
     test: TestData | None = None
 
     @property
+    def contradictions(self) -> int:
+        """Different texts that have other labels where they occur again."""
+        texts = map(folded, self.texts)
+        pairs = {(text, tuple(row)) for text, row in zip(texts, self.labelled.targets, strict=True)}
+        return sum(times > 1 for times in Counter(text for text, _ in pairs).values())
+
+    @property
     def counts(self) -> npt.NDArray[np.intp]:
         """Texts of each label."""
         counts: npt.NDArray[np.intp] = (self.labelled.targets > 0).sum(axis=0)
@@ -50,6 +60,8 @@ def read_training_data(
     is a column whose equal values belong together. Raises BadInput.
     """
     texts = read_labelled(source, group)
+    if texts.multi_label and balance:
+        raise BadInput(f"{source.path}: texts have several labels; --balance is for texts with one each.")
     data = training_data(texts, _labels(texts, source.path), balance=balance)
     if test is None:
         return data
@@ -81,9 +93,14 @@ def targets_of(texts: LabelledTexts, labels: Sequence[str]) -> Targets:
     return targets
 
 
+def folded(text: str) -> str:
+    """Equal for texts that n-grams cannot tell apart: by case, white space or Unicode's compatible forms."""
+    return " ".join(normalized(text).split())
+
+
 def group_numbers(texts: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.intp]:
     """int[texts]: a number for each text, the same for equal texts and for texts of one group."""
-    _, by_text = np.unique(np.array(texts, dtype=object), return_inverse=True)
+    _, by_text = np.unique(np.array([*map(folded, texts)], dtype=object), return_inverse=True)
     _, by_group = np.unique(np.array(groups, dtype=object), return_inverse=True)
     nodes = int(by_text.max()) + 1
     size = nodes + int(by_group.max()) + 1
@@ -96,6 +113,7 @@ def group_numbers(texts: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np
 def _labels(texts: LabelledTexts, path: Path) -> tuple[str, ...]:
     """In class order. Raises BadInput for fewer than two."""
     labels = tuple(sorted({label for several in texts.labels for label in several}))
+    check_labels(labels, path)
     if len(labels) < 2:
         found = f"one label only ({labels[0]})" if labels else "no labelled texts"
         left_out = f" Left out: {texts.left_out}." if texts.left_out.total else ""

@@ -24,7 +24,6 @@ from export.training.evidence import Calibration, Estimate, Fold, calibrate, fig
 from export.training.options import TrainingOptions
 from export.training.pipeline import train_network
 from export.training.training_data import TrainingData
-from server.encoders.cnn.tables import read_int16_tables
 from server.offline.labelled import LabelledSource
 
 AS_IT_IS = Calibration(1.0)
@@ -49,7 +48,7 @@ def measure_cnn(
     fitted, held_out = split
     labelled, targets = data.labelled, data.labelled.targets[held_out]
     cnn, bias = fitted_cnn(network)
-    cnn_logits = logits_of(cnn, [data.texts[row] for row in held_out]) + bias
+    cnn_logits = cnn.quick_logits([data.texts[row] for row in held_out], len(data.labels)) + bias
     ngram_logits = ngrams.fit(labelled.targets, fitted)(held_out)
 
     def loss(weights: npt.NDArray[np.float64]) -> float:
@@ -105,14 +104,3 @@ def fitted_cnn(network: Network) -> tuple[FittedCnn, Numbers]:
     )
     bias: Numbers = (network.cnn.fc.bias.detach() / network.temperature).double().numpy()
     return cnn, bias
-
-
-def logits_of(cnn: FittedCnn, texts: list[str]) -> Numbers:
-    """float64[texts, classes], without the bias, by the server's tables."""
-    tables = read_int16_tables(cnn.tensors(0), cnn.spec.widths, len(cnn.tokens))
-    logits = np.zeros((len(texts), cnn.head.shape[1]), dtype=np.float32)
-    tokenizer = cnn.tokenizer()
-    for row, ids in enumerate(tokenizer.encode_all(texts)):
-        length = np.array([len(ids)], dtype=np.int32)
-        tables.add_logits(ids[None], np.zeros_like(length), length, logits[row : row + 1])
-    return logits.astype(np.float64)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isnan
 from typing import Any
 
 from server.label_studio.control_tags import Answers, name_of
@@ -225,7 +226,7 @@ def _parsed(text: str) -> object:
 
 
 def _is_label(value: object) -> bool:
-    return isinstance(value, str | int | float)
+    return isinstance(value, str | int) or (isinstance(value, float) and not isnan(value))
 
 
 def _is_path(value: object) -> bool:

@@ -1,5 +1,6 @@
 """Lists the bundles in a folder, and marks those that a running server serves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from server.bundle import Bundle, read_bundle
-from server.errors import BadBundle, BadInput
+from server.errors import BadBundle, BadInput, one_line
 from server.label_studio.ml_backend_client import MlBackendClient, NoResponse
 
 SECONDS = 5.0
 """Timeout of the request to a running server."""
+
+SHOWN_LABELS, SHOWN_LABEL = 10, 40
+"""Most labels of a bundle in the list, and most characters of each."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,12 @@ def show(entries: list[Entry], served: set[str] | None, console: Console) -> Non
     table = Table(*folding, "encoders", "accuracy", "MB", *(["serving"] if served is not None else []))
     for entry in entries:
         manifest = entry.bundle.manifest if entry.bundle else None
-        accuracy = _accuracy(manifest.metrics) if manifest else None
         table.add_row(
             escape(entry.path.name),
             manifest.version if manifest else "–",
-            escape(", ".join(manifest.labels)) if manifest else "–",
+            _labels(manifest.labels) if manifest else "–",
             " + ".join(dict.fromkeys(spec.kind for spec in manifest.encoders)) if manifest else "–",
-            f"{accuracy:.4f}" if isinstance(accuracy, float) else "–",
+            _accuracy(manifest.metrics) if manifest else "–",
             f"{entry.size / 1e6:.1f}",
             *(["✓" if manifest and manifest.version in served else ""] if served is not None else []),
         )
@@ -74,11 +77,20 @@ def show(entries: list[Entry], served: set[str] | None, console: Console) -> Non
             console.print(entry.problem, markup=False, highlight=False, soft_wrap=True)
 
 
-def _accuracy(metrics: dict[str, Any]) -> Any:
+def _accuracy(metrics: dict[str, Any]) -> str:
     """On test texts, else the estimate of `prelabel train`."""
     tried = metrics.get("cross_validation") or {}
     figures = metrics.get("test") or tried.get(metrics.get("chosen")) or {}
-    return figures.get("accuracy")
+    accuracy = figures.get("accuracy")
+    if not isinstance(accuracy, float):
+        return "–"
+    return f"{accuracy:.4f}" if "test" in metrics else f"about {accuracy:.2f}"
+
+
+def _labels(labels: Sequence[str]) -> str:
+    """The first ones, shortened."""
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    return escape(", ".join(one_line(label, SHOWN_LABEL) for label in labels[:SHOWN_LABELS])) + more
 
 
 def _entry(path: Path) -> Entry:

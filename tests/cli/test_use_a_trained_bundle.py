@@ -27,8 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("--encoder", "ngrams", "--out", out),
     )
     assert done.returncode == 0, done.stderr
-    assert f"prelabel serve --bundle '{out}'" in done.stderr
-    assert "prelabel connect --label-studio http://localhost:8080 --project NUMBER" in done.stderr
+    assert f" serve --bundle '{out}'" in done.stderr
+    assert "connect --label-studio http://localhost:8080 --project NUMBER" in done.stderr
     assert f"'{out / 'labeling_config.xml'}'" in done.stderr
     return folder
 

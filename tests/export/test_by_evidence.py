@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from export.training.by_evidence import train_by_evidence
 from export.training.evidence import Calibration, Labelled, calibrate, cross_validate
 from export.training.linear_head import balanced, fit_head
 from export.training.options import TrainingOptions
-from export.training.training_data import group_numbers
+from export.training.training_data import group_numbers, read_training_data
 from server.bundle import LABELING_CONFIG, Bundle, read_bundle
 from server.engines.factory import open_engine
 from server.errors import BadInput, BadSetting
@@ -264,7 +265,6 @@ def test_a_head_on_a_cnn_with_learned_tokens(tmp_path: Path) -> None:
     assert "CNN of base + n-grams" in made.manifest.metrics["cross_validation"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("texts", "labels", "warning"),
     [
@@ -278,6 +278,11 @@ def test_a_head_on_a_cnn_with_learned_tokens(tmp_path: Path) -> None:
             [f"w{i}" for i in range(12)],
             ["x"] * 11 + ["y"],
             "fewer than 5 texts cannot be learned or measured: y (1)",
+        ),
+        (
+            ["Good  film", "good film", "bad", "worse", "best", "well"] * 2,
+            ["x", "y", "x", "y", "x", "y"] * 2,
+            "1 texts occur several times with different labels",
         ),
     ],
 )
@@ -337,3 +342,57 @@ def test_test_texts_with_several_labels_need_training_texts_with_several(tmp_pat
     (tmp_path / "test.jsonl").write_text('{"body": "x", "queue": ["a", "b"]}\n')
     with pytest.raises(BadInput, match=r"test.jsonl: texts have several labels; the training texts have one"):
         train(source, tmp_path / "made", test=tmp_path / "test.jsonl")
+
+
+def test_test_texts_that_were_trained_on_are_counted(tmp_path: Path) -> None:
+    texts, labels = tickets(40, ("a", "b"))
+    source = write(tmp_path / "in.csv", texts, labels)
+    test = write(tmp_path / "test.csv", [texts[0].upper(), "another"], [labels[0], "a"])
+    made, printed = train(source, tmp_path / "made", test=test.path)
+    assert "1 of the 2 test texts are among the training texts" in printed
+    assert "1 of the 2 test texts are among" in (made.path / "README.md").read_text("utf-8")
+
+
+def test_texts_without_words_are_learned_by_their_characters(tmp_path: Path) -> None:
+    texts = [f"{'🙂🚀' if i % 2 else '😡💔'} {'!' * (i % 7)}?" for i in range(60)]
+    made, _ = train(write(tmp_path / "in.csv", texts, ["a", "b"] * 30), tmp_path / "made")
+    assert [spec.files for spec in made.manifest.encoders] == [("characters.txt",)]
+    assert probabilities(made, ["😡💔", "🙂🚀"]).argmax(axis=1).tolist() == [0, 1]
+
+
+def test_texts_that_differ_in_case_or_white_space_are_equal(tmp_path: Path) -> None:
+    """Otherwise texts with random labels, three times each, are estimated to be learned perfectly."""
+    random = np.random.default_rng(1)
+    texts = [f"w{a} w{b} w{c}" for a, b, c in random.integers(0, 999, (100, 3))]
+    labels = [str(random.integers(2)) for _ in texts]
+    copies = [*texts, *(text.upper() for text in texts), *(text.replace(" ", "  ") for text in texts)]
+    made, _ = train(write(tmp_path / "in.csv", copies, labels * 3), tmp_path / "made")
+    metrics = made.manifest.metrics
+    assert metrics["cross_validation"][metrics["chosen"]]["accuracy"] < 0.7
+
+
+def test_a_large_group_does_not_become_the_part_that_is_held_out() -> None:
+    targets = targets_of([row % 2 for row in range(6_000)], 2)
+    groups = np.minimum(np.arange(6_000), 2_400)  # one of six tenths
+    folds = Labelled(targets, groups, "softmax").folds(seed=1)
+    assert len(folds) == 1
+    assert len(folds[0][1]) < 2_000
+    two = Labelled(targets, (np.arange(6_000) > 0).astype(np.intp), "softmax").folds(seed=1)
+    assert sorted(len(held_out) for _, held_out in two) == [1, 5_999]
+
+
+@pytest.mark.parametrize("label", ["a\x01b", "a\ufffeb", "a\ud800", "x" * 100_000])
+def test_labels_that_no_labeling_config_can_have_are_refused_before_the_fit(
+    tmp_path: Path, label: str
+) -> None:
+    lines = [json.dumps({"body": f"text {i}", "queue": (label, "b")[i % 2]}) for i in range(20)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    with pytest.raises(BadInput, match=r"in.jsonl: Label Studio cannot have these labels; rename them"):
+        train(LabelledSource(tmp_path / "in.jsonl", "body", "queue"), tmp_path / "made")
+
+
+def test_balance_is_for_texts_with_one_label_each(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"body": "x", "queue": ["a", "b"]}\n{"body": "y", "queue": ["a"]}\n')
+    source = LabelledSource(tmp_path / "in.jsonl", "body", "queue")
+    with pytest.raises(BadInput, match="--balance is for texts with one each"):
+        read_training_data(source, None, group=None, balance=True)

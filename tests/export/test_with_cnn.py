@@ -45,6 +45,8 @@ def test_both_are_measured_on_texts_that_they_have_not_seen_and_can_be_published
     assert together.estimate.figures["accuracy"] > 0.75
     both = together.fit_on_all()
     metrics = {
+        "options": {"seed": 1},
+        "warnings": [],
         "texts": {"fitted": 240, "left_out": "none"},
         "chosen": together.estimate.name,
         "cross_validation": {together.estimate.name: together.estimate.figures},

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from server.errors import BadInput, BadLabelConfig
@@ -485,3 +487,11 @@ def test_exports_of_a_real_label_studio(
     counts = Counter(label.capitalize() for (label,) in found.labels)
     assert counts == {"Positive": labels[0], "Negative": labels[1]}
     assert found.left_out.reasons == left_out
+
+
+def test_an_empty_cell_of_a_column_of_numbers_is_no_label(tmp_path: Path) -> None:
+    table = pa.table({"body": ["a", "b", "c"], "stars": [1.0, float("nan"), 2.0]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    found = read_labelled(LabelledSource(tmp_path / "in.parquet", "body", "stars"))
+    assert found.labels == [("1",), ("2",)]
+    assert str(found.left_out) == "1 without an annotation or label"

@@ -18,6 +18,9 @@ from server.encoders.cnn.tables import Int16Tables, read_int16_tables
 from server.encoders.lines import read_lines
 from server.errors import BadBundle
 
+WIDEST = 1_000
+"""Most tokens of a filter."""
+
 
 class CnnSpec(EncoderSpec):
     """`widths` of the filters in tokens; `features` = filters × widths. A learned `tokenizer` has a
@@ -28,7 +31,7 @@ class CnnSpec(EncoderSpec):
     tokenizer: Literal["basic_english", "learned"] = "basic_english"
     unknown_id: int = Field(ge=0)
     pad_id: int = Field(ge=0)
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1, le=WIDEST)], ...] = Field(min_length=1)
     min_length: int = Field(ge=1)
     features: int = Field(ge=1)
 

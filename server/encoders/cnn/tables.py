@@ -63,6 +63,8 @@ class Int16Tables(Tables):
 def read_int16_tables(tensors: Tensors, widths: tuple[int, ...], words: int) -> Int16Tables:
     """Raises KeyError or ValueError for tensors that are not those of a folded CNN with `words` words."""
     folded = read_folded_weights(tensors, widths, words)
+    if not (np.isfinite(folded.bias).all() and np.isfinite(folded.head).all()):
+        raise ValueError("a number in it is not finite")
     high, low, unit = to_fixed_point(folded.tables, widths)
     return Int16Tables(high, low, np.array(widths, dtype=np.int32), unit, folded.bias, folded.head)
 
