@@ -15,6 +15,9 @@ from server.evaluate.multi_label_metrics import MultiLabelMetrics
 EXCERPT = 100
 """Characters shown from each end of a text."""
 
+MOST_CONFUSED = 3
+"""Labels shown that are predicted instead of another."""
+
 
 def show(result: Evaluation, console: Console, *, by: str | None) -> None:
     """Print all tables; the most confident mistakes last."""
@@ -58,15 +61,16 @@ def _add_several_metrics(table: Table, metrics: MultiLabelMetrics) -> None:
 
 
 def _by_label(result: Evaluation) -> Table:
-    """Precision, recall and F1, and the confusion matrix."""
+    """Precision, recall and F1 of each label, and what its texts were mostly taken for."""
     metrics = result.metrics
-    predicted = (f"→ {escape(label)}" for label in result.labels)
-    table = Table(
-        "label", "precision", "recall", "F1", *predicted, title="By label, and the labels predicted instead"
-    )
+    table = Table("label", "texts", "precision", "recall", "F1", "predicted instead", title="By label")
     for index, label in enumerate(result.labels):
+        counts = metrics.confusion[index]
         scores = (f"{score[index]:.4f}" for score in (metrics.precision, metrics.recall, metrics.f1))
-        table.add_row(escape(label), *scores, *(f"{count:,}" for count in metrics.confusion[index]))
+        others = [other for other in counts.argsort(kind="stable")[::-1] if other != index and counts[other]]
+        instead = ", ".join(f"{result.labels[other]} {counts[other]:,}" for other in others[:MOST_CONFUSED])
+        more = f", {len(others) - MOST_CONFUSED} more labels" if len(others) > MOST_CONFUSED else ""
+        table.add_row(escape(label), f"{counts.sum():,}", *scores, escape(instead + more))
     return table
 
 
