@@ -204,6 +204,7 @@ checks.negative_data_rejection.enabled = false
 """An invalid task gets an empty prediction; otherwise Label Studio would request all of them again."""
 
 
+@pytest.mark.slow
 def test_an_outside_fuzzer_finds_every_answer_to_be_as_it_says(client: httpx.Client, tmp_path: Path) -> None:
     """schemathesis makes requests from the document, right ones and wrong ones. It cannot know that shapes
     fit data, nor labeling configs.

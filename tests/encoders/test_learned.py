@@ -118,6 +118,7 @@ print(hashlib.sha256(learn_tokens(texts, 600).learned.encode()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_same_texts_give_the_same_tokens_on_any_number_of_threads() -> None:
     found = {
         subprocess.check_output(

@@ -222,6 +222,7 @@ def test_texts_with_several_labels(tmp_path: Path) -> None:
     assert "average precision" in printed
 
 
+@pytest.mark.slow
 def test_with_balance_more_texts_of_a_rare_label_are_found(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     labels = ["rare" if random.random() < 0.06 else "common" for _ in range(400)]

@@ -132,6 +132,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSource, Bun
     return files, read_bundle(folder / "made")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_same_seed_gives_the_same_bundle_in_any_process_whatever_its_threads(
     whole: tuple[TrainingSource, Bundle], tmp_path: Path, torch_threads: Callable[[int], None], threads: int
@@ -385,6 +386,7 @@ def japanese(tmp_path_factory: pytest.TempPathFactory) -> TrainingSource:
     )
 
 
+@pytest.mark.slow
 def test_texts_without_spaces_are_learned_in_pieces(japanese: TrainingSource, tmp_path: Path) -> None:
     """Chosen by evidence, which the manifest has; the bundle is read as any other."""
     said = io.StringIO()
