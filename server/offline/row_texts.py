@@ -66,7 +66,10 @@ class ColumnText:
                 value = [part["text"] for part in paragraphs]
             text = as_text(value)
             if text is None and value is not None:
-                raise ValueError(f'the column "{self.name}" holds {json_type(value)}, no text; {REMEDY}.')
+                path = f"name the text in it by its path ({self.name}.…), or " * isinstance(value, dict)
+                raise ValueError(
+                    f'the column "{self.name}" holds {json_type(value)}, no text; {path}{REMEDY}.'
+                )
         if exported and text is not None and _is_page(text):
             raise ValueError(
                 f'the column "{self.name}" holds a page with markup, which <HyperText> shows without it and '

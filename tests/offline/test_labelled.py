@@ -275,9 +275,12 @@ def test_without_a_labeling_config_a_text_is_named(
 
 
 def test_a_text_that_is_none_is_an_error_that_names_the_labeling_config(tmp_path: Path) -> None:
-    for value, words in (({"body": "x"}, "an object"), ([{"says": "x"}], "a list")):
+    by_path = r"name the text in it by its path \(review\.…\), or "
+    for value, words, path_too in (({"body": "x"}, "an object", by_path), ([{"says": "x"}], "a list", "")):
         path = write(tmp_path / "export.json", [exported(annotation("Positive"), review=value)])
-        with pytest.raises(BadInput, match=f'"review" holds {words}, no text; give .* --label-config'):
+        with pytest.raises(
+            BadInput, match=f'"review" holds {words}, no text; {path_too}give .* --label-config'
+        ):
             read(path)
 
 
