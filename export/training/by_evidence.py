@@ -68,7 +68,7 @@ def train_by_evidence(
     best = best_of(evidence.measured)
     with console.status("fitting on all texts"):
         classifier = best.fit_on_all()
-    metrics: dict[str, Any] = {
+    metrics = {
         "options": {
             "encoder": encoder,
             "start_from": base.version if base else None,
@@ -78,18 +78,9 @@ def train_by_evidence(
             "text": source.text,
             "label": source.label,
         },
-        "texts": {"fitted": len(data.texts), "left_out": str(data.left_out) or "none"},
-        "chosen": best.estimate.name,
-        "cross_validation": {each.name: each.figures for each in (*evidence.estimates, evidence.baseline)},
-        "folds": evidence.folds,
-        "learning_curve": evidence.curve,
+        **_figures(data, evidence, best.estimate, classifier),
         "seconds": round(time.monotonic() - started, 1),
-        **classifier.metrics,
     }
-    if data.test is not None:
-        probabilities = classifier.quick_probabilities(data.test.texts)
-        metrics["test"] = figures_of(probabilities, data.test.targets, classifier.head)
-    metrics["warnings"] = report.warnings_of(data, best.estimate, evidence.baseline)
     report.show(console, data, [*evidence.estimates, evidence.baseline], best.estimate, metrics)
     several = classifier.head == "sigmoid"
     return publish_classifier(
@@ -150,6 +141,25 @@ def _measure(
         fit = partial(ngrams.fit, data.labelled.targets)
         curve = learning_curve(fit, data.labelled, folds, measured[0].estimate, options.seed)
     return Evidence(measured, baseline, curve, len(folds))
+
+
+def _figures(
+    data: TrainingData, evidence: Evidence, best: Estimate, classifier: FittedClassifier
+) -> dict[str, Any]:
+    """What the report, the manifest and the model card say."""
+    figures: dict[str, Any] = {
+        "texts": {"fitted": len(data.texts), "left_out": str(data.left_out) or "none"},
+        "chosen": best.name,
+        "cross_validation": {each.name: each.figures for each in (*evidence.estimates, evidence.baseline)},
+        "folds": evidence.folds,
+        "learning_curve": evidence.curve,
+        "warnings": report.warnings_of(data, best, evidence.baseline),
+        **classifier.metrics,
+    }
+    if data.test is not None:
+        probabilities = classifier.quick_probabilities(data.test.texts)
+        figures["test"] = figures_of(probabilities, data.test.targets, classifier.head)
+    return figures
 
 
 def _some_words(texts: Sequence[str]) -> list[str]:
