@@ -18,7 +18,7 @@ from export.classifier import FittedClassifier, has_torch, publish_classifier
 from export.publish import check_name
 from export.training import report
 from export.training.baseline import NAME, fit_baseline
-from export.training.candidates import Measured, best_of, linear_candidates, measure_all
+from export.training.candidates import Measured, best_of, candidates_from, measure_all, ngram_candidate
 from export.training.evidence import MANY, Estimate, Fold, cross_validate, figures_of, learning_curve
 from export.training.labeling_config import labeling_config
 from export.training.model_card import model_card
@@ -100,7 +100,7 @@ def fit_without_publishing(texts: LabelledTexts, labels: tuple[str, ...], seed: 
     """The calibrated classifier that `train_by_evidence` makes of fewer than MANY texts."""
     data = training_data(texts, labels, balance=False)
     folds = data.labelled.folds(seed)
-    return best_of(measure_all(linear_candidates(texts.texts, None), data, folds, nullcontext)).fit_on_all()
+    return best_of(measure_all([ngram_candidate(texts.texts)], data, folds, nullcontext)).fit_on_all()
 
 
 def _cnn_pays(data: TrainingData, split: Fold) -> bool:
@@ -126,10 +126,10 @@ def _measure(
 ) -> Evidence:
     """`with_cnn`: a new CNN is a candidate, too, where it pays."""
     with console.status("counting n-grams"):
-        candidates = linear_candidates(data.texts, base)
+        ngrams = ngram_candidate(data.texts)
+        others = [] if base is None else candidates_from(base, data, ngrams)
     folds = data.labelled.folds(options.seed)
-    measured = measure_all(candidates, data, folds, console.status)
-    ngrams = candidates[0]
+    measured = measure_all([ngrams, *others], data, folds, console.status)
     if with_cnn and len(folds) == 1 and _cnn_pays(data, folds[0]):
         from export.training.with_cnn import measure_cnn
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from export.classifier import probabilities_of, publish_classifier
 from export.training.baseline import fit_baseline
 from export.training.blocks import NgramBlock
 from export.training.by_evidence import train_by_evidence
@@ -26,6 +28,7 @@ from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
 from server.offline.labelled import LabelledSource, read_labelled
 from tests.conftest import random_texts
+from tests.encoders.fitted import fitted as fitted_classifier
 from tests.encoders.fitted import published
 
 QUIET = Console(file=io.StringIO())
@@ -256,6 +259,23 @@ def test_a_head_on_the_encoder_of_another_bundle(tmp_path: Path, bundle: Bundle)
     }
     assert made.manifest.metrics["options"]["start_from"] == bundle.version
     assert "Parity" in printed
+
+
+def test_a_bundle_with_the_same_labels_is_a_candidate_as_it_is(tmp_path: Path) -> None:
+    texts = random_texts(60)
+    classifier = fitted_classifier(["cnn"], 3)
+    even = -classifier.encoders[0].logits(texts).mean(axis=0).astype(np.float32)
+    labels = ("b", "c", "a")  # in another order than those of the file
+    classifier = replace(classifier, labels=labels, head_bias=even)
+    base = publish_classifier(classifier, tmp_path / "renamed", torchscript=False)
+    own = probabilities(base, texts)
+    source = write(tmp_path / "in.csv", texts, [labels[best] for best in own.argmax(axis=1)])
+    made, _ = train(source, tmp_path / "made", start_from=base.path)
+    assert made.manifest.metrics["chosen"] == "renamed as it is"
+    logits = np.log(own[:, [labels.index(label) for label in made.labels]])
+    sharper = made.manifest.temperature / base.manifest.temperature
+    expected = probabilities_of(logits / sharper, "softmax")
+    np.testing.assert_allclose(probabilities(made, texts), expected, atol=1e-5)
 
 
 def test_a_head_on_a_cnn_with_learned_tokens(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from export.classifier import publish_classifier
 from export.encoders.cnn import FittedCnn
-from export.training.candidates import linear_candidates
+from export.training.candidates import ngram_candidate
 from export.training.evidence import figures_of
 from export.training.model_card import model_card
 from export.training.options import TrainingOptions
@@ -27,7 +27,7 @@ def test_both_are_measured_on_texts_that_they_have_not_seen_and_can_be_published
     data = read_training_data(source, None, group=None, balance=False)
     split = data.labelled.folds(seed=1)[0]
     _, held_out = split
-    (ngrams,) = linear_candidates(data.texts, None)
+    ngrams = ngram_candidate(data.texts)
     alone, together = measure_cnn(source, data, split, ngrams, TrainingOptions(epochs=40), QUIET)
 
     cnn = alone.fit_on_all()
