@@ -122,3 +122,8 @@ def test_an_invalid_vocabulary_is_an_error(tmp_path: Path, data: bytes, message:
     path.write_bytes(data)
     with pytest.raises(BadBundle, match=message):
         read_lines(path)
+
+
+def test_a_file_of_lines_that_vanishes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadBundle, match=r"vocab.txt: cannot be read \(No such file or directory\)"):
+        read_lines(tmp_path / "vocab.txt")

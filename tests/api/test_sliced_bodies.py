@@ -9,7 +9,7 @@ import pytest
 
 from server.api.ml_backend_codec import decode_large, decode_tasks, task_data
 from server.api.open_inference_codec import read_body
-from server.errors import BadRequest
+from server.errors import BadRequest, RequestTooLarge
 from tests.fuzz.mutate import changed_json, cut
 
 MAX_TASKS, MAX_TEXT = 100, 1_000_000
@@ -135,3 +135,10 @@ def test_other_encodings_are_refused() -> None:
     for encoding in ("utf-16", "utf-8-sig"):
         assert outcome(infer_in_one_piece, json.dumps(INFER).encode(encoding), 1) == "refused"
         assert outcome(infer_in_slices, json.dumps(INFER).encode(encoding), 1) == "refused"
+
+
+def test_too_many_tasks_are_refused_before_they_are_decoded() -> None:
+    """Also those of a first field that a second one of the same name replaces."""
+    many = b",".join([b"nonsense"] * 200)
+    with pytest.raises(RequestTooLarge, match="tasks: 200 in one request; the maximum is 100"):
+        decode_large(bytearray(b'{"tasks":[%b],"tasks":[]}' % many), MAX_TEXT, MAX_TASKS)

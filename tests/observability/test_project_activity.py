@@ -3,7 +3,13 @@
 from datetime import UTC, datetime
 
 from server.errors import BadLabelConfig, EngineFailed, Unauthorized
-from server.observability.project_activity import MAX_PROJECTS, ProjectActivity, ProjectStatus, name_of
+from server.observability.project_activity import (
+    MAX_PROJECTS,
+    MAX_TEXT,
+    ProjectActivity,
+    ProjectStatus,
+    name_of,
+)
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STAMP = "2026-01-02T12:00:00+00:00"
@@ -83,6 +89,18 @@ def test_it_is_bounded_and_shows_the_latest_first() -> None:
         len(projects["9.1"]["last_errors"]),
         len(activity.snapshot()["refused_configs"]),
     ) == (50, 5, 20)
+
+
+def test_long_reasons_and_configs_are_cut() -> None:
+    activity, long = ProjectActivity(), "x" * 2_000
+    activity.set_up("model", "1.1", "v", long)
+    activity.predicted("model", "1.1", predicted=0, empty=1, failed=0, config=long, empty_because=long)
+    activity.on_error("model", "1.1", EngineFailed(long))
+    activity.on_error("model", "1.1", BadLabelConfig(long))
+    shown = activity.snapshot()
+    (project,), (refused,) = shown["projects"], shown["refused_configs"]
+    cut = [project["config"], project["empty_because"], refused["reason"]]
+    assert {*cut, *(error["reason"] for error in project["last_errors"])} == {"x" * MAX_TEXT + "…"}
 
 
 def test_an_invalid_project_name_is_shown_as_unknown() -> None:
