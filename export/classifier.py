@@ -86,8 +86,6 @@ def publish_classifier(
     def write(folder: Path) -> Content:
         for encoder in classifier.encoders:
             encoder.write_files(folder)
-        for name, content in (files or {}).items():
-            (folder / name).write_bytes(content)
         network = classifier.encoders, classifier.head_bias, classifier.head
         onnx.save(network_graph(*network), folder / "model.onnx")
         if torchscript:
@@ -111,4 +109,4 @@ def publish_classifier(
         engines = ["onnx", "tables"] + ["torchscript"] * torchscript
         return prove(bundle, Tokenizer.of(bundle).encode_all(texts), expected, engines)
 
-    return publish(out, write, proven, torchscript=torchscript, force=force, on_report=on_report)
+    return publish(out, write, proven, files=files, torchscript=torchscript, force=force, on_report=on_report)

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ def publish(
     write: Callable[[Path], Content],
     prove: Callable[[Bundle], list[Parity]],
     *,
+    files: Mapping[str, bytes] | None = None,
     torchscript: bool = True,
     force: bool = False,
     on_report: Callable[[Any], None] | None = None,
 ) -> Bundle:
     """Write a bundle, check its parity and publish it as the folder `out`; `on_report` gets the parity table.
 
-    `write` writes the files of the bundle into a folder and returns the entries of the manifest. Everything
+    `write` writes the network's files into a folder and returns the entries of the manifest; `files` are
+    those of the bundle besides. Everything
     is written to a temporary folder next to `out` and renamed, so a reader never sees half a bundle. Raises
     BadInput if `out` exists without `force` or cannot be written, NotProven if an engine differs.
     """
@@ -37,6 +39,8 @@ def publish(
     try:
         temporary.mkdir(parents=True)
         content = {"name": out.name} | write(temporary)
+        for name, data in (files or {}).items():
+            (temporary / name).write_bytes(data)
         _write_manifest(content, temporary)
         report = prove(read_bundle(temporary))
         if on_report is not None:

@@ -33,8 +33,6 @@ def export_bundle(
 
     def write(folder: Path) -> Content:
         write_tokens(network.tokens, network.learned, folder)
-        for name, content in (files or {}).items():
-            (folder / name).write_bytes(content)
         write_models(FoldedCNN(network.cnn, network.temperature), folder)
         return {
             "labels": network.labels,
@@ -48,6 +46,7 @@ def export_bundle(
         out,
         write,
         lambda bundle: prove_network(network, bundle),
+        files=files,
         torchscript=torchscript,
         force=force,
         on_report=on_report,

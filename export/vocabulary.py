@@ -14,14 +14,13 @@ from server.errors import BadBundle, BadInput
 
 UNKNOWN, PAD = "<unk>", "<pad>"
 
+MAX_PICKLE = 64 * 2**20
+"""Maximum bytes of a pickled vocabulary."""
+
 
 def is_utf_8(token: str) -> bool:
     """Whether a file can hold it: lone surrogates, which texts in JSON may have, are not in UTF-8."""
     return token.isascii() or not any("\ud800" <= character <= "\udfff" for character in token)
-
-
-MAX_PICKLE = 64 * 2**20
-"""Maximum bytes of a pickled vocabulary."""
 
 
 @dataclass(frozen=True)

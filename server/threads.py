@@ -25,7 +25,9 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     then its request counts against the limits of what is admitted.
     """
     loop = asyncio.get_running_loop()
-    async with _free.setdefault(loop, asyncio.Semaphore(THREADS)):
+    if loop not in _free:
+        _free[loop] = asyncio.Semaphore(THREADS)
+    async with _free[loop]:
         running = loop.run_in_executor(None, partial(function, *args, **kwargs))
         try:
             return await asyncio.shield(running)

@@ -60,7 +60,7 @@ class FittedEncoder(ABC):
         """What the server uses on a CPU."""
 
     def quick_logits(self, texts: Sequence[str], classes: int) -> Numbers:
-        """float64[texts, classes], by the tables: as `logits` within 1e-5, in a hundredth of the time."""
+        """float64[texts, classes], by the tables: as `logits` within 1e-5, ten times as fast for a CNN."""
         tokenizer, tables = self.tables()
         logits = np.zeros((len(texts), classes), dtype=np.float32)
         for row, ids in enumerate(tokenizer.encode_all(texts)):

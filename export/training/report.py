@@ -63,9 +63,9 @@ def warnings_of(data: TrainingData, best: Estimate, baseline: Estimate) -> list[
             f"{known:,} of the {len(data.test.texts):,} test texts are among the training texts: the figures "
             "of the test texts are too good. Take them out of one of the files."
         )
-    if data.contradictions:
+    if contradictions := data.contradictions:
         found.append(
-            f"{data.contradictions:,} texts occur several times with different labels, which no model can "
+            f"{contradictions:,} texts occur several times with different labels, which no model can "
             "learn. Decide on one."
         )
     few = [f"{label} ({count})" for label, count in zip(data.labels, counts, strict=True) if count < FEW]

@@ -127,13 +127,13 @@ def read_body(
         parsed = read_request(head)
     count = count_texts(parsed, max_texts)
     if data is not None:
-        texts: list[str] = []
+        texts: list[str | list[str]] = []
         _check_number(len(data), parsed, count, at_most=True)
         for each in data.slices():
             texts += _flat(_decode_slice(each))
             _check_number(len(texts), parsed, count, at_most=True)
         if parsed.request.inputs[0].data == [_STAND_IN]:  # else a second field of that name counts
-            parsed.request.inputs[0].data = [*texts]
+            parsed.request.inputs[0].data = texts
     return replace(parsed, texts=read_texts(parsed, count, view[json_size:], max_text))
 
 
