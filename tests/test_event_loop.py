@@ -100,9 +100,10 @@ def review(value: Any, label_config: str = TUTORIAL_CONFIG, status: int = 200) -
     return Request("/predict", msgspec.json.encode(predict_body([value], label_config)), status=status)
 
 
-def infer(texts: list[str], status: int = 200) -> Request:
+def infer(texts: list[str], status: int = 200, *, escapes: bool = True) -> Request:
     tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
-    return Request("/v2/models/tiny/infer", json.dumps({"inputs": [tensor]}).encode(), status=status)
+    body = json.dumps({"inputs": [tensor]}, ensure_ascii=escapes)
+    return Request("/v2/models/tiny/infer", body.encode(), status=status)
 
 
 def infer_bytes(texts: list[str], status: int = 200) -> Request:
@@ -230,7 +231,8 @@ def of_learned_tokens(
 def test_learned_tokens_do_not_hold_the_event_loop(
     texts: list[str], of_learned_tokens: tuple[httpx.Client, LoopProbe]
 ) -> None:
-    check(lambda _: infer(texts), *of_learned_tokens)
+    # escapes are the subject of another test: a million of them take up to 24 ms to decode
+    check(lambda _: infer(texts, escapes=False), *of_learned_tokens)
 
 
 @pytest.fixture(scope="module")
