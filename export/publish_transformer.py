@@ -48,6 +48,22 @@ def export_transformer(
     check_name(out, force=force)
     check_directory(folder)
     _check_torch()
+    from export.reproducible import reproducible
+
+    # on one thread: tiny calls of the parity check wait for each other on more
+    with reproducible():
+        return _export(folder, out, options, torchscript=torchscript, force=force, on_report=on_report)
+
+
+def _export(
+    folder: Path,
+    out: Path,
+    options: TransformerOptions,
+    *,
+    torchscript: bool,
+    force: bool,
+    on_report: Callable[[Any], None] | None,
+) -> Bundle:
     from export.hugging_face.eager import load_classifier
     from export.hugging_face.tracing import to_torch_script
 
