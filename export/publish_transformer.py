@@ -15,6 +15,7 @@ from export.parity import awkward_texts
 from export.publish import check_name
 from server.bundle import Bundle
 from server.encoders.transformer.encoder import LONGEST, LongTexts, Precision, TransformerSpec
+from server.encoders.transformer.tokenizer import check_vocabulary
 from server.errors import BadInput, BadSetting
 from server.offline.labelled import LabelledTexts
 
@@ -115,6 +116,10 @@ def fitted_transformer(
         )
     except ValueError as error:
         raise BadInput(f"{folder}: {_first_message(error)}.") from None
+    try:
+        check_vocabulary(tokenizer.content, eager.vocabulary)
+    except ValueError as error:
+        raise BadInput(f"{folder}/tokenizer.json: {error}; it is that of another model.") from None
     encoder = FittedTransformer(spec, tokenizer.content, to_onnx(eager), weights, definition=eager.features)
     tokenizer.check(encoder.encoder, awkward_texts(words_of(encoder), longest=400))
     return encoder
