@@ -162,11 +162,21 @@ class TextsCall:
     async def predict(self, parsed: ParsedInferRequest) -> Classified:
         self.server.model_of(self.request)  # a reload may have replaced the version while the body arrived
         answer = await self.server.predictors[self.name].classify(parsed.texts)
-        self.server.activity.predicted(self.name, None, predicted=len(parsed.texts), empty=0, failed=0)
+        self.server.activity.predicted(
+            self.name, None, predicted=len(parsed.texts), empty=0, failed=0, truncated=answer.truncated
+        )
         return answer
 
     async def write(self, parsed: ParsedInferRequest, answer: Classified) -> Response:
-        write = partial(write_answer, parsed, self.name, answer.version, answer.labels, answer.probabilities)
+        write = partial(
+            write_answer,
+            parsed,
+            self.name,
+            answer.version,
+            answer.labels,
+            answer.probabilities,
+            truncated=answer.truncated,
+        )
         body, json_size = (
             write() if answer.probabilities.size < WRITE_IN_THREAD_PROBABILITIES else await in_thread(write)
         )

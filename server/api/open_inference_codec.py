@@ -18,6 +18,7 @@ import msgspec
 from server.api.open_inference_schemas import (
     INPUT,
     OUTPUTS,
+    AnswerParameters,
     Data,
     InferAnswer,
     InferOutput,
@@ -189,12 +190,18 @@ def _check_number(found: int, parsed: ParsedInferRequest, count: int, *, at_most
 
 
 def write_answer(
-    parsed: ParsedInferRequest, model: str, version: str, labels: Sequence[str], probabilities: Floats
+    parsed: ParsedInferRequest,
+    model: str,
+    version: str,
+    labels: Sequence[str],
+    probabilities: Floats,
+    truncated: int = 0,
 ) -> tuple[bytes, int | None]:
     """The bytes of the response, and how many of them are JSON (None if all are). `probabilities`
-    float32[n, labels], in the order of `labels`.
+    float32[n, labels], in the order of `labels`; `truncated` counts texts.
     """
-    answer = InferAnswer(model, version, [], id=parsed.request.id)
+    parameters = AnswerParameters(truncated) if truncated else None
+    answer = InferAnswer(model, version, [], id=parsed.request.id, parameters=parameters)
     tensors: list[bytes] = []
     for name, binary in parsed.outputs:
         if name == "probabilities":

@@ -81,11 +81,20 @@ class InferOutput(msgspec.Struct, omit_defaults=True):
     parameters: OutputDataParameters | None = None
 
 
+class AnswerParameters(msgspec.Struct):
+    truncated: Annotated[
+        int, Meta(description="Texts that were longer than the model reads, and were truncated.")
+    ]
+
+
 class InferAnswer(msgspec.Struct, omit_defaults=True):
+    """Without `parameters`, no text was truncated."""
+
     model_name: str
     model_version: str
     outputs: list[InferOutput]
     id: str | None = None
+    parameters: AnswerParameters | None = None
 
 
 class ServerMetadata(msgspec.Struct):

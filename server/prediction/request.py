@@ -73,7 +73,13 @@ class TextRequest:
         )
         probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *batches])
         return Classified(
-            self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._stats
+            self._version,
+            self._model.labels,
+            probabilities,
+            self._seconds,
+            self._tokens,
+            self._most_truncated,
+            self._stats,
         )
 
     async def _probabilities_or_failure(self, priority: Priority, texts: list[str]) -> Floats:
@@ -137,6 +143,11 @@ class TextRequest:
             answered=windows.all_of(outcome.answered),
         )
 
+    @property
+    def _most_truncated(self) -> int:
+        """Texts that were truncated, by the member that truncated most: each counts once."""
+        return max(self._truncated.values(), default=0)
+
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -184,6 +195,7 @@ class TaskRequest(TextRequest):
             failed,
             self._seconds,
             self._tokens,
+            self._most_truncated,
             self._stats,
             self._plan.summary,
             None if texts.has_values or not texts.tasks else self._plan.without_text,
