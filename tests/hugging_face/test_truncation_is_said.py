@@ -43,8 +43,8 @@ def config(bert: Bundle) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(bert: Bundle, bundle: Bundle) -> Iterator[httpx.Client]:
-    other = Path(shutil.copytree(bert.path, bert.path.with_name("other")))
+def client(bert: Bundle, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    other = Path(shutil.copytree(bert.path, tmp_path_factory.mktemp("copies") / "other"))
     with running(bert, read_bundle(other), bundle, ensemble="both=bert,other") as client:
         yield client
 
