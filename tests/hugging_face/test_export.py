@@ -20,6 +20,7 @@ from server.encoders.transformer.encoder import TransformerSpec
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.errors import BadInput, BadSetting
+from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
 from server.offline.classifier import Classifier
 from server.offline.labelled import LabelledTexts, LeftOut
@@ -306,6 +307,9 @@ def test_labels_of_the_calibration_must_be_those_of_the_model(saved: Saved, tmp_
         export_transformer(saved("bert"), tmp_path / "out", options)
 
 
-def test_a_bundle_is_read_again(exported: Exported) -> None:
-    bundle = exported("bert")
-    assert read_bundle(bundle.path).manifest == bundle.manifest
+def test_a_bundle_is_read_again_and_has_a_labeling_config(exported: Exported) -> None:
+    bundle = read_bundle(exported("bert").path)
+    assert bundle.manifest == exported("bert").manifest
+    assert bundle.labeling_config is not None
+    assert "label" in read_plan(bundle.labeling_config, bundle.labels, {}).summary
+    assert 'value="$text"' in bundle.labeling_config
