@@ -76,6 +76,7 @@ def export(
     "prelabel train --label-studio http://studio:8080 --project 7 \\\n    --out artifacts/films",
     "prelabel train --train tickets.jsonl --test held-out.jsonl \\\n"
     "    --text body --label queue --out artifacts/tickets",
+    "prelabel train --train reviews.csv --sentence-encoder sentence-encoder \\\n    --out artifacts/films",
 )
 def train(
     out: cli.NewBundle,
@@ -88,6 +89,10 @@ def train(
     project: cli.LabelledProject = None,
     encoder: cli.EncoderChoice = "auto",
     start_from: cli.StartFrom = None,
+    sentence_encoder: cli.SentenceEncoder = None,
+    long_texts: cli.LongTextsChoice = TrainingOptions.long_texts,
+    max_length: cli.MaxLength = None,
+    quantize: cli.QuantizeSentenceEncoder = None,
     group: cli.KeptTogether = None,
     balance: cli.Balance = False,
     epochs: cli.Epochs = None,
@@ -102,19 +107,19 @@ def train(
 ) -> None:
     """Train a bundle on your own labelled texts.
 
-    Fits word and character n-grams, and the encoder of another bundle if you name one, estimates each by
-    cross-validation, and publishes the best. With --encoder cnn it trains the tutorial's network; Ctrl-C
-    then ends the training early and publishes the best weights so far.
+    Fits word and character n-grams, and a sentence encoder or the encoder of another bundle if you name one,
+    estimates each by cross-validation, and publishes the best. With --encoder cnn it trains the tutorial's
+    network; Ctrl-C then ends the training early and publishes the best weights so far.
     """
-    from export.training.command import TrainCommand
-    from export.training.command import train as train_bundle
+    from export.training import command as training
     from server.offline.labelled_source import LabelledOptions
 
     labelled = LabelledOptions(train_file, text, label, label_config, label_studio, project)
-    how = TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
-    options = TrainingOptions(seed, epochs, vocabulary, ignore, group, balance, tokenizer)
+    how = training.TrainCommand(out, test_file, encoder, start_from, resume, plots, torchscript, force)
+    of_encoder = sentence_encoder, long_texts, max_length, quantize
+    options = TrainingOptions(seed, epochs, vocabulary, ignore, group, balance, tokenizer, *of_encoder)
     started = time.monotonic()
-    bundle = train_bundle(labelled, how, options, console)
+    bundle = training.train(labelled, how, options, console)
     console.print(f"Trained in {time.monotonic() - started:.0f} s.", highlight=False)
     _report_bundle(bundle.version, out, label_studio, project)
 

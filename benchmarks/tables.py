@@ -9,6 +9,10 @@ Figures = Mapping[str, Any]
 TF_IDF = "TF-IDF words", "TF-IDF characters"
 """The baselines of the label efficiency."""
 
+WITH_ENCODER = "prelabel train --sentence-encoder"
+OF_EMBEDDINGS = "embeddings, logistic regression", "embeddings, balanced logistic regression"
+"""The same with a sentence encoder, where one was given."""
+
 
 def engine(figures: Figures) -> str:
     texts, grid = figures["texts"], figures["grid"]
@@ -344,8 +348,33 @@ def label_efficiency(figures: Figures) -> str:
         "by chance",
         "seconds",
     )
-    return table(
+    found = table(
         columns, ([each["name"], *cells(line)] for each in figures["sets"] for line in each["lines"])
+    )
+    lines_of_encoder = [
+        (each["name"], line) for each in figures["sets"] for line in each["lines"] if WITH_ENCODER in line
+    ]
+    return f"{found}\n\n{_with_sentence_encoder(lines_of_encoder)}" if lines_of_encoder else found
+
+
+def _with_sentence_encoder(measured: Sequence[tuple[str, Figures]]) -> str:
+    """A sentence encoder compared with logistic regression on its embeddings."""
+    names = WITH_ENCODER, "prelabel train", *OF_EMBEDDINGS
+    heads = "", " of n-grams", " of logistic regression", " of balanced logistic regression"
+    keys = ("accuracy", "macro_f1")
+    columns = [f"{key.replace('_', ' ')}{head}" for key in keys for head in heads]
+    return table(
+        ("data, with a sentence encoder", "labels", *columns, "ECE", "seconds"),
+        (
+            [
+                data,
+                f"{line['labels']:,}",
+                *(f"{line[name][key]:.3f}" for key in keys for name in names),
+                f"{line[WITH_ENCODER]['calibration_error']:.3f}",
+                f"{line[WITH_ENCODER]['seconds']:.1f}",
+            ]
+            for data, line in measured
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from export.hugging_face.directory import check_directory
 from export.parity import awkward_texts
 from export.publish import check_name
 from export.training.labeling_config import check_labels
-from server.bundle import LABELING_CONFIG, Bundle
+from server.bundle import LABELING_CONFIG, Bundle, Head
 from server.encoders.transformer.encoder import LONGEST, LongTexts, Precision, TransformerSpec
 from server.encoders.transformer.tokenizer import check_vocabulary
 from server.errors import BadInput, BadSetting
@@ -153,13 +153,29 @@ def cost_of(full: FittedClassifier, lower: FittedClassifier, options: Transforme
         )
     texts, classes = options.calibration.texts, _classes(options.calibration, full.labels)
     before, after = full.quick_probabilities(texts), lower.quick_probabilities(texts)
+    accuracies = _accuracy(before, classes), _accuracy(after, classes)
+    return difference_of(options.precision, (before, after), accuracies, "softmax")
+
+
+def difference_of(
+    precision: Precision, probabilities: tuple[Numbers, Numbers], accuracies: tuple[float, float], head: Head
+) -> dict[str, Any]:
+    """What a lower precision changes, for the manifest: float64[texts, classes] and the accuracy in float32,
+    and in this `precision`.
+    """
+    before, after = probabilities
     difference = np.abs(before - after)
+    same = (
+        before.argmax(axis=1) == after.argmax(axis=1)
+        if head == "softmax"
+        else ((before >= 0.5) == (after >= 0.5)).all(axis=1)
+    )
     return {
-        "precision": options.precision,
-        "texts": len(texts),
-        "accuracy_float32": _accuracy(before, classes),
-        f"accuracy_{options.precision}": _accuracy(after, classes),
-        "same_class": float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
+        "precision": precision,
+        "texts": len(before),
+        "accuracy_float32": accuracies[0],
+        f"accuracy_{precision}": accuracies[1],
+        "same_class": float(same.mean()),
         "mean_difference": float(difference.mean()),
         "max_difference": float(difference.max()),
     }

@@ -113,23 +113,34 @@ class FittedTransformer(FittedEncoder):
     def quick_logits(self, texts: Sequence[str], classes: int) -> Numbers:
         return self._logits(texts, self.features)
 
-    def features(self, rows: Sequence[Ids]) -> Floats:
-        """float32[rows, features], on all cores; a row is int32[tokens], of at most `max_length` of them."""
+    def features(self, rows: Sequence[Ids], on_tokens: Callable[[int], None] = lambda _: None) -> Floats:
+        """float32[rows, features], on all cores; a row is int32[tokens], of at most `max_length` of them.
+        `on_tokens` gets the numbers of tokens that are done, as they are done.
+        """
         lengths = np.array([len(row) for row in rows], dtype=np.int32)
         parts = list(groups(lengths, 0 if self.spec.precision == "int8" else GROUP_TOKENS))
         found = np.zeros((len(rows), self.spec.features), dtype=np.float32)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        self._session  # noqa: B018 - made before the threads need it
+        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        try:
             computed = pool.map(lambda group: self._run([rows[index] for index in group]), parts)
             for group, values in zip(parts, computed, strict=True):
                 found[group] = values
+                on_tokens(int(lengths[group].sum()))
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the calls that run only
         return found
+
+    def windows_of(self, texts: Sequence[str]) -> Windows:
+        """The rows of these texts, for `features`."""
+        return Windows.of(self.encoder.tokenizer().encode_all(texts), [self.encoder])
 
     @cached_property
     def encoder(self) -> TransformerEncoder:
         return TransformerEncoder(self.spec, self.content)
 
     def _logits(self, texts: Sequence[str], features: Callable[[Sequence[Ids]], Floats]) -> Numbers:
-        windows = Windows.of(self.encoder.tokenizer().encode_all(texts), [self.encoder])
+        windows = self.windows_of(texts)
         logits = features(windows.rows).astype(np.float64) @ self.head.astype(np.float64)
         mean: Numbers = windows.mean_logits(logits).astype(np.float64)
         return mean

@@ -1,4 +1,4 @@
-"""Blocks of features of the training texts: n-grams, or the features of a bundle's encoder.
+"""Blocks of features of the training texts: n-grams, or the features of a CNN or transformer.
 
 A block is fitted on some of the texts, in cross-validation on all folds but one, and gives the features of
 others. The head is linear in them, so a fitted block and its part of the head are an encoder of a bundle.
@@ -6,7 +6,8 @@ others. The head is linear in them, so a fitted block and its part of the head a
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array
 
-from export.encoders.base import FittedEncoder
+from export.encoders.base import FittedEncoder, Numbers
 from export.encoders.cnn import FittedCnn
 from export.encoders.ngrams import FittedNgrams
+from export.encoders.transformer import FittedTransformer
 from export.vocabulary import is_utf_8
 from server.arrays import Floats
 from server.bundle import Bundle
@@ -34,6 +36,9 @@ KEPT = 50_000
 
 Rows = npt.NDArray[np.intp]
 """Indices of texts."""
+
+Bar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""A progress bar for so many tokens; the function that it yields gets the number of those just done."""
 
 
 class FittedBlock(ABC):
@@ -106,6 +111,10 @@ class FittedNgramBlock(FittedBlock):
         return FittedNgrams(self.block.spec, ngrams, self.idf, head), np.zeros(weights.shape[1], np.float32)
 
 
+def no_bar(tokens: int) -> AbstractContextManager[Callable[[int], None]]:  # noqa: ARG001 - as Bar
+    return nullcontext(lambda _: None)
+
+
 def frequent_ngrams(texts: Sequence[str], spec: NgramsSpec) -> list[str]:
     """The n-grams that are in most texts, CANDIDATES at most, by frequency, then by alphabet."""
     counts: Counter[str] = Counter()
@@ -115,33 +124,60 @@ def frequent_ngrams(texts: Sequence[str], spec: NgramsSpec) -> list[str]:
     return [ngram for ngram in ranked if is_utf_8(ngram)]
 
 
-class CnnBlock(Block):
+class DenseBlock(Block):
+    """Features of a network, float64[texts, features], and the network as an encoder without a head."""
+
+    values: Numbers
+    network: FittedCnn | FittedTransformer
+
+    def fit(self, rows: Rows) -> "FittedDenseBlock":
+        values = self.values[rows]
+        spread = values.std(axis=0)
+        scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 1e-6)
+        return FittedDenseBlock(self, values.mean(axis=0), scale / np.sqrt(len(scale)))
+
+
+@dataclass(frozen=True)
+class FittedDenseBlock(FittedBlock):
+    """Features that are standardised with the mean and deviation of some texts."""
+
+    block: DenseBlock
+    mean: Numbers
+    scale: Numbers
+
+    def features(self, rows: Rows) -> Any:
+        return (self.block.values[rows] - self.mean) * self.scale
+
+    def encoder(self, weights: Floats) -> tuple[FittedEncoder, Floats]:
+        head = self.scale[:, None] * weights
+        bias = -(self.mean @ head)
+        return self.block.network.with_head(head.astype(np.float32)), bias.astype(np.float32)
+
+
+class CnnBlock(DenseBlock):
     """The pooled features of a bundle's CNN."""
 
     def __init__(self, bundle: Bundle, texts: Sequence[str]) -> None:
         """Raises BadBundle."""
         cnn = cnn_of(bundle.encoders)
-        self.cnn = FittedCnn.of(bundle, np.zeros((cnn.spec.features, 1), dtype=np.float32))
+        network = FittedCnn.of(bundle, np.zeros((cnn.spec.features, 1), dtype=np.float32))
         tokenizer = cnn.tokenizer()
-        self.values = np.stack([self.cnn.features(tokenizer.encode(text)) for text in texts])
-
-    def fit(self, rows: Rows) -> "FittedCnnBlock":
-        values = self.values[rows]
-        spread = values.std(axis=0)
-        scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 1e-6)
-        return FittedCnnBlock(self, values.mean(axis=0), scale / np.sqrt(len(scale)))
+        self.network = network
+        self.values = np.stack([network.features(tokenizer.encode(text)) for text in texts])
 
 
-@dataclass(frozen=True)
-class FittedCnnBlock(FittedBlock):
-    block: CnnBlock
-    mean: npt.NDArray[np.float64]
-    scale: npt.NDArray[np.float64]
+class TransformerBlock(DenseBlock):
+    """The pooled features of a transformer; of a text in windows their mean, which has the mean logits,
+    because the head is linear.
+    """
 
-    def features(self, rows: Rows) -> Any:
-        return (self.block.values[rows] - self.mean) * self.scale
+    network: FittedTransformer
 
-    def encoder(self, weights: Floats) -> tuple[FittedCnn, Floats]:
-        head = self.scale[:, None] * weights
-        bias = -(self.mean @ head)
-        return self.block.cnn.with_head(head.astype(np.float32)), bias.astype(np.float32)
+    def __init__(self, network: FittedTransformer, texts: Sequence[str], bar: Bar = no_bar) -> None:
+        windows = network.windows_of(texts)
+        self.network = network
+        self.truncated = windows.truncated
+        """Texts that the network reads in part only."""
+        with bar(sum(map(len, windows.rows))) as on_tokens:
+            features = network.features(windows.rows, on_tokens)
+        self.values = windows.mean_logits(features.astype(np.float64)).astype(np.float64)

@@ -10,14 +10,26 @@ import numpy as np
 
 from export.classifier import FittedClassifier
 from export.encoders.base import Numbers
-from export.encoders.cnn import FittedCnn
-from export.training.blocks import Block, CnnBlock, NgramBlock, Rows
+from export.encoders.transformer import HEAD, FittedTransformer
+from export.training.blocks import (
+    Bar,
+    Block,
+    CnnBlock,
+    DenseBlock,
+    NgramBlock,
+    Rows,
+    TransformerBlock,
+    no_bar,
+)
 from export.training.evidence import Estimate, Fold, cross_validate
 from export.training.linear_head import Targets, fit_head
 from export.training.training_data import TrainingData
+from server.arrays import Floats
 from server.bundle import Bundle
+from server.encoders.cnn.encoder import CnnEncoder
+from server.encoders.transformer.encoder import TransformerEncoder
 from server.engines.onnx_file import read_tensors
-from server.errors import BadInput
+from server.errors import BadBundle, BadInput
 
 
 @dataclass(frozen=True)
@@ -56,17 +68,21 @@ class Unchanged:
 
 @dataclass(frozen=True)
 class Measured:
-    """The estimate of a candidate, and what fits it on all texts, calibrated."""
+    """The estimate of a candidate, what fits it on all texts, calibrated, and the blocks under its head, if
+    that is a new one.
+    """
 
     estimate: Estimate
     fit_on_all: Callable[[], FittedClassifier]
+    blocks: Sequence[Block] = ()
 
 
 def measure(candidate: Candidate | Unchanged, data: TrainingData, folds: Sequence[Fold]) -> Measured:
     """Cross-validate."""
     fit = partial(candidate.fit, data.labelled.targets)
     estimate = cross_validate(candidate.name, fit, data.labelled, folds)
-    return Measured(estimate, lambda: estimate.calibration.of(candidate.fit_on_all(data)))
+    blocks = candidate.blocks if isinstance(candidate, Candidate) else ()
+    return Measured(estimate, lambda: estimate.calibration.of(candidate.fit_on_all(data)), blocks)
 
 
 def measure_all(
@@ -98,27 +114,47 @@ def ngram_candidate(texts: Sequence[str]) -> Candidate:
     return Candidate("n-grams", blocks)
 
 
-def candidates_from(base: Bundle, data: TrainingData, ngrams: Candidate) -> list[Candidate | Unchanged]:
-    """The CNN of `base` under a new head, alone and with n-grams, and as it is if it has the labels of
-    `data`. Raises BadBundle.
+def with_and_without_ngrams(name: str, block: Block, ngrams: Candidate) -> list[Candidate]:
+    return [Candidate(name, [block]), Candidate(f"{name} + n-grams", [block, *ngrams.blocks])]
+
+
+def candidates_from(
+    base: Bundle, data: TrainingData, ngrams: Candidate, bar: Bar = no_bar
+) -> list[Candidate | Unchanged]:
+    """The CNN or transformer of `base` under a new head, alone and with n-grams, and `base` as it is if it
+    has the labels of `data`. `bar` is for the texts that a transformer reads. Raises BadBundle.
     """
-    cnn = CnnBlock(base, data.texts)
-    name = f"CNN of {base.manifest.name}"
-    found: list[Candidate | Unchanged] = [
-        Candidate(name, [cnn]),
-        Candidate(f"{name} + n-grams", [cnn, *ngrams.blocks]),
-    ]
+    name, block = _block_of(base, data.texts, bar)
+    found: list[Candidate | Unchanged] = [*with_and_without_ngrams(name, block, ngrams)]
     if set(base.labels) == set(data.labels) and (base.manifest.head, len(base.encoders)) == ("softmax", 1):
-        classifier = _classifier_of(base, data.labels)
-        logits = np.log(np.maximum(classifier.quick_probabilities(data.texts), 1e-12))
+        classifier, head = _classifier_of(base, block, data.labels)
+        logits = block.values @ head.astype(np.float64) + classifier.head_bias
         found.append(Unchanged(f"{base.manifest.name} as it is", classifier, logits))
     return found
 
 
-def _classifier_of(bundle: Bundle, labels: tuple[str, ...]) -> FittedClassifier:
-    """A bundle of one CNN, with its labels in this order."""
+def _block_of(bundle: Bundle, texts: Sequence[str], bar: Bar) -> tuple[str, DenseBlock]:
+    """The features of a bundle's transformer, or else of its CNN, and the name of these."""
+    for encoder in bundle.encoders:
+        if isinstance(encoder, TransformerEncoder):
+            no_head = np.zeros((encoder.spec.features, 1), dtype=np.float32)
+            block = TransformerBlock(FittedTransformer.of(bundle, no_head), texts, bar)
+            return f"transformer of {bundle.manifest.name}", block
+    if any(isinstance(encoder, CnnEncoder) for encoder in bundle.encoders):
+        return f"CNN of {bundle.manifest.name}", CnnBlock(bundle, texts)
+    raise BadBundle(f"{bundle.path}: the bundle has no CNN and no transformer; choose one that has.")
+
+
+def _classifier_of(
+    bundle: Bundle, block: DenseBlock, labels: tuple[str, ...]
+) -> tuple[FittedClassifier, Floats]:
+    """A bundle of one encoder, which `block` has, with its labels in this order; and its head
+    float32[features, classes].
+    """
     tensors = read_tensors(bundle)
     columns = [bundle.labels.index(label) for label in labels]
-    cnn = FittedCnn.of(bundle, np.ascontiguousarray(tensors["head"][:, columns], dtype=np.float32))
+    name = HEAD if isinstance(block, TransformerBlock) else "head"
+    head = np.ascontiguousarray(tensors[name][:, columns], dtype=np.float32)
     bias = tensors["head_bias"][columns].astype(np.float32)
-    return FittedClassifier(labels, [cnn], bias, temperature=bundle.manifest.temperature)
+    encoders = [block.network.with_head(head)]
+    return FittedClassifier(labels, encoders, bias, temperature=bundle.manifest.temperature), head

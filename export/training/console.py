@@ -1,14 +1,11 @@
 """Console output of `prelabel train`: progress bars, final figures and warnings."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
-    SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -16,17 +13,6 @@ from rich.progress import (
 
 from export.training.calibration import MIN_CALIBRATED
 from export.training.dataset import Examples
-
-
-@contextmanager
-def stage_bar(console: Console, what: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """A progress bar for a stage before fitting; call the yielded function for each of `total` steps."""
-    with Progress(
-        SpinnerColumn(), TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console
-    ) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
-        bar.update(task, total=total or 1, completed=total or 1)
 
 
 class FitBar:

@@ -101,6 +101,8 @@ class Estimate:
     figures: dict[str, Any]
     calibration: Calibration
     seconds: float
+    probabilities: Numbers
+    """float64[measured texts, classes]."""
 
     @property
     def better_order(self) -> tuple[float, float]:
@@ -117,8 +119,9 @@ def cross_validate(name: str, fit: Fit, labelled: Labelled, folds: Sequence[Fold
         logits[held_out] = fit(fitted)(held_out)
     targets, logits = labelled.targets[measured], logits[measured]
     calibration = calibrate(logits, targets, labelled.head, balance=labelled.balance)
-    figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
-    return Estimate(name, figures, calibration, time.monotonic() - started)
+    probabilities = calibration.apply(logits, labelled.head)
+    figures = figures_of(probabilities, targets, labelled.head)
+    return Estimate(name, figures, calibration, time.monotonic() - started, probabilities)
 
 
 def calibrate(logits: Numbers, targets: Targets, head: Head, *, balance: bool = False) -> Calibration:

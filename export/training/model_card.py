@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from export.training.tokens import reason
+from export.training.with_sentence_encoder import sentences_of
 
 FIGURES = "accuracy", "macro_f1", "log_loss", "calibration_error"
 
@@ -21,6 +22,7 @@ def model_card(name: str, labels: Sequence[str], counts: Sequence[int], metrics:
         f"{_text(chosen)}, trained by `prelabel train` on {metrics['texts']['fitted']:,} texts.",
         f"Left out: {metrics['texts']['left_out']}.",
         *([f"Tokenizer of the CNN: {reason(metrics['tokenizer'])}."] if "tokenizer" in metrics else []),
+        *sentences_of(metrics),
         f"Options: {_options(metrics['options'])}.",
         *(f"\n**{_text(warning)}**" for warning in metrics["warnings"]),
         "",

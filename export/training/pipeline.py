@@ -21,12 +21,13 @@ from export.publish import check_name
 from export.publish_checkpoint import export_bundle
 from export.reproducible import reproducible
 from export.training.calibration import finish
-from export.training.console import FitBar, print_metrics, print_warnings, stage_bar
+from export.training.console import FitBar, print_metrics, print_warnings
 from export.training.dataset import Examples, TrainingSource, read_data
 from export.training.evidence import Fold
 from export.training.labeling_config import labeling_config
 from export.training.loop import Recipe, fit
 from export.training.options import TrainingOptions
+from export.training.stage_bar import stage_bar
 from export.training.state import Run
 from export.training.teacher import teacher_probabilities
 from export.training.tokens import reason

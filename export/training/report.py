@@ -12,6 +12,7 @@ from rich.table import Table
 
 from export.training.evidence import Estimate, Labelled
 from export.training.training_data import TrainingData, folded
+from export.training.with_sentence_encoder import sentences_of
 from server.bundle import Head
 
 FEW = 5
@@ -41,6 +42,8 @@ def show(
     console.print(_labels(data.labels, data.labelled, best))
     points = ", ".join(f"{texts:,} texts {accuracy:.3f}" for texts, accuracy in metrics["learning_curve"])
     _print(console, f"Learning curve (accuracy of n-grams on texts that they were not fitted on): {points}.")
+    for line in sentences_of(metrics):
+        _print(console, line)
     if "test" in metrics:
         figures = metrics["test"]
         low, high = figures["interval_95"]

@@ -61,8 +61,10 @@ def measure_cnn(
     def measured(name: str, logits: Numbers, fit_on_all: Callable[[], FittedClassifier]) -> Measured:
         balance = labelled.balance
         calibration = calibrate(logits, targets, labelled.head, balance=balance) if balance else AS_IT_IS
-        figures = figures_of(calibration.apply(logits, labelled.head), targets, labelled.head)
-        return Measured(Estimate(name, figures, calibration, seconds), lambda: calibration.of(fit_on_all()))
+        probabilities = calibration.apply(logits, labelled.head)
+        figures = figures_of(probabilities, targets, labelled.head)
+        estimate = Estimate(name, figures, calibration, seconds, probabilities)
+        return Measured(estimate, lambda: calibration.of(fit_on_all()))
 
     metrics = {"tokenizer": network.metrics["tokenizer"]}
 

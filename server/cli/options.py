@@ -180,6 +180,24 @@ StartFrom = Annotated[
     Path | None,
     optional("--start-from", "BUNDLE", "A bundle whose encoder is a candidate, such as artifacts/imdb-cnn."),
 ]
+SentenceEncoder = Annotated[
+    Path | None,
+    optional(
+        "--sentence-encoder",
+        "DIR",
+        "Hugging Face directory of a sentence encoder, which becomes a candidate; needs "
+        "prelabel[export,transformers].",
+    ),
+]
+QuantizeSentenceEncoder = Annotated[
+    Literal["int8", "float16"] | None,
+    optional(
+        "--quantize",
+        "PRECISION",
+        "Lower precision of the sentence encoder: int8 for CPUs, float16 for GPUs; says what it costs.",
+        "float32",
+    ),
+]
 Balance = Annotated[
     bool,
     flag("--balance", "Answer as if all labels were equally frequent: finds more texts of rare labels."),

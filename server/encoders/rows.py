@@ -67,6 +67,14 @@ def windows_of(row: Ids, encoders: Sequence[Encoder]) -> list[Ids]:
     return [pack([part[min(i, len(part) - 1)] for part in parts]) for i in range(max(map(len, parts)))]
 
 
+def window_tokens(row: Ids, encoders: Sequence[Encoder]) -> int:
+    """How much a row of `windows_of` counts in the mean of a text: its tokens of the encoder that has
+    windows, because the others have the same ids in each row.
+    """
+    parts = zip(encoders, unpack(row, len(encoders)), strict=True)
+    return sum(len(part) for encoder, part in parts if encoder.max_length is not None)
+
+
 def is_cut(row: Ids, encoders: Sequence[Encoder]) -> bool:
     """Whether some encoder leaves some of the text out."""
     parts = unpack(row, len(encoders))

@@ -19,13 +19,15 @@ LEAST = 1e-12
 
 @dataclass(frozen=True)
 class Windows:
-    """`rows` for the network; `texts` int64[rows] says which text each is of, None that there is one for
-    each. `truncated` is the number of texts that were cut.
+    """`rows` for the network; `texts` int32[rows] says which text each is of, and `tokens` float64[rows] how
+    much each counts in its text, None that all its tokens count; both are None if each text has one row.
+    `truncated` is the number of texts that were cut.
     """
 
     rows: Sequence[Ids]
     texts: Ids | None = None
     truncated: int = 0
+    tokens: Numbers | None = None
 
     @classmethod
     def of(cls, encoded: Sequence[Ids], encoders: Sequence[Encoder]) -> Self:
@@ -34,11 +36,12 @@ class Windows:
             return cls(encoded)
         found = [rows.windows_of(row, encoders) for row in encoded]
         truncated = sum(rows.is_cut(row, encoders) for row in encoded)
-        counts = [len(each) for each in found]
-        texts = (
-            np.repeat(np.arange(len(found)), counts).astype(np.int32) if max(counts, default=1) > 1 else None
-        )
-        return cls([row for each in found for row in each], texts, truncated)
+        counts, all_rows = [len(each) for each in found], [row for each in found for row in each]
+        if max(counts, default=1) == 1:
+            return cls(all_rows, truncated=truncated)
+        texts = np.repeat(np.arange(len(found)), counts).astype(np.int32)
+        tokens = np.array([rows.window_tokens(row, encoders) for row in all_rows], dtype=np.float64)
+        return cls(all_rows, texts, truncated, tokens)
 
     def mean(self, probabilities: Floats, head: Head) -> Floats:
         """float32[rows, classes] → float32[texts, classes]: the mean of the logits of a text's rows, weighted
@@ -59,7 +62,11 @@ class Windows:
         """The same for logits: [rows, classes] → [texts, classes]."""
         if self.texts is None:
             return logits
-        weights = np.array([len(row) for row in self.rows], dtype=np.float64)
+        weights = (
+            np.array([len(row) for row in self.rows], dtype=np.float64)
+            if self.tokens is None
+            else self.tokens
+        )
         sums: Numbers = np.add.reduceat(logits * weights[:, None], self._begins)
         means: Numbers = sums / np.add.reduceat(weights, self._begins)[:, None]
         return means
