@@ -39,6 +39,7 @@ from export.training.with_sentence_encoder import (
     check_sentence_encoder,
     load_sentence_encoder,
     reading,
+    transformer_metrics,
 )
 from server.bundle import LABELING_CONFIG, Bundle, read_bundle
 from server.encoders.ngrams.analyzer import normalized, words_of
@@ -102,7 +103,8 @@ def train_by_evidence(
             "label": source.label,
         },
         **_figures(data, evidence, best.estimate, classifier),
-        **(sentence.metrics(best, evidence.folds) if sentence else {}),
+        **transformer_metrics(best),
+        **(sentence.cost(best, evidence.folds) if sentence else {}),
         "seconds": round(time.monotonic() - started, 1),
     }
     report.show(console, data, [*evidence.estimates, evidence.baseline], best.estimate, metrics)

@@ -52,10 +52,11 @@ class Candidate:
 @dataclass(frozen=True)
 class Unchanged:
     """The answers of a bundle that has these labels already: `logits` float64[texts, classes] of its
-    `classifier`.
+    `classifier`, whose features are those of `blocks`.
     """
 
     name: str
+    blocks: Sequence[Block]
     classifier: FittedClassifier
     logits: Numbers
 
@@ -68,9 +69,7 @@ class Unchanged:
 
 @dataclass(frozen=True)
 class Measured:
-    """The estimate of a candidate, what fits it on all texts, calibrated, and the blocks under its head, if
-    that is a new one.
-    """
+    """The estimate of a candidate, what fits it on all texts, calibrated, and the blocks under its head."""
 
     estimate: Estimate
     fit_on_all: Callable[[], FittedClassifier]
@@ -81,8 +80,7 @@ def measure(candidate: Candidate | Unchanged, data: TrainingData, folds: Sequenc
     """Cross-validate."""
     fit = partial(candidate.fit, data.labelled.targets)
     estimate = cross_validate(candidate.name, fit, data.labelled, folds)
-    blocks = candidate.blocks if isinstance(candidate, Candidate) else ()
-    return Measured(estimate, lambda: estimate.calibration.of(candidate.fit_on_all(data)), blocks)
+    return Measured(estimate, lambda: estimate.calibration.of(candidate.fit_on_all(data)), candidate.blocks)
 
 
 def measure_all(
@@ -129,7 +127,7 @@ def candidates_from(
     if set(base.labels) == set(data.labels) and (base.manifest.head, len(base.encoders)) == ("softmax", 1):
         classifier, head = _classifier_of(base, block, data.labels)
         logits = block.values @ head.astype(np.float64) + classifier.head_bias
-        found.append(Unchanged(f"{base.manifest.name} as it is", classifier, logits))
+        found.append(Unchanged(f"{base.manifest.name} as it is", [block], classifier, logits))
     return found
 
 

@@ -59,46 +59,50 @@ class SentenceEncoder:
 
         return reproducible()
 
-    def metrics(self, best: Measured, folds: Sequence[Fold]) -> dict[str, Any]:
-        """For the manifest, if `best` has this encoder: what it is, how many texts it reads in part only, and
-        what a lower precision costs.
+    def cost(self, best: Measured, folds: Sequence[Fold]) -> dict[str, Any]:
+        """For the manifest: what a lower precision costs, if `best` has this encoder in one. Each precision
+        has a head of its own, and is measured on texts that the head was not fitted on.
         """
-        if self.block not in best.blocks:
+        if self.block not in best.blocks or self.network is self.full:
             return {}
-        spec = self.network.spec
-        described = spec.model_dump(include={"architecture", "features", "max_length", "long_texts"})
-        found = {"sentence_encoder": described | {"texts_cut": self.block.truncated}}
-        return found if self.network is self.full else found | {"quantization": self._cost(best, folds)}
-
-    def _cost(self, best: Measured, folds: Sequence[Fold]) -> dict[str, Any]:
-        """Each precision with a head of its own, on texts that the head was not fitted on."""
         block = TransformerBlock(self.full, self.data.texts, reading(self.console, "in float32, "))
         candidate = Candidate("", [block if each is self.block else each for each in best.blocks])
         with self.console.status("measuring what the lower precision costs"):
             fit = partial(candidate.fit, self.data.labelled.targets)
             before = cross_validate("", fit, self.data.labelled, folds)
-        return difference_of(
+        difference = difference_of(
             self.network.spec.precision,
             (before.probabilities, best.estimate.probabilities),
             (before.figures["accuracy"], best.estimate.figures["accuracy"]),
             self.data.labelled.head,
         )
+        return {"quantization": difference}
+
+
+def transformer_metrics(best: Measured) -> dict[str, Any]:
+    """For the manifest, if `best` has a transformer: what it is, and how many texts it reads in part only."""
+    for block in best.blocks:
+        if isinstance(block, TransformerBlock):
+            named = {"architecture", "features", "max_length", "long_texts", "precision"}
+            described = block.network.spec.model_dump(include=named)
+            return {"transformer": described | {"texts_cut": block.truncated}}
+    return {}
 
 
 def sentences_of(metrics: dict[str, Any]) -> list[str]:
-    """About the sentence encoder of a bundle with these metrics, for the report and the model card."""
-    found = metrics.get("sentence_encoder")
+    """About the transformer of a bundle with these metrics, for the report and the model card."""
+    found = metrics.get("transformer")
     if found is None:
         return []
     longest, cut, texts = found["max_length"], found["texts_cut"], metrics["texts"]["fitted"]
-    lines = [
-        f"Sentence encoder: {found['architecture']}, {found['features']} features, {longest} tokens at most."
-    ]
+    described = f"{found['architecture']}, {found['features']} features, {found['precision']}"
+    lines = [f"Transformer: {described}, {longest} tokens at most."]
     if found["long_texts"] == "windows":
         lines.append("Longer texts are read in windows.")
     elif cut:
         lines.append(
-            f"{cut:,} of {texts:,} texts are longer, and cut; --long-texts windows reads them to their end."
+            f"{cut:,} of {texts:,} texts are longer, and cut; an encoder made with --long-texts windows "
+            "reads them to their end."
         )
     if (cost := metrics.get("quantization")) is not None:
         lines.append(f"Each precision with a head of its own, on held-out texts: {cost_sentence(cost)}")

@@ -71,8 +71,9 @@ def window_tokens(row: Ids, encoders: Sequence[Encoder]) -> int:
     """How much a row of `windows_of` counts in the mean of a text: its tokens of the encoder that has
     windows, because the others have the same ids in each row.
     """
-    parts = zip(encoders, unpack(row, len(encoders)), strict=True)
-    return sum(len(part) for encoder, part in parts if encoder.max_length is not None)
+    last = len(encoders) - 1
+    position = next(i for i, encoder in enumerate(encoders) if encoder.max_length is not None)
+    return int(row[position]) if position < last else len(row) - last - int(row[:last].sum())
 
 
 def is_cut(row: Ids, encoders: Sequence[Encoder]) -> bool:

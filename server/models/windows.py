@@ -40,6 +40,8 @@ class Windows:
         if max(counts, default=1) == 1:
             return cls(all_rows, truncated=truncated)
         texts = np.repeat(np.arange(len(found)), counts).astype(np.int32)
+        if len(encoders) == 1:
+            return cls(all_rows, texts, truncated)
         tokens = np.array([rows.window_tokens(row, encoders) for row in all_rows], dtype=np.float64)
         return cls(all_rows, texts, truncated, tokens)
 

@@ -182,10 +182,11 @@ def test_a_bundle_with_a_sentence_encoder(
         "features": 32,
         "max_length": 48,
         "long_texts": "truncate",
+        "precision": "float32",
         "texts_cut": 0,
     }
-    assert metrics["sentence_encoder"] == described
-    said = "Sentence encoder: bert, 32 features, 48 tokens at most."
+    assert metrics["transformer"] == described
+    said = "Transformer: bert, 32 features, float32, 48 tokens at most."
     assert said in printed
     card = (bundle.path / "README.md").read_text("utf-8")
     assert said in card
@@ -220,11 +221,17 @@ def test_longer_texts_are_cut_and_counted_or_read_in_windows(
     texts = [f"{'good' if i % 2 else 'bad'} film {i} " * (20 if i < 6 else 1) for i in range(40)]
     source = write(tmp_path / "in.csv", texts, ["b" if i % 2 else "a" for i in range(40)])
     cut, printed = train(source, tmp_path / "cut", directory, max_length=30)
-    assert cut.manifest.metrics["sentence_encoder"]["texts_cut"] == 6
-    assert "6 of 40 texts are longer, and cut; --long-texts windows reads them to their end." in printed
+    assert cut.manifest.metrics["transformer"]["texts_cut"] == 6
+    said = "6 of 40 texts are longer, and cut; an encoder made with --long-texts windows reads them to"
+    assert said in printed
+    for kept in ("transformer of cut", "cut as it is"):
+        only(monkeypatch, kept)
+        _, printed = train(source, tmp_path / kept.replace(" ", "-"), None, start_from=cut.path)
+        assert said in printed
+    only(monkeypatch, "sentence encoder")
     assert cut.encoders[0].max_length == 30
     whole, printed = train(source, tmp_path / "whole", directory, long_texts="windows")
-    assert whole.manifest.metrics["sentence_encoder"]["texts_cut"] == 0
+    assert whole.manifest.metrics["transformer"]["texts_cut"] == 0
     assert "Longer texts are read in windows." in printed
 
 
