@@ -31,7 +31,7 @@ RUN printf 'review\na fine film\n' > /tmp/one.csv \
 
 FROM build AS export
 ARG ORT
-RUN /opt/prelabel/bin/python -m pip install --no-cache-dir --constraint constraints.txt ".[${ORT},export]"
+RUN /opt/prelabel/bin/python -m pip install --no-cache-dir --constraint constraints.txt ".[${ORT},export,transformers]"
 USER 10001:10001
 ENTRYPOINT ["/opt/prelabel/bin/prelabel"]
 

@@ -109,7 +109,7 @@ clean:
 
 .venv/dev/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/dev
-	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,plots,bench,deploy,otel,dev]'
+	.venv/dev/bin/python $(PIP) --editable '.[$(ORT),export,transformers,plots,bench,deploy,otel,dev]'
 	touch $@
 
 .venv/dev/.ray: .venv/dev/.done

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from export.options import ExportOptions
 from export.training.options import TrainingOptions
 from server.annotate.options import BATCH, AnnotateOptions
 from server.cli import options as cli
@@ -36,24 +37,37 @@ def command(*usage: str, **settings: Any) -> Callable[[Callable[..., None]], Cal
     return app.command(cls=PlainCommand, epilog=examples(*usage), **settings)
 
 
-@command("prelabel export --checkpoint cnn.pt --vocab vocab_obj.pt \\\n    --out artifacts/films")
+@command(
+    "prelabel export --checkpoint cnn.pt --vocab vocab_obj.pt \\\n    --out artifacts/films",
+    "prelabel export --transformer bert-topics --out artifacts/topics",
+    "prelabel export --transformer bert-topics --out artifacts/topics-int8 \\\n"
+    "    --quantize int8 --calibration labelled.csv",
+)
 def export(
-    checkpoint: cli.Checkpoint,
-    vocab: cli.VocabularyFile,
     out: cli.NewBundle,
-    labels: cli.Labels = "Negative,Positive",
+    checkpoint: cli.Checkpoint = None,
+    vocab: cli.VocabularyFile = None,
+    transformer: cli.TransformerDirectory = None,
+    labels: cli.Labels = None,
+    long_texts: cli.LongTextsChoice = ExportOptions.long_texts,
+    max_length: cli.MaxLength = None,
+    quantize: cli.Quantize = None,
+    calibration: cli.Calibration = None,
+    text: cli.TextColumn = None,
+    label: cli.LabelColumn = None,
     torchscript: cli.TorchScript = True,
     force: cli.Force = False,
 ) -> None:
-    """Turn a checkpoint into a bundle.
+    """Turn a trained network into a bundle.
 
-    The bundle is published only if it gives the same predictions as the checkpoint.
+    That is a checkpoint of the tutorial, or a transformer. The bundle is published only if it gives the same
+    predictions.
     """
-    from export.checkpoint import read_network
-    from export.publish_checkpoint import export_bundle
+    from export.command import export_network
 
-    network = read_network(checkpoint, vocab, tuple(label.strip() for label in labels.split(",")))
-    bundle = export_bundle(network, out, torchscript=torchscript, force=force, on_report=console.print)
+    of_transformers = long_texts, max_length, quantize, calibration, text, label
+    options = ExportOptions(out, checkpoint, vocab, transformer, labels, *of_transformers)
+    bundle = export_network(options, console, torchscript=torchscript, force=force)
     _report_bundle(bundle.version, out)
 
 

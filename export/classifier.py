@@ -16,6 +16,7 @@ from export.publish import Content, publish
 from server.arrays import Floats
 from server.bundle import TORCHSCRIPT, Bundle, Head
 from server.engines.base import MAX_CHUNK
+from server.engines.heads import PROBABILITIES
 from server.models.tokenizer import Tokenizer
 
 
@@ -62,11 +63,14 @@ def has_torch() -> bool:
 
 def probabilities_of(logits: Numbers, head: Head) -> Numbers:
     """float64[rows, classes] → the same."""
-    if head == "sigmoid":
-        return 1 / (1 + np.exp(-logits))
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Numbers = raised / raised.sum(axis=1, keepdims=True)
+    probabilities: Numbers = PROBABILITIES[head](logits).astype(np.float64)
     return probabilities
+
+
+def longest_text(bundle: Bundle) -> int:
+    """Words of the longest text of the parity check: more than one model call takes."""
+    limits = [encoder.max_length for encoder in bundle.encoders if encoder.max_length is not None]
+    return max(400, 2 * limits[0]) if limits else MAX_CHUNK + 1_000
 
 
 def publish_classifier(
@@ -81,7 +85,8 @@ def publish_classifier(
     """Publish the bundle folder `out` after its parity check, with these `files` besides the network's own;
     with a model.ts if torch is installed. Raises as `publish` does.
     """
-    torchscript = torchscript and has_torch()
+    torchscript = torchscript and has_torch() and all(each.traces for each in classifier.encoders)
+    tables = all(each.has_tables for each in classifier.encoders)
 
     def write(folder: Path) -> Content:
         for encoder in classifier.encoders:
@@ -104,9 +109,9 @@ def publish_classifier(
         }
 
     def proven(bundle: Bundle) -> list[Parity]:
-        texts = awkward_texts(classifier.words or ["word"], longest=MAX_CHUNK + 1_000)
+        texts = awkward_texts(classifier.words or ["word"], longest=longest_text(bundle))
         expected = classifier.probabilities(texts).astype(np.float32)
-        engines = ["onnx", "tables"] + ["torchscript"] * torchscript
+        engines = ["onnx"] + ["tables"] * tables + ["torchscript"] * torchscript
         return prove(bundle, Tokenizer.of(bundle).encode_all(texts), expected, engines)
 
     return publish(out, write, proven, files=files, torchscript=torchscript, force=force, on_report=on_report)

@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 import onnx
 from onnx import helper, numpy_helper, parser
 
-from export.encoders.base import FittedEncoder
+from export.encoders.base import FittedEncoder, parse_nodes
 from server.arrays import Floats
 from server.bundle import Head
 
@@ -18,8 +18,8 @@ OPSET = 18
 IR_VERSION = 8
 """That of opset 18; older versions of ONNX Runtime read it."""
 
-SHARED = {"all_ids", "zero", "one", "length"}
-"""Names that the nodes of all encoders find."""
+SHARED = {"all_ids", "zero", "one", "length", ""}
+"""Names that the nodes of all encoders find; "" is an input that is left out."""
 
 
 def network_graph(encoders: Sequence[FittedEncoder], head_bias: Floats, head: Head) -> onnx.ModelProto:
@@ -35,24 +35,21 @@ def network_graph(encoders: Sequence[FittedEncoder], head_bias: Floats, head: He
             => (float[rows, {classes}] probabilities, float[rows, {sum(sizes)}] features) {{}}
     """)
     tensors = {"head_bias": head_bias}
-    graph.node.extend(_nodes(_bounds(len(encoders)) + _carries(sizes)))
+    graph.node.extend(parse_nodes(_bounds(len(encoders)) + _carries(sizes)))
     for position, encoder in enumerate(encoders):
         own = encoder.tensors(position)
         tensors |= own
-        nodes = _nodes(encoder.nodes(position))
+        kept = SHARED | own.keys()
+        nodes = encoder.nodes(position)
         for node in nodes:
             for names in (node.input, node.output):
-                names[:] = [name if name in SHARED | own.keys() else f"{name}{position}" for name in names]
+                names[:] = [name if name in kept else f"{name}{position}" for name in names]
         graph.node.extend(nodes)
-    graph.node.extend(_nodes(_head(len(encoders), head)))
+    graph.node.extend(parse_nodes(_head(len(encoders), head)))
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _nodes(text: str) -> list[onnx.NodeProto]:
-    return list(parser.parse_graph(f"nodes () => () {{{text}}}").node)
 
 
 def _bounds(encoders: int) -> str:
@@ -77,7 +74,14 @@ def _bounds(encoders: int) -> str:
             end{i} = Add(begin{i}, header{i})
             begin{i + 1} = Identity(end{i})
         """
-    return text
+    return text + "".join(_width(i) if last else "width0 = Identity(length)" for i in range(encoders))
+
+
+def _width(position: int) -> str:
+    return f"""
+        tokens_of{position} = Sub(end{position}, begin{position})
+        width{position} = ReduceMax <keepdims = 0> (tokens_of{position})
+    """
 
 
 def _carries(sizes: Sequence[int]) -> str:

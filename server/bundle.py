@@ -111,6 +111,8 @@ class Manifest(BaseModel):
             raise ValueError("labels must be unique")
         if len(self.needed_files) != 1 + sum(len(spec.files) for spec in self.encoders):
             raise ValueError("encoders must not share files")
+        if sum(spec.kind == "transformer" for spec in self.encoders) > 1:
+            raise ValueError("at most one encoder may be a transformer")
         if not self.needed_files <= set(self.files):
             raise ValueError(f"files must list {' and '.join(sorted(self.needed_files))}")
         if not all(NAME.fullmatch(name) for name in self.files):
@@ -155,6 +157,16 @@ class Bundle:
     def min_length(self) -> int:
         """The fewest tokens of a row."""
         return rows.min_length(self.encoders)
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether every encoder runs on the CPU as tables."""
+        return all(encoder.tables_type for encoder in self.encoders)
+
+    @property
+    def tolerance(self) -> float:
+        """Largest allowed difference in probability between engines, paddings, and batches."""
+        return max(spec.tolerance for spec in self.manifest.encoders)
 
     @property
     def carry_size(self) -> int:

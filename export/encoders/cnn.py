@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from export.encoders.base import FittedEncoder, Numbers
+from export.encoders.base import FittedEncoder, Numbers, parse_nodes
 from server.arrays import Floats
 from server.bundle import Bundle
 from server.encoders.base import TextTokenizer
@@ -68,7 +69,7 @@ class FittedCnn(FittedEncoder):
     def carry_size(self, classes: int) -> int:
         return self.spec.features
 
-    def nodes(self, position: int) -> str:
+    def nodes(self, position: int) -> list[onnx.NodeProto]:
         filters = self.spec.features // len(self.spec.widths)
         lines = [
             "embedding_float = Cast <to = 1> (embedding)",
@@ -108,7 +109,7 @@ class FittedCnn(FittedEncoder):
             "features = Max(own_features, carry)",
             "logits = MatMul(features, head)",
         ]
-        return "\n".join(lines)
+        return parse_nodes("\n".join(lines))
 
     def torch_module(self) -> Any:
         from export.encoders.cnn_module import CnnModule

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from export.encoders.base import FittedEncoder, Numbers
+from export.encoders.base import FittedEncoder, Numbers, parse_nodes
 from server.arrays import Floats
 from server.encoders.ngrams.analyzer import ngrams_of
 from server.encoders.ngrams.encoder import NgramsSpec
@@ -51,10 +52,10 @@ class FittedNgrams(FittedEncoder):
     def carry_size(self, classes: int) -> int:
         return classes + 1
 
-    def nodes(self, position: int) -> str:
+    def nodes(self, position: int) -> list[onnx.NodeProto]:
         idf, head = tensor_names(position)
         classes = self.head.shape[1]
-        return f"""
+        return parse_nodes(f"""
             steps = Range(zero, length, one)
             after = GreaterOrEqual(steps, begin)
             before = Less(steps, end)
@@ -89,7 +90,7 @@ class FittedNgrams(FittedEncoder):
             not_zero = Max(total_squares, tiny)
             lengths = Sqrt(not_zero)
             logits = Div(total, lengths)
-        """
+        """)
 
     def torch_module(self) -> Any:
         from export.encoders.ngrams_module import NgramsModule

@@ -22,7 +22,8 @@ from export.vocabulary import PAD, UNKNOWN, is_utf_8
 from server.encoders.base import TextTokenizer
 from server.encoders.cnn.basic_english import basic_english
 from server.encoders.cnn.encoder import tokenizer_of
-from server.encoders.cnn.learned import learned_content, without_surrogates
+from server.encoders.cnn.learned import learned_content
+from server.encoders.unicode_pieces import without_surrogates
 from server.errors import BadInput
 
 OFTEN = 20

@@ -119,8 +119,11 @@ class Batcher:
             stats = self.admission.leave(key)
             self._notify(self._observer.on_queue_changed, priority, stats)
 
-    async def submit(self, rows: Sequence[Ids], priority: Priority, run_batch: RunBatch) -> RequestResult:
-        """Run `rows`, one int32[tokens] per text, at least one; the caller has admitted them.
+    async def submit(
+        self, rows: Sequence[Ids], priority: Priority, run_batch: RunBatch, *, token_cost: int = 1
+    ) -> RequestResult:
+        """Run `rows`, one int32[tokens] per text, at least one; the caller has admitted their texts.
+        `token_cost` is what a token costs in `run_batch`, in tokens of the buckets' budget.
 
         Rows whose model call failed are marked in the result. Raises Unavailable if the batcher stops.
         """
@@ -133,7 +136,7 @@ class Batcher:
         self._pending.add(request)
         try:
             for index, ids in enumerate(rows):
-                self._buckets.put(QueueEntry(ids, priority, run_batch, request, index), now)
+                self._buckets.put(QueueEntry(ids, priority, run_batch, request, index, token_cost), now)
             self._wake.set()
             return await request.future
         finally:

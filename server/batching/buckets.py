@@ -3,7 +3,8 @@
 A pure data structure; the caller passes the time.
 
 A row goes to the shortest bucket length that holds it. A batch has rows of one group (a group is a model),
-one priority and one bucket. It costs rows × bucket length padded tokens, which stays within a budget. A row
+one priority and one bucket. It costs rows × bucket length padded tokens, times what a token costs in the
+group's engine, which stays within a budget. A row
 longer than every bucket is a batch of its own, at its own length. Rows of absent callers are dropped when
 their turn comes.
 
@@ -28,10 +29,14 @@ class Priority(IntEnum):
 
 
 class Row(Protocol):
-    """One text in the queue: its length in tokens, its priority, its group, and whether its caller left."""
+    """One text in the queue: its length in tokens, its priority, its group, and whether its caller left.
+    `token_cost` is the same for all rows of a group.
+    """
 
     @property
     def length(self) -> int: ...
+    @property
+    def token_cost(self) -> int: ...
     @property
     def priority(self) -> Priority: ...
     @property
@@ -57,6 +62,7 @@ class _Queue(Generic[R]):
 
     length: int
     capacity: int
+    token_cost: int
     rows: deque[tuple[float, int, R]] = field(default_factory=deque)
 
     def drop_abandoned_head(self) -> None:
@@ -67,8 +73,8 @@ class _Queue(Generic[R]):
 class Buckets(Generic[R]):
     """The queue of all rows.
 
-    `lengths` are bucket lengths in tokens, ascending; `budget` is the maximum of padded tokens per batch.
-    A batch is due when it is full or when its oldest row has waited `max_wait` seconds.
+    `lengths` are bucket lengths in tokens, ascending; `budget` is the maximum cost of a batch, in padded
+    tokens of cost 1. A batch is due when it is full or when its oldest row has waited `max_wait` seconds.
     """
 
     def __init__(self, lengths: Sequence[int], *, budget: int, max_wait: float, bulk_patience: int) -> None:
@@ -77,8 +83,7 @@ class Buckets(Generic[R]):
         self._bulk_patience = bulk_patience
         self._bulk_passed_over = 0
         self._arrivals = 0
-        # the last queue is for rows longer than every bucket, one row per batch
-        self._sizes = [*((length, max(1, budget // length)) for length in self._lengths), (0, 1)]
+        self._budget = budget
         self._groups: dict[Hashable, dict[Priority, list[_Queue[R]]]] = {}
         self._shares: FairShare[Hashable] = FairShare()
 
@@ -87,7 +92,7 @@ class Buckets(Generic[R]):
         priorities = self._groups.get(row.group)
         if priorities is None:
             priorities = self._groups[row.group] = {
-                priority: [_Queue(*size) for size in self._sizes] for priority in Priority
+                priority: self._queues(row.token_cost) for priority in Priority
             }
             self._shares.activate(row.group)
         self._arrivals += 1
@@ -125,6 +130,12 @@ class Buckets(Generic[R]):
         ]
         return min(arrivals) + self._max_wait if arrivals else None
 
+    def _queues(self, token_cost: int) -> list[_Queue[R]]:
+        """An empty queue for each bucket; the last is for longer rows, one in each batch."""
+        capacities = [max(1, self._budget // (length * token_cost)) for length in self._lengths]
+        sizes = zip((*self._lengths, 0), (*capacities, 1), strict=True)
+        return [_Queue(length, capacity, token_cost) for length, capacity in sizes]
+
     def _due(self, priority: Priority, now: float) -> dict[Hashable, _Queue[R]]:
         """For each group with a due batch of this priority, the queue of the batch with the oldest head."""
         due: dict[Hashable, _Queue[R]] = {}
@@ -151,7 +162,7 @@ class Buckets(Generic[R]):
             if not row.abandoned:
                 rows.append(row)
         batch = Batch(tuple(rows), queue.length or rows[0].length)
-        self._shares.charge(group, len(rows) * batch.length)
+        self._shares.charge(group, len(rows) * batch.length * queue.token_cost)
         return batch
 
     def _forget_empty_groups(self) -> None:

@@ -100,6 +100,7 @@ class QueueEntry:
     group: RunBatch
     request: PendingRequest
     index: int
+    token_cost: int = 1
 
     @property
     def length(self) -> int:

@@ -111,12 +111,54 @@ ReadConfig = Annotated[
 
 # making a bundle: export, train
 
-Checkpoint = Annotated[Path, option("--checkpoint", "FILE", "cnn.pt: the tutorial's state_dict.")]
+Checkpoint = Annotated[Path | None, optional("--checkpoint", "FILE", "cnn.pt: the tutorial's state_dict.")]
 VocabularyFile = Annotated[
-    Path, option("--vocab", "FILE", "vocab_obj.pt of torchtext, or a text file with one token per line.")
+    Path | None,
+    optional("--vocab", "FILE", "vocab_obj.pt of torchtext, or a text file with one token per line."),
+]
+TransformerDirectory = Annotated[
+    Path | None,
+    optional(
+        "--transformer",
+        "DIR",
+        "Hugging Face directory of a text classifier: config.json, model.safetensors, tokenizer.json.",
+    ),
+]
+LongTextsChoice = Annotated[
+    Literal["truncate", "windows"],
+    option(
+        "--long-texts",
+        "HOW",
+        "Texts that are longer than a transformer reads: truncate them, or read them in overlapping windows.",
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    optional("--max-length", "TOKENS", "Most tokens that a transformer reads.", "the model's own", min=1),
+]
+Quantize = Annotated[
+    Literal["int8", "float16"] | None,
+    optional(
+        "--quantize",
+        "PRECISION",
+        "Lower precision of a transformer: int8 for CPUs, float16 for GPUs. Needs --calibration.",
+        "float32",
+    ),
+]
+Calibration = Annotated[
+    Path | None,
+    optional("--calibration", "FILE", "Labelled texts on which the cost of --quantize is measured."),
 ]
 NewBundle = Annotated[Path, option("--out", "DIR", "Folder of the new bundle, such as artifacts/NAME.")]
-Labels = Annotated[str, option("--labels", "LABEL,LABEL", "Labels in class order, separated by commas.")]
+Labels = Annotated[
+    str | None,
+    optional(
+        "--labels",
+        "LABEL,LABEL",
+        "Labels in class order, separated by commas.",
+        "Negative,Positive; those of a transformer",
+    ),
+]
 TorchScript = Annotated[
     bool, typer.Option("--torchscript/--no-torchscript", help="Also keep model.ts in the bundle.")
 ]

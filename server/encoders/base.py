@@ -5,8 +5,8 @@
 A long text runs in chunks. The carry is what one chunk hands to the next: the maxima of a CNN, the sums of
 n-grams.
 
-A new kind is a package next to `cnn/` and `ngrams/`, a line in `kinds.py`, and a fitted encoder in
-`export/encoders/`.
+A new kind is a package next to `cnn/`, `ngrams/` and `transformer/`, a line in `kinds.py`, and a fitted
+encoder in `export/encoders/`.
 """
 
 from abc import ABC, abstractmethod
@@ -60,6 +60,11 @@ class EncoderSpec(BaseModel, ABC):
     def files(self) -> tuple[str, ...]:
         """Names of the bundle's files that the encoder reads besides model.onnx."""
 
+    @property
+    def tolerance(self) -> float:
+        """Largest allowed difference in probability between engines, paddings, and batches."""
+        return 1e-5
+
     @abstractmethod
     def read(self, folder: Path) -> "Encoder":
         """The encoder with its files, from a bundle's folder. Raises BadBundle."""
@@ -69,12 +74,21 @@ class EncoderSpec(BaseModel, ABC):
 class Encoder(ABC):
     """An encoder with its files read."""
 
-    tables_type: ClassVar[type[Tables]]
+    tables_type: ClassVar[type[Tables] | None] = None
+    """The tables that run it on a CPU; without them, ONNX Runtime does."""
+
+    cpu_token_cost: ClassVar[int] = 1
+    """What a token costs on a CPU, as a multiple of one in tables."""
 
     @property
     @abstractmethod
     def min_length(self) -> int:
         """The fewest tokens of a text."""
+
+    @property
+    def max_length(self) -> int | None:
+        """The most tokens of a text that the network takes, if it has such a limit."""
+        return None
 
     @abstractmethod
     def tokenizer(self) -> TextTokenizer: ...
@@ -82,6 +96,16 @@ class Encoder(ABC):
     @abstractmethod
     def sample(self) -> Ids:
         """The ids of a short text, at least one of which the network knows: int32[min_length or more]."""
+
+    def windows(self, ids: Ids) -> list[Ids]:
+        """The ids of a text as rows for the network, of at most `max_length` tokens each. The logits of a
+        text are the mean over its rows, weighted by their tokens.
+        """
+        return [ids]
+
+    def is_cut(self, ids: Ids) -> bool:
+        """Whether `windows` leaves some of the text out."""
+        return False
 
     @abstractmethod
     def carry_size(self, classes: int) -> int:
@@ -100,8 +124,8 @@ class Encoder(ABC):
     def table_bytes(self, classes: int) -> int:
         """Bytes of its tables in float32, on a GPU."""
 
-    @abstractmethod
     def read_tables(self, tensors: Tensors, position: int, classes: int) -> Tables:
         """The weights for the CPU, from the tensors of model.onnx; `position` is the encoder's place among
         those of the bundle. Raises KeyError or ValueError for tensors that are not this encoder's.
         """
+        raise ValueError("the encoder has no tables")

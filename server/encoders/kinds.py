@@ -6,5 +6,6 @@ from pydantic import Field
 
 from server.encoders.cnn.encoder import CnnSpec
 from server.encoders.ngrams.encoder import NgramsSpec
+from server.encoders.transformer.encoder import TransformerSpec
 
-AnySpec = Annotated[CnnSpec | NgramsSpec, Field(discriminator="kind")]
+AnySpec = Annotated[CnnSpec | NgramsSpec | TransformerSpec, Field(discriminator="kind")]

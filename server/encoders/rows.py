@@ -48,6 +48,31 @@ def min_length(encoders: Sequence[Encoder]) -> int:
     return len(encoders) - 1 + sum(encoder.min_length for encoder in encoders)
 
 
+def max_length(encoders: Sequence[Encoder]) -> int | None:
+    """The most tokens of a row that the network takes, if it has such a limit. The network of several
+    encoders takes a row apart first.
+    """
+    return encoders[0].max_length if len(encoders) == 1 else None
+
+
+def windows_of(row: Ids, encoders: Sequence[Encoder]) -> list[Ids]:
+    """The row of a text as rows for the network: one for each window of the encoder that has windows, all
+    with the ids of the others.
+    """
+    if len(encoders) == 1:
+        return encoders[0].windows(row)
+    parts = [
+        encoder.windows(part) for encoder, part in zip(encoders, unpack(row, len(encoders)), strict=True)
+    ]
+    return [pack([part[min(i, len(part) - 1)] for part in parts]) for i in range(max(map(len, parts)))]
+
+
+def is_cut(row: Ids, encoders: Sequence[Encoder]) -> bool:
+    """Whether some encoder leaves some of the text out."""
+    parts = unpack(row, len(encoders))
+    return any(encoder.is_cut(part) for encoder, part in zip(encoders, parts, strict=True))
+
+
 def sample_row(encoders: Sequence[Encoder]) -> Ids:
     """The row of a short text."""
     return pack([encoder.sample() for encoder in encoders])

@@ -52,6 +52,17 @@ def utf_32(text: str) -> bytes:
         return b"".join(piece.encode("utf-32-le", "surrogatepass") for piece in pieces)
 
 
+def without_surrogates(text: str) -> str:
+    """Without surrogates, which UTF-8 does not have: pairs become their character, others U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def _nfkc_piece(piece: str) -> str:
     found = unicodedata.normalize("NFKC", piece)
     return found if len(found) <= MOST_LONGER * len(piece) else piece

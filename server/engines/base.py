@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from server.arrays import Floats, Ids
+from server.bundle import Bundle
 from server.encoders.base import Encoder
 from server.encoders.rows import chunks_of
 
@@ -41,6 +42,11 @@ class Engine(Protocol):
 
 class CudaUnavailable(Exception):
     """Why a model cannot run on a GPU, and the remedy: completes the sentence "device=cuda, but …"."""
+
+
+def token_cost(bundle: Bundle, engine: Engine) -> int:
+    """What a token costs in this engine, as a multiple of one in tables or on a GPU."""
+    return max(each.cpu_token_cost for each in bundle.encoders) if engine.device == "cpu" else 1
 
 
 def pad(rows: Sequence[Ids], length: int) -> tuple[Ids, Ids]:

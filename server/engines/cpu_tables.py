@@ -11,6 +11,7 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle, Head
 from server.encoders import rows
 from server.encoders.base import Tables
+from server.engines.heads import PROBABILITIES
 from server.engines.onnx_file import bad_weights, read_tensors
 
 
@@ -37,7 +38,7 @@ class TablesEngine:
             self._encoders, rows.bounds(ids, lengths, len(self._encoders)), strict=True
         ):
             tables.add_logits(ids, begins, ends, logits)
-        return self._to_probabilities(logits)
+        return self._to_probabilities(logits).astype(np.float32)
 
     def close(self) -> None:
         """Nothing to do: the tables are freed with their last reference."""
@@ -60,17 +61,3 @@ def read_tables(bundle: Bundle) -> tuple[list[Tables], Floats]:
         for field in fields(each):
             getattr(each, field.name).flags.writeable = False
     return tables, head_bias
-
-
-def _softmax(logits: Floats) -> Floats:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = raised / raised.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    probabilities: Floats = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    return probabilities
-
-
-PROBABILITIES = {"softmax": _softmax, "sigmoid": _sigmoid}

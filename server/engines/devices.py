@@ -72,6 +72,12 @@ class Grid:
     lengths: tuple[int, ...]
     budget: int
 
+    def up_to(self, length: int | None) -> "Grid":
+        """The grid for a network that takes at most `length` tokens."""
+        if length is None:
+            return self
+        return Grid((*(each for each in self.lengths if each < length), length), self.budget)
+
     def max_rows(self, length: int) -> int | None:
         """Rows of `length` tokens that fit into one call; None if they are longer than every shape."""
         i = bisect_left(self.lengths, length)

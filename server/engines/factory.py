@@ -25,10 +25,10 @@ def open_engine(
     """`engine` is one of ENGINES, `device` a setting of `server/engines/devices.py`, `shared` a folder for
     tables that several processes map.
 
-    engine=auto is ONNX Runtime on CUDA and tables on the CPU. device=auto is CUDA if it works. If the host
-    has a driver or the packages for CUDA but CUDA does not work, the engine runs on the CPU, `degraded` says
-    why, and a warning is logged. Raises BadSetting (with device=cuda also if CUDA does not work) and
-    BadBundle.
+    engine=auto is ONNX Runtime on CUDA; on the CPU tables, or ONNX Runtime for a transformer. device=auto is
+    CUDA if it works. If the host has a driver or the packages for CUDA but CUDA does not work, the engine
+    runs on the CPU, `degraded` says why, and a warning is logged. Raises BadSetting (with device=cuda also if
+    CUDA does not work) and BadBundle.
     """
     if engine not in ENGINES:
         raise BadSetting(f"engine={engine!r}: it must be one of {', '.join(ENGINES)}.")
@@ -38,6 +38,11 @@ def open_engine(
         raise BadSetting(f"device={device!r}: it {error}.") from None
     if engine == "tables" and device not in ("auto", "cpu"):
         raise BadSetting(f"engine=tables runs on the CPU: for device={device} set engine=onnx.")
+    if engine == "tables" and not bundle.has_tables:
+        raise BadSetting(
+            f"engine=tables: {bundle.manifest.name} has a transformer, which runs in ONNX Runtime: set "
+            "engine=onnx."
+        )
     if engine == "tables" or not devices or (device == "auto" and not _cuda_expected()):
         return _open_on_cpu(engine, bundle, shared)
     try:
@@ -59,12 +64,16 @@ def _cuda_expected() -> bool:
 
 
 def _open_on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
+    if engine == "torchscript":
+        return _open_torch_script(bundle, "cpu")
+    if not bundle.has_tables:
+        from server.engines.onnx_transformer import OnnxTransformerEngine
+
+        return OnnxTransformerEngine(bundle)
     if engine == "onnx":
         from server.engines.onnx_runtime import OnnxEngine
 
         return OnnxEngine(bundle)
-    if engine == "torchscript":
-        return _open_torch_script(bundle, "cpu")
     from server.engines.cpu_tables import TablesEngine, read_tables
     from server.engines.shared_tables import shared_tables
 
@@ -73,7 +82,14 @@ def _open_on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
 
 
 def _open_on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaOptions) -> Engine:
-    """Raises CudaUnavailable."""
+    """Raises CudaUnavailable, BadSetting."""
+    precisions = {getattr(spec, "precision", None) for spec in bundle.manifest.encoders}
+    if "int8" in precisions:
+        raise CudaUnavailable(
+            f"{bundle.manifest.name} is quantized to int8, for CPUs: export it with --quantize float16"
+        )
+    if engine == "torchscript" and not bundle.has_tables:
+        raise CudaUnavailable("the trace of a transformer runs on the CPU only: set engine=onnx")
 
     def open_on(device: str) -> Engine:
         if engine == "torchscript":

@@ -16,7 +16,7 @@ import onnxruntime
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
-from server.encoders.rows import sample_row
+from server.encoders.rows import max_length, sample_row
 from server.engines.base import CudaUnavailable
 from server.engines.devices import IN_FLIGHT, CudaOptions, Grid, Shape, device_number
 from server.engines.onnx_runtime import (
@@ -55,7 +55,11 @@ class OnnxCudaEngine:
                 raise MemoryError(f"the tables take {table_bytes(bundle):,} bytes")
             session = open_session(bundle, cuda_provider(device, options.mem_limit))
             self._calls = BoundCalls(
-                bundle, session, device, options.grid, PinnedHostBuffers(device_number(device))
+                bundle,
+                session,
+                device,
+                options.grid.up_to(max_length(bundle.encoders)),
+                PinnedHostBuffers(device_number(device)),
             )
         except MemoryError as error:
             raise CudaUnavailable(

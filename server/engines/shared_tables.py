@@ -21,7 +21,11 @@ def shared_tables(bundle: Bundle, folder: Path) -> tuple[list[Tables], Floats]:
     home = folder / bundle.version
     if not home.exists():
         _write(*read_tables(bundle), home)
-    tables = [_mapped(each.tables_type, home, position) for position, each in enumerate(bundle.encoders)]
+    tables = [
+        _mapped(encoder.tables_type, home, position)
+        for position, encoder in enumerate(bundle.encoders)
+        if encoder.tables_type is not None
+    ]
     return tables, _map(home / "head_bias.npy")
 
 

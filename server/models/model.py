@@ -11,15 +11,12 @@ import numpy as np
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
-from server.encoders.rows import sample_row
-from server.engines.base import Engine, pad
+from server.encoders.rows import max_length, sample_row
+from server.engines.base import Engine, pad, token_cost
 from server.engines.factory import open_engine
 from server.errors import BadBundle
 from server.models.tokenizer import Tokenizer
 from server.settings import Settings
-
-MAX_DIFFERENCE = 1e-5
-"""Maximum difference between probabilities of the same text at different padded lengths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +27,20 @@ class Model:
     engine: Engine
     tokenizer: Tokenizer
 
+    @property
+    def token_cost(self) -> int:
+        """What a token costs in this engine, as a multiple of one in tables or on a GPU."""
+        return token_cost(self.bundle, self.engine)
+
     def run(self, rows: Sequence[Ids], length: int) -> Floats:
-        """The `RunBatch` of this model: float32[rows, classes] for rows padded to `length`.
+        """The `RunBatch` of this model: float32[rows, classes] for rows padded to `length`, or to the most
+        that the network takes.
 
         A batch that does not fit into memory is split in half. Raises MemoryError if one row does not fit.
         """
+        most = max_length(self.bundle.encoders)
         try:
-            return self.engine.run(*pad(rows, length))
+            return self.engine.run(*pad(rows, length if most is None else min(length, most)))
         except MemoryError:
             if len(rows) == 1:
                 raise
@@ -79,7 +83,7 @@ def _check(model: Model, lengths: Sequence[int]) -> None:
             f"{model.bundle.path}: the model must return {len(manifest.labels)} probabilities per text that "
             "sum to 1; export the bundle again."
         )
-    if np.ptp(outputs, axis=0).max() > MAX_DIFFERENCE:
+    if np.ptp(outputs, axis=0).max() > model.bundle.tolerance:
         raise BadBundle(
             f"{model.bundle.path}: the probabilities of a text depend on its padding; export the bundle "
             "again."

@@ -13,10 +13,11 @@ import numpy as np
 
 from server.arrays import Floats, Ids
 from server.bundle import Bundle, read_bundle
-from server.engines.base import Engine, pad
+from server.engines.base import Engine, pad, token_cost
 from server.engines.devices import CPU_BATCH_TOKENS
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
+from server.models.windows import Windows
 from server.settings import Settings, unknown_labels
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Classifier:
     """A model with its own threads; use it in a `with` block.
 
     `threads` is the number of concurrent model calls, `batch_tokens` the maximum of padded tokens in each.
+    `truncated` counts the texts that were longer than the network reads.
     """
 
     bundle: Bundle
@@ -40,6 +42,7 @@ class Classifier:
     threads: int
     batch_tokens: int = CPU_BATCH_TOKENS
     tokenizer: Tokenizer = field(init=False)
+    truncated: int = field(init=False, default=0)
     _pool: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,13 +61,15 @@ class Classifier:
         return [row for rows in self._pool.map(self.tokenizer.encode_all, parts) for row in rows]
 
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
-        """float32[rows, classes], in the order of `rows`, which `encode` returned."""
-        probabilities = np.zeros((len(rows), len(self.bundle.labels)), dtype=np.float32)
-        batches = list(batches_of(rows, self.batch_tokens))
-        results = self._pool.map(lambda batch: self._run([rows[index] for index in batch]), batches)
+        """float32[texts, classes], in the order of `rows`, which `encode` returned for the texts."""
+        windows = Windows.of(rows, self.bundle.encoders)
+        self.truncated += windows.truncated
+        probabilities = np.zeros((len(windows.rows), len(self.bundle.labels)), dtype=np.float32)
+        batches = list(batches_of(windows.rows, self.batch_tokens // token_cost(self.bundle, self.engine)))
+        results = self._pool.map(lambda batch: self._run([windows.rows[index] for index in batch]), batches)
         for indices, batch_probabilities in zip(batches, results, strict=True):
             probabilities[indices] = batch_probabilities
-        return probabilities
+        return windows.mean(probabilities, self.bundle.manifest.head)
 
     def _run(self, batch: list[Ids]) -> Floats:
         return self.engine.run(*pad(batch, len(batch[-1])))

@@ -6,15 +6,17 @@ hashed in threads.
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 import numpy as np
 
-from server.arrays import Bools, Floats, Ids, RunBatch
+from server.arrays import Bools, Floats, Ids
 from server.batching.batcher import Batcher
 from server.batching.buckets import Priority
 from server.batching.pending_request import RequestResult
@@ -22,7 +24,9 @@ from server.errors import PrelabelError, RequestTooLarge
 from server.label_studio.labeling_config import LabelingPlan, Texts
 from server.label_studio.predictions import predictions
 from server.models.ensemble import Ensemble
+from server.models.model import Model
 from server.models.tokenizer import Tokenizer
+from server.models.windows import Windows
 from server.observability.prediction_stats import PredictionStats
 from server.prediction.answer import Answer, Classified, Results
 from server.prediction.concurrency import map_concurrently, run
@@ -58,6 +62,7 @@ class TextRequest:
         self._batcher = batcher
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._tokens = 0
+        self._truncated: Counter[Model] = Counter()
         self._version = scoring.version(model.version)
         self._stats = PredictionStats(self._version, model.labels)
 
@@ -106,7 +111,7 @@ class TextRequest:
         """
         members = self._model.members
         outcomes = await map_concurrently(
-            lambda member: self._run(member.model.tokenizer, texts, priority, member.model.run),
+            lambda member: self._run(member.model, texts, priority),
             members,
             len(members),
         )
@@ -118,16 +123,19 @@ class TextRequest:
             return np.zeros((len(texts), len(self._model.labels)), dtype=np.float32), answered, failure
         return self._model.mean([outcome.probabilities for outcome in outcomes]), answered, failure
 
-    async def _run(
-        self, tokenizer: Tokenizer, texts: list[str], priority: Priority, run_batch: RunBatch
-    ) -> RequestResult:
+    async def _run(self, model: Model, texts: list[str], priority: Priority) -> RequestResult:
         with self._timed("tokenize"):
-            rows = await _encode(tokenizer, texts)
-        self._tokens += sum(map(len, rows))
-        outcome = await self._batcher.submit(rows, priority, run_batch)
-        self._seconds["queue"] += outcome.waited * len(rows)
+            windows = Windows.of(await _encode(model.tokenizer, texts), model.bundle.encoders)
+        self._tokens += sum(map(len, windows.rows))
+        self._truncated[model] += windows.truncated
+        outcome = await self._batcher.submit(windows.rows, priority, model.run, token_cost=model.token_cost)
+        self._seconds["queue"] += outcome.waited * len(texts)
         self._seconds["engine"] += outcome.engine
-        return outcome
+        return replace(
+            outcome,
+            probabilities=windows.mean(outcome.probabilities, model.bundle.manifest.head),
+            answered=windows.all_of(outcome.answered),
+        )
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -19,6 +19,10 @@ class Waiting:
     abandoned: bool = False
     group: str = "model"
 
+    @property
+    def token_cost(self) -> int:
+        return 3 if self.group == "other" else 1
+
 
 rows = st.builds(
     Waiting, st.integers(1, 40), st.sampled_from(Priority), st.booleans(), st.sampled_from(("model", "other"))
@@ -66,7 +70,8 @@ def test_a_batch_keeps_the_budget_and_mixes_neither_priorities_nor_buckets(steps
         assert batch.rows
         assert len({(row.priority, row.group) for row in batch.rows}) == 1
         assert all(row.length <= batch.length for row in batch.rows)
-        assert len(batch.rows) * batch.length <= BUDGET or len(batch.rows) == 1
+        cost = len(batch.rows) * batch.length * batch.rows[0].token_cost
+        assert cost <= BUDGET or len(batch.rows) == 1
         if batch.length in LENGTHS:
             shorter = [length for length in LENGTHS if length < batch.length]
             assert all(not shorter or row.length > shorter[-1] for row in batch.rows)

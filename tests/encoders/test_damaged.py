@@ -88,7 +88,7 @@ def test_damaged_contents_are_an_error(copy: Path, damage: Callable[[Path], None
         (lambda words, cnn: [words | {"shortest": 3}], "shortest must be at most longest"),
         (lambda words, cnn: [words | {"longest": 9}], "less than or equal to 8"),
         (lambda words, cnn: [words | {"unit": "bytes"}], "'words' or 'characters'"),
-        (lambda words, cnn: [words | {"kind": "transformer"}], "'cnn', 'ngrams'"),
+        (lambda words, cnn: [words | {"kind": "lstm"}], "'cnn', 'ngrams'"),
         (lambda words, cnn: [], "at least 1 item"),
     ],
 )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from server.arrays import Ids
+from server.encoders.unicode_pieces import without_surrogates
 from server.errors import BadBundle
 
 LEARNED_FILE = "tokenizer.json"
@@ -131,10 +132,3 @@ def _from_library(content: str) -> Any:
         return Tokenizer.from_str(content)
     except Exception as error:  # the library raises no other type
         raise ValueError(f"the library tokenizers cannot read it ({error})") from None
-
-
-def without_surrogates(text: str) -> str:
-    """Without surrogates, which UTF-8 does not have: pairs become their character, others U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

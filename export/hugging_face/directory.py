@@ -1,0 +1,56 @@
+"""What a Hugging Face directory must hold, checked before anything of it is loaded.
+
+Only config.json, tokenizer.json and safetensors are read: nothing is unpickled, and no code of the directory
+is run.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from server.errors import BadInput
+
+WEIGHTS = "model.safetensors", "model.safetensors.index.json"
+
+MAX_WEIGHTS = 2**31 - 2**24
+"""Most bytes of the weights: a model.onnx is one protobuf message, which ends at 2 GiB."""
+
+
+def check_directory(folder: Path) -> dict[str, Any]:
+    """The config.json. Raises BadInput with the remedy."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: there is no such directory; name one that save_pretrained wrote.")
+    config = read_json(folder / "config.json")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        pickled = next(folder.glob("pytorch_model*.bin"), None)
+        found = f"only {pickled.name}, which is a pickle and is not read" if pickled else "none"
+        raise BadInput(
+            f"{folder}: expected {WEIGHTS[0]}, found {found}; save the model with "
+            "save_pretrained(…, safe_serialization=True)."
+        )
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if size > MAX_WEIGHTS:
+        raise BadInput(
+            f"{folder}: the weights have {size / 2**30:.1f} GiB; a bundle holds up to 2. Take a smaller one."
+        )
+    if not (folder / "tokenizer.json").is_file():
+        raise BadInput(
+            f"{folder}: no tokenizer.json; save the tokenizer with "
+            "AutoTokenizer.from_pretrained(…, use_fast=True).save_pretrained(…)."
+        )
+    return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises BadInput."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BadInput(
+            f"{path}: cannot be read ({error.strerror}); name a directory that save_pretrained wrote."
+        ) from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"{path}: not JSON; save the model again.") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: expected an object; save the model again.")
+    return content

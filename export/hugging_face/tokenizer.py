@@ -1,0 +1,85 @@
+"""The tokenizer of a Hugging Face directory, as transformers calls it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from export.hugging_face.eager import import_transformers
+from export.parity import NotProven
+from server.arrays import Ids
+from server.encoders.base import Encoder
+from server.encoders.transformer.tokenizer import library_tokenizer
+from server.errors import BadInput
+
+
+@dataclass(frozen=True)
+class HuggingFaceTokenizer:
+    """`content` is that of a tokenizer.json; a text has the special tokens `prefix` and `suffix`. `longest`
+    is the most tokens that it was made for, if it says so. `cut` is the side that truncation cuts off.
+    """
+
+    content: str
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    pad: int
+    longest: int | None
+    cut: Literal["left", "right"]
+    library: Any
+
+    def check(self, encoder: Encoder, texts: Sequence[str]) -> None:
+        """Raises NotProven unless `encoder` gives the ids of transformers, truncated or in windows."""
+        longest = encoder.max_length
+        for text, row in zip(texts, encoder.tokenizer().encode_all(texts), strict=True):
+            expected = self.library(text, truncation=True, max_length=longest)["input_ids"]
+            found = encoder.windows(row)[0]
+            if expected and not np.array_equal(found, expected):
+                raise NotProven(
+                    f"the token ids of {text[:60]!r} differ from transformers'; nothing was published."
+                )
+
+
+def load_tokenizer(folder: Path) -> HuggingFaceTokenizer:
+    """Raises BadInput."""
+    transformers = import_transformers()
+    try:
+        library = transformers.AutoTokenizer.from_pretrained(
+            folder, use_fast=True, local_files_only=True, trust_remote_code=False
+        )
+        content = _without_limits(library.backend_tokenizer.to_str())
+        prefix, suffix = _special_tokens(content)
+    except Exception as error:  # transformers and tokenizers raise unrelated types
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"{folder}/tokenizer.json: transformers cannot load it ({type(error).__name__}: {reason})."
+        ) from None
+    longest = library.model_max_length
+    return HuggingFaceTokenizer(
+        content,
+        prefix,
+        suffix,
+        library.pad_token_id or 0,
+        int(longest) if longest < 10**9 else None,  # 10**30 stands for none
+        "left" if library.truncation_side == "left" else "right",
+        library,
+    )
+
+
+def _without_limits(content: str) -> str:
+    """Without truncation and padding, which the caller of a tokenizer decides about."""
+    return json.dumps(json.loads(content) | {"truncation": None, "padding": None}, ensure_ascii=False)
+
+
+def _special_tokens(content: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Those before and after the ids of a text. Raises ValueError."""
+    library = library_tokenizer(content)
+    plain: Ids = np.array(library.encode("a", add_special_tokens=False).ids)
+    whole = library.encode("a").ids
+    for begin in range(len(whole) - len(plain) + 1):
+        end = begin + len(plain)
+        if len(plain) and np.array_equal(whole[begin:end], plain):
+            return tuple(whole[:begin]), tuple(whole[end:])
+    raise ValueError("its special tokens are not before and after a text")

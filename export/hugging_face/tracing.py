@@ -1,0 +1,81 @@
+"""Eager encoders → ONNX and TorchScript, with dynamic rows and lengths."""
+
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+import torch
+
+from export.encoders.transformer import IDS, MASK, POOLED, PREFIX
+from export.hugging_face.eager import EagerEncoder
+from export.network_graph import OPSET
+from server.errors import BadInput
+
+EXAMPLE = 3, 11
+"""Rows and tokens of the traced call."""
+
+
+def to_onnx(encoder: EagerEncoder) -> onnx.ModelProto:
+    """IDS int64[rows, length], MASK int64[rows, length] → POOLED float32[rows, features]. All other names
+    begin with PREFIX. Raises BadInput.
+    """
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        path = Path(folder) / "encoder.onnx"
+        warnings.simplefilter("ignore")  # of the tracer, about shapes that the parity check proves
+        try:
+            torch.onnx.export(
+                encoder.pooled,
+                _example(encoder),
+                path,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[IDS, MASK],
+                output_names=[POOLED],
+                dynamic_axes={
+                    IDS: {0: "rows", 1: "length"},
+                    MASK: {0: "rows", 1: "length"},
+                    POOLED: {0: "rows"},
+                },
+            )
+        except Exception as error:  # torch raises unrelated types
+            raise BadInput(
+                f"a network of type {encoder.architecture} cannot become ONNX ({type(error).__name__})."
+            ) from error
+        model = onnx.load(path)
+    if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
+        raise BadInput(
+            f"a network of type {encoder.architecture} cannot become a bundle: it branches on its inputs."
+        )
+    return _with_prefix(model)
+
+
+def to_torch_script(encoder: EagerEncoder) -> Any | None:
+    """The same as a traced module; None if it cannot be traced."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.jit.trace(encoder.pooled, _example(encoder), check_trace=False)  # type: ignore[no-untyped-call]
+        except Exception:  # torch raises unrelated types
+            return None
+
+
+def _example(encoder: EagerEncoder) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, length = EXAMPLE
+    ids = torch.arange(rows * length).reshape(rows, length) % encoder.vocabulary
+    mask = torch.ones_like(ids)
+    mask[1, length // 2 :] = 0
+    return ids, mask
+
+
+def _with_prefix(model: onnx.ModelProto) -> onnx.ModelProto:
+    kept = {IDS, MASK, POOLED, ""}
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name if name in kept else f"{PREFIX}{name}" for name in names]
+        node.name = ""
+    for tensor in model.graph.initializer:
+        tensor.name = f"{PREFIX}{tensor.name}"
+    del model.graph.value_info[:]
+    return model

@@ -1,0 +1,194 @@
+"""`prelabel export --transformer`: a Hugging Face directory → a bundle. Needs torch and transformers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.classifier import FittedClassifier, has_torch, publish_classifier
+from export.encoders.base import Numbers
+from export.encoders.transformer import FittedTransformer
+from export.hugging_face.directory import check_directory
+from export.parity import awkward_texts
+from export.publish import check_name
+from server.bundle import Bundle
+from server.encoders.transformer.encoder import LONGEST, LongTexts, Precision, TransformerSpec
+from server.errors import BadInput, BadSetting
+from server.offline.labelled import LabelledTexts
+
+WORDS = 5_000
+"""Tokens of the vocabulary that the texts of the parity check are made of."""
+
+
+@dataclass(frozen=True)
+class TransformerOptions:
+    """`max_length` in tokens, None the most that the model reads. With a `precision` below float32,
+    `calibration` are labelled texts on which its cost is measured.
+    """
+
+    long_texts: LongTexts = "truncate"
+    max_length: int | None = None
+    precision: Precision = "float32"
+    labels: tuple[str, ...] | None = None
+    calibration: LabelledTexts | None = None
+
+
+def export_transformer(
+    folder: Path,
+    out: Path,
+    options: TransformerOptions,
+    *,
+    torchscript: bool = True,
+    force: bool = False,
+    on_report: Callable[[Any], None] | None = None,
+) -> Bundle:
+    """Publish the classifier in `folder` as the bundle `out`. Raises BadInput, BadSetting, NotProven."""
+    check_name(out, force=force)
+    check_directory(folder)
+    _check_torch()
+    from export.reproducible import reproducible
+
+    # on one thread: tiny calls of the parity check wait for each other on more
+    with reproducible():
+        return _export(folder, out, options, torchscript=torchscript, force=force, on_report=on_report)
+
+
+def _export(
+    folder: Path,
+    out: Path,
+    options: TransformerOptions,
+    *,
+    torchscript: bool,
+    force: bool,
+    on_report: Callable[[Any], None] | None,
+) -> Bundle:
+    from export.hugging_face.eager import load_classifier
+    from export.hugging_face.tracing import to_torch_script
+
+    eager = load_classifier(folder)
+    labels = options.labels or eager.labels
+    if len(labels) != len(eager.labels):
+        raise BadSetting(f"--labels names {len(labels)} labels; the model has {len(eager.labels)}.")
+    encoder = fitted_transformer(folder, eager.encoder, eager.weights, options)
+    classifier = FittedClassifier(labels, [encoder], eager.bias, eager.head, words=words_of(encoder))
+    if options.precision == "float32":
+        traced = to_torch_script(eager.encoder) if torchscript else None
+        classifier = replace(classifier, encoders=[replace(encoder, traced=traced)])
+    else:
+        low = reduced_transformer(encoder, options.precision)
+        lower = replace(classifier, encoders=[low])
+        cost = cost_of(classifier, lower, options)
+        classifier = replace(lower, metrics={"quantization": cost})
+        if on_report is not None:
+            on_report(cost_sentence(cost))
+    return publish_classifier(classifier, out, torchscript=torchscript, force=force, on_report=on_report)
+
+
+def fitted_transformer(
+    folder: Path, eager: Any, weights: Any, options: TransformerOptions, longest: int | None = None
+) -> FittedTransformer:
+    """An eager encoder in float32 under a head of these weights float32[features, classes], with the
+    tokenizer of its `folder`. `longest` is the most tokens that the encoder was made for, if it says so.
+    Raises BadInput, BadSetting, NotProven.
+    """
+    from export.hugging_face.tokenizer import load_tokenizer
+    from export.hugging_face.tracing import to_onnx
+
+    tokenizer = load_tokenizer(folder)
+    limits = [limit for limit in (eager.positions, tokenizer.longest, longest) if limit]
+    most = min([*limits, LONGEST])
+    if options.max_length is not None and options.max_length > most:
+        raise BadSetting(f"--max-length {options.max_length}: the model reads at most {most} tokens.")
+    try:
+        spec = TransformerSpec(
+            architecture=eager.architecture,
+            features=len(weights),
+            vocabulary=eager.vocabulary,
+            max_length=options.max_length or most,
+            prefix=tokenizer.prefix,
+            suffix=tokenizer.suffix,
+            pad_id=tokenizer.pad,
+            long_texts=options.long_texts,
+            cut=tokenizer.cut,
+        )
+    except ValueError as error:
+        raise BadInput(f"{folder}: {_first_message(error)}.") from None
+    encoder = FittedTransformer(spec, tokenizer.content, to_onnx(eager), weights, definition=eager.features)
+    tokenizer.check(encoder.encoder, awkward_texts(words_of(encoder), longest=400))
+    return encoder
+
+
+def reduced_transformer(encoder: FittedTransformer, precision: Precision) -> FittedTransformer:
+    """The same in another precision. Its definition is the network itself."""
+    from export.hugging_face.precision import reduced
+
+    spec = encoder.spec.model_copy(update={"precision": precision})
+    return FittedTransformer(spec, encoder.content, reduced(encoder.network, precision), encoder.head)
+
+
+def cost_of(full: FittedClassifier, lower: FittedClassifier, options: TransformerOptions) -> dict[str, Any]:
+    """What the lower precision costs on the calibration texts. Raises BadSetting without them, BadInput."""
+    if options.calibration is None:
+        raise BadSetting(
+            f"--quantize {options.precision} needs --calibration: a file with labelled texts, on which the "
+            "accuracy that it costs is measured."
+        )
+    texts, classes = options.calibration.texts, _classes(options.calibration, full.labels)
+    before, after = full.quick_probabilities(texts), lower.quick_probabilities(texts)
+    difference = np.abs(before - after)
+    return {
+        "precision": options.precision,
+        "texts": len(texts),
+        "accuracy_float32": _accuracy(before, classes),
+        f"accuracy_{options.precision}": _accuracy(after, classes),
+        "same_class": float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
+        "mean_difference": float(difference.mean()),
+        "max_difference": float(difference.max()),
+    }
+
+
+def cost_sentence(cost: dict[str, Any]) -> str:
+    """For people."""
+    lower = cost[f"accuracy_{cost['precision']}"]
+    return (
+        f"{cost['precision']}: accuracy {lower:.4f} instead of {cost['accuracy_float32']:.4f} "
+        f"({(lower - cost['accuracy_float32']) * 100:+.2f} points) on {cost['texts']:,} texts; the same "
+        f"label for {cost['same_class']:.1%} of them; |Δp| {cost['mean_difference']:.4f} on average, at most "
+        f"{cost['max_difference']:.3f}."
+    )
+
+
+def words_of(encoder: FittedTransformer) -> list[str]:
+    """Words for the texts of the parity check."""
+    from server.encoders.transformer.tokenizer import library_tokenizer
+
+    vocabulary = library_tokenizer(encoder.content).get_vocab(with_added_tokens=False)
+    words = (token.lstrip("Ġ▁#") for token in sorted(vocabulary, key=vocabulary.__getitem__))
+    return [word for word in words if word.isalnum()][:WORDS] or ["word"]
+
+
+def _classes(labelled: LabelledTexts, labels: tuple[str, ...]) -> Any:
+    if strange := sorted({each for found in labelled.labels for each in found} - set(labels)):
+        raise BadInput(
+            f"--calibration: the label {strange[0]!r} is none of the model's: {', '.join(labels)[:500]}."
+        )
+    return [{labels.index(each) for each in found} for found in labelled.labels]
+
+
+def _accuracy(probabilities: Numbers, classes: Any) -> float:
+    best = probabilities.argmax(axis=1)
+    return float(np.mean([int(one) in wanted for one, wanted in zip(best, classes, strict=True)]))
+
+
+def _check_torch() -> None:
+    if not has_torch():
+        raise BadSetting(
+            "--transformer needs torch, which is not installed: install prelabel[export,transformers]."
+        )
+
+
+def _first_message(error: ValueError) -> str:
+    details = getattr(error, "errors", None)
+    return str(details()[0]["msg"]).removeprefix("Value error, ") if details else str(error)

@@ -1,0 +1,1 @@
+"""Transformers: tokenizer.json, long texts, and the encoder of a bundle. The network runs in ONNX Runtime."""

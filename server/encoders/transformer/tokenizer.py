@@ -1,0 +1,80 @@
+"""Text → token ids, special tokens included, by a tokenizer.json: as transformers calls it, without
+truncation.
+
+The library `tokenizers` does the work. It imports nothing that reaches a network.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.arrays import Ids
+from server.encoders.unicode_pieces import without_surrogates
+from server.errors import BadBundle
+
+TOKENIZER_FILE = "tokenizer.json"
+
+MAX_TOKENIZER = 2**27
+"""Maximum size of tokenizer.json, in bytes; those of a quarter of a million tokens have 2**24."""
+
+
+class TransformerTokenizer:
+    """`content` is that of a tokenizer.json. A text without tokens gets the id `pad`.
+
+    With `longest`, a longer text ends there: the caller needs to know only that it is longer. `left` cuts its
+    beginning instead.
+    """
+
+    long_text = 2_000
+    """As in `TextTokenizer`: a millisecond or a few."""
+
+    def __init__(self, content: str, *, pad: int, longest: int | None = None, left: bool = False) -> None:
+        """Raises ValueError."""
+        self._library = library_tokenizer(content)
+        self._pad = pad
+        if longest is not None:
+            self._library.enable_truncation(longest, direction="left" if left else "right")
+
+    def encode(self, text: str) -> Ids:
+        """int32[tokens]."""
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: Sequence[str]) -> list[Ids]:
+        """int32[tokens] per text. Releases the GIL for most of the time."""
+        # the library's encode() of one text would hold the GIL
+        found = self._library.encode_batch_fast([without_surrogates(text) for text in texts])
+        return [np.array(each.ids or [self._pad], dtype=np.int32) for each in found]
+
+
+def library_tokenizer(content: str) -> Any:
+    """A `tokenizers.Tokenizer` that neither truncates nor pads. Raises ValueError."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(content)
+    except Exception as error:  # the library raises no other type
+        raise ValueError(f"the library tokenizers cannot read it ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def read_tokenizer(path: Path, vocabulary: int) -> str:
+    """The content of a tokenizer.json whose ids are below `vocabulary`. Raises BadBundle."""
+    try:
+        if path.stat().st_size > MAX_TOKENIZER:
+            raise ValueError(f"expected at most {MAX_TOKENIZER // 2**20} MB")
+        content = path.read_bytes().decode("utf-8")
+        check_vocabulary(content, vocabulary)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadBundle(f"{path}: {error}; export the bundle again.") from None
+    return content
+
+
+def check_vocabulary(content: str, vocabulary: int) -> None:
+    """Raises ValueError if an id of this tokenizer.json is not below `vocabulary`."""
+    ids = library_tokenizer(content).get_vocab(with_added_tokens=True).values()
+    if max(ids, default=0) >= vocabulary:
+        raise ValueError(f"it has ids up to {max(ids)}, but the network has {vocabulary} tokens")

@@ -1,0 +1,298 @@
+"""`prelabel export --transformer`: answers as transformers, whatever the architecture and padding."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from export.hugging_face.eager import import_transformers
+from export.publish_transformer import TransformerOptions, export_transformer
+from export.reproducible import reproducible
+from server.bundle import Bundle, read_bundle
+from server.encoders.rows import windows_of
+from server.encoders.transformer.encoder import TransformerSpec
+from server.engines.base import pad
+from server.engines.factory import open_engine
+from server.errors import BadInput, BadSetting
+from server.models.tokenizer import Tokenizer
+from server.offline.classifier import Classifier
+from server.offline.labelled import LabelledTexts, LeftOut
+from tests.conftest import random_texts
+from tests.hugging_face.conftest import Exported, Saved
+from tests.hugging_face.tiny_models import LABELS, MODELS, TEXTS, save_classifier
+
+AWKWARD = [
+    "",
+    " ",
+    "a",
+    "\n\t",
+    "[SEP] </s> <pad>",
+    "x" * 300,
+    "日本語のテキスト",
+    "ﬁne Ａ ß İ 😀👍🏽",
+    "e\u0301",
+    "\0",
+    *TEXTS[:30],
+    " ".join(TEXTS),
+]
+
+
+@reproducible()
+def by_transformers(folder: Path, texts: list[str]) -> Any:
+    """float32[texts, classes], text by text, by transformers itself."""
+    transformers = import_transformers()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        logits = [model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0] for text in texts]
+    return torch.stack(logits).softmax(dim=1).numpy()
+
+
+def classify(bundle: Bundle, texts: list[str], engine: str = "auto") -> Any:
+    with Classifier(bundle, open_engine(bundle, engine=engine, device="cpu"), threads=2) as classifier:
+        return classifier.probabilities(classifier.encode(texts))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_architecture_answers_as_transformers(kind: str, saved: Saved, exported: Exported) -> None:
+    bundle = exported(kind)
+    assert bundle.labels == LABELS
+    assert isinstance(bundle.manifest.encoders[0], TransformerSpec)
+    assert bundle.manifest.encoders[0].architecture == kind
+    assert bundle.manifest.encoders[0].max_length == 64
+    expected = by_transformers(saved(kind), AWKWARD)
+    assert np.ptp(expected, axis=0).max() > 0.05, "the texts have different answers"
+    assert np.abs(classify(bundle, AWKWARD) - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_answers_do_not_depend_on_padding(kind: str, exported: Exported) -> None:
+    bundle = exported(kind)
+    engine = open_engine(bundle, engine="onnx", device="cpu")
+    rows = [windows_of(row, bundle.encoders)[0] for row in Tokenizer.of(bundle).encode_all(AWKWARD)]
+    alone = np.concatenate([engine.run(*pad([row], len(row))) for row in rows])
+    padded = np.concatenate([engine.run(*pad([row], 64)) for row in rows])
+    together = engine.run(*pad(rows, 64))
+    assert np.abs(alone - padded).max() <= 1e-4
+    assert np.abs(alone - together).max() <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "modernbert"])
+def test_the_trace_is_proven_too(kind: str, saved: Saved, tmp_path: Path) -> None:
+    bundle = export_transformer(saved(kind), tmp_path / "traced", TransformerOptions())
+    engines = {entry["engine"]: entry["max_difference"] for entry in bundle.manifest.parity["engines"]}
+    assert set(engines) == {"onnx", "torchscript"}
+    assert max(engines.values()) <= bundle.manifest.parity["tolerance"] == 1e-4
+    difference = classify(bundle, AWKWARD, "torchscript") - classify(bundle, AWKWARD, "onnx")
+    assert np.abs(difference).max() <= 1e-4
+
+
+def test_the_same_directory_gives_the_same_version(saved: Saved, tmp_path: Path) -> None:
+    versions = [
+        export_transformer(
+            saved("bert"), tmp_path / f"{i}" / "same", TransformerOptions(), torchscript=False
+        ).version
+        for i in range(2)
+    ]
+    assert versions[0] == versions[1]
+
+
+def test_several_labels_at_once(tmp_path: Path) -> None:
+    folder = save_classifier(tmp_path / "several", problem_type="multi_label_classification")
+    bundle = export_transformer(folder, tmp_path / "out", TransformerOptions(labels=("a", "b", "c")))
+    assert (bundle.manifest.head, bundle.labels) == ("sigmoid", ("a", "b", "c"))
+    logits = np.log(by_transformers(folder, AWKWARD[:5]))
+    found = classify(bundle, AWKWARD[:5]).astype(np.float64)
+    odds = np.log(found / (1 - found))
+    assert np.allclose(odds - odds[:, :1], logits - logits[:, :1], atol=1e-3)
+
+
+def test_windows_of_a_long_text_count_by_their_tokens(saved: Saved, exported: Exported) -> None:
+    bundle = exported("bert", TransformerOptions(long_texts="windows", max_length=20))
+    long = " ".join(random_texts(3))
+    found = classify(bundle, ["good film", long, "bad"])
+    assert np.abs(found[[0, 2]] - by_transformers(saved("bert"), ["good film", "bad"])).max() <= 1e-4
+
+    transformers = import_transformers()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(saved("bert"))
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(saved("bert")).eval()
+    windows = tokenizer(long, truncation=True, max_length=20, stride=4, return_overflowing_tokens=True)
+    windows = windows["input_ids"]
+    assert len(windows) > 5
+    with torch.inference_mode():
+        logits = torch.cat([model(torch.tensor([ids])).logits for ids in windows])
+    weights = torch.tensor([float(len(ids)) for ids in windows])
+    expected = ((logits * weights[:, None]).sum(dim=0) / weights.sum()).softmax(dim=0).numpy()
+    assert np.abs(found[1] - expected).max() <= 1e-4
+
+
+def test_the_side_that_the_tokenizer_truncates(saved: Saved, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved("bert"), tmp_path / "left")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
+    bundle = export_transformer(folder, tmp_path / "out", TransformerOptions(), torchscript=False)
+    texts = [" ".join(random_texts(4, seed)) for seed in range(3)]
+    expected = by_transformers(folder, texts)
+    assert np.abs(classify(bundle, texts) - expected).max() <= 1e-4
+    assert np.abs(expected - by_transformers(saved("bert"), texts)).max() > 1e-2
+
+
+def test_weights_in_half_precision_and_in_shards(saved: Saved, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved("bert"), tmp_path / "shards")
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    files = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(names)}
+    for file in set(files.values()):
+        save_file(
+            {name: weights[name] for name in names if files[name] == file}, folder / file, {"format": "pt"}
+        )
+    index = {"metadata": {"total_size": 1}, "weight_map": files}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    bundle = export_transformer(folder, tmp_path / "out", TransformerOptions(), torchscript=False)
+    assert np.abs(classify(bundle, AWKWARD) - by_transformers(saved("bert"), AWKWARD)).max() < 0.05
+
+
+def labelled(texts: list[str], labels: list[str]) -> LabelledTexts:
+    return LabelledTexts(texts, [(label,) for label in labels], False, LeftOut())
+
+
+@pytest.mark.parametrize(("precision", "most"), [("int8", 0.5), ("float16", 0.02)])
+def test_a_lower_precision_says_what_it_costs(
+    precision: Any, most: float, saved: Saved, tmp_path: Path
+) -> None:
+    texts = random_texts(30)
+    full = by_transformers(saved("bert"), texts)
+    labels = [LABELS[i] for i in full.argmax(axis=1)]
+    said: list[Any] = []
+    bundle = export_transformer(
+        saved("bert"),
+        tmp_path / "low",
+        TransformerOptions(precision=precision, calibration=labelled(texts, labels)),
+        on_report=said.append,
+    )
+    cost = bundle.manifest.metrics["quantization"]
+    found = classify(bundle, texts)
+    assert cost["accuracy_float32"] == 1.0
+    assert cost[f"accuracy_{precision}"] == np.mean(found.argmax(axis=1) == full.argmax(axis=1))
+    assert np.isclose(cost["max_difference"], np.abs(found - full).max(), atol=1e-3)
+    assert 0 < cost["max_difference"] < most
+    assert f"{precision}: accuracy" in str(said[0])
+
+
+def test_an_int8_answer_does_not_depend_on_other_texts(saved: Saved, tmp_path: Path) -> None:
+    options = TransformerOptions(precision="int8", calibration=labelled(["a", "b"], ["good", "bad"]))
+    bundle = export_transformer(saved("bert"), tmp_path / "low", options)
+    texts = random_texts(20)
+    alone = np.concatenate([classify(bundle, [text]) for text in texts])
+    assert np.array_equal(classify(bundle, texts), alone)
+
+
+def changed(file: str, **entries: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        content = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(content | entries))
+
+    return change
+
+
+def without(file: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).unlink()
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def without_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {n: t for n, t in weights.items() if "classifier" not in n},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+
+
+def cut_off(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def written(file: str, text: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / file).write_text(text)
+
+    return write
+
+
+CODE = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
+
+REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no directory": (lambda folder: shutil.rmtree(folder), "there is no such directory"),
+    "no config": (without("config.json"), "config.json: cannot be read"),
+    "config is no JSON": (written("config.json", "{"), "config.json: not JSON"),
+    "config is a list": (written("config.json", "[]"), "config.json: expected an object"),
+    "a pickle": (pickled, "only pytorch_model.bin, which is a pickle and is not read"),
+    "no weights": (without("model.safetensors"), "expected model.safetensors, found none"),
+    "no tokenizer": (without("tokenizer.json"), "no tokenizer.json"),
+    "tokenizer is no JSON": (written("tokenizer.json", "{"), "tokenizer.json: transformers cannot load it"),
+    "another task": (changed("config.json", architectures=["BertForMaskedLM"]), "found BertForMaskedLM"),
+    "no head": (without_head, "the weights lack classifier.bias"),
+    "weights cut off": (cut_off, "transformers cannot load it"),
+    "a regression": (changed("config.json", problem_type="regression"), "a network for regression"),
+    "a label twice": (changed("config.json", id2label={"0": "a", "1": "a", "2": "b"}), "has a label twice"),
+    "an unknown architecture": (changed("config.json", model_type="nonesuch"), "transformers cannot load it"),
+    "code of its own": (
+        changed("config.json", model_type="nonesuch", auto_map=CODE),
+        "transformers cannot load it",
+    ),
+    "other shapes": (changed("config.json", hidden_size=64), "transformers cannot load it"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_directory_that_cannot_be_exported_is_refused_in_a_sentence(
+    case: str, saved: Saved, tmp_path: Path
+) -> None:
+    change, message = REFUSED[case]
+    folder = shutil.copytree(saved("bert"), tmp_path / "broken")
+    ran = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')")
+    change(folder)
+    with pytest.raises(BadInput, match=message) as error:
+        export_transformer(folder, tmp_path / "out", TransformerOptions())
+    assert "\n" not in str(error.value)
+    assert not ran.exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (TransformerOptions(max_length=65), "--max-length 65: the model reads at most 64 tokens"),
+        (TransformerOptions(labels=("a", "b")), "--labels names 2 labels; the model has 3"),
+        (TransformerOptions(precision="int8"), "--quantize int8 needs --calibration"),
+    ],
+)
+def test_options_that_the_model_cannot_have(
+    options: TransformerOptions, message: str, saved: Saved, tmp_path: Path
+) -> None:
+    with pytest.raises(BadSetting, match=message):
+        export_transformer(saved("bert"), tmp_path / "out", options)
+
+
+def test_labels_of_the_calibration_must_be_those_of_the_model(saved: Saved, tmp_path: Path) -> None:
+    options = TransformerOptions(precision="int8", calibration=labelled(["a", "b"], ["good", "awful"]))
+    with pytest.raises(BadInput, match="the label 'awful' is none of the model's: bad, fair, good"):
+        export_transformer(saved("bert"), tmp_path / "out", options)
+
+
+def test_a_bundle_is_read_again(exported: Exported) -> None:
+    bundle = exported("bert")
+    assert read_bundle(bundle.path).manifest == bundle.manifest
