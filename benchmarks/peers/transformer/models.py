@@ -99,10 +99,11 @@ class Models:
         )
 
     def _calibration(self) -> Path:
-        """Texts of --train in a column that Prelabel reads by default."""
+        """Labelled texts of --train, in the columns that Prelabel reads by default."""
         path = self._home / "calibration.jsonl"
-        rows = read_rows(self._args.train, (self._args.text,), CALIBRATION)
-        path.write_text("".join(json.dumps({"review": text}) + "\n" for (text,) in rows), "utf-8")
+        rows = read_rows(self._args.train, (self._args.text, self._args.label), CALIBRATION)
+        lines = [json.dumps({"review": text, "sentiment": label}) + "\n" for text, label in rows]
+        path.write_text("".join(lines), "utf-8")
         return path
 
     def _program(self, peer: str, name: str, words: Sequence[object], given: object = None) -> str:
