@@ -22,8 +22,10 @@ Precision = Literal["float32", "float16", "int8"]
 LongTexts = Literal["truncate", "windows"]
 """What happens to a text of more than `max_length` tokens."""
 
-TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 1e-4}
-"""Largest allowed |Δp| by padding and engine; for int8, the definition is the quantized network."""
+TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 5e-2}
+"""Largest allowed |Δp| by padding and engine. Rounding to int8 makes 0.01 of the 1e-7 by which ONNX Runtime's
+optimisations, and processors, differ.
+"""
 
 
 class TransformerSpec(EncoderSpec):
