@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from benchmarks.goals import Goal
@@ -12,6 +13,7 @@ from benchmarks.load_result import quantile
 from benchmarks.peers.plan import Measurement
 from benchmarks.peers.protocols import Answer
 from benchmarks.peers.transformer.peer_list import FLOAT32, TransformerPeer
+from server.engines.onnx_transformer import GROUP_TOKENS, groups
 
 Figures = dict[str, Any]
 
@@ -43,8 +45,8 @@ class Expected:
 
 @dataclass
 class Rounds:
-    """One peer's measurements by mix, its answers to labelled texts, the tokens of its bulk batches (`used`
-    with padding, `needed` without) by mix if it counts them; a `failure` ends them.
+    """One peer's measurements by mix, its answers to labelled texts, the tokens of its queue's bulk batches
+    (`used` with padding, `needed` without) by mix if it counts them; a `failure` ends them.
     """
 
     measured: dict[str, list[Measurement]] = field(default_factory=dict)
@@ -69,16 +71,20 @@ def figures_of(
         for measured in rounds.measured[mix]
         for pair in zip(texts, answers_of(peer, measured, expected.labels), strict=True)
     ]
-    answers += [(text, answer) for (text, _), answer in zip(labelled, rounds.labelled, strict=True)]
-    right = [answer[0] == label for (_, label), answer in zip(labelled, rounds.labelled, strict=True)]
+    answers += [(text, answer) for (text, _), answer in zip(labelled, rounds.labelled, strict=False)]
+    found = {text: answer[0] for text, answer in answers}
+    right = [found[text] == label for text, label in labelled if text in found]
     of_mixes = {mix: mix_figures(measured) for mix, measured in rounds.measured.items()}
     for mix, texts in mixes.items():
-        of_mixes[mix]["padding"] = padding_of(peer, rounds, mix, [expected.tokens[text] for text in texts])
+        of_mixes[mix]["padding"] = padding_of(peer, [expected.tokens[text] for text in texts])
+        if rounds.needed.get(mix):
+            of_mixes[mix]["queue_padding"] = rounds.used[mix] / rounds.needed[mix] - 1
     return {
         "mixes": of_mixes,
         "max_dp": max(expected.difference(text, answer) for text, answer in answers),
         "same_label": statistics.mean(answer[0] == expected.label(text) for text, answer in answers),
         "accuracy": statistics.mean(right),
+        "accuracy_texts": len(right),
         "precision": peer.precision,
         "reference": peer.reference,
         "own_function": peer.own,
@@ -106,12 +112,19 @@ def mix_figures(rounds: Sequence[Measurement]) -> Figures:
     return found
 
 
-def padding_of(peer: TransformerPeer, rounds: Rounds, mix: str, tokens: Sequence[int]) -> float | None:
-    """Padded tokens / tokens - 1 of the large requests; None if it is not known."""
-    if peer.batch:
-        groups = [tokens[i : i + peer.batch] for i in range(0, len(tokens), peer.batch)]
-        return sum(len(group) * max(group) for group in groups) / sum(tokens) - 1
-    return rounds.used[mix] / rounds.needed[mix] - 1 if rounds.needed.get(mix) else None
+def padding_of(peer: TransformerPeer, tokens: Sequence[int]) -> float | None:
+    """Padded tokens / tokens - 1 of a large request of texts with these tokens; None if it is not known. The
+    batches of Prelabel's queue are run in groups, which are taken from its engine.
+    """
+    lengths = np.array(tokens, dtype=np.int32)
+    if peer.name == OURS:
+        of_engine = groups(lengths, GROUP_TOKENS)
+    elif peer.batch:
+        of_engine = iter(np.split(np.arange(len(tokens)), range(peer.batch, len(tokens), peer.batch)))
+    else:
+        return None
+    padded = sum(len(group) * int(lengths[group].max()) for group in of_engine)
+    return padded / int(lengths.sum()) - 1
 
 
 def goals(figures: Mapping[str, Figures], expected_accuracy: float) -> list[Goal]:

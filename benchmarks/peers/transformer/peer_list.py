@@ -22,8 +22,8 @@ FLOAT32, INT8 = "float32", "int8"
 class TransformerPeer(Peer):
     """`program` measures a peer without a server. `batch` is the number of texts that are padded together in
     their order, 0 if the peer chooses by itself. `own` is false for peers whose function, tokenizer and ONNX
-    Runtime, is this benchmark's. `reference` marks peers that are measured for
-    the time of a single text.
+    Runtime, is this benchmark's. `reference` marks peers that are measured
+    for the time of a single text.
     """
 
     program: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ def peers_of(labels: Sequence[str] = ()) -> tuple[TransformerPeer, ...]:
     in_process = ("{python}", "-m", f"{PROGRAMS}.inprocess")
     return (
         TransformerPeer("prelabel", label_studio, "defaults", prelabel),
-        TransformerPeer("prelabel_int8", label_studio, "defaults, int8", prelabel, precision=INT8),
+        TransformerPeer("prelabel_int8", label_studio, "defaults, int8", prelabel, batch=1, precision=INT8),
         TransformerPeer(
             "onnx_loop",
             IN_PROCESS,
