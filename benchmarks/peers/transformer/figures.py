@@ -116,7 +116,7 @@ def padding_of(peer: TransformerPeer, tokens: Sequence[int]) -> float | None:
     """Padded tokens / tokens - 1 of a large request of texts with these tokens; None if it is not known. The
     batches of Prelabel's queue are run in groups, which are taken from its engine.
     """
-    lengths = np.array(tokens, dtype=np.int32)
+    lengths = np.array(sorted(tokens) if "--sort" in peer.program else tokens, dtype=np.int32)
     if peer.name == OURS:
         of_engine = groups(lengths, GROUP_TOKENS)
     elif peer.batch:

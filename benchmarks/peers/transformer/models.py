@@ -57,8 +57,7 @@ class Models:
     @cached_property
     def onnx(self) -> Path:
         """The folder of the ONNX export. Raises PeerFailed."""
-        kept = Path(self._args.folder) if not self._args.model else self._home
-        folder = kept.resolve() / f"{self.fitted.name}-onnx"
+        folder = self._kept / f"{self.fitted.name}-onnx"
         if not folder.exists():
             self._program("optimum", "export", ("--model", self.fitted, "--out", folder))
         return folder
@@ -91,12 +90,24 @@ class Models:
         return folder
 
     def expected(self, texts: list[str]) -> Expected:
-        found = json.loads(self._program("pipeline", "reference", ("--model", self.fitted), texts))
+        """Kept, because it takes minutes."""
+        weights = hashlib.sha256((self.fitted / "model.safetensors").read_bytes())
+        weights.update(json.dumps(texts).encode())
+        kept = self._kept / f"eager-{weights.hexdigest()[:16]}.json"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(self._program("pipeline", "reference", ("--model", self.fitted), texts))
+        found = json.loads(kept.read_text("utf-8"))
         return Expected(
             self.labels,
             dict(zip(texts, found["probabilities"], strict=True)),
             dict(zip(texts, found["tokens"], strict=True)),
         )
+
+    @property
+    def _kept(self) -> Path:
+        """Where forms of the model stay; those of a model that is given are made in each run."""
+        return self._home if self._args.model else Path(self._args.folder).resolve()
 
     def _calibration(self) -> Path:
         """Labelled texts of --train, in the columns that Prelabel reads by default."""

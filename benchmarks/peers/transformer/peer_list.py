@@ -21,9 +21,9 @@ FLOAT32, INT8 = "float32", "int8"
 @dataclass(frozen=True)
 class TransformerPeer(Peer):
     """`program` measures a peer without a server. `batch` is the number of texts that are padded together in
-    their order, 0 if the peer chooses by itself. `own` is false for peers whose function, tokenizer and ONNX
-    Runtime, is this benchmark's. `reference` marks peers that are measured
-    for the time of a single text.
+    their order, or sorted by length; 0 if the peer chooses by itself. `own` is false for peers whose
+    function, tokenizer and ONNX Runtime, is this benchmark's. `reference` marks peers that are measured for
+    the time of a single text.
     """
 
     program: tuple[str, ...] = ()
@@ -106,8 +106,8 @@ def peers_of(labels: Sequence[str] = ()) -> tuple[TransformerPeer, ...]:
         TransformerPeer(
             "pipeline",
             IN_PROCESS,
-            "torch, batch_size=8, 2 threads",
-            program=(*in_process, "transformers", "--batch", "8"),
+            "torch, texts sorted by length, batch_size=8, 2 threads",
+            program=(*in_process, "transformers", "--batch", "8", "--sort"),
             batch=8,
             package="transformers",
             home="transformers",

@@ -23,10 +23,13 @@ def main() -> None:
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, attn_implementation="eager", dtype=torch.float32
     ).eval()
+    # two threads of torch wait for each other, which takes minutes if other programs use the cores
+    torch.set_num_threads(1)
+    longest = min(MAX_TOKENS, tokenizer.model_max_length)
     probabilities, tokens = [], []
     with torch.inference_mode():
         for text in json.load(sys.stdin):
-            inputs = tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+            inputs = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
             probabilities.append(torch.softmax(model(**inputs).logits, dim=-1)[0].tolist())
             tokens.append(inputs["input_ids"].shape[1])
     json.dump({"probabilities": probabilities, "tokens": tokens}, sys.stdout)

@@ -124,6 +124,8 @@ def main(words: Sequence[str] | None = None) -> None:
             "max_tokens": MAX_TOKENS,
             "texts": len(texts.labelled),
             "rounds": rounds,
+            # above the number of cores, other programs took part of them
+            "load_average": os.getloadavg()[2],
             "goals": [asdict(goal) for goal in reached],
         },
     )
