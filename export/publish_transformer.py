@@ -13,9 +13,12 @@ from export.encoders.transformer import FittedTransformer
 from export.hugging_face.directory import check_directory
 from export.parity import awkward_texts
 from export.publish import check_name
-from server.bundle import Bundle
+from export.training.labeling_config import check_labels
+from server.bundle import LABELING_CONFIG, Bundle
 from server.encoders.transformer.encoder import LONGEST, LongTexts, Precision, TransformerSpec
+from server.encoders.transformer.tokenizer import check_vocabulary
 from server.errors import BadInput, BadSetting
+from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledTexts
 
 WORDS = 5_000
@@ -71,6 +74,7 @@ def _export(
     labels = options.labels or eager.labels
     if len(labels) != len(eager.labels):
         raise BadSetting(f"--labels names {len(labels)} labels; the model has {len(eager.labels)}.")
+    check_labels(labels, folder)
     encoder = fitted_transformer(folder, eager.encoder, eager.weights, options)
     classifier = FittedClassifier(labels, [encoder], eager.bias, eager.head, words=words_of(encoder))
     if options.precision == "float32":
@@ -83,7 +87,15 @@ def _export(
         classifier = replace(lower, metrics={"quantization": cost})
         if on_report is not None:
             on_report(cost_sentence(cost))
-    return publish_classifier(classifier, out, torchscript=torchscript, force=force, on_report=on_report)
+    config = simple_config("$text", labels, several=eager.head == "sigmoid")
+    return publish_classifier(
+        classifier,
+        out,
+        files={LABELING_CONFIG: config.encode()},
+        torchscript=torchscript,
+        force=force,
+        on_report=on_report,
+    )
 
 
 def fitted_transformer(
@@ -115,6 +127,10 @@ def fitted_transformer(
         )
     except ValueError as error:
         raise BadInput(f"{folder}: {_first_message(error)}.") from None
+    try:
+        check_vocabulary(tokenizer.content, eager.vocabulary)
+    except ValueError as error:
+        raise BadInput(f"{folder}/tokenizer.json: {error}; it is that of another model.") from None
     encoder = FittedTransformer(spec, tokenizer.content, to_onnx(eager), weights, definition=eager.features)
     tokenizer.check(encoder.encoder, awkward_texts(words_of(encoder), longest=400))
     return encoder

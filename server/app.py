@@ -97,7 +97,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with INTERPRETER.tuned():
-            metrics.started(settings.threads(device), list(settings.bundles))
+            metrics.started(settings.threads(device), list(settings.bundles), registry.names)
             publish_health()
             if traces is not None:
                 start_traces(traces)

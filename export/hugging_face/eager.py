@@ -148,9 +148,14 @@ def _linear_head(model: Any, folder: Path) -> tuple[str, nn.Linear]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels
     ]
-    ids = torch.arange(1, 9)[None] % model.get_input_embeddings().weight.shape[0]
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    try:
+        ids = torch.arange(1, 9)[None] % model.get_input_embeddings().weight.shape[0]
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    except Exception as error:  # of any network that is no text classifier
+        raise BadInput(
+            f"{folder}: {type(model).__name__} cannot read token ids ({type(error).__name__})."
+        ) from None
     for hook in hooks:
         hook.remove()
     for name, output in outputs.items():

@@ -15,6 +15,18 @@ from server.encoders.base import Encoder
 from server.encoders.transformer.tokenizer import library_tokenizer
 from server.errors import BadInput
 
+UNUSUAL = (
+    "naïve Café İstanbul Straße",
+    "ﬁne Ａ e\u0301",
+    "日本語、中文 한국어",
+    "😀👍🏽 👩\u200d👩\u200d👧",
+    "a\tb\r\nc\u200bd\u00a0e\0f",
+    "[CLS] [SEP] [MASK] <s> </s> <mask> <pad>",
+    "'s don’t ... --- 10/10 $1,000.00",
+    "x" * 300,
+)
+"""Texts that tokenizers treat differently."""
+
 
 @dataclass(frozen=True)
 class HuggingFaceTokenizer:
@@ -32,7 +44,7 @@ class HuggingFaceTokenizer:
 
     def check(self, encoder: Encoder, texts: Sequence[str]) -> None:
         """Raises NotProven unless `encoder` gives the ids of transformers, truncated or in windows."""
-        longest = encoder.max_length
+        longest, texts = encoder.max_length, [*UNUSUAL, *texts]
         for text, row in zip(texts, encoder.tokenizer().encode_all(texts), strict=True):
             expected = self.library(text, truncation=True, max_length=longest)["input_ids"]
             found = encoder.windows(row)[0]

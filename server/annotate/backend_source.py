@@ -64,15 +64,19 @@ class BackendSource:
                 "tasks have a prediction."
             )
 
+        truncated = 0
+
         def predict(tasks: list[Task]) -> list[Prediction | None]:
+            nonlocal truncated
             body = self._call("predict", lambda: self.client.predict(name, label_config, tasks))
             results = body.get("results")
             if not isinstance(results, list) or len(results) != len(tasks):
                 count = len(results) if isinstance(results, list) else "no"
                 raise BatchRefused(f"the ML backend returned {count} results for {len(tasks)} tasks")
+            truncated += _truncated(body)
             return [_prediction(result, version) for result in results]
 
-        return PredictionSource(version, predict, TASKS)
+        return PredictionSource(version, predict, TASKS, lambda: truncated)
 
     def _call(self, path: str, request: Callable[[], BackendResponse]) -> dict[str, Any]:
         """The JSON object of the response; a busy backend is tried again. Raises BackendFailed,
@@ -109,6 +113,13 @@ class BackendSource:
                 f"{url}: the response is not a JSON object; check that this is the URL of an ML backend."
             )
         return response.body
+
+
+def _truncated(body: dict[str, Any]) -> int:
+    """The number of truncated texts, which Prelabel's responses have if there are any."""
+    meta = body.get("meta")
+    found = meta.get("truncated") if isinstance(meta, dict) else None
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def _prediction(result: Any, version: str) -> Prediction | None:

@@ -95,6 +95,8 @@ def show(result: AnnotateResult, options: AnnotateOptions, console: Console) -> 
         stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
         rate = f"{done / result.elapsed:,.0f} tasks a second"
         lines.append(f"{result.elapsed:.2f} s, {rate} ({stages}; fetch overlaps predict).")
+    if result.truncation:
+        lines.append(result.truncation)
     if not result.finished:
         lines.append("Not finished. Run the same command again to continue: what is stored stays.")
     lines.append(_score_column(result))

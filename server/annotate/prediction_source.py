@@ -15,6 +15,7 @@ from server.label_studio.predictions import Prediction
 from server.label_studio.project_tasks import PAGE, Task
 from server.offline.classifier import open_classifier
 from server.offline.labeler import Labeler
+from server.offline.truncation import Truncation
 from server.settings import Settings
 
 NO_PREDICTION = "the response has no usable prediction for this task"
@@ -22,11 +23,15 @@ NO_PREDICTION = "the response has no usable prediction for this task"
 
 @dataclass(frozen=True)
 class PredictionSource:
-    """`predict` takes at most `batch` tasks and raises BatchRefused where one of them may be the cause."""
+    """`predict` takes at most `batch` tasks and raises BatchRefused where one of them may be the cause.
+    `truncated` returns the number of texts so far that the model truncated, by `truncation` if that is known.
+    """
 
     version: str
     predict: Callable[[list[Task]], list[Prediction | None]]
     batch: int
+    truncated: Callable[[], int] = int
+    truncation: Truncation | None = None
 
     def answers(self, tasks: list[Task]) -> tuple[dict[int, Prediction], dict[int, str]]:
         """(task id → prediction, task id → reason for the tasks that failed). A bad task costs only
@@ -72,7 +77,10 @@ def local_source(labeler: Labeler) -> PredictionSource:
             raise BatchRefused(f"the model call failed ({type(error).__name__})") from error
         return [prediction if is_usable_score(prediction["score"]) else None for prediction in predictions]
 
-    return PredictionSource(labeler.version, predict, PAGE)
+    classifier = labeler.classifier
+    return PredictionSource(
+        labeler.version, predict, PAGE, lambda: classifier.truncated, Truncation.of(classifier.bundle)
+    )
 
 
 def is_usable_score(score: Any) -> bool:

@@ -25,6 +25,7 @@ from server.errors import LabelStudioUnreachable, PrelabelError
 from server.label_studio.api_client import Api
 from server.label_studio.predictions import Prediction
 from server.label_studio.project_tasks import PAGE, Task, read_project
+from server.offline.truncation import truncation_sentence
 
 UPLOAD_SECONDS = 900.0
 """Timeout for storing a batch: long, because Label Studio goes on storing after a timeout, unseen."""
@@ -35,7 +36,8 @@ class AnnotateResult:
     """What a run has done so far.
 
     `total`: tasks selected, None if not counted; `found`: tasks without the version, an upper bound until all
-    are listed; `failed`: task id → reason; `seconds` by stage, where fetching overlaps predicting.
+    are listed; `failed`: task id → reason; `truncated` counts texts, and `truncation` is a sentence on them;
+    `seconds` by stage, where fetching overlaps predicting.
     """
 
     version: str
@@ -44,6 +46,8 @@ class AnnotateResult:
     predicted: int = 0
     stored: int = 0
     without_text: int = 0
+    truncated: int = 0
+    truncation: str = ""
     failed: dict[int, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"fetch": 0.0, "predict": 0.0, "store": 0.0})
     elapsed: float = 0.0
@@ -55,10 +59,11 @@ class AnnotateResult:
 
 @dataclass(frozen=True)
 class PredictedPage:
-    """`predictions` by task id; `failed`: task id → reason."""
+    """`predictions` by task id; `failed`: task id → reason; `truncated` counts texts."""
 
     predictions: dict[int, Prediction]
     failed: dict[int, str]
+    truncated: int
     seconds: float
 
 
@@ -101,6 +106,8 @@ class AnnotateRun:
             result.finished = not result.stopped
         finally:
             result.elapsed = perf_counter() - started
+            if result.truncated:
+                result.truncation = truncation_sentence(result.truncated, source.truncation)
 
     def _missing_predictions(
         self, project: dict[str, Any], version: str
@@ -183,9 +190,9 @@ class AnnotateRun:
 
 
 def _predict(source: PredictionSource, page: list[Task]) -> PredictedPage:
-    started = perf_counter()
+    truncated, started = source.truncated(), perf_counter()
     predictions, failed = source.answers(page)
-    return PredictedPage(predictions, failed, perf_counter() - started)
+    return PredictedPage(predictions, failed, source.truncated() - truncated, perf_counter() - started)
 
 
 def _count(page: PredictedPage, result: AnnotateResult) -> list[Item]:
@@ -193,5 +200,6 @@ def _count(page: PredictedPage, result: AnnotateResult) -> list[Item]:
     result.seconds["predict"] += page.seconds
     result.failed |= page.failed
     result.predicted += len(page.predictions)
+    result.truncated += page.truncated
     result.without_text += sum(not prediction["result"] for prediction in page.predictions.values())
     return [{"task": task, **prediction} for task, prediction in page.predictions.items()]

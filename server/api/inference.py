@@ -21,6 +21,8 @@ class Measured(Protocol):
     @property
     def tokens(self) -> int: ...
     @property
+    def truncated(self) -> int: ...
+    @property
     def prediction_stats(self) -> PredictionStats | None: ...
 
 
@@ -54,6 +56,7 @@ async def respond(request: Request, bodies: BodyReader, call: InferenceCall[P, A
             answer = await call.predict(parsed)
             context = context_of(request)
             context.tokens, context.seconds = answer.tokens, answer.seconds
+            context.truncated = answer.truncated
             context.prediction_stats = answer.prediction_stats
             predicted_at = time.perf_counter()
             response = await call.write(parsed, answer)

@@ -130,6 +130,7 @@ class TasksCall:
             predicted=answer.predicted,
             empty=answer.empty,
             failed=answer.failed,
+            truncated=answer.truncated,
             config=answer.config,
             empty_because=answer.empty_because,
         )

@@ -4,7 +4,7 @@ GET  /v2                                    the server and its extensions
 GET  /v2/health/live, /v2/health/ready      as /live and /ready
 GET  /v2/models/{name}                      inputs, outputs, and the labels in order
 GET  /v2/models/{name}/ready                whether this model answers
-POST /v2/models/{name}/infer                texts → probabilities and labels
+POST /v2/models/{name}/infer                texts, or token ids → probabilities and labels
 
 The last three also under /v2/models/{name}/versions/{version}, for the version that is served.
 """
@@ -37,6 +37,7 @@ from server.api.open_inference_schemas import (
     MODEL_READY,
     READY,
     SERVER,
+    TOKEN_INPUTS,
     ModelMetadata,
     ModelReady,
     ServerLive,
@@ -44,13 +45,19 @@ from server.api.open_inference_schemas import (
     ServerReady,
     Tensor,
     TensorParameters,
+    TextTensor,
+    TextTensorParameters,
+    TokenTensor,
+    TokenTensorParameters,
 )
 from server.api.server_status import ServerStatus
+from server.encoders.transformer.encoder import TransformerEncoder
 from server.errors import NotServed
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import ProjectActivity
 from server.prediction.answer import Classified
 from server.prediction.predictor import Predictor
+from server.prediction.token_rows import TokenRows
 from server.threads import in_thread
 from server.transport.middleware import context_of
 from server.transport.responses import Json
@@ -114,7 +121,7 @@ class InferenceServer:
                 name,
                 [model.version],
                 PLATFORMS.get(engine, engine) if len(model.members) == 1 else "ensemble",
-                [Tensor(INPUT, "BYTES", [-1])],
+                [TextTensor(INPUT, "BYTES", [-1], _alternative(model.only_transformer))],
                 [
                     Tensor("probabilities", "FP32", [-1, len(model.labels)], TensorParameters(model.labels)),
                     Tensor("label", "BYTES", [-1]),
@@ -154,25 +161,53 @@ class TextsCall:
     async def parse(self, body: bytearray) -> ParsedInferRequest:
         json_size = header_length(self.request.headers.get(HEADER_LENGTH), len(body))
         guard = self.server.guard
-        read = partial(read_body, body, json_size, guard.max_tasks, guard.max_text)
+        _, model = self.server.model_of(self.request)
+        read = partial(read_body, body, json_size, guard.max_tasks, guard.max_text, model.only_transformer)
         parsed = read() if len(body) < READ_IN_THREAD_BYTES else await in_thread(read)
         context_of(self.request).tasks = len(parsed.texts)
         return parsed
 
     async def predict(self, parsed: ParsedInferRequest) -> Classified:
         self.server.model_of(self.request)  # a reload may have replaced the version while the body arrived
-        answer = await self.server.predictors[self.name].classify(parsed.texts)
-        self.server.activity.predicted(self.name, None, predicted=len(parsed.texts), empty=0, failed=0)
+        predictor, texts = self.server.predictors[self.name], parsed.texts
+        answer = await (
+            predictor.classify_tokens(texts) if isinstance(texts, TokenRows) else predictor.classify(texts)
+        )
+        self.server.activity.predicted(
+            self.name, None, predicted=len(texts), empty=0, failed=0, truncated=answer.truncated
+        )
         return answer
 
     async def write(self, parsed: ParsedInferRequest, answer: Classified) -> Response:
-        write = partial(write_answer, parsed, self.name, answer.version, answer.labels, answer.probabilities)
+        write = partial(
+            write_answer,
+            parsed,
+            self.name,
+            answer.version,
+            answer.labels,
+            answer.probabilities,
+            truncated=answer.truncated,
+        )
         body, json_size = (
             write() if answer.probabilities.size < WRITE_IN_THREAD_PROBABILITIES else await in_thread(write)
         )
         if json_size is None:
             return Response(body, media_type="application/json")
         return Response(body, headers={HEADER_LENGTH: str(json_size)}, media_type="application/octet-stream")
+
+
+def _alternative(transformer: TransformerEncoder | None) -> TextTensorParameters | None:
+    """What may be sent instead of texts."""
+    if transformer is None:
+        return None
+    ids, mask = TOKEN_INPUTS
+    longest, vocabulary = transformer.max_length, transformer.spec.vocabulary
+    return TextTensorParameters(
+        [
+            TokenTensor(ids, "INT64", [-1, -1], TokenTensorParameters(False, longest, vocabulary)),
+            TokenTensor(mask, "INT64", [-1, -1], TokenTensorParameters(True, longest)),
+        ]
+    )
 
 
 def _with_version(endpoint: Endpoint) -> Endpoint:

@@ -1,8 +1,9 @@
 """Encodes and decodes the Open Inference Protocol, version 2, for a text classifier. Pure functions.
 
-One input, `text`, BYTES [n] or [n, 1]. Outputs: `probabilities`, FP32 [n, labels], and `label`, BYTES [n].
-The data of a tensor are JSON or, with the extension "binary_tensor_data", bytes that follow the JSON: numbers
-are little-endian, and each element of BYTES follows its length in four bytes.
+One input, `text`, BYTES [n] or [n, 1]; or token ids (`open_inference_tokens.py`). Outputs: `probabilities`,
+FP32 [n, labels], and `label`, BYTES [n]. The data of a tensor are JSON or, with the extension
+"binary_tensor_data", bytes that follow the JSON: numbers are little-endian, and each element of BYTES
+follows its length in four bytes.
 """
 
 import re
@@ -10,7 +11,7 @@ import secrets
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 import msgspec
@@ -18,17 +19,23 @@ import msgspec
 from server.api.open_inference_schemas import (
     INPUT,
     OUTPUTS,
+    TOKEN_INPUTS,
+    AnswerParameters,
     Data,
     InferAnswer,
+    InferInput,
     InferOutput,
     InferRequest,
     OutputDataParameters,
     WantedOutput,
 )
+from server.api.open_inference_tokens import SentNumbers, read_tokens
 from server.arrays import Floats
+from server.encoders.transformer.encoder import TransformerEncoder
 from server.errors import BadRequest, RequestTooLarge
+from server.prediction.token_rows import TokenRows
 from server.transport.json_codec import PARSE_IN_THREAD_BYTES, check_utf8, decode_leniently
-from server.transport.json_slices import SLICE, cut_list
+from server.transport.json_slices import SLICE, SlicedList, cut_lists
 
 DATATYPES = {
     "BOOL",
@@ -61,15 +68,20 @@ CHUNK = 2_000
 
 @dataclass(frozen=True)
 class ParsedInferRequest:
-    """`outputs` are pairs of a name and whether its tensor is wanted as bytes; `texts` are the input's."""
+    """`outputs` are pairs of a name and whether its tensor is wanted as bytes; `texts` are the input's, or
+    their token ids.
+    """
 
     request: InferRequest
     outputs: tuple[tuple[str, bool], ...]
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] | TokenRows = field(default_factory=list)
 
+
+_DATA = [("inputs", number, "data") for number in range(len(TOKEN_INPUTS))]
+"""Where the lists are that may be long."""
 
 _STAND_IN = secrets.token_hex()
-"""The one text instead of those that are decoded later; no client knows it."""
+"""The one text instead of what is decoded later; no client knows it."""
 
 _request = msgspec.json.Decoder(InferRequest)
 _data = msgspec.json.Decoder(Data)
@@ -103,38 +115,107 @@ def read_body(
     json_size: int,
     max_texts: int,
     max_text: int,
+    transformer: TransformerEncoder | None = None,
     *,
     large: int = PARSE_IN_THREAD_BYTES,
     least: int = SLICE,
 ) -> ParsedInferRequest:
     """The request whose first `json_size` bytes are JSON, with its texts: at most `max_texts`, of at most
-    `max_text` characters each where a longer one would take long to decode. JSON of at least `large` bytes is
-    decoded in slices of at least `least` bytes.
+    `max_text` characters each where a longer one would take long to decode. If there is a `transformer`, they
+    may be its token ids. JSON of at least `large` bytes is decoded in slices of at least `least` bytes.
 
     Raises BadRequest, RequestTooLarge.
     """
-    view = memoryview(body)
+    view, lists = memoryview(body), list[SlicedList | None]()
     if json_size < large:
-        parsed, data = read_request(bytearray(view[:json_size])), None
+        parsed = read_request(bytearray(view[:json_size]))
     else:
-        head, data = cut_list(
+        head, lists = cut_lists(
             view[:json_size],
-            ("inputs", "data"),
+            _DATA,
             stand_in=msgspec.json.encode([_STAND_IN]),
             max_text=max_text,
             least=least,
         )
         parsed = read_request(head)
+    tensors = view[json_size:]
+    if any(each.name in TOKEN_INPUTS for each in parsed.request.inputs):
+        return replace(
+            parsed, texts=read_tokens(_sent_numbers(parsed, lists, tensors), transformer, max_texts)
+        )
     count = count_texts(parsed, max_texts)
-    if data is not None:
-        texts: list[str | list[str]] = []
-        _check_number(len(data), parsed, count, at_most=True)
-        for each in data.slices():
+    if lists and lists[0] is not None:
+        texts: list[str] = []
+        _check_number(len(lists[0]), parsed, count, at_most=True)
+        for each in lists[0].slices():
             texts += _flat(_decode_slice(each))
             _check_number(len(texts), parsed, count, at_most=True)
-        if parsed.request.inputs[0].data == [_STAND_IN]:  # else a second field of that name counts
-            parsed.request.inputs[0].data = texts
-    return replace(parsed, texts=read_texts(parsed, count, view[json_size:], max_text))
+        if _is_cut(parsed, 0):
+            parsed.request.inputs[0].data = [*texts]
+    return replace(parsed, texts=read_texts(parsed, count, tensors, max_text))
+
+
+def _is_cut(parsed: ParsedInferRequest, index: int) -> bool:
+    """Whether the data of this input were cut out; else there are none, or a second field of that name
+    counts.
+    """
+    inputs = parsed.request.inputs
+    return index < len(inputs) and inputs[index].data == [_STAND_IN]
+
+
+def _sent_numbers(
+    parsed: ParsedInferRequest, lists: Sequence[SlicedList | None], tensors: memoryview
+) -> list[SentNumbers]:
+    """The inputs with their data: of `lists`, which were cut out, or of `tensors`, behind the JSON. Raises
+    BadRequest.
+    """
+    inputs = parsed.request.inputs
+    if len(inputs) > len(TOKEN_INPUTS):
+        names = " and ".join(f"`{name}`" for name in TOKEN_INPUTS)
+        raise BadRequest(f"inputs: expected {names}, found {len(inputs)} inputs.")
+    for index, unused in enumerate(lists):
+        if unused is not None and not _is_cut(parsed, index):
+            for each in unused.slices():
+                _decode_slice(each)
+    found, begin = list[SentNumbers](), 0
+    for index, (sent, sliced) in enumerate(zip_longest(inputs, lists[: len(inputs)])):
+        where, size = f"inputs[{index}]", _binary_size(sent, index)
+        if size is not None:
+            binary = tensors[begin : begin + size]
+            begin += size
+            found.append(SentNumbers(where, sent, binary, iter(()), 0, 0))
+        elif sliced is not None and _is_cut(parsed, index):
+            pieces = map(_decode_slice, sliced.slices())
+            found.append(SentNumbers(where, sent, None, pieces, sliced.values, sliced.parts))
+        else:
+            data = sent.data or []
+            rows = [each for each in data if isinstance(each, list)]
+            numbers = len(data) - len(rows) + sum(map(len, rows))
+            found.append(SentNumbers(where, sent, None, iter([data]), numbers, 1 + len(rows)))
+    _check_behind(begin, tensors, len(inputs))
+    return found
+
+
+def _binary_size(tensor: InferInput, index: int) -> int | None:
+    """The bytes of its data behind the JSON; None if they are in it. Raises BadRequest."""
+    size = tensor.parameters.binary_data_size if tensor.parameters else None
+    if (tensor.data is None) == (size is None):
+        found = "neither" if size is None else "both"
+        raise BadRequest(
+            f"inputs[{index}]: expected either `data` or `parameters.binary_data_size`, found {found}; a "
+            f"request is {EXAMPLE}."
+        )
+    return size
+
+
+def _check_behind(expected: int, tensors: memoryview, inputs: int = 1) -> None:
+    """Raises BadRequest for other than the `expected` bytes of all `inputs` behind the JSON."""
+    if expected != len(tensors):
+        which = "inputs[0]" if inputs == 1 else "inputs"
+        raise BadRequest(
+            f"{which}.parameters.binary_data_size: expected {expected} bytes after the JSON, found "
+            f"{len(tensors)}; the header Inference-Header-Content-Length says where the JSON ends."
+        )
 
 
 def count_texts(parsed: ParsedInferRequest, max_texts: int) -> int:
@@ -162,18 +243,7 @@ def read_texts(parsed: ParsedInferRequest, count: int, tensors: memoryview, max_
     RequestTooLarge for bytes that are more than `max_text` characters.
     """
     (tensor,) = parsed.request.inputs
-    size = tensor.parameters.binary_data_size if tensor.parameters else None
-    if (tensor.data is None) == (size is None):
-        found = "neither" if size is None else "both"
-        raise BadRequest(
-            f"inputs[0]: expected either `data` or `parameters.binary_data_size`, found {found}; a "
-            f"request is {EXAMPLE}."
-        )
-    if (size or 0) != len(tensors):
-        raise BadRequest(
-            f"inputs[0].parameters.binary_data_size: expected {size or 0} bytes after the JSON, found "
-            f"{len(tensors)}; the header Inference-Header-Content-Length says where the JSON ends."
-        )
+    _check_behind(_binary_size(tensor, 0) or 0, tensors)
     elements = _elements(tensors, max_text) if tensor.data is None else _flat(tensor.data)
     texts = [*islice(elements, count + 1)]
     _check_number(len(texts), parsed, count)
@@ -189,12 +259,18 @@ def _check_number(found: int, parsed: ParsedInferRequest, count: int, *, at_most
 
 
 def write_answer(
-    parsed: ParsedInferRequest, model: str, version: str, labels: Sequence[str], probabilities: Floats
+    parsed: ParsedInferRequest,
+    model: str,
+    version: str,
+    labels: Sequence[str],
+    probabilities: Floats,
+    truncated: int = 0,
 ) -> tuple[bytes, int | None]:
     """The bytes of the response, and how many of them are JSON (None if all are). `probabilities`
-    float32[n, labels], in the order of `labels`.
+    float32[n, labels], in the order of `labels`; `truncated` counts texts.
     """
-    answer = InferAnswer(model, version, [], id=parsed.request.id)
+    parameters = AnswerParameters(truncated) if truncated else None
+    answer = InferAnswer(model, version, [], id=parsed.request.id, parameters=parameters)
     tensors: list[bytes] = []
     for name, binary in parsed.outputs:
         if name == "probabilities":
@@ -250,7 +326,7 @@ def _decode_slice(data: bytes) -> Data:
         check_utf8(data)
         return _data.decode(data)
     except msgspec.ValidationError:
-        raise BadRequest("inputs[0].data: expected texts, found another value.") from None
+        raise BadRequest("inputs: expected texts or numbers as `data`, found another value.") from None
     except (ValueError, RecursionError) as error:
         found: Data = _decode_leniently(data, error, Data)
         return found
@@ -306,13 +382,16 @@ def _elements(data: memoryview, max_text: int) -> Iterator[str]:
             raise BadRequest("inputs[0]: expected UTF-8, found other bytes.") from None
 
 
-def _flat(data: Sequence[str | list[str]]) -> list[str]:
-    flat: list[str] = []
+def _flat(data: Data) -> list[str]:
+    """Raises BadRequest for a number."""
+    flat: list[Any] = []
     for each in data:
-        if isinstance(each, str):
-            flat.append(each)
-        else:
+        if isinstance(each, list):
             flat += each
+        else:
+            flat.append(each)
+    if not set(map(type, flat)) <= {str}:
+        raise BadRequest("inputs[0].data: expected texts, found another value.")
     return flat
 
 

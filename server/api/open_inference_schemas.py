@@ -9,14 +9,16 @@ from server.api.endpoints import BODY_ERRORS, INFERENCE_ERRORS, Endpoint
 from server.errors import NotServed
 
 INPUT = "text"
+TOKEN_INPUTS = ("input_ids", "attention_mask")
+"""Instead of `text`, for a model that is a single transformer; the second may be missing."""
 OUTPUTS = ("probabilities", "label")
 EXTENSIONS = ("binary_tensor_data",)
 
 Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-Data = list[str | list[str]]
-"""The texts of a tensor: [n], or [n, 1]."""
+Data = list[str | int | list[str | int]]
+"""The texts of a tensor, [n] or [n, 1]; or its token ids or its mask, [n, tokens], flat or as lists."""
 
 
 class InputParameters(msgspec.Struct):
@@ -26,12 +28,15 @@ class InputParameters(msgspec.Struct):
 
 
 class InferInput(msgspec.Struct):
-    """The input tensor. Each element is a text in UTF-8."""
+    """An input tensor. Each element of `text` is a text in UTF-8. A model that is a single transformer takes
+    `input_ids` and `attention_mask` instead: the ids of its tokenizer, INT64 or INT32, and 1 for each of a
+    row that counts, then 0. Without the mask all of them count.
+    """
 
-    name: Annotated[str, Meta(extra_json_schema={"const": INPUT})]
-    datatype: Annotated[str, Meta(extra_json_schema={"const": "BYTES"})]
+    name: Annotated[str, Meta(extra_json_schema={"enum": [INPUT, *TOKEN_INPUTS]})]
+    datatype: Annotated[str, Meta(extra_json_schema={"enum": ["BYTES", "INT64", "INT32"]})]
     shape: Annotated[list[Size], Meta(extra_json_schema={"minItems": 1, "maxItems": 2})]
-    data: Annotated[Data | None, Meta(description="The texts, as many as the shape says.")] = None
+    data: Annotated[Data | None, Meta(description="The elements, as many as the shape says.")] = None
     parameters: InputParameters | None = None
 
 
@@ -61,7 +66,7 @@ class RequestParameters(msgspec.Struct):
 class InferRequest(msgspec.Struct):
     """Other fields and parameters are ignored."""
 
-    inputs: Annotated[list[InferInput], Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
+    inputs: Annotated[list[InferInput], Meta(extra_json_schema={"minItems": 1, "maxItems": 2})]
     id: Annotated[str | None, Meta(description="Returned in the response.")] = None
     outputs: Annotated[list[WantedOutput] | None, Meta(description="All outputs by default.")] = None
     parameters: RequestParameters | None = None
@@ -81,11 +86,20 @@ class InferOutput(msgspec.Struct, omit_defaults=True):
     parameters: OutputDataParameters | None = None
 
 
+class AnswerParameters(msgspec.Struct):
+    truncated: Annotated[
+        int, Meta(description="Texts that were longer than the model reads, and were truncated.")
+    ]
+
+
 class InferAnswer(msgspec.Struct, omit_defaults=True):
+    """Without `parameters`, no text was truncated."""
+
     model_name: str
     model_version: str
     outputs: list[InferOutput]
     id: str | None = None
+    parameters: AnswerParameters | None = None
 
 
 class ServerMetadata(msgspec.Struct):
@@ -129,11 +143,43 @@ class Tensor(msgspec.Struct, omit_defaults=True):
     parameters: TensorParameters | None = None
 
 
+class TokenTensorParameters(msgspec.Struct):
+    optional: bool
+    max_length: Annotated[int, Meta(description="The most tokens of a row.")]
+    vocabulary: Annotated[int | None, Meta(description="Token ids are below this.")] = None
+
+
+class TokenTensor(msgspec.Struct):
+    """-1 in `shape` stands for the number of texts, and for the tokens of the longest one. INT32 is taken,
+    too.
+    """
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: TokenTensorParameters
+
+
+class TextTensorParameters(msgspec.Struct):
+    alternative: Annotated[
+        list[TokenTensor], Meta(description="The inputs that may be sent instead of this one.")
+    ]
+
+
+class TextTensor(msgspec.Struct, omit_defaults=True):
+    """-1 in `shape` stands for the number of texts."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: TextTensorParameters | None = None
+
+
 class ModelMetadata(msgspec.Struct):
     name: str
     versions: list[str]
     platform: str
-    inputs: list[Tensor]
+    inputs: list[TextTensor]
     outputs: list[Tensor]
 
 
@@ -170,7 +216,7 @@ INFER = Endpoint(
     "POST",
     "/v2/models/{name}/infer",
     "caller",
-    "Texts to probabilities and labels",
+    "Texts, or token ids, to probabilities and labels",
     InferAnswer,
     request_type=InferRequest,
     example={

@@ -67,10 +67,17 @@ class SetUpAnswer(TypedDict):
     model_version: str
 
 
+class PredictedMeta(TypedDict):
+    """`truncated` counts the texts that were longer than the model reads, and were truncated."""
+
+    truncated: int
+
+
 class Predicted(TypedDict):
-    """One prediction per task, in order."""
+    """One prediction per task, in order. Without `meta`, no text was truncated; Label Studio ignores it."""
 
     results: list[Prediction]
+    meta: NotRequired[PredictedMeta]
 
 
 class Versions(TypedDict):

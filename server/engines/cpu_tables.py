@@ -38,7 +38,7 @@ class TablesEngine:
             self._encoders, rows.bounds(ids, lengths, len(self._encoders)), strict=True
         ):
             tables.add_logits(ids, begins, ends, logits)
-        return self._to_probabilities(logits).astype(np.float32)
+        return self._to_probabilities(logits).astype(np.float32, copy=False)
 
     def close(self) -> None:
         """Nothing to do: the tables are freed with their last reference."""

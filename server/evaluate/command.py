@@ -10,6 +10,7 @@ from server.evaluate.report import draw, show
 from server.offline.classifier import open_classifier
 from server.offline.labelled import LabelledSource
 from server.offline.progress_bar import progress_bar, size_of
+from server.offline.truncation import Truncation, truncation_sentence
 from server.settings import Settings
 
 
@@ -40,6 +41,9 @@ def evaluate_bundle(
         f"{version} on {source.path}, {engine.name} on {engine.device}", markup=False, soft_wrap=True
     )
     show(result, Console(), by=by)
+    if result.truncated:
+        sentence = truncation_sentence(result.truncated, Truncation.of(classifier.bundle))
+        console.print(sentence, markup=False, soft_wrap=True)
     if plots is not None:
         pictures = ", ".join(map(str, draw(result, plots, by=by)))
         console.print(f"Pictures: {pictures}", markup=False, soft_wrap=True)

@@ -45,7 +45,8 @@ class Evaluation:
     """The result. `several` is None unless texts may have several labels; then it has the metrics, and
     `metrics` is empty.
 
-    `by_length` and `by_group` hold [correct rows, rows]; `seconds` is the time of tokenizer and model alone.
+    `by_length` and `by_group` hold [correct rows, rows]; `truncated` counts texts; `seconds` is
+    the time of tokenizer and model alone.
     """
 
     labels: tuple[str, ...]
@@ -55,6 +56,7 @@ class Evaluation:
     by_group: dict[str, list[int]] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
+    truncated: int = 0
     seconds: float = 0.0
 
     @property
@@ -175,10 +177,11 @@ def _measure(
     result: Evaluation,
 ) -> None:
     """Classify the examples and add them to the result."""
-    started = time.perf_counter()
+    truncated, started = classifier.truncated, time.perf_counter()
     rows = classifier.encode([example.text for example in examples])
     probabilities = classifier.probabilities(rows)
     result.seconds += time.perf_counter() - started
+    result.truncated += classifier.truncated - truncated
     result.add(probabilities, truth)
     for example, row, correct, p, group in zip(examples, rows, truth, probabilities, groups, strict=True):
         result.count(example, len(row), correct, p, group)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.arrays import Floats
+from server.encoders.transformer.encoder import TransformerEncoder, transformer_of
 from server.errors import BadSetting
 from server.models.model import Model
 
@@ -30,6 +31,12 @@ class Ensemble:
     version: str
     labels: tuple[str, ...]
     members: tuple[Member, ...]
+
+    @property
+    def only_transformer(self) -> TransformerEncoder | None:
+        """The encoder, if it is the only one of a single model: then its token ids stand for a text."""
+        encoders = self.members[0].model.bundle.encoders
+        return transformer_of(encoders) if len(self.members) == len(encoders) == 1 else None
 
     @classmethod
     def of_one(cls, model: Model) -> "Ensemble":

@@ -43,6 +43,7 @@ class RequestContext:
     empty: int | None = None
     failed: int | None = None
     tokens: int | None = None
+    truncated: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     prediction_stats: PredictionStats | None = None
     error: PrelabelError | None = None
@@ -96,6 +97,7 @@ def fields_of(context: RequestContext, http_stats: HttpStats) -> Mapping[str, An
         "empty": context.empty or None,
         "failed": context.failed or None,
         "tokens": context.tokens,
+        "truncated": context.truncated or None,
         "queue_ms": _milliseconds(context.seconds.get("queue")),
         "engine_ms": _milliseconds(context.seconds.get("engine")),
         "total_ms": _milliseconds(http_stats.seconds),

@@ -115,6 +115,9 @@ class Metrics:
         self._tasks = self._counter(
             "tasks", "Tasks by outcome: predicted, empty or failed.", "model", "outcome"
         )
+        self._truncated = self._counter(
+            "truncated_texts", "Texts that were longer than the model reads, and were truncated.", "model"
+        )
         self._errors = self._counter(
             "refusals", "Rejected requests by the kind of error, as in the log.", "model", "reason"
         )
@@ -171,7 +174,7 @@ class Metrics:
             FastHistogram(PREFIX + name, description, labels, registry=self.registry, buckets=bounds), labels
         )
 
-    def started(self, threads: int, bundles: Sequence[str]) -> None:
+    def started(self, threads: int, bundles: Sequence[str], models: Sequence[str]) -> None:
         """This process starts to serve. Creates counters at 0, so that Prometheus sees the first increase."""
         self._starts().add()
         self._workers().set(1)
@@ -179,6 +182,8 @@ class Metrics:
         for bundle in bundles:
             self._engine(bundle)
             self._failures(bundle)
+        for model in models:
+            self._truncated(model)
         for priority in Priority:
             self._abandoned(priority.name.lower())
             self.on_queue_changed(priority, PriorityStats())
@@ -207,6 +212,8 @@ class Metrics:
         ):
             if tasks:
                 self._tasks(model, outcome).add(tasks)
+        if context.truncated:
+            self._truncated(model).add(context.truncated)
         for label, texts in zip(stats.labels, stats.by_label, strict=True):
             if texts:
                 self._predictions(stats.version, label).add(texts)

@@ -49,6 +49,7 @@ class ProjectStatus(TypedDict):
     empty: int
     empty_because: str | None
     failed: int
+    truncated: int
     refused: int
     last_errors: list[ErrorStatus]
 
@@ -61,7 +62,8 @@ class ActivitySnapshot(TypedDict):
 @dataclass
 class ProjectCounts:
     """One project with one model. `config` lists the controls that get predictions, or says why none does;
-    `empty_because` says why no task of the last request has a text.
+    `empty_because` says why no task of the last request has a text. `truncated` counts texts, `refused`
+    requests, the others tasks.
     """
 
     set_up: str | None = None
@@ -71,6 +73,7 @@ class ProjectCounts:
     empty: int = 0
     empty_because: str | None = None
     failed: int = 0
+    truncated: int = 0
     refused: int = 0
     last_errors: deque[ErrorStatus] = field(default_factory=lambda: deque(maxlen=5))
 
@@ -101,12 +104,13 @@ class ProjectActivity:
         predicted: int,
         empty: int,
         failed: int,
+        truncated: int = 0,
         config: str | None = None,
         empty_because: str | None = None,
     ) -> None:
         """Count tasks with a result, tasks without text or without a label above the threshold, and tasks
-        whose model call failed. `config` says which controls were predicted from which texts;
-        None for a request without a labeling config.
+        whose model call failed, and texts that were truncated. `config` says which controls were predicted
+        from which texts; None for a request without a labeling config.
         """
         entry = self._entry(model, project)
         if config is not None:
@@ -115,6 +119,7 @@ class ProjectActivity:
         entry.predicted += predicted
         entry.empty += empty
         entry.failed += failed
+        entry.truncated += truncated
 
     def on_error(self, model: str, project: object, error: PrelabelError) -> None:
         """A request, or a part of one, ended in `error`."""
@@ -143,6 +148,7 @@ class ProjectActivity:
                 "empty": entry.empty,
                 "empty_because": entry.empty_because,
                 "failed": entry.failed,
+                "truncated": entry.truncated,
                 "refused": entry.refused,
                 "last_errors": list(entry.last_errors),
             }

@@ -63,12 +63,12 @@ class Classifier:
     def probabilities(self, rows: Sequence[Ids]) -> Floats:
         """float32[texts, classes], in the order of `rows`, which `encode` returned for the texts."""
         windows = Windows.of(rows, self.bundle.encoders)
-        self.truncated += windows.truncated
         probabilities = np.zeros((len(windows.rows), len(self.bundle.labels)), dtype=np.float32)
         batches = list(batches_of(windows.rows, self.batch_tokens // token_cost(self.bundle, self.engine)))
         results = self._pool.map(lambda batch: self._run([windows.rows[index] for index in batch]), batches)
         for indices, batch_probabilities in zip(batches, results, strict=True):
             probabilities[indices] = batch_probabilities
+        self.truncated += windows.truncated  # not of a call that failed, because it may be repeated
         return windows.mean(probabilities, self.bundle.manifest.head)
 
     def _run(self, batch: list[Ids]) -> Floats:

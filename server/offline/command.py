@@ -9,6 +9,7 @@ from server.offline.labeler import Labeler
 from server.offline.predict_file import predict_file
 from server.offline.predict_plan import PredictOptions, plan_of
 from server.offline.progress_bar import progress_bar, size_of
+from server.offline.truncation import Truncation, truncation_sentence
 from server.settings import Settings
 
 
@@ -28,3 +29,6 @@ def predict_here(
         markup=False,
         soft_wrap=True,
     )
+    if done.truncated:
+        sentence = truncation_sentence(done.truncated, Truncation.of(classifier.bundle))
+        console.print(sentence, markup=False, soft_wrap=True)

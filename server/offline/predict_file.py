@@ -31,11 +31,14 @@ CHUNK_BYTES = 2**25
 
 
 class Progress(BaseModel):
-    """How far a run has come. `key` identifies everything that decides the output; `written` is in bytes."""
+    """How far a run has come. `key` identifies everything that decides the output; `truncated` counts texts;
+    `written` is in bytes.
+    """
 
     key: str
     rows: int = 0
     without_text: int = 0
+    truncated: int = 0
     written: int = 0
 
 
@@ -125,11 +128,13 @@ def _write_chunk(
             texts.append(labeler.texts(row))
         except ValueError as error:
             raise BadInput(f"{source}: row {number}: {error}") from None
+    truncated = labeler.classifier.truncated
     for row, prediction in zip(columns, labeler.predictions(texts), strict=True):
         try:
             writer.write({"data": row, "predictions": [prediction]}, progress)
         except RecursionError:
             raise BadInput(f"{source}: row {progress.rows + 1} is nested too deeply to be written.") from None
+    progress.truncated += labeler.classifier.truncated - truncated
     progress.without_text += sum(not any(text is not None for text in row_texts) for row_texts in texts)
 
 

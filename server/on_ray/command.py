@@ -7,6 +7,7 @@ from rich.console import Console
 
 from server.offline.predict_plan import PredictOptions
 from server.offline.progress_bar import progress_bar
+from server.offline.truncation import truncation_sentence
 from server.on_ray.options import (
     CPUS,
     REPLICAS,
@@ -40,6 +41,8 @@ def predict_on_cluster(
         markup=False,
         soft_wrap=True,
     )
+    if done.truncated:
+        console.print(truncation_sentence(done.truncated, job.truncation), markup=False, soft_wrap=True)
 
 
 def serve_on_cluster(settings: Settings, ray: RayOptions, console: Console) -> None:

@@ -28,6 +28,7 @@ from server.offline.predict_file import Progress, write_tasks
 from server.offline.predict_plan import PredictOptions, plan_of
 from server.offline.records import open_records
 from server.offline.row_texts import RowText
+from server.offline.truncation import Truncation
 from server.on_ray.cluster import connected
 from server.on_ray.options import Resources, settings_for_node
 from server.on_ray.outputs import open_output
@@ -46,20 +47,22 @@ class PredictJob:
     plan: LabelingPlan
     text: RowText | None
     version: str
+    truncation: Truncation | None
     target: OutputTarget
     parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
 class RayPredictResult:
-    """`parts` in total, of which `skipped` were done before; `errors`: one message per failed part; `nodes`:
-    IDs of the nodes that took part.
+    """`parts` in total, of which `skipped` were done before; `rows`, `without_text` and `truncated`
+    count those of all; `errors`: one message per failed part; `nodes`: IDs of the nodes that took part.
     """
 
     parts: int
     skipped: int
     rows: int
     without_text: int
+    truncated: int
     errors: tuple[str, ...]
     nodes: frozenset[str]
 
@@ -81,7 +84,13 @@ def plan_job(
         CHUNK,
     )
     return PredictJob(
-        settings, plan, text, bundle.version, target, tuple(find_parts(source.resolve(), target, deciding))
+        settings,
+        plan,
+        text,
+        bundle.version,
+        Truncation.of(bundle),
+        target,
+        tuple(find_parts(source.resolve(), target, deciding)),
     )
 
 
@@ -100,6 +109,7 @@ def predict_on_ray(
         sum(part.size for part, each in zip(job.parts, finished, strict=True) if each is not None),
     )
     without_text = sum(each.without_text for each in progress)
+    truncated = sum(each.truncated for each in progress)
     missing = [number for number, each in enumerate(finished) if each is None]
     errors, nodes = list[str](), set[str]()
     on_progress(rows, size)
@@ -112,16 +122,15 @@ def predict_on_ray(
             for result in _results(job, missing, resources):
                 if result["error"]:
                     errors.append(result["error"])
-                rows, size, without_text = (
-                    rows + result["rows"],
-                    size + job.parts[result["part"]].size,
-                    without_text + result["without_text"],
-                )
+                rows += result["rows"]
+                size += job.parts[result["part"]].size
+                without_text += result["without_text"]
+                truncated += result["truncated"]
                 nodes.add(result["node"])
                 on_progress(rows, size)
         job.target.clean()
     return RayPredictResult(
-        len(job.parts), len(progress), rows, without_text, tuple(errors), frozenset(nodes)
+        len(job.parts), len(progress), rows, without_text, truncated, tuple(errors), frozenset(nodes)
     )
 
 
@@ -186,6 +195,7 @@ class PartLabeler:
             "part": number,
             "rows": progress.rows,
             "without_text": progress.without_text,
+            "truncated": progress.truncated,
             "error": error,
             "node": ray.get_runtime_context().get_node_id(),
         }

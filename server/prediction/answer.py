@@ -16,8 +16,9 @@ class Answer:
     tasks, `{}` where the model call failed or a text is too long. `failure` is the reason of one such
     failure. `predicted`, `empty` and `failed` count the tasks. `seconds` by stage: seconds of work for
     tokenize, engine and results, which overlap in a large request; for queue the mean wait of a text.
-    `tokens` went into models. `config` says which controls are predicted from which texts; `empty_because`
-    why no task has a text, where the labeling config names fields that none has.
+    `tokens` went into models; `truncated` texts were longer than one of these reads. `config` says which
+    controls are predicted from which texts; `empty_because` why no task has a text, where the labeling config
+    names fields that none has.
     """
 
     results: list[bytes]
@@ -26,22 +27,24 @@ class Answer:
     failed: int
     seconds: Mapping[str, float]
     tokens: int
+    truncated: int
     prediction_stats: PredictionStats
     config: str
     empty_because: str | None = None
     failure: PrelabelError | None = None
 
     def parts(self) -> list[bytes]:
-        """The body `{"results": […]}`, in parts."""
+        """The body `{"results": […]}`, in parts; with `"meta": {"truncated": N}` if texts were truncated."""
         separators = [b'{"results":[', *[b","] * (len(self.results) - 1)]
         body = [separator + results for separator, results in zip(separators, self.results, strict=False)]
-        return [*body, b"]}"] if body else [b'{"results":[]}']
+        end = b'],"meta":{"truncated":%d}}' % self.truncated if self.truncated else b"]}"
+        return [*body, end] if body else [b'{"results":[]}']
 
 
 @dataclass(frozen=True)
 class Classified:
     """What the model of this `version` answers for texts: `probabilities` float32[texts, labels]. `seconds`,
-    `tokens` and `prediction_stats` as in Answer.
+    `tokens`, `truncated` and `prediction_stats` as in Answer.
     """
 
     version: str
@@ -49,6 +52,7 @@ class Classified:
     probabilities: Floats
     seconds: Mapping[str, float]
     tokens: int
+    truncated: int
     prediction_stats: PredictionStats
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from server.batching.batcher import Batcher
-from server.errors import DeadlineExceeded, RequestTooLarge
+from server.errors import BadRequest, DeadlineExceeded, RequestTooLarge
 from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
@@ -19,6 +19,7 @@ from server.prediction.plan_cache import PlanCache
 from server.prediction.request import TaskRequest, TextRequest
 from server.prediction.scoring_store import ProjectScorings
 from server.prediction.task_texts import Tasks
+from server.prediction.token_rows import TokenRows
 from server.scoring import DEFAULT_SCORING, Scoring
 
 T = TypeVar("T")
@@ -95,6 +96,20 @@ class Predictor:
             )
         request = TextRequest(self._current(), self._batcher, DEFAULT_SCORING)
         return await self._in_time(request.classify(texts), f"{len(texts)} texts")
+
+    async def classify_tokens(self, tokens: TokenRows) -> Classified:
+        """The same for texts of which the token ids are known.
+
+        Raises BadRequest unless the model is a single transformer that takes such ids, and as `classify`.
+        """
+        model = self._current()
+        if model.only_transformer is None or not tokens.fit(model.only_transformer):
+            raise BadRequest(
+                "inputs: the model was replaced while the request arrived, and does not take these token "
+                "ids; send those of its tokenizer."
+            )
+        request = TextRequest(model, self._batcher, DEFAULT_SCORING)
+        return await self._in_time(request.classify(tokens.rows), f"{len(tokens)} texts")
 
     async def _predict(self, tasks: Tasks, config: str, project: object) -> Answer:
         model = self._current()

@@ -66,17 +66,26 @@ class TextRequest:
         self._version = scoring.version(model.version)
         self._stats = PredictionStats(self._version, model.labels)
 
-    async def classify(self, texts: list[str]) -> Classified:
-        """Raises what the batcher raises, and the failure of any model call."""
+    async def classify(self, texts: Sequence[str | Ids]) -> Classified:
+        """For texts, or for their token ids if all members are one model.
+
+        Raises what the batcher raises, and the failure of any model call.
+        """
         batches = await self._in_micro_batches(
             self._probabilities_or_failure, micro_batches(texts, len, MICRO_BATCH), len(texts), len(texts)
         )
         probabilities = np.concatenate([np.zeros((0, len(self._model.labels)), dtype=np.float32), *batches])
         return Classified(
-            self._version, self._model.labels, probabilities, self._seconds, self._tokens, self._stats
+            self._version,
+            self._model.labels,
+            probabilities,
+            self._seconds,
+            self._tokens,
+            self._most_truncated,
+            self._stats,
         )
 
-    async def _probabilities_or_failure(self, priority: Priority, texts: list[str]) -> Floats:
+    async def _probabilities_or_failure(self, priority: Priority, texts: Sequence[str | Ids]) -> Floats:
         probabilities, _, failure = await self._probabilities(priority, texts)
         if failure is not None:
             raise failure
@@ -104,7 +113,7 @@ class TextRequest:
         return answers
 
     async def _probabilities(
-        self, priority: Priority, texts: list[str]
+        self, priority: Priority, texts: Sequence[str | Ids]
     ) -> tuple[Floats, Bools | None, PrelabelError | None]:
         """float32[texts, classes] of at least one text. If a model call failed: bool[texts], False where a
         row is missing, and the failure.
@@ -123,7 +132,7 @@ class TextRequest:
             return np.zeros((len(texts), len(self._model.labels)), dtype=np.float32), answered, failure
         return self._model.mean([outcome.probabilities for outcome in outcomes]), answered, failure
 
-    async def _run(self, model: Model, texts: list[str], priority: Priority) -> RequestResult:
+    async def _run(self, model: Model, texts: Sequence[str | Ids], priority: Priority) -> RequestResult:
         with self._timed("tokenize"):
             windows = Windows.of(await _encode(model.tokenizer, texts), model.bundle.encoders)
         self._tokens += sum(map(len, windows.rows))
@@ -136,6 +145,11 @@ class TextRequest:
             probabilities=windows.mean(outcome.probabilities, model.bundle.manifest.head),
             answered=windows.all_of(outcome.answered),
         )
+
+    @property
+    def _most_truncated(self) -> int:
+        """Texts that were truncated, by the member that truncated most: each counts once."""
+        return max(self._truncated.values(), default=0)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -184,6 +198,7 @@ class TaskRequest(TextRequest):
             failed,
             self._seconds,
             self._tokens,
+            self._most_truncated,
             self._stats,
             self._plan.summary,
             None if texts.has_values or not texts.tasks else self._plan.without_text,
@@ -250,7 +265,11 @@ def _hashed_characters(plan: LabelingPlan, tasks: Iterable[Texts | None]) -> int
     )
 
 
-async def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
-    if len(texts) == 1 and len(texts[0]) < tokenizer.long_text:
-        return [tokenizer.encode(texts[0])]
-    return await in_thread(tokenizer.encode_all, texts)
+async def _encode(tokenizer: Tokenizer, texts: Sequence[str | Ids]) -> list[Ids]:
+    """The ids of texts; token ids are returned as they are."""
+    words = [text for text in texts if isinstance(text, str)]
+    if not words:
+        return [text for text in texts if not isinstance(text, str)]
+    if len(words) == 1 and len(words[0]) < tokenizer.long_text:
+        return [tokenizer.encode(words[0])]
+    return await in_thread(tokenizer.encode_all, words)

@@ -62,6 +62,16 @@ class SlicedList:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def parts(self) -> int:
+        """Lists, objects and fields in it, and it itself."""
+        return int(self.counts[:, 0].sum())
+
+    @property
+    def values(self) -> int:
+        """Numbers or texts in it, if it holds these or lists of these, none of which is empty."""
+        return int(self.counts[:, 1].sum()) + 1 if self.length else 0
+
     def slices(self) -> Iterator[bytes]:
         """JSON lists of consecutive elements, none of them empty. Raises BadRequest for an element that is
         missing, RequestTooLarge for one with too many values.
@@ -79,34 +89,54 @@ class SlicedList:
 def cut_list(
     body: bytearray | memoryview, path: Sequence[str], *, stand_in: bytes, max_text: int, least: int = SLICE
 ) -> tuple[bytearray, SlicedList | None]:
-    """The body with `stand_in` instead of the list under `path`, and that list; the body as it is and None
-    if the path does not lead to a list. A step of the path is a field of an object, or of the first object in
-    a list; it leads to the first of several fields with that name, and the last of them has the value. So a
-    caller looks for `stand_in`, which no client knows, in the decoded body; the list must be JSON anyway.
+    """As `cut_lists`, for one list."""
+    rest, (found,) = cut_lists(body, [path], stand_in=stand_in, max_text=max_text, least=least)
+    return rest, found
+
+
+def cut_lists(
+    body: bytearray | memoryview,
+    paths: Sequence[Sequence[str | int]],
+    *,
+    stand_in: bytes,
+    max_text: int,
+    least: int = SLICE,
+) -> tuple[bytearray, list[SlicedList | None]]:
+    """The body with `stand_in` instead of the list under each of `paths`, and these lists; None for a path
+    that does not lead to a list. A step of a path is the number of an element of a list, or a field of an
+    object or of the first object in a list; it leads to the first of several fields with that name, and the
+    last of them has the value. So a caller looks for `stand_in`, which no client knows, in the decoded body;
+    the lists must be JSON anyway. The paths lead to lists one behind the other.
 
     `max_text` is the maximum of characters in a text. A slice has at least `least` bytes.
 
     Raises BadRequest if brackets or quotes do not match, RequestTooLarge if an element or the rest of the
     body is too large.
     """
-    begin = _find(body, path)
-    if begin is None or _byte(body, begin) != b"[":
-        check_body(body)
-        return bytearray(body), None
-    edges, counts, length = _cut(body, begin, least)
-    end = edges[-1] + 1
-    _check_size(len(body) - (end - begin))
     longest = MAX_CHARACTER * max_text + MAX_UNREAD
-    if np.diff(edges).max() > longest + least:
-        raise RequestTooLarge(
-            f"A task, or a text, has more than {longest:,} bytes: {MAX_CHARACTER} for each character that "
-            f"PRELABEL_MAX_TEXT allows, and {MAX_UNREAD:,}. Send shorter texts, and leave out columns that "
-            "hold files."
-        )
-    with memoryview(body) as view:
-        rest = bytearray().join((view[:begin], stand_in, view[end:]))
+    found: list[SlicedList | None] = []
+    kept, at = list[memoryview | bytes](), 0
+    view = memoryview(body)
+    for path in paths:
+        begin = _find(body, path)
+        if begin is None or _byte(body, begin) != b"[":
+            found.append(None)
+            continue
+        edges, counts, length = _cut(body, begin, least)
+        if np.diff(edges).max() > longest + least:
+            raise RequestTooLarge(
+                f"A task, or a text, has more than {longest:,} bytes: {MAX_CHARACTER} for each character "
+                f"that PRELABEL_MAX_TEXT allows, and {MAX_UNREAD:,}. Send shorter texts, and leave out "
+                "columns that hold files."
+            )
+        found.append(SlicedList(body, length, edges, counts))
+        kept += view[at:begin], stand_in
+        at = edges[-1] + 1
+    kept.append(view[at:])
+    _check_size(sum(map(len, kept)))
+    rest = bytearray().join(kept)
     check_body(rest)
-    return rest, SlicedList(body, length, edges, counts)
+    return rest, found
 
 
 def warm_up() -> None:
@@ -140,17 +170,37 @@ def _check_counts(parts: int, commas: int) -> None:
         )
 
 
-def _find(body: bytearray | memoryview, path: Sequence[str]) -> int | None:
+def _find(body: bytearray | memoryview, path: Sequence[str | int]) -> int | None:
     """The index where the value under `path` begins; None where there is none."""
     data = np.frombuffer(body, np.uint8)
     at: int | None = _skip_spaces(data, 0)
-    for name in path:
-        if at is not None and _byte(body, at) == b"[":
-            at = _skip_spaces(data, at + 1)
-        if at is None or _byte(body, at) != b"{":
+    for step in path:
+        if at is None:
             return None
-        at = _find_field(body, data, at, name)
+        if isinstance(step, int):
+            at = _find_element(body, data, at, step)
+            continue
+        if _byte(body, at) == b"[":
+            at = _skip_spaces(data, at + 1)
+        if _byte(body, at) != b"{":
+            return None
+        at = _find_field(body, data, at, step)
     return at
+
+
+def _find_element(
+    body: bytearray | memoryview, data: npt.NDArray[np.uint8], begin: int, number: int
+) -> int | None:
+    """The index where the element `number` begins, in the list at `begin`."""
+    if _byte(body, begin) != b"[":
+        return None
+    at = _skip_spaces(data, begin + 1)
+    for _ in range(number):
+        comma = _skip_spaces(data, _value_end(data, at))
+        if _byte(body, comma) != b",":
+            return None
+        at = _skip_spaces(data, comma + 1)
+    return int(at)
 
 
 def _byte(body: bytearray | memoryview, at: int) -> bytes:

@@ -86,8 +86,11 @@ def test_what_is_not_known_is_passed_over() -> None:
         (body(shape=[2]), r"inputs\[0\]: expected 2 texts by its shape \[2\], found 1"),
         (body(data=[["a", "b"]]), "expected 1 texts by its shape \\[1\\], found more"),
         (body(data="good"), r"inputs\[0\].data: expected a list or nothing, found text"),
-        (body(data=["good", 7]), r"inputs\[0\].data\[1\]: expected text or a list, found a whole number"),
-        (body(data=[["good", None]]), r"inputs\[0\].data\[0\]\[1\]: expected text, found nothing"),
+        (body(data=["good", 7]), r"inputs\[0\].data: expected texts, found another value"),
+        (
+            body(data=[["good", None]]),
+            r"inputs\[0\].data\[0\]\[1\]: expected a whole number or text, found nothing",
+        ),
         (
             body(data=None),
             r"inputs\[0\]: expected either `data` or `parameters.binary_data_size`, found neither",

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from server.api.open_inference_codec import count_texts, read_request, read_texts, write_answer
+from server.api.open_inference_codec import read_body, write_answer
 from server.bundle import Bundle
 from server.encoders.cnn.basic_english import basic_english
 from server.encoders.cnn.encoder import cnn_of
+from server.encoders.transformer.encoder import TransformerEncoder, TransformerSpec
 from server.errors import BadLabelConfig, BadRequest
 from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
+from server.prediction.token_rows import TokenRows
 from server.scoring import DEFAULT_SCORING
 from tests.fuzz.mutate import WORDS, changed_json, changed_xml, cut
 from tests.fuzz.target import Finding
@@ -126,9 +128,15 @@ class ExtraParams:
                 raise Finding(f"an invalid scoring: {scoring}")
 
 
+TRANSFORMER = TransformerEncoder(
+    TransformerSpec(architecture="bert", features=4, vocabulary=100, max_length=8, pad_id=0), ""
+)
+"""It takes token ids, and has neither a tokenizer nor a network."""
+
+
 class Tensors:
-    """A request of the Open Inference Protocol: JSON, a line feed, and bytes. An accepted one has as many
-    texts as its shape says.
+    """A request of the Open Inference Protocol to a transformer: JSON, a line feed, and bytes. An accepted
+    one has as many texts, or rows of token ids, as its shape says.
     """
 
     name, limit, weight = "tensors", 1.0, 0.05
@@ -148,18 +156,33 @@ class Tensors:
     def check(self, data: bytes) -> None:
         head, _, behind = data.partition(b"\n")
         try:
-            request = read_request(bytearray(head))
-            count = count_texts(request, 1_000)
-            texts = read_texts(request, count, memoryview(behind), 1_000_000)
+            large = 0 if len(data) % 2 else len(data) + 1
+            request = read_body(
+                bytearray(head + behind), len(head), 1_000, 1_000_000, TRANSFORMER, large=large
+            )
         except BadRequest as error:
             check_words(str(error))
             return
-        if len(texts) != count or not all(isinstance(text, str) for text in texts):
+        texts, count = request.texts, request.request.inputs[0].shape[0]
+        if isinstance(texts, TokenRows):
+            check_rows(texts)
+        elif not all(isinstance(text, str) for text in texts):
             raise Finding("invalid texts")
+        if len(texts) != count:
+            raise Finding("another number of texts")
         probabilities = np.full((count, 2), 0.5, dtype=np.float32)
         found, size = write_answer(request, "m", "m-1", ("Negative", "Positive"), probabilities)
         if len(json.loads(found[:size])["outputs"]) != len(request.outputs):
             raise Finding("an answer without what was asked for")
+
+
+def check_rows(tokens: TokenRows) -> None:
+    """Raises Finding unless the transformer can run them."""
+    for row in tokens.rows:
+        if not (row.dtype == np.int32 and 1 <= len(row) <= tokens.longest and row.max() <= tokens.largest):
+            raise Finding("invalid rows")
+    if not tokens.fit(TRANSFORMER):
+        raise Finding("token ids that the transformer does not take")
 
 
 class Texts:

@@ -52,3 +52,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory, saved: Saved) -> Exported
         return bundles[kind, options]
 
     return of
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory, saved: Saved) -> Bundle:
+    """A BERT with this name, which reads 64 tokens of a text."""
+    out = tmp_path_factory.mktemp("bundles") / "bert"
+    return export_transformer(saved("bert"), out, TransformerOptions(), torchscript=False)

@@ -20,6 +20,7 @@ from server.encoders.transformer.encoder import TransformerSpec
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.errors import BadInput, BadSetting
+from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
 from server.offline.classifier import Classifier
 from server.offline.labelled import LabelledTexts, LeftOut
@@ -83,7 +84,8 @@ def test_answers_do_not_depend_on_padding(kind: str, exported: Exported) -> None
     assert np.abs(alone - together).max() <= 1e-4
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "modernbert"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MODELS)
 def test_the_trace_is_proven_too(kind: str, saved: Saved, tmp_path: Path) -> None:
     bundle = export_transformer(saved(kind), tmp_path / "traced", TransformerOptions())
     engines = {entry["engine"]: entry["max_difference"] for entry in bundle.manifest.parity["engines"]}
@@ -113,6 +115,7 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
     assert np.allclose(odds - odds[:, :1], logits - logits[:, :1], atol=1e-3)
 
 
+@reproducible()
 def test_windows_of_a_long_text_count_by_their_tokens(saved: Saved, exported: Exported) -> None:
     bundle = exported("bert", TransformerOptions(long_texts="windows", max_length=20))
     long = " ".join(random_texts(3))
@@ -231,6 +234,13 @@ def written(file: str, text: str) -> Callable[[Path], None]:
     return write
 
 
+def larger_tokenizer(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"].append(content["added_tokens"][-1] | {"id": 5000, "content": "<more>"})
+    content["model"]["vocab"]["<more>"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
 CODE = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -251,6 +261,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "code of its own": (
         changed("config.json", model_type="nonesuch", auto_map=CODE),
         "transformers cannot load it",
+    ),
+    "another tokenizer": (
+        larger_tokenizer,
+        "tokenizer.json: it has ids up to 5000, .* that of another model",
     ),
     "other shapes": (changed("config.json", hidden_size=64), "transformers cannot load it"),
 }
@@ -293,6 +307,9 @@ def test_labels_of_the_calibration_must_be_those_of_the_model(saved: Saved, tmp_
         export_transformer(saved("bert"), tmp_path / "out", options)
 
 
-def test_a_bundle_is_read_again(exported: Exported) -> None:
-    bundle = exported("bert")
-    assert read_bundle(bundle.path).manifest == bundle.manifest
+def test_a_bundle_is_read_again_and_has_a_labeling_config(exported: Exported) -> None:
+    bundle = read_bundle(exported("bert").path)
+    assert bundle.manifest == exported("bert").manifest
+    assert bundle.labeling_config is not None
+    assert "label" in read_plan(bundle.labeling_config, bundle.labels, {}).summary
+    assert 'value="$text"' in bundle.labeling_config

@@ -142,7 +142,7 @@ def test_metrics_need_the_credentials_of_health(bundle: Bundle) -> None:
 def test_the_age_is_computed_at_the_scrape() -> None:
     metrics, now = Metrics(), 100.0
     page = MetricsPage(metrics.registry, None, [], clock=lambda: now)
-    metrics.started(2, ["a"])
+    metrics.started(2, ["a"], ["a"])
 
     def current(metric: str, priority: str) -> float:
         return value(samples(page.text().decode()), metric, lane=priority)

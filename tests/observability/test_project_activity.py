@@ -24,7 +24,7 @@ def test_a_project_from_set_up_to_failure() -> None:
     assert activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
     assert not activity.set_up("m", "1.5", "m-1", "c ← t ($body)")
     activity.predicted("m", "1.5", predicted=3, empty=1, failed=0, config="c ← t ($body)")
-    activity.predicted("m", "1.5", predicted=1, empty=0, failed=2, config="c ← t ($body)")
+    activity.predicted("m", "1.5", predicted=1, empty=0, failed=2, truncated=1, config="c ← t ($body)")
     activity.on_error("m", "1.5", EngineFailed("The model call failed."))
     assert projects_of(activity)["1.5"] == {
         "project": "1.5",
@@ -36,6 +36,7 @@ def test_a_project_from_set_up_to_failure() -> None:
         "empty": 1,
         "empty_because": None,
         "failed": 2,
+        "truncated": 1,
         "refused": 1,
         "last_errors": [
             {"time": STAMP, "error": "EngineFailed", "status": 500, "reason": "The model call failed."}

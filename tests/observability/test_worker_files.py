@@ -23,7 +23,7 @@ from server.observability.access_log import RequestContext, HttpStats
 
 lock = hold_alive_lock(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
 metrics = Metrics()
-metrics.started(3, ["a"])
+metrics.started(3, ["a"], ["a"])
 metrics.set_ready("a", ready=sys.argv[1] == "ready")
 http_stats = HttpStats("GET", None, route="/health", model="a", status=200, seconds=0.2)
 metrics.on_request_done(RequestContext("1"), http_stats)

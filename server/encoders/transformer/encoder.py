@@ -1,5 +1,6 @@
 """A transformer as an encoder of a bundle: its tokenizer, and what the server must know of its network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,3 +120,8 @@ class TransformerEncoder(Encoder):
 
     def table_bytes(self, classes: int) -> int:
         return self.spec.vocabulary * self.spec.features * 4  # the embedding, the largest of its tensors
+
+
+def transformer_of(encoders: Sequence[Encoder]) -> TransformerEncoder | None:
+    """The transformer among the encoders of a bundle; there is at most one."""
+    return next((encoder for encoder in encoders if isinstance(encoder, TransformerEncoder)), None)
