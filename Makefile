@@ -10,7 +10,7 @@ DEV := .venv/dev/bin/python
 # the first word of each line that is no comment
 AUDIT_EXCEPTIONS := $(addprefix --ignore-vuln ,$(shell sed '/^\#/d; s/ .*//' audit-exceptions.txt))
 
-.PHONY: setup serve test test-slow lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers docs screenshots lint-deploy deploy-test up up-cpu clean
+.PHONY: setup serve test test-slow lint format audit parity e2e fused-test ray-test bench bench-gpu bench-guard soak fuzz peers peers-transformers docs screenshots lint-deploy deploy-test up up-cpu clean
 
 setup: .venv/serve/.done .venv/dev/.done
 
@@ -93,6 +93,11 @@ screenshots: .venv/dev/.screenshots .venv/label-studio/.done
 peers: .venv/dev/.done
 	$(DEV) -m benchmarks.peers.setup
 	$(DEV) -m benchmarks.peers.run $(ARGS)
+
+# other ways to serve a transformer, each in an environment of its own
+peers-transformers: .venv/dev/.done
+	$(DEV) -m benchmarks.peers.setup --transformer
+	$(DEV) -m benchmarks.peers.transformer.run $(ARGS)
 
 # Prelabel and Label Studio in containers, with a GPU; says first what this host lacks
 up:

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,41 +20,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from benchmarks.http_connection import Connection, connect
-
-CLIENTS = 16
-
-MIN_REQUESTS = 3
-"""Minimum number of measured requests, however long they take."""
-
-WARM_UP = 5
-"""Single requests before the measurement."""
-
-
-@dataclass
-class Plan:
-    """`bulk` are bodies of large requests with `tasks` tasks each, `single` of requests with one task. Each
-    of the three measurements takes `seconds`.
-    """
-
-    port: int
-    path: str
-    bulk: list[str]
-    single: list[str]
-    tasks: int
-    seconds: float
-
-
-@dataclass
-class Measurement:
-    """`single_seconds` of each single request; `answers` are the responses to the large requests."""
-
-    bulk_tasks_per_s: float
-    single_seconds: list[float]
-    clients16_requests_per_s: float
-    answers: list[str]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
+from benchmarks.peers.plan import CLIENTS, WARM_UP, Measurement, Plan
 
 
 class Client:
@@ -79,29 +45,46 @@ async def measure(plan: Plan) -> Measurement:
     bulk, single = ([request_of(plan, body) for body in bodies] for bodies in (plan.bulk, plan.single))
     clients = [Client(plan.port) for _ in range(CLIENTS)]
     answers = [await clients[0].send(request) for request in bulk]
+    large, seconds = await in_sequence(clients[0], cycle(bulk), plan.seconds, plan.least_bulk)
+    found = Measurement(
+        bulk_tasks_per_s=len(large) * plan.tasks / seconds if large else 0,
+        single_seconds=[],
+        clients16_requests_per_s=0,
+        answers=[answer.decode() for answer in answers],
+        clients16_seconds=[],
+    )
+    return await with_single(plan, clients, single, found) if single else found
+
+
+async def with_single(
+    plan: Plan, clients: list[Client], single: list[bytes], found: Measurement
+) -> Measurement:
     for request in single[:WARM_UP]:
         await clients[0].send(request)
-    large, seconds = await in_sequence(clients[0], cycle(bulk), plan.seconds)
-    singles, _ = await in_sequence(clients[0], cycle(single), plan.seconds)
+    singles, _ = await in_sequence(clients[0], cycle(single), plan.seconds, plan.least_single)
     # each client opens its connection before the measurement
     await asyncio.gather(*(client.send(single[i % len(single)]) for i, client in enumerate(clients)))
     requests = cycle(single)
     start = time.perf_counter()
-    many = await asyncio.gather(*(in_sequence(client, requests, plan.seconds) for client in clients))
+    many = await asyncio.gather(
+        *(in_sequence(client, requests, plan.seconds, plan.least_of_client) for client in clients)
+    )
     concurrent = time.perf_counter() - start
-    return Measurement(
-        bulk_tasks_per_s=len(large) * plan.tasks / seconds,
+    return replace(
+        found,
         single_seconds=singles,
         clients16_requests_per_s=sum(len(each) for each, _ in many) / concurrent,
-        answers=[answer.decode() for answer in answers],
+        clients16_seconds=[seconds for each, _ in many for seconds in each],
     )
 
 
-async def in_sequence(client: Client, requests: Iterator[bytes], seconds: float) -> tuple[list[float], float]:
-    """One request after another for `seconds`; returns the seconds of each, and of all."""
+async def in_sequence(
+    client: Client, requests: Iterator[bytes], seconds: float, least: int
+) -> tuple[list[float], float]:
+    """One request after another for `seconds`, at least `least`; returns the seconds of each, and of all."""
     each: list[float] = []
     start = last = time.perf_counter()
-    while last - start < seconds or len(each) < MIN_REQUESTS:
+    while last - start < seconds or len(each) < least:
         await client.send(next(requests))
         now = time.perf_counter()
         each.append(now - last)

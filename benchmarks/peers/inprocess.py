@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
-from benchmarks.peers.client import CLIENTS, MIN_REQUESTS, WARM_UP, Measurement, Plan
+from benchmarks.peers.plan import CLIENTS, MIN_REQUESTS, WARM_UP, Measurement, Plan
 from benchmarks.peers.serve.network import Network
 
 
@@ -39,6 +39,7 @@ def main() -> None:
         single_seconds=singles,
         clients16_requests_per_s=sum(len(each) for each, _ in many) / concurrent,
         answers=[json.dumps(answer) for answer in answers],
+        clients16_seconds=[seconds for each, _ in many for seconds in each],
     )
     print(measurement.to_json())  # noqa: T201
 

@@ -3,6 +3,7 @@ cores.
 """
 
 import importlib.metadata
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from benchmarks.peers.models import MODELS
 from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_RELOAD, OPEN_INFERENCE, TEXTS, Protocol
 from benchmarks.results import ROOT
 
-ENVIRONMENTS = ROOT / ".venv" / "peers"
+ENVIRONMENTS = Path(os.environ.get("PEER_ENVIRONMENTS") or ROOT / ".venv" / "peers")
 REQUIREMENTS = ROOT / "benchmarks" / "peers" / "requirements"
 
 SERVE = "benchmarks.peers.serve"
@@ -24,7 +25,8 @@ class Peer:
 
     `package` is the package whose version is shown; without one the peer is Prelabel's own and runs in this
     environment. A peer with its own model (`models` is empty) is measured once and stands in every table.
-    `python` is the interpreter that the package needs, if it needs a special one.
+    `python` is the interpreter that the package needs, if it needs a special one. `home` names the
+    environment and its requirements, if several peers share one or if a peer of another list has its name.
     """
 
     name: str
@@ -36,10 +38,11 @@ class Peer:
     package: str = ""
     models: tuple[str, ...] = MODELS
     python: str = ""
+    home: str = ""
 
     @property
     def environment(self) -> Path | None:
-        return ENVIRONMENTS / self.name if self.package else None
+        return ENVIRONMENTS / (self.home or self.name) if self.package else None
 
     @property
     def interpreter(self) -> Path:
@@ -47,7 +50,7 @@ class Peer:
 
     @property
     def requirements(self) -> Path:
-        return REQUIREMENTS / f"{self.name}.txt"
+        return REQUIREMENTS / f"{self.home or self.name}.txt"
 
     def ready(self) -> bool:
         return self.environment is None or (self.environment / ".done").exists()

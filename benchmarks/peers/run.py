@@ -12,14 +12,12 @@ of all rounds. |Δp| is the largest difference to Prelabel's engine in the proba
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,21 +28,17 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import results
-from benchmarks.peers.client import Measurement, Plan
 from benchmarks.peers.models import MODELS, write_model
 from benchmarks.peers.peer_list import PEERS, Peer
+from benchmarks.peers.plan import Measurement, Plan
 from benchmarks.peers.protocols import Answer
-from benchmarks.peers.servers import PeerFailed, serving
-from benchmarks.results import ROOT
+from benchmarks.peers.servers import PeerFailed, measured, serving
 from benchmarks.texts import arguments, texts_of
 from server.arrays import Floats
 from server.bundle import Bundle, read_bundle
 from server.engines.base import pad
 from server.engines.factory import open_engine
 from server.models.tokenizer import Tokenizer
-
-CLIENT_SECONDS = 300
-"""Timeout of a measurement."""
 
 Figures = dict[str, Any]
 
@@ -154,26 +148,8 @@ def one_round(peer: Peer, folder: Path, bundle: Bundle, texts: list[str], size: 
         plan = Plan(
             port=port, path=peer.path, bulk=bodies, single=single, tasks=size.tasks, seconds=size.seconds
         )
-        try:
-            done = subprocess.run(  # noqa: S603 - a program of this folder
-                [sys.executable, "-m", f"benchmarks.peers.{program}"],
-                cwd=ROOT,
-                input=json.dumps(asdict(plan)).encode(),
-                capture_output=True,
-                env=os.environ | {"PEER_MODEL": str(folder)},
-                timeout=CLIENT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise PeerFailed(f"not measured within {CLIENT_SECONDS} s") from None
-    if done.returncode:
-        raise PeerFailed(
-            (
-                done.stderr.decode("utf-8", "replace").strip().splitlines()
-                or ["the client ended without an error message"]
-            )[-1][:300]
-        )
-    return Measurement(**json.loads(done.stdout))
+        command = [sys.executable, "-m", f"benchmarks.peers.{program}"]
+        return measured(command, plan, os.environ | {"PEER_MODEL": str(folder)})
 
 
 def expected_probabilities(bundle: Bundle, texts: list[str]) -> Floats:

@@ -1,10 +1,13 @@
-"""Starts a peer's server for the duration of a block; every process that it started ends with it."""
+"""Starts a peer's server for the duration of a block; every process that it started ends with it. Runs the
+program that measures it.
+"""
 
+import json
 import os
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +15,14 @@ import httpx
 import psutil
 
 from benchmarks.peers.peer_list import Peer
+from benchmarks.peers.plan import Measurement, Plan
 from tests.e2e.conftest import ROOT, free_port
 
 START_SECONDS = 120.0
 END_SECONDS = 10.0
+
+CLIENT_SECONDS = 300
+"""Timeout of a measurement."""
 
 QUIET = {
     "BENTOML_DO_NOT_TRACK": "True",
@@ -31,6 +38,26 @@ MARK = "PRELABEL_PEER"
 
 class PeerFailed(Exception):
     """The reason in one sentence."""
+
+
+def measured(command: Sequence[str], plan: Plan, variables: Mapping[str, str]) -> Measurement:
+    """What a program measures that takes a plan. Raises PeerFailed."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a program of this folder
+            command,
+            cwd=ROOT,
+            input=plan.to_json(),
+            capture_output=True,
+            env=variables,
+            timeout=CLIENT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise PeerFailed(f"not measured within {CLIENT_SECONDS} s") from None
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise PeerFailed((lines or ["the client ended without an error message"])[-1][:300])
+    return Measurement(**json.loads(done.stdout))
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Creates the peers' environments under .venv/peers, from the exact versions in
 benchmarks/peers/requirements.
 
-    .venv/dev/bin/python -m benchmarks.peers.setup [--only a,b]
+    .venv/dev/bin/python -m benchmarks.peers.setup [--transformer] [--only a,b]
 
-Existing environments stay; one whose requirements changed is installed again. If a peer cannot be installed,
-the reason is shown and the others are installed.
+With --transformer, those of `benchmarks.peers.transformer.run`. $PEER_ENVIRONMENTS names another folder than
+.venv/peers. Existing environments stay; one whose requirements changed is installed again. If a peer cannot
+be installed, the reason is shown and the others are installed.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers.peer_list import PEERS, Peer
+from benchmarks.peers.transformer.peer_list import peers_of
 
 
 def main() -> None:
@@ -24,14 +26,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", type=lambda names: names.split(","), default=[], metavar="NAME,NAME")
+    parser.add_argument("--transformer", action="store_true", help="the peers with a transformer")
     args = parser.parse_args()
     console = Console()
-    table = Table("peer", "")
-    for peer in PEERS:
-        if peer.environment is None or (args.only and peer.name not in args.only):
+    table = Table("environment", "")
+    # one line for peers that share an environment
+    for environment, peer in {
+        peer.environment: peer for peer in (peers_of() if args.transformer else PEERS)
+    }.items():
+        if environment is None or (args.only and environment.name not in args.only):
             continue
-        with console.status(f"{peer.name} …"):
-            table.add_row(peer.name, installed(peer, peer.environment))
+        with console.status(f"{environment.name} …"):
+            table.add_row(environment.name, installed(peer, environment))
     console.print(table)
 
 

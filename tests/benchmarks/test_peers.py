@@ -15,6 +15,7 @@ from benchmarks.peers import peer_list, run
 from benchmarks.peers.peer_list import PEERS, REQUIREMENTS
 from benchmarks.peers.protocols import LABEL_STUDIO, LABEL_STUDIO_RELOAD, OPEN_INFERENCE, TEXTS
 from benchmarks.peers.servers import PeerFailed, serving
+from benchmarks.peers.transformer.peer_list import peers_of
 from server.bundle import Bundle
 from server.engines.base import Engine, pad
 from server.models.tokenizer import Tokenizer
@@ -38,7 +39,10 @@ def test_every_peer_has_its_server_and_pinned_requirements() -> None:
     names = [peer.name for peer in PEERS]
     assert len(set(names)) == len(names)
     installed = [peer for peer in PEERS if peer.package]
-    assert {peer.requirements.name for peer in installed} == {path.name for path in REQUIREMENTS.iterdir()}
+    all_installed = [*installed, *(peer for peer in peers_of() if peer.package)]
+    assert {peer.requirements.name for peer in all_installed} == {
+        path.name for path in REQUIREMENTS.iterdir()
+    }
     for peer in installed:
         lines = peer.requirements.read_text("utf-8").splitlines()
         assert all(PINNED.fullmatch(line) for line in lines), peer.name

@@ -8,6 +8,7 @@ difference.
 
 import os
 import socket
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,14 @@ BATCH = 128
 
 
 def main() -> None:
-    network = Network(at_once=AT_ONCE)
+    serve(Network(at_once=AT_ONCE).probabilities)
 
+
+def serve(probabilities: Callable[[Sequence[str]], list[list[float]]]) -> None:
     @batch
     def classify(texts: Any) -> dict[str, Any]:
         return {
-            "probabilities": np.array(
-                network.probabilities([row[0].decode() for row in texts]), dtype=np.float32
-            )
+            "probabilities": np.array(probabilities([row[0].decode() for row in texts]), dtype=np.float32)
         }
 
     config = TritonConfig(
