@@ -54,6 +54,7 @@ bench: .venv/dev/.done
 
 bench-gpu: .venv/dev/.done
 	$(DEV) -m benchmarks.gpu $(ARGS)
+	$(if $(TRANSFORMER),$(DEV) -m benchmarks.gpu_transformer --transformer $(TRANSFORMER) $(ARGS))
 
 bench-guard: .venv/dev/.done
 	$(DEV) -m benchmarks.guard $(ARGS)

@@ -16,6 +16,7 @@ from benchmarks.results import ROOT
 OTHERS = {
     "annotate": "benchmarks.annotate",
     "capacity": "benchmarks.capacity",
+    "gpu_transformer": "benchmarks.gpu_transformer",
     "guard": "benchmarks.guard",
     "label_efficiency": "benchmarks.label_efficiency",
     "report": "benchmarks.report",

@@ -43,14 +43,12 @@ Contender = Callable[[], Run]
 
 def contenders(bundle: Bundle, traced: Bundle, device: str, options: CudaOptions) -> Mapping[str, Contender]:
     """The contenders that can run here, by name. `traced` is the bundle with a model.ts."""
-    provider: Provider = (CPU, {}) if device == "cpu" else cuda_provider(device, LIMIT)
+    provider = provider_of(device, LIMIT)
     found: dict[str, Contender] = {
-        "onnx": lambda: (
-            BoundCalls(bundle, open_session(bundle, provider), device, options.grid, host_buffers(device)).run
-        ),
+        "onnx": lambda: bound(bundle, provider, device, options.grid),
         "fused": lambda: fused(bundle, device),
         "torchscript": lambda: open_engine(traced, engine="torchscript", device=device).run,
-        "onnx, not bound": lambda: DynamicSession(open_session(bundle, provider), bundle.encoders).run,
+        "onnx, not bound": lambda: unbound(bundle, provider),
         "onnx, CUDA graphs": lambda: captured(bundle, provider, device, options.grid),
         "ORT Conv": lambda: ort_conv(bundle, provider),
         "torch eager": lambda: eager(bundle, device),
@@ -69,6 +67,23 @@ def opened(contender: Contender) -> Iterator[Run]:
     finally:
         del run
         gc.collect()
+
+
+def provider_of(device: str, limit: int) -> Provider:
+    """ONNX Runtime's provider for the device, with at most `limit` bytes of a GPU."""
+    if device == "cpu":
+        return CPU, {}
+    onnxruntime.preload_dlls()
+    return cuda_provider(device, limit)
+
+
+def bound(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run:
+    """The calls of the server's engine."""
+    return BoundCalls(bundle, open_session(bundle, provider), device, grid, host_buffers(device)).run
+
+
+def unbound(bundle: Bundle, provider: Provider) -> Run:
+    return DynamicSession(open_session(bundle, provider), bundle.encoders).run
 
 
 def captured(bundle: Bundle, provider: Provider, device: str, grid: Grid) -> Run:

@@ -80,7 +80,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         traced = with_torchscript(bundle, Path(folder))
         for name, contender in contenders(bundle, traced, args.device, options(budget)).items():
-            engines[name] = measured(contender, rows, expected, budget, args.rounds, name)
+            engines[name] = measured(contender, rows, expected, in_batches(rows, budget), args.rounds, name)
         sizes = {
             str(most): rates_by_contender(
                 contenders(bundle, traced, args.device, options(most)), rows, most, args.rounds
@@ -104,7 +104,10 @@ def main() -> None:
 
 
 def name_of(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device != "cpu" else "a rehearsal on the CPU"
+    if device == "cpu":
+        return "a rehearsal on the CPU"
+    # a torch for the CPU sees no GPU; the engines of ONNX Runtime do
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device
 
 
 def options(tokens: int) -> CudaOptions:
@@ -118,21 +121,35 @@ def reference(bundle: Any, rows: Sequence[Ids]) -> Floats:
 
 
 def measured(
-    contender: Contender, rows: Sequence[Ids], expected: Floats, budget: int, rounds: int, name: str
+    contender: Contender,
+    rows: Sequence[Ids],
+    expected: Floats,
+    calls: Sequence[Call],
+    rounds: int,
+    name: str,
+    first_calls: Sequence[Call] = (),
 ) -> dict[str, Any]:
-    """One contender's figures, or the reason why it failed."""
+    """One contender's figures, or the reason why it failed. `expected` are probabilities of the first rows,
+    which are also run one by one; `calls` are those of bulk. What the `first_calls` take, such as a
+    compilation, is a figure of its own.
+    """
     try:
         start, before = time.perf_counter(), memory()
         with opened(contender) as run:
             open_s, memory_mb = time.perf_counter() - start, memory() - before
-            first, outputs = one_by_one(run, rows[:SINGLES], f"{name}: first lengths")
-            again, _ = one_by_one(run, rows[:SINGLES], f"{name}: lengths")
+            start = time.perf_counter()
+            for call in first_calls:
+                run(*call)
+            first_calls_s = time.perf_counter() - start
+            first, outputs = one_by_one(run, rows[: len(expected)], f"{name}: first lengths")
+            again, _ = one_by_one(run, rows[: len(expected)], f"{name}: lengths")
             return {
                 "open_s": open_s,
+                "first_calls_s": first_calls_s,
                 "memory_mb": memory_mb,
                 "first": first,
                 "again": again,
-                "reviews_per_s": in_bulk(run, rows, budget, rounds),
+                "reviews_per_s": in_bulk(run, calls, rounds),
                 "max_dp": float(np.abs(outputs - expected).max()),
             }
     except Exception as error:  # any error of a contender; the others are measured nevertheless
@@ -154,9 +171,8 @@ def one_by_one(run: Run, rows: Sequence[Ids], what: str) -> tuple[dict[str, floa
     return latencies, np.concatenate([outputs[i] for i in range(len(rows))])
 
 
-def in_bulk(run: Run, rows: Sequence[Ids], budget: int, rounds: int) -> dict[str, float]:
+def in_bulk(run: Run, calls: Sequence[Call], rounds: int) -> dict[str, float]:
     """Reviews per second by number of concurrent calls."""
-    calls = in_batches(rows, budget)
 
     def with_threads(pool: ThreadPoolExecutor) -> None:
         for _ in pool.map(lambda call: run(*call), calls):
@@ -170,7 +186,8 @@ def in_bulk(run: Run, rows: Sequence[Ids], budget: int, rounds: int) -> dict[str
     finally:
         for pool in pools.values():
             pool.shutdown()
-    return {threads: len(rows) / each for threads, each in seconds.items()}
+    texts = sum(len(lengths) for _, lengths in calls)
+    return {threads: texts / each for threads, each in seconds.items()}
 
 
 def rates_by_contender(
@@ -182,7 +199,7 @@ def rates_by_contender(
         if name in found:
             try:
                 with opened(found[name]) as run:
-                    rates[name] = in_bulk(run, rows, tokens, rounds)["2"]
+                    rates[name] = in_bulk(run, in_batches(rows, tokens), rounds)["2"]
             except Exception as error:  # such as too little memory for the largest batch
                 Console(stderr=True).print(
                     f"{name}, {tokens} tokens: {type(error).__name__}: {str(error)[:200]}", markup=False

@@ -163,6 +163,12 @@ SECTIONS = (
         tables.gpu,
         Picture(pictures.gpu, "reviews per second on a GPU, and first calls of a length"),
     ),
+    Section(
+        "gpu_transformer",
+        "A transformer on a GPU",
+        tables.gpu_transformer,
+        by="make bench-gpu TRANSFORMER=DIR",
+    ),
     Section("bandwidth", "Hardware limit", tables.bandwidth),
     Section("kernels", "Kernels for summing the tables", tables.kernels),
     Section("tokenizer", "Tokenizer", tables.tokenizer),

@@ -44,20 +44,22 @@ def engine(figures: Figures) -> str:
     return "\n\n".join(parts)
 
 
+ON_GPU = {
+    "name": "contender",
+    "open_s": "s to open",
+    "memory_mb": "MB",
+    "first_p50": "one row: p50 ms",
+    "first_p99": "p99",
+    "first_longest": "max",
+    "ratio": "p99 ÷ p50, repeated",
+    "rate1": "reviews/s, 1 call",
+    "rate2": "2 calls",
+    "rate3": "3 calls",
+    "max_dp": "max |Δp| to the CPU",
+}
+
+
 def gpu(figures: Figures) -> str:
-    engines = {
-        "name": "contender",
-        "open_s": "s to open",
-        "memory_mb": "MB",
-        "first_p50": "one row: p50 ms",
-        "first_p99": "p99",
-        "first_longest": "max",
-        "ratio": "p99 ÷ p50, repeated",
-        "rate1": "reviews/s, 1 call",
-        "rate2": "2 calls",
-        "rate3": "3 calls",
-        "max_dp": "max |Δp| to the CPU",
-    }
     server = {
         "engine": "server",
         "workers": "workers",
@@ -66,14 +68,9 @@ def gpu(figures: Figures) -> str:
         "single_p99_ms": "p99 ms",
     }
     names = list(dict.fromkeys(name for rates in figures["sizes"].values() for name in rates))
-    failed = [f"{name}: {each['failed']}" for name, each in figures["engines"].items() if "failed" in each]
     parts = [
         f"{figures['device']}, {figures['texts']:,} reviews of {figures['tokens']:.0f} tokens on average.",
-        lines(
-            engines,
-            (_on_gpu(name, each) for name, each in figures["engines"].items() if "failed" not in each),
-        ),
-        *(["Failed: " + "; ".join(failed)] if failed else []),
+        *_contenders(figures, ON_GPU),
         table(
             ("padded tokens per call", *(f"{name}, reviews/s" for name in names)),
             (
@@ -84,6 +81,37 @@ def gpu(figures: Figures) -> str:
         lines(server, figures["server"]),
     ]
     return "\n\n".join(parts)
+
+
+def gpu_transformer(figures: Figures) -> str:
+    columns = list(ON_GPU.items())
+    columns.insert(2, ("first_calls_s", "s for its first calls"))
+    headings = {key: heading.replace("reviews", "texts") for key, heading in columns}
+    padding = {
+        "precision": "shapes of",
+        "most_rows": "rows of the longest texts",
+        "calls": "calls in bulk",
+        "bulk": "padding in bulk, %",
+        "single": "single rows, %",
+    }
+    parts = [
+        (
+            f"{figures['device']}, {figures['model']} ({figures['architecture']}, {figures['features']} "
+            f"features), {figures['texts']:,} texts of {figures['tokens']:.0f} tokens on average, at most "
+            f"{figures['max_length']}."
+        ),
+        *_contenders(figures, headings),
+        lines(padding, ({"precision": name, **each} for name, each in figures["padding"].items())),
+    ]
+    return "\n\n".join(parts)
+
+
+def _contenders(figures: Figures, headings: Mapping[str, str]) -> list[str]:
+    """The table of the contenders, and the reasons of those that failed."""
+    engines = figures["engines"].items()
+    failed = [f"{name}: {each['failed']}" for name, each in engines if "failed" in each]
+    measured = (_on_gpu(name, each) for name, each in engines if "failed" not in each)
+    return [lines(headings, measured), *(["Failed: " + "; ".join(failed)] if failed else [])]
 
 
 def _on_gpu(name: str, found: Figures) -> dict[str, object]:

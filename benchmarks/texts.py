@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.results import ROOT
-from server.offline.records import columns_of, open_records
+from server.offline.records import TEXT, columns_of, open_records
 
 WORDS = 230
 """Mean number of words in a made-up review, as in IMDB's."""
@@ -42,9 +42,9 @@ def texts_of(reviews: Path | None, count: int) -> list[str]:
     return read_texts(reviews, count) if reviews else made_up_texts(count)
 
 
-def read_texts(path: Path, count: int) -> list[str]:
+def read_texts(path: Path, count: int, column: str = TEXT) -> list[str]:
     with open_records(path) as (records, _):
-        return [str(columns_of(row)["review"]) for row in islice(records, count)]
+        return [str(columns_of(row)[column]) for row in islice(records, count)]
 
 
 def made_up_texts(count: int) -> list[str]:

@@ -71,23 +71,17 @@ def _export(
     from export.hugging_face.tracing import to_torch_script
 
     eager = load_classifier(folder)
-    labels = options.labels or eager.labels
-    if len(labels) != len(eager.labels):
-        raise BadSetting(f"--labels names {len(labels)} labels; the model has {len(eager.labels)}.")
-    check_labels(labels, folder)
-    encoder = fitted_transformer(folder, eager.encoder, eager.weights, options)
-    classifier = FittedClassifier(labels, [encoder], eager.bias, eager.head, words=words_of(encoder))
+    encoder, classifier = fitted_classifier(folder, eager, options)
     if options.precision == "float32":
         traced = to_torch_script(eager.encoder) if torchscript else None
         classifier = replace(classifier, encoders=[replace(encoder, traced=traced)])
     else:
-        low = reduced_transformer(encoder, options.precision)
-        lower = replace(classifier, encoders=[low])
+        lower = replace(classifier, encoders=[reduced_transformer(encoder, options.precision)])
         cost = cost_of(classifier, lower, options)
         classifier = replace(lower, metrics={"quantization": cost})
         if on_report is not None:
             on_report(cost_sentence(cost))
-    config = simple_config("$text", labels, several=eager.head == "sigmoid")
+    config = simple_config("$text", classifier.labels, several=eager.head == "sigmoid")
     return publish_classifier(
         classifier,
         out,
@@ -96,6 +90,20 @@ def _export(
         force=force,
         on_report=on_report,
     )
+
+
+def fitted_classifier(
+    folder: Path, eager: Any, options: TransformerOptions
+) -> tuple[FittedTransformer, FittedClassifier]:
+    """An eager classifier in float32: its encoder, with the tokenizer of its `folder`, and that encoder under
+    its head. Raises BadInput, BadSetting, NotProven.
+    """
+    labels = options.labels or eager.labels
+    if len(labels) != len(eager.labels):
+        raise BadSetting(f"--labels names {len(labels)} labels; the model has {len(eager.labels)}.")
+    check_labels(labels, folder)
+    encoder = fitted_transformer(folder, eager.encoder, eager.weights, options)
+    return encoder, FittedClassifier(labels, [encoder], eager.bias, eager.head, words=words_of(encoder))
 
 
 def fitted_transformer(

@@ -124,6 +124,12 @@ class Encoder(ABC):
     def table_bytes(self, classes: int) -> int:
         """Bytes of its tables in float32, on a GPU."""
 
+    def row_bytes(self, length: int) -> int:
+        """Most bytes of a GPU's memory that a row of this padded length takes in a call, if that bounds the
+        rows of a call; else 0.
+        """
+        return 0
+
     def read_tables(self, tensors: Tensors, position: int, classes: int) -> Tables:
         """The weights for the CPU, from the tensors of model.onnx; `position` is the encoder's place among
         those of the bundle. Raises KeyError or ValueError for tensors that are not this encoder's.

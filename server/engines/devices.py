@@ -8,8 +8,8 @@ cuda:0,cuda:1        several GPUs, one engine on each
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Shape:
 @dataclass(frozen=True)
 class Grid:
     """The batch shapes of a GPU: `lengths` in tokens, ascending; rows in powers of two, up to `budget` padded
-    tokens a batch.
+    tokens a batch, and up to `call_bytes` where `row_bytes` says what a row of each length takes.
 
     There are few enough of them to warm up each before the first request, and enough that fewer than half of
     a batch's rows are padding.
@@ -71,6 +71,8 @@ class Grid:
 
     lengths: tuple[int, ...]
     budget: int
+    row_bytes: tuple[int, ...] = ()
+    call_bytes: int = 0
 
     def up_to(self, length: int | None) -> "Grid":
         """The grid for a network that takes at most `length` tokens."""
@@ -78,23 +80,40 @@ class Grid:
             return self
         return Grid((*(each for each in self.lengths if each < length), length), self.budget)
 
+    def within(self, row_bytes: Callable[[int], int], call_bytes: int) -> "Grid":
+        """The grid whose calls of several rows take at most `call_bytes`, if a row of a length takes
+        `row_bytes`; 0 stands for no such bound.
+        """
+        rows = tuple(map(row_bytes, self.lengths))
+        return replace(self, row_bytes=rows, call_bytes=call_bytes) if all(rows) else self
+
     def max_rows(self, length: int) -> int | None:
         """Rows of `length` tokens that fit into one call; None if they are longer than every shape."""
         i = bisect_left(self.lengths, length)
-        return max(1, self.budget // self.lengths[i]) if i < len(self.lengths) else None
+        return self._most(i) if i < len(self.lengths) else None
 
     def fit(self, rows: int, length: int) -> Shape:
         """The smallest shape for `rows` of `length` tokens; there are at most `max_rows` of them."""
-        padded = self.lengths[bisect_left(self.lengths, length)]
-        return Shape(next(each for each in self._rows(padded) if each >= rows), padded)
+        i = bisect_left(self.lengths, length)
+        return Shape(next(each for each in self._rows(i) if each >= rows), self.lengths[i])
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        return tuple(Shape(rows, length) for length in self.lengths for rows in self._rows(length))
+        return tuple(Shape(rows, length) for i, length in enumerate(self.lengths) for rows in self._rows(i))
 
-    def _rows(self, length: int) -> Sequence[int]:
-        most = max(1, self.budget // length)
+    def largest_first(self) -> list[Shape]:
+        """The shapes by the memory of a call, descending."""
+        of_row = dict(zip(self.lengths, self.row_bytes or self.lengths, strict=True))
+        return sorted(self.shapes, key=lambda shape: shape.rows * of_row[shape.length], reverse=True)
+
+    def _rows(self, i: int) -> Sequence[int]:
+        most = self._most(i)
         return [*(2**power for power in range((most - 1).bit_length())), most]
+
+    def _most(self, i: int) -> int:
+        """Rows of a call of the length with this index."""
+        most = self.budget // self.lengths[i]
+        return max(1, min(most, self.call_bytes // self.row_bytes[i]) if self.row_bytes else most)
 
 
 @dataclass(frozen=True)

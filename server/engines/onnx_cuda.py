@@ -58,13 +58,13 @@ class OnnxCudaEngine:
                 bundle,
                 session,
                 device,
-                options.grid.up_to(max_length(bundle.encoders)),
+                grid_of(bundle, options),
                 PinnedHostBuffers(device_number(device)),
             )
         except MemoryError as error:
             raise CudaUnavailable(
                 f"the GPU's memory does not suffice ({error}): raise PRELABEL_GPU_MEM_LIMIT, lower "
-                "PRELABEL_BATCH_TOKENS"
+                f"PRELABEL_BATCH_TOKENS{or_max_length(bundle)}"
             ) from error
         except (CudaUnavailable, PrelabelError):
             raise
@@ -90,6 +90,22 @@ def cuda_provider(device: str, mem_limit: int) -> Provider:
         # TF32 would exceed the 1e-5 by which engines may differ
         "use_tf32": "0",
     }
+
+
+def grid_of(bundle: Bundle, options: CudaOptions) -> Grid:
+    """The shapes of the bundle's calls: as long as its network takes, and so few rows that the weights and
+    IN_FLIGHT calls fit into memory.
+    """
+    weights = bundle.file("model.onnx").stat().st_size
+    return options.grid.up_to(max_length(bundle.encoders)).within(
+        lambda length: sum(encoder.row_bytes(length) for encoder in bundle.encoders),
+        (options.mem_limit - weights) // IN_FLIGHT,
+    )
+
+
+def or_max_length(bundle: Bundle) -> str:
+    """The end of the remedy where memory does not suffice."""
+    return "" if bundle.has_tables else ", or export the transformer with a smaller --max-length"
 
 
 def table_bytes(bundle: Bundle) -> int:
@@ -181,15 +197,16 @@ class CallSlot:
         self._ids = host.zeros(max(shape.rows * shape.length for shape in grid.shapes))
         self._lengths = host.zeros(max(shape.rows for shape in grid.shapes))
         carry = onnxruntime.OrtValue.ortvalue_from_numpy(start, **self._location)
-        self._bound = {shape: self._bind(shape, carry, classes) for shape in grid.shapes}
+        self._bound = {shape: self._bind(shape, carry, classes) for shape in grid.largest_first()}
 
     def warm_up(self, barrier: Barrier) -> None:
-        """Run every shape twice, the largest first, starting with the other slots. In its second run ONNX
-        Runtime knows the memory of a shape and allocates it as one block. Raises MemoryError.
+        """Run every shape twice, starting with the other slots; the one with most memory first, so that the
+        others find theirs. In its second run ONNX Runtime knows the memory of a shape and allocates it as one
+        block. Raises MemoryError.
         """
         none = np.zeros((0, len(self._padding_row)), dtype=np.int32)
         barrier.wait()
-        for shape in sorted(self._bound, key=lambda shape: shape.rows * shape.length, reverse=True):
+        for shape in self._bound:
             for _ in range(2):
                 self.run(shape, none, none[:, 0])
 

@@ -49,5 +49,5 @@ def test_a_contender_that_fails_is_reported_and_the_others_are_measured(bundle: 
     def broken() -> Run:
         raise RuntimeError("no such kernel")
 
-    found = gpu.measured(broken, [], np.zeros((0, 2), dtype=np.float32), 512, 1, "broken")
+    found = gpu.measured(broken, [], np.zeros((0, 2), dtype=np.float32), [], 1, "broken")
     assert found == {"failed": "RuntimeError: no such kernel"}

@@ -66,6 +66,20 @@ FIGURES: dict[str, Any] = {
             }
         ],
     },
+    "gpu_transformer": {
+        "device": "A GPU",
+        "model": "topics",
+        "architecture": "bert",
+        "features": 384,
+        "max_length": 512,
+        "texts": 4000,
+        "tokens": 190.0,
+        "engines": {
+            "onnx float16": {**ON_GPU, "first_calls_s": 0.1},
+            "torch.compile float16": {"failed": "no compiler"},
+        },
+        "padding": {"float16": {"calls": 30, "most_rows": 37, "bulk": 12.5, "single": 30.0}},
+    },
     "peers": {
         "conv": {
             "prelabel": peer(9000.0),
@@ -336,6 +350,8 @@ def test_the_report_has_the_goals_first_and_every_benchmark_with_its_command() -
         "0123456789ab",
         "it did not start",
         "Failed: ORT Conv: no memory",
+        "Failed: torch.compile float16: no compiler",
+        "| float16 | 37 | 30 | 12.5 | 30 |",
         "one process \\| eight threads",
         "| 64 × 8 | 12.5 | 12.5 |",
     ):

@@ -65,7 +65,7 @@ def test_a_sentence_encoder_with_a_head_for_200_texts_labels_a_project(
         writer.writerows(rows("en-train.csv.xz")[::19][:200])
     columns = "--text", "description", "--label", "section"
     said = prelabel(studio, "train", "--train", table, *columns, "--sentence-encoder", encoder, "--out", out)
-    assert "Sentence encoder: bert" in said
+    assert "Transformer: bert" in said
     assert right_labels(studio, out, tmp_path) >= 36
 
 

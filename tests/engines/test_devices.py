@@ -62,6 +62,24 @@ def test_a_row_longer_than_the_budget_runs_alone() -> None:
     assert grid.max_rows(40) == 1
 
 
+def test_memory_bounds_the_rows_of_a_call() -> None:
+    """As attention needs it: the square of the length."""
+    grid = Grid((4, 8, 20), 48).within(lambda length: length**2, 150)
+    assert [grid.max_rows(length) for length in (4, 8, 20)] == [9, 2, 1]
+    assert [shape.rows for shape in grid.shapes] == [1, 2, 4, 8, 9, 1, 2, 1]
+    assert grid.fit(5, 4) == Shape(8, 4)
+    assert grid.largest_first()[:3] == [Shape(1, 20), Shape(9, 4), Shape(8, 4)]
+
+
+def test_without_memory_for_one_row_a_call_has_one() -> None:
+    """Its first call tells whether the estimate was too high."""
+    assert Grid((8,), 48).within(lambda length: length**2, -1).shapes == (Shape(1, 8),)
+
+
+def test_rows_that_take_next_to_nothing_are_not_bounded() -> None:
+    assert Grid((8,), 48).within(lambda _: 0, 1) == Grid((8,), 48)
+
+
 @given(rows=st.integers(1, 2000), length=st.integers(1, 4096))
 def test_a_shape_fits_its_rows_with_little_padding(rows: int, length: int) -> None:
     grid = CudaOptions().grid
