@@ -11,10 +11,8 @@ import pytest
 from benchmarks import label_efficiency, results
 from benchmarks.goals import goals
 from benchmarks.label_efficiency import OURS, calibration_error_by_chance, drawn
-from benchmarks.tables import OF_EMBEDDINGS, TF_IDF, WITH_ENCODER
-from export.encoders.transformer import FittedTransformer
+from benchmarks.tables import TF_IDF
 from server.offline.labelled import LabelledTexts, LeftOut
-from tests.hugging_face.tiny_models import save_sentence_encoder
 
 WORDS = {"bad": ["awful", "boring", "dull"], "good": ["lovely", "great", "brilliant"]}
 
@@ -58,34 +56,6 @@ def test_each_number_of_labels_is_measured_with_both_baselines(
     assert "| films | 12 | 1.000 |" in said
     assert "mean: ≥ +0.02; found" in said
     assert sum(goal.name.startswith("Training: ") and f"{goal.name}: " in said for goal in goals({})) == 4
-
-
-def test_a_sentence_encoder_is_compared_with_logistic_regression_on_its_embeddings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
-    encoder = save_sentence_encoder(tmp_path / "encoder")
-    files = f"{write(tmp_path / 'train.csv', 16)},{write(tmp_path / 'test.csv', 10)},text,label"
-    words = ["--labels", "12", "--draws", "1", "--picture", str(tmp_path / "curves.png")]
-    monkeypatch.setattr(
-        "sys.argv", ["label_efficiency", f"films={files}", *words, "--sentence-encoder", str(encoder)]
-    )
-    label_efficiency.main()
-    found = results.read("label_efficiency")
-    assert found is not None
-    for line in found["figures"]["sets"][0]["lines"]:
-        assert line[WITH_ENCODER]["seconds"] > 0
-        assert all(0 <= line[name]["accuracy"] <= 1 for name in OF_EMBEDDINGS)
-    assert "with a sentence encoder" in capsys.readouterr().out
-
-
-def test_features_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = label_efficiency.remembering(save_sentence_encoder(tmp_path / "encoder"))
-    texts = ["a good film", "a bad film", "a good film"]
-    found = network.embeddings(texts)
-    monkeypatch.setattr(FittedTransformer, "features", None)
-    assert np.array_equal(network.embeddings(texts), found)
-    assert np.array_equal(found[0], found[2])
 
 
 def test_draws_are_stratified_and_differ_by_their_seed() -> None:
