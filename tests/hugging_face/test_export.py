@@ -22,7 +22,7 @@ from server.encoders.rows import windows_of
 from server.encoders.transformer.encoder import TransformerSpec
 from server.engines.base import pad
 from server.engines.factory import open_engine
-from server.errors import BadInput, BadSetting
+from server.errors import BadInput, BadSetting, EngineFailed
 from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
 from server.offline.classifier import Classifier
@@ -208,6 +208,11 @@ def changed(file: str, **entries: Any) -> Callable[[Path], None]:
     return change
 
 
+def split_at(pattern: str, folder: Path) -> None:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    changed("tokenizer.json", pre_tokenizer=split)(folder)
+
+
 def without(file: str) -> Callable[[Path], None]:
     return lambda folder: (folder / file).unlink()
 
@@ -250,6 +255,11 @@ def not_finite(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
+def endless(folder: Path) -> None:
+    """The library panics on the "xxx…" of the parity check."""
+    split_at(r"(x+x+)+y", folder)
+
+
 CODE = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -285,6 +295,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         "id2label must number its labels from 0 on",
     ),
     "weights that are not finite": (not_finite, "word_embeddings.weight has values that are not finite"),
+    "a regular expression that gives up": (endless, "the model's tokenizer fails on a text"),
 }
 
 
@@ -297,7 +308,7 @@ def test_a_directory_that_cannot_be_exported_is_refused_in_a_sentence(
     ran = tmp_path / "ran"
     (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')")
     change(folder)
-    with pytest.raises(BadInput, match=message) as error:
+    with pytest.raises((BadInput, EngineFailed), match=message) as error:
         export_transformer(folder, tmp_path / "out", TransformerOptions())
     assert "\n" not in str(error.value)
     assert not ran.exists()
