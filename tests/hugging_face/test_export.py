@@ -289,6 +289,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         changed("config.json", hidden_size=64),
         "the weights have other shapes than config.json",
     ),
+    "an adapter": (written("adapter_config.json", "{}"), "its adapter .* merge it first"),
     "a number for the task": (changed("config.json", architectures=5), "found none"),
     "a gap between labels": (
         changed("config.json", id2label={"0": "a", "2": "b", "3": "c"}),
