@@ -51,6 +51,9 @@ def to_onnx(encoder: EagerEncoder) -> onnx.ModelProto:
         raise BadInput(
             f"a network of type {encoder.architecture} cannot become a bundle: it branches on its inputs."
         )
+    if not {IDS, MASK} <= {name for node in model.graph.node for name in node.input}:
+        # as MRA on a processor: its attention is zero there
+        raise BadInput(f"a network of type {encoder.architecture} does not attend to its tokens here.")
     return _with_prefix(model)
 
 

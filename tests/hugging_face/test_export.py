@@ -338,6 +338,13 @@ UNSUITED: dict[str, tuple[str, str, dict[str, Any], type[Exception], str]] = {
         BadInput,
         r"a network of type fnet cannot become ONNX \(UnsupportedOperatorError\)",
     ),
+    "mra": (
+        "MraConfig",
+        "WordPiece",
+        {"max_position_embeddings": 64},
+        BadInput,
+        "a network of type mra does not attend to its tokens here",
+    ),
     "ibert": (
         "IBertConfig",
         "ByteLevelBPE",
