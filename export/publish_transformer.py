@@ -101,6 +101,8 @@ def fitted_classifier(
     labels = options.labels or eager.labels
     if len(labels) != len(eager.labels):
         raise BadSetting(f"--labels names {len(labels)} labels; the model has {len(eager.labels)}.")
+    if len(set(labels)) < len(labels):
+        raise BadSetting("--labels names a label twice; name each class.")
     check_labels(labels, folder)
     encoder = fitted_transformer(folder, eager.encoder, eager.weights, options)
     return encoder, FittedClassifier(labels, [encoder], eager.bias, eager.head, words=words_of(encoder))
@@ -134,7 +136,10 @@ def fitted_transformer(
             cut=tokenizer.cut,
         )
     except ValueError as error:
-        raise BadInput(f"{folder}: {_first_message(error)}.") from None
+        reason = _first_message(error)
+        if options.max_length is not None and "max_length" in reason:
+            raise BadSetting(f"--max-length {options.max_length}: {reason}.") from None
+        raise BadInput(f"{folder}: {reason}.") from None
     try:
         check_vocabulary(tokenizer.content, eager.vocabulary)
     except ValueError as error:

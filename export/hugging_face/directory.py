@@ -28,6 +28,11 @@ def check_directory(folder: Path) -> dict[str, Any]:
             f"{folder}: expected {WEIGHTS[0]}, found {found}; save the model with "
             "save_pretrained(…, safe_serialization=True)."
         )
+    if (folder / "adapter_config.json").is_file():
+        raise BadInput(
+            f"{folder}: its adapter (adapter_config.json) is not applied; merge it first: "
+            "model.merge_and_unload().save_pretrained(…)."
+        )
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if size > MAX_WEIGHTS:
         raise BadInput(

@@ -30,10 +30,16 @@ class EagerEncoder:
     positions: int | None
 
     def features(self, ids: Ids) -> Floats:
-        """int32[tokens] of one text → float32[features]."""
+        """int32[tokens] of one text → float32[features]. Raises BadInput."""
         row = torch.from_numpy(ids).long()[None]
-        with torch.inference_mode():
-            found: Floats = self.pooled(row, torch.ones_like(row))[0].numpy()
+        try:
+            with torch.inference_mode():
+                found: Floats = self.pooled(row, torch.ones_like(row))[0].numpy()
+        except Exception as error:  # of any network; torch raises unrelated types
+            raise BadInput(
+                f"a network of type {self.architecture} fails on a text of {len(ids)} tokens "
+                f"({type(error).__name__}); give a smaller --max-length."
+            ) from None
         return found
 
 
@@ -51,16 +57,21 @@ class EagerClassifier:
 def load_classifier(folder: Path) -> EagerClassifier:
     """The network with a sequence-classification head in `folder`. Raises BadInput."""
     config = check_directory(folder)
-    names = config.get("architectures") or ["none"]
-    if not str(names[0]).endswith("ForSequenceClassification"):
+    names = config.get("architectures")
+    name = str(names[0])[:100] if isinstance(names, list) and names else "none"
+    if not name.endswith("ForSequenceClassification"):
         raise BadInput(
-            f"{folder}: expected a network for sequence classification, found {names[0]}; for a sentence "
+            f"{folder}: expected a network for sequence classification, found {name}; for a sentence "
             "encoder without head use `prelabel train --sentence-encoder`."
         )
     model, missing = _load("AutoModelForSequenceClassification", folder)
     if missing:
         raise BadInput(f"{folder}: the weights lack {missing[0]}; train and save the whole classifier.")
-    labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
+    _check_network(model, folder)
+    numbers = range(model.config.num_labels)
+    if not {*numbers} <= model.config.id2label.keys():
+        raise BadInput(f"{folder}: id2label must number its labels from 0 on, without gaps.")
+    labels = tuple(str(model.config.id2label[i]) for i in numbers)
     if len(labels) < 2 or model.config.problem_type == "regression":
         raise BadInput(f"{folder}: a network for regression; expected at least two labels in id2label.")
     if len(set(labels)) < len(labels):
@@ -121,9 +132,24 @@ def _load(kind: str, folder: Path) -> tuple[Any, list[str]]:
             output_loading_info=True,
         )
     except Exception as error:  # transformers and safetensors raise unrelated types
-        reason = " ".join(str(error).split())[:300]
-        raise BadInput(f"{folder}: transformers cannot load it ({type(error).__name__}: {reason}).") from None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if "ignore_mismatched_sizes" in reason:  # it refers to a report that was not shown
+            reason = "the weights have other shapes than config.json says, or it lacks id2label"
+        raise BadInput(f"{folder}: transformers cannot load it ({reason}).") from None
     return model.eval(), sorted(found["missing_keys"])
+
+
+def _check_network(model: Any, folder: Path) -> None:
+    """Raises BadInput."""
+    for name, each in model.named_parameters():
+        if not torch.isfinite(each).all():
+            raise BadInput(f"{folder}: {name} has values that are not finite; train and save it again.")
+    if getattr(model.config, "attention_type", None) == "block_sparse":
+        # BigBird turns to full attention, for good, with the first short text that it reads
+        raise BadInput(
+            f"{folder}: answers of block_sparse attention depend on earlier texts; set attention_type to "
+            "original_full in config.json."
+        )
 
 
 def import_transformers() -> Any:

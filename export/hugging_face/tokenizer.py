@@ -69,12 +69,14 @@ def load_tokenizer(folder: Path) -> HuggingFaceTokenizer:
             f"{folder}/tokenizer.json: transformers cannot load it ({type(error).__name__}: {reason})."
         ) from None
     longest = library.model_max_length
+    if not isinstance(longest, int | float) or not 0 < longest < 10**9:  # 10**30 stands for none
+        longest = None
     return HuggingFaceTokenizer(
         content,
         prefix,
         suffix,
         library.pad_token_id or 0,
-        int(longest) if longest < 10**9 else None,  # 10**30 stands for none
+        None if longest is None else max(1, int(longest)),
         "left" if library.truncation_side == "left" else "right",
         library,
     )

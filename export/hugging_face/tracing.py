@@ -1,6 +1,9 @@
 """Eager encoders → ONNX and TorchScript, with dynamic rows and lengths."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +24,7 @@ def to_onnx(encoder: EagerEncoder) -> onnx.ModelProto:
     """IDS int64[rows, length], MASK int64[rows, length] → POOLED float32[rows, features]. All other names
     begin with PREFIX. Raises BadInput.
     """
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), _without_graphs(), torch.no_grad():
         path = Path(folder) / "encoder.onnx"
         warnings.simplefilter("ignore")  # of the tracer, about shapes that the parity check proves
         try:
@@ -48,17 +51,21 @@ def to_onnx(encoder: EagerEncoder) -> onnx.ModelProto:
         raise BadInput(
             f"a network of type {encoder.architecture} cannot become a bundle: it branches on its inputs."
         )
+    if not {IDS, MASK} <= {name for node in model.graph.node for name in node.input}:
+        # as MRA on a processor: its attention is zero there
+        raise BadInput(f"a network of type {encoder.architecture} does not attend to its tokens here.")
     return _with_prefix(model)
 
 
 def to_torch_script(encoder: EagerEncoder) -> Any | None:
-    """The same as a traced module; None if it cannot be traced."""
+    """The same as a traced module; None if it cannot be traced, or not be saved."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
-            return torch.jit.trace(encoder.pooled, _example(encoder), check_trace=False)  # type: ignore[no-untyped-call]
+            traced: Any = torch.jit.trace(encoder.pooled, _example(encoder), check_trace=False)  # type: ignore[no-untyped-call]
         except Exception:  # torch raises unrelated types
             return None
+    return None if traced.inlined_graph.findAllNodes("prim::PythonOp") else traced
 
 
 def _example(encoder: EagerEncoder) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,6 +74,17 @@ def _example(encoder: EagerEncoder) -> tuple[torch.Tensor, torch.Tensor]:
     mask = torch.ones_like(ids)
     mask[1, length // 2 :] = 0
     return ids, mask
+
+
+@contextmanager
+def _without_graphs() -> Iterator[None]:
+    """torch prints the graph that it cannot export, tens of kilobytes, whatever its settings say."""
+    library: Any = import_module("torch._C")
+    log, library._jit_onnx_log = library._jit_onnx_log, lambda *_: None  # noqa: SLF001 - there is no other way
+    try:
+        yield
+    finally:
+        library._jit_onnx_log = log  # noqa: SLF001
 
 
 def _with_prefix(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,7 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from export import parity
 from export.hugging_face.eager import import_transformers
+from export.hugging_face.tokenizer import load_tokenizer
+from export.parity import NotProven
 from export.publish_transformer import TransformerOptions, export_transformer
 from export.reproducible import reproducible
 from server.bundle import Bundle, read_bundle
@@ -19,7 +22,7 @@ from server.encoders.rows import windows_of
 from server.encoders.transformer.encoder import TransformerSpec
 from server.engines.base import pad
 from server.engines.factory import open_engine
-from server.errors import BadInput, BadSetting
+from server.errors import BadInput, BadSetting, EngineFailed
 from server.label_studio.labeling_config import read_plan
 from server.models.tokenizer import Tokenizer
 from server.offline.classifier import Classifier
@@ -205,6 +208,11 @@ def changed(file: str, **entries: Any) -> Callable[[Path], None]:
     return change
 
 
+def split_at(pattern: str, folder: Path) -> None:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    changed("tokenizer.json", pre_tokenizer=split)(folder)
+
+
 def without(file: str) -> Callable[[Path], None]:
     return lambda folder: (folder / file).unlink()
 
@@ -241,6 +249,17 @@ def larger_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
+def not_finite(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["bert.embeddings.word_embeddings.weight"][-1, 0] = float("inf")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def endless(folder: Path) -> None:
+    """The library panics on the "xxx…" of the parity check."""
+    split_at(r"(x+x+)+y", folder)
+
+
 CODE = {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -266,7 +285,18 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         larger_tokenizer,
         "tokenizer.json: it has ids up to 5000, .* that of another model",
     ),
-    "other shapes": (changed("config.json", hidden_size=64), "transformers cannot load it"),
+    "other shapes": (
+        changed("config.json", hidden_size=64),
+        "the weights have other shapes than config.json",
+    ),
+    "an adapter": (written("adapter_config.json", "{}"), "its adapter .* merge it first"),
+    "a number for the task": (changed("config.json", architectures=5), "found none"),
+    "a gap between labels": (
+        changed("config.json", id2label={"0": "a", "2": "b", "3": "c"}),
+        "id2label must number its labels from 0 on",
+    ),
+    "weights that are not finite": (not_finite, "word_embeddings.weight has values that are not finite"),
+    "a regular expression that gives up": (endless, "the model's tokenizer fails on a text"),
 }
 
 
@@ -279,17 +309,92 @@ def test_a_directory_that_cannot_be_exported_is_refused_in_a_sentence(
     ran = tmp_path / "ran"
     (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')")
     change(folder)
-    with pytest.raises(BadInput, match=message) as error:
+    with pytest.raises((BadInput, EngineFailed), match=message) as error:
         export_transformer(folder, tmp_path / "out", TransformerOptions())
     assert "\n" not in str(error.value)
     assert not ran.exists()
     assert not (tmp_path / "out").exists()
 
 
+UNSUITED: dict[str, tuple[str, str, dict[str, Any], type[Exception], str]] = {
+    "longformer": (
+        "LongformerConfig",
+        "ByteLevelBPE",
+        {"max_position_embeddings": 66, "attention_window": 16},
+        NotProven,
+        r"onnx fails on a text of \d+ tokens \(InvalidArgument\); nothing was published",
+    ),
+    "big_bird": (
+        "BigBirdConfig",
+        "Unigram",
+        {"max_position_embeddings": 64, "block_size": 2, "num_random_blocks": 1},
+        BadInput,
+        "set attention_type to original_full in config.json",
+    ),
+    "fnet": (
+        "FNetConfig",
+        "Unigram",
+        {"max_position_embeddings": 64},
+        BadInput,
+        r"a network of type fnet cannot become ONNX \(UnsupportedOperatorError\)",
+    ),
+    "mra": (
+        "MraConfig",
+        "WordPiece",
+        {"max_position_embeddings": 64},
+        BadInput,
+        "a network of type mra does not attend to its tokens here",
+    ),
+    "ibert": (
+        "IBertConfig",
+        "ByteLevelBPE",
+        {"max_position_embeddings": 64},  # of which transformers uses two less
+        BadInput,
+        r"fails on a text of 64 tokens \(IndexError\); give a smaller --max-length",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNSUITED)
+def test_a_network_that_cannot_become_a_bundle_is_refused_in_a_sentence(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    *model, error, message = UNSUITED[kind]
+    monkeypatch.setitem(MODELS, kind, (model[0], model[1], model[2]))
+    folder = save_classifier(tmp_path / kind, kind)
+    capfd.readouterr()
+    with pytest.raises(error, match=message):
+        export_transformer(folder, tmp_path / "out", TransformerOptions())
+    assert len(capfd.readouterr().out) < 1000
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("longest", ["32", -5, 0, None, [3], float("nan"), 10**30])
+def test_a_limit_of_the_tokenizer_that_is_none(longest: object, saved: Saved, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved("bert"), tmp_path / "odd")
+    changed("tokenizer_config.json", model_max_length=longest)(folder)
+    assert load_tokenizer(folder).longest is None
+
+
+def test_a_difference_that_is_no_number_is_not_proven(
+    saved: Saved, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = exported("bert")
+    rows = Tokenizer.of(bundle).encode_all(TEXTS[:8])
+    expected = classify(bundle, TEXTS[:8])
+    in_batches = parity._in_batches
+    monkeypatch.setattr(
+        parity, "_in_batches", lambda *run: np.where(expected < 0.3, np.nan, in_batches(*run))
+    )
+    assert not parity.prove(bundle, rows, expected, ["onnx"])[0].proven
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (TransformerOptions(max_length=65), "--max-length 65: the model reads at most 64 tokens"),
+        (TransformerOptions(max_length=5), "--max-length 5: max_length must .* at least 6"),
+        (TransformerOptions(labels=("a", "b", "a")), "--labels names a label twice"),
         (TransformerOptions(labels=("a", "b")), "--labels names 2 labels; the model has 3"),
         (TransformerOptions(precision="int8"), "--quantize int8 needs --calibration"),
     ],

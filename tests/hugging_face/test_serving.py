@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from export.classifier import FittedClassifier, publish_classifier
-from export.publish_transformer import TransformerOptions
+from export.publish_transformer import TransformerOptions, export_transformer
 from server.arrays import Floats
 from server.bundle import Bundle, read_bundle
 from server.engines.factory import open_engine
@@ -23,7 +23,7 @@ from tests.conftest import WORDS, random_texts
 from tests.encoders.fitted import fitted_cnn
 from tests.encoders.test_damaged import sign
 from tests.hugging_face.conftest import Exported, Saved
-from tests.hugging_face.test_export import by_transformers
+from tests.hugging_face.test_export import by_transformers, split_at
 from tests.hugging_face.tiny_models import LABELS
 from tests.loop_probe import LoopProbe
 from tests.serving import predict, running
@@ -144,6 +144,19 @@ def test_a_tokenizer_that_cannot_be_read_is_an_error(
     sign(copy)
     with pytest.raises(BadBundle, match=r"tokenizer.json: .*export the bundle again"):
         read_bundle(copy)
+
+
+def test_a_panic_of_the_tokenizer_is_an_error_of_its_request(saved: Saved, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved("bert"), tmp_path / "zzz")
+    split_at(r"(z+z+)+y", folder)
+    bundle = export_transformer(folder, tmp_path / "bert", TransformerOptions(), torchscript=False)
+    with running(bundle) as client:
+        for text, status in (("good film", 200), ("z" * 3000, 500), ("good film", 200)):
+            inputs = [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]
+            answer = client.post("/v2/models/bert/infer", json={"inputs": inputs})
+            assert answer.status_code == status
+            assert status == 200 or "the model's tokenizer fails on a text" in answer.json()["error"]
+            assert answer.headers["X-Request-Id"]
 
 
 JAPANESE = "日本語のテキストです"

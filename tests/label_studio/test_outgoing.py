@@ -1,6 +1,9 @@
 """Where requests go: to the Label Studio and the backend that the user named, and from the server nowhere."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -207,6 +210,29 @@ def test_the_server_sends_no_requests(bundle: Bundle, other: Recorder) -> None:
             == 200
         )
     assert other.seen == []
+
+
+OPEN = """
+import sys, time
+from pathlib import Path
+from server.bundle import read_bundle
+from server.engines.factory import open_engine
+open_engine(read_bundle(Path(sys.argv[1])), engine="onnx", device="cpu")
+time.sleep(1)
+"""
+
+
+def test_onnx_runtime_does_not_report_the_machine(bundle: Bundle, tmp_path: Path) -> None:
+    """Its telemetry keeps an id of the machine and a queue in these folders, and sends them to Microsoft."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", OPEN, str(bundle.path)],
+        env=environment | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path)},
+        cwd=ROOT,
+        check=True,
+        timeout=60,
+    )
+    assert not [*tmp_path.rglob("*onnxruntime*"), *tmp_path.rglob(".ses")]
 
 
 def test_the_server_has_no_http_client_of_its_own() -> None:

@@ -53,8 +53,9 @@ class TransformerSpec(EncoderSpec):
         if not 0 <= min(ids) <= max(ids) < self.vocabulary:
             raise ValueError("special tokens must be in the vocabulary")
         # windows of a few tokens would be as many as the tokens of a text
-        if self.max_length < len(self.prefix) + len(self.suffix) + long_texts.OVERLAP:
-            raise ValueError("max_length must leave room for a text")
+        least = len(self.prefix) + len(self.suffix) + long_texts.OVERLAP
+        if self.max_length < least:
+            raise ValueError(f"max_length must leave room for a text: at least {least}")
         return self
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 
 from server.arrays import Ids
 from server.encoders.unicode_pieces import without_surrogates
-from server.errors import BadBundle
+from server.errors import BadBundle, EngineFailed
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -42,9 +42,15 @@ class TransformerTokenizer:
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[Ids]:
-        """int32[tokens] per text. Releases the GIL for most of the time."""
-        # the library's encode() of one text would hold the GIL
-        found = self._library.encode_batch_fast([without_surrogates(text) for text in texts])
+        """int32[tokens] per text. Releases the GIL for most of the time. Raises EngineFailed."""
+        try:
+            # the library's encode() of one text would hold the GIL
+            found = self._library.encode_batch_fast([without_surrogates(text) for text in texts])
+        except BaseException as error:
+            # its panics, as of a regular expression that gives up, are no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise EngineFailed("the model's tokenizer fails on a text.") from None
         return [np.array(each.ids or [self._pad], dtype=np.int32) for each in found]
 
 
