@@ -231,9 +231,10 @@ def _read_labeling_config(path: Path, manifest: Manifest) -> str | None:
 def _read_manifest(path: Path) -> Manifest:
     file = path / "manifest.json"
     if not path.exists():
+        several = "; repeat --bundle for each of several folders" if "," in str(path) else ""
         raise BadBundle(
-            f"{path}: there is no such bundle folder; name one with --bundle (PRELABEL_BUNDLE), or make it "
-            "with `prelabel train` or `prelabel export`."
+            f"{path}: there is no such bundle folder{several}; name one with --bundle (PRELABEL_BUNDLE), "
+            "or make it with `prelabel train` or `prelabel export`."
         )
     try:
         if file.exists() and not (file.is_file() and file.stat().st_size <= MAX_MANIFEST):

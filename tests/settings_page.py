@@ -32,8 +32,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 HEAD = """# Settings
 
 The server reads its settings once, at the start: from options of `prelabel serve`, else from environment
-variables, else the defaults below. A wrong value, or one that contradicts another setting, stops the start
-with a message that names the setting; a variable `PRELABEL_…` of another name is a warning.
+variables, else the defaults below. Where a variable holds several values, its option is repeated, as in
+`--bundle artifacts/films --bundle artifacts/books`. A wrong value, or one that contradicts another setting,
+stops the start with a message that names the setting; a variable `PRELABEL_…` of another name is a warning.
 `make docs` writes this page from `server/settings.py`.
 
 `train`, `predict`, `evaluate` and `annotate` have options of their own: `prelabel COMMAND --help` lists them.

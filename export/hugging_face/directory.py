@@ -19,7 +19,15 @@ MAX_WEIGHTS = 2**31 - 2**24
 def check_directory(folder: Path) -> dict[str, Any]:
     """The config.json. Raises BadInput with the remedy."""
     if not folder.is_dir():
-        raise BadInput(f"{folder}: there is no such directory; name one that save_pretrained wrote.")
+        raise BadInput(
+            f"{folder}: there is no such directory, and nothing is downloaded; name one that save_pretrained "
+            "wrote."
+        )
+    if (folder / "manifest.json").is_file() and not (folder / "config.json").is_file():
+        raise BadInput(
+            f"{folder}: this is a bundle already; name a directory that save_pretrained wrote, or train on "
+            "the bundle with `prelabel train --start-from`."
+        )
     config = read_json(folder / "config.json")
     if not any((folder / name).is_file() for name in WEIGHTS):
         pickled = next(folder.glob("pytorch_model*.bin"), None)

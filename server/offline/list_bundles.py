@@ -78,10 +78,13 @@ def show(entries: list[Entry], served: set[str] | None, console: Console) -> Non
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:
-    """On test texts, else the estimate of `prelabel train`."""
+    """On test texts, else the estimate of `prelabel train`, else that of `export --quantize`."""
     tried = metrics.get("cross_validation") or {}
     figures = metrics.get("test") or tried.get(metrics.get("chosen")) or {}
     accuracy = figures.get("accuracy")
+    if accuracy is None:
+        cost = metrics.get("quantization") or {}
+        accuracy = cost.get(f"accuracy_{cost.get('precision')}")
     if not isinstance(accuracy, float):
         return "–"
     return f"{accuracy:.4f}" if "test" in metrics else f"about {accuracy:.2f}"

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from server.bundle import Bundle
 from server.errors import BadInput
-from server.offline.list_bundles import find_bundles, served_versions, show
+from server.offline.list_bundles import _accuracy, find_bundles, served_versions, show
 from tests.serving import running
 
 
@@ -52,3 +52,9 @@ def test_a_folder_without_bundles_and_a_missing_server_are_errors(tmp_path: Path
         find_bundles(tmp_path)
     with pytest.raises(BadInput, match="no response"):
         served_versions("http://127.0.0.1:9")
+
+
+def test_the_accuracy_that_export_measured_for_a_lower_precision_is_listed() -> None:
+    cost = {"precision": "int8", "accuracy_float32": 0.8855, "accuracy_int8": 0.8862}
+    assert _accuracy({"quantization": cost}) == "about 0.89"
+    assert _accuracy({}) == "–"
