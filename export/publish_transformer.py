@@ -71,6 +71,11 @@ def _export(
     from export.hugging_face.tracing import to_torch_script
 
     eager = load_classifier(folder)
+    if eager.unused and on_report is not None:
+        on_report(
+            f"Warning: the network of config.json does not use {len(eager.unused)} of the weights, such as "
+            f"{eager.unused[0]}."
+        )
     encoder, classifier = fitted_classifier(folder, eager, options)
     if options.precision == "float32":
         traced = to_torch_script(eager.encoder) if torchscript else None

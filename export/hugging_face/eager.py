@@ -45,13 +45,16 @@ class EagerEncoder:
 
 @dataclass(frozen=True, eq=False)
 class EagerClassifier:
-    """`weights` float32[features, classes], `bias` float32[classes]; `labels` in class order."""
+    """`weights` float32[features, classes], `bias` float32[classes]; `labels` in class order. `unused` are
+    names of weights in the file that the network does not have.
+    """
 
     encoder: EagerEncoder
     weights: Floats
     bias: Floats
     labels: tuple[str, ...]
     head: Head
+    unused: list[str]
 
 
 def load_classifier(folder: Path) -> EagerClassifier:
@@ -64,7 +67,7 @@ def load_classifier(folder: Path) -> EagerClassifier:
             f"{folder}: expected a network for sequence classification, found {name}; for a sentence "
             "encoder without head use `prelabel train --sentence-encoder`."
         )
-    model, missing = _load("AutoModelForSequenceClassification", folder)
+    model, missing, unused = _load("AutoModelForSequenceClassification", folder)
     if missing:
         raise BadInput(f"{folder}: the weights lack {missing[0]}; train and save the whole classifier.")
     _check_network(model, folder)
@@ -83,14 +86,14 @@ def load_classifier(folder: Path) -> EagerClassifier:
     weights = linear.weight.detach().T.contiguous().numpy()
     bias = np.zeros(len(labels), np.float32) if linear.bias is None else linear.bias.detach().numpy()
     encoder = _encoder(model, lambda outputs, _: outputs.logits)
-    return EagerClassifier(encoder, weights, bias, labels, "sigmoid" if several else "softmax")
+    return EagerClassifier(encoder, weights, bias, labels, "sigmoid" if several else "softmax", unused)
 
 
 def load_sentence_encoder(folder: Path) -> tuple[EagerEncoder, int | None]:
     """The sentence encoder in `folder`, and its own maximum of tokens, if it has one. Raises BadInput."""
     pooling, transformer, max_length = read_pooling(folder)
     check_directory(transformer)
-    model, missing = _load("AutoModel", transformer)
+    model, missing, _ = _load("AutoModel", transformer)
     if unexpected := [name for name in missing if not name.startswith("pooler.")]:
         raise BadInput(f"{transformer}: the weights lack {unexpected[0]}; save the whole encoder.")
     return _encoder(model, lambda outputs, mask: pooling.of(outputs.last_hidden_state, mask)), max_length
@@ -117,8 +120,10 @@ def _encoder(model: Any, pool: Callable[[Any, Tensor], Tensor]) -> EagerEncoder:
     )
 
 
-def _load(kind: str, folder: Path) -> tuple[Any, list[str]]:
-    """The network in float32, and the names of weights that the file lacks. Raises BadInput."""
+def _load(kind: str, folder: Path) -> tuple[Any, list[str], list[str]]:
+    """The network in float32, the names of weights that the file lacks, and of those that are not used.
+    Raises BadInput.
+    """
     transformers = import_transformers()
     try:
         model, found = getattr(transformers, kind).from_pretrained(
@@ -136,7 +141,7 @@ def _load(kind: str, folder: Path) -> tuple[Any, list[str]]:
         if "ignore_mismatched_sizes" in reason:  # it refers to a report that was not shown
             reason = "the weights have other shapes than config.json says, or it lacks id2label"
         raise BadInput(f"{folder}: transformers cannot load it ({reason}).") from None
-    return model.eval(), sorted(found["missing_keys"])
+    return model.eval(), sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
 
 
 def _check_network(model: Any, folder: Path) -> None:

@@ -80,7 +80,7 @@ class Predictor:
         Raises BadLabelConfig, Overloaded, DeadlineExceeded, Unavailable, what iterating the tasks raises, and
         RequestTooLarge or EngineFailed if there is no prediction at all.
         """
-        return await self._in_time(self._predict(tasks, config, project), f"{len(tasks)} tasks")
+        return await self._in_time(self._predict(tasks, config, project), len(tasks), "tasks")
 
     async def classify(self, texts: list[str]) -> Classified:
         """Probabilities for all texts, in order.
@@ -95,7 +95,7 @@ class Predictor:
                 "Send it in parts."
             )
         request = TextRequest(self._current(), self._batcher, DEFAULT_SCORING)
-        return await self._in_time(request.classify(texts), f"{len(texts)} texts")
+        return await self._in_time(request.classify(texts), len(texts), "texts")
 
     async def classify_tokens(self, tokens: TokenRows) -> Classified:
         """The same for texts of which the token ids are known.
@@ -109,7 +109,7 @@ class Predictor:
                 "ids; send those of its tokenizer."
             )
         request = TextRequest(model, self._batcher, DEFAULT_SCORING)
-        return await self._in_time(request.classify(tokens.rows), f"{len(tokens)} texts")
+        return await self._in_time(request.classify(tokens.rows), len(tokens), "texts")
 
     async def _predict(self, tasks: Tasks, config: str, project: object) -> Answer:
         model = self._current()
@@ -117,12 +117,15 @@ class Predictor:
         scoring = await self._project_scorings.of(self._name, name_of(project)) or self._scoring
         return await TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks)
 
-    async def _in_time(self, answer: Awaitable[T], subject: str) -> T:
+    async def _in_time(self, answer: Awaitable[T], count: int, things: str) -> T:
         try:
             async with asyncio.timeout(self._timeout):
                 return await answer
         except TimeoutError:
+            remedy = (
+                f"Send fewer {things} at once" if count > 1 else "Send a shorter text, or raise the limit"
+            )
             raise DeadlineExceeded(
-                f"The {subject} were not predicted within {self._timeout:g} s (PRELABEL_REQUEST_TIMEOUT). "
-                "Send fewer at once."
+                f"{count} {things if count > 1 else things[:-1]} not predicted within {self._timeout:g} s "
+                f"(PRELABEL_REQUEST_TIMEOUT). {remedy}."
             ) from None

@@ -165,6 +165,16 @@ def test_weights_in_half_precision_and_in_shards(saved: Saved, tmp_path: Path) -
     assert np.abs(classify(bundle, AWKWARD) - by_transformers(saved("bert"), AWKWARD)).max() < 0.05
 
 
+def test_weights_that_are_not_used_are_a_warning(saved: Saved, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved("bert"), tmp_path / "shallow")
+    changed("config.json", num_hidden_layers=1)(folder)
+    said: list[Any] = []
+    export_transformer(
+        folder, tmp_path / "out", TransformerOptions(), torchscript=False, on_report=said.append
+    )
+    assert str(said[0]).startswith("Warning: the network of config.json does not use 16 of the weights")
+
+
 def labelled(texts: list[str], labels: list[str]) -> LabelledTexts:
     return LabelledTexts(texts, [(label,) for label in labels], False, LeftOut())
 
