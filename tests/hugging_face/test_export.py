@@ -140,6 +140,8 @@ def test_the_side_that_the_tokenizer_truncates(saved: Saved, tmp_path: Path) -> 
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
     bundle = export_transformer(folder, tmp_path / "out", TransformerOptions(), torchscript=False)
+    in_windows = TransformerOptions(long_texts="windows")
+    export_transformer(folder, tmp_path / "in_windows", in_windows, torchscript=False)  # cuts nothing
     texts = [" ".join(random_texts(4, seed)) for seed in range(3)]
     expected = by_transformers(folder, texts)
     assert np.abs(classify(bundle, texts) - expected).max() <= 1e-4
@@ -187,6 +189,16 @@ def test_a_lower_precision_says_what_it_costs(
     assert np.isclose(cost["max_difference"], np.abs(found - full).max(), atol=1e-3)
     assert 0 < cost["max_difference"] < most
     assert f"{precision}: accuracy" in str(said[0])
+
+
+def test_the_cost_for_several_labels_compares_all_of_them(tmp_path: Path) -> None:
+    folder = save_classifier(tmp_path / "several", problem_type="multi_label_classification")
+    texts = random_texts(30)
+    options = TransformerOptions(precision="int8", calibration=labelled(texts, ["good"] * 30))
+    bundle = export_transformer(folder, tmp_path / "low", options)
+    full = classify(export_transformer(folder, tmp_path / "full", TransformerOptions()), texts) >= 0.5
+    same = (full == (classify(bundle, texts) >= 0.5)).all(axis=1)
+    assert bundle.manifest.metrics["quantization"]["same_class"] == same.mean()
 
 
 def test_an_int8_answer_does_not_depend_on_other_texts(saved: Saved, tmp_path: Path) -> None:
