@@ -134,10 +134,13 @@ class TextRequest:
         with self._timed("tokenize"):
             windows = await _encode(model, texts)
         self._tokens += sum(map(len, windows.rows))
-        self._truncated[model] += windows.truncated
+        if windows.truncated:
+            self._truncated[model] += windows.truncated
         outcome = await self._batcher.submit(windows.rows, priority, model.run, token_cost=model.token_cost)
         self._seconds["queue"] += outcome.waited * len(texts)
         self._seconds["engine"] += outcome.engine
+        if windows.texts is None:
+            return outcome
         return replace(
             outcome,
             probabilities=windows.mean(outcome.probabilities, model.bundle.manifest.head),
