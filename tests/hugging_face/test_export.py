@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from export.hugging_face.eager import import_transformers
+from export.options import ExportOptions
 from export.publish_transformer import TransformerOptions, export_transformer
 from export.reproducible import reproducible
 from server.bundle import Bundle, read_bundle
@@ -311,6 +313,25 @@ def test_options_that_the_model_cannot_have(
 ) -> None:
     with pytest.raises(BadSetting, match=message):
         export_transformer(saved("bert"), tmp_path / "out", options)
+
+
+def test_columns_without_a_calibration_are_refused(tmp_path: Path) -> None:
+    options = ExportOptions(tmp_path / "out", transformer=tmp_path)
+    for wrong in (replace(options, text="review"), replace(options, label="stars")):
+        with pytest.raises(BadSetting, match="--text and --label are the columns of --calibration"):
+            wrong.check()
+
+
+@pytest.mark.parametrize("kind", ["deberta-v2", "modernbert"])
+def test_without_position_embeddings_a_text_is_as_long_as_the_network_was_made_for(
+    kind: str, saved: Saved, tmp_path: Path
+) -> None:
+    """The tokenizer of DeBERTa-v3 names no limit."""
+    folder = shutil.copytree(saved(kind), tmp_path / kind)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 10**30}))
+    bundle = export_transformer(folder, tmp_path / "out", TransformerOptions(), torchscript=False)
+    assert bundle.encoders[0].max_length == 64
 
 
 def test_labels_of_the_calibration_must_be_those_of_the_model(saved: Saved, tmp_path: Path) -> None:
