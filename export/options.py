@@ -42,6 +42,10 @@ class ExportOptions:
             "--quantize": self.quantize is not None,
             "--calibration": self.calibration is not None,
         }
+        if self.calibration is None and (self.text or self.label) is not None:
+            raise BadSetting(
+                "--text and --label are the columns of --calibration: add it, or leave them out."
+            )
         if self.transformer is None and (
             given := [name for name, is_given in of_transformers.items() if is_given]
         ):

@@ -30,8 +30,8 @@ class NotProven(PrelabelError):
 
 @dataclass(frozen=True)
 class Parity:
-    """One engine: `max_difference` in probability, `agreement` of classes as a share of the texts whose best
-    two labels are further apart than the `tolerance`.
+    """One engine: `max_difference` in probability, `agreement` of classes as a share of the texts. A text
+    agrees, too, if its best two labels are no further apart than twice the `tolerance`.
     """
 
     engine: str

@@ -172,7 +172,7 @@ def cost_of(full: FittedClassifier, lower: FittedClassifier, options: Transforme
     texts, classes = options.calibration.texts, _classes(options.calibration, full.labels)
     before, after = full.quick_probabilities(texts), lower.quick_probabilities(texts)
     accuracies = _accuracy(before, classes), _accuracy(after, classes)
-    return difference_of(options.precision, (before, after), accuracies, "softmax")
+    return difference_of(options.precision, (before, after), accuracies, full.head)
 
 
 def difference_of(

@@ -21,7 +21,7 @@ from server.errors import BadInput
 @dataclass(frozen=True, eq=False)
 class EagerEncoder:
     """`pooled` (ids int64[rows, length], mask int64[rows, length]) → float32[rows, features]. `positions` is
-    the most tokens that it has positions for, None if there is no limit.
+    the most tokens that it has positions for or was made for, None if there is no limit.
     """
 
     pooled: nn.Module
@@ -198,12 +198,13 @@ def _linear_head(model: Any, folder: Path) -> tuple[str, nn.Linear]:
     )
 
 
-def _positions(model: nn.Module) -> int | None:
-    """The most tokens that the network has position embeddings for. Those of RoBERTa begin behind the id of
-    the padding token.
+def _positions(model: Any) -> int | None:
+    """The most tokens that the network has position embeddings for, or else was made for. Those of RoBERTa
+    begin behind the id of the padding token.
     """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             offset = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - offset
-    return None
+    made_for = getattr(model.config, "max_position_embeddings", None)
+    return made_for if isinstance(made_for, int) and made_for > 0 else None

@@ -11,7 +11,7 @@ import numpy as np
 from export.hugging_face.eager import import_transformers
 from export.parity import NotProven
 from server.arrays import Ids
-from server.encoders.base import Encoder
+from server.encoders.transformer.encoder import TransformerEncoder
 from server.encoders.transformer.tokenizer import library_tokenizer
 from server.errors import BadInput
 
@@ -42,12 +42,15 @@ class HuggingFaceTokenizer:
     cut: Literal["left", "right"]
     library: Any
 
-    def check(self, encoder: Encoder, texts: Sequence[str]) -> None:
-        """Raises NotProven unless `encoder` gives the ids of transformers, truncated or in windows."""
+    def check(self, encoder: TransformerEncoder, texts: Sequence[str]) -> None:
+        """Raises NotProven unless `encoder` gives the ids of transformers: truncated, or all of them if it
+        reads long texts in windows.
+        """
         longest, texts = encoder.max_length, [*UNUSUAL, *texts]
+        truncates = encoder.spec.long_texts == "truncate"
         for text, row in zip(texts, encoder.tokenizer().encode_all(texts), strict=True):
-            expected = self.library(text, truncation=True, max_length=longest)["input_ids"]
-            found = encoder.windows(row)[0]
+            expected = self.library(text, truncation=truncates, max_length=longest)["input_ids"]
+            found = encoder.windows(row)[0] if truncates else row
             if expected and not np.array_equal(found, expected):
                 raise NotProven(
                     f"the token ids of {text[:60]!r} differ from transformers'; nothing was published."

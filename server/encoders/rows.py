@@ -78,7 +78,7 @@ def window_tokens(row: Ids, encoders: Sequence[Encoder]) -> int:
 
 def is_cut(row: Ids, encoders: Sequence[Encoder]) -> bool:
     """Whether some encoder leaves some of the text out."""
-    parts = unpack(row, len(encoders))
+    parts = [row] if len(encoders) == 1 else unpack(row, len(encoders))
     return any(encoder.is_cut(part) for encoder, part in zip(encoders, parts, strict=True))
 
 

@@ -5,6 +5,7 @@ bundle folder ──load_model──▶ Model ──▶ Ensemble of one or more 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class Model:
     engine: Engine
     tokenizer: Tokenizer
 
-    @property
+    @cached_property
     def token_cost(self) -> int:
         """What a token costs in this engine, as a multiple of one in tables or on a GPU."""
         return token_cost(self.bundle, self.engine)

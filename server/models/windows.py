@@ -13,8 +13,11 @@ from server.encoders import rows
 from server.encoders.base import Encoder
 from server.engines.heads import PROBABILITIES, Numbers
 
-LEAST = 1e-12
+LEAST = float(np.finfo(np.float32).tiny)
 """Probabilities closer to 0 than this count as this: their logits are finite."""
+
+LEAST_BELOW_1 = 2.0**-25
+"""As LEAST, for the distance from 1: a float32 of 1 stands for all that is closer."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class Windows:
 
     @classmethod
     def of(cls, encoded: Sequence[Ids], encoders: Sequence[Encoder]) -> Self:
-        """The rows of texts, `encoded` as `Tokenizer.encode` does."""
+        """The rows of texts, `encoded` as `Tokenizer.encode` does. For long texts it takes too long for the
+        event loop.
+        """
         if all(encoder.max_length is None for encoder in encoders):
             return cls(encoded)
         found = [rows.windows_of(row, encoders) for row in encoded]
@@ -94,5 +99,5 @@ def _logits(probabilities: Numbers, head: Head) -> Numbers:
     """Up to a constant of each row for softmax."""
     logits: Numbers = np.log(np.maximum(probabilities, LEAST))
     if head == "sigmoid":
-        logits = logits - np.log(np.maximum(1 - probabilities, LEAST))
+        logits = logits - np.log(np.maximum(1 - probabilities, LEAST_BELOW_1))
     return logits

@@ -25,7 +25,6 @@ from server.label_studio.labeling_config import LabelingPlan, Texts
 from server.label_studio.predictions import predictions
 from server.models.ensemble import Ensemble
 from server.models.model import Model
-from server.models.tokenizer import Tokenizer
 from server.models.windows import Windows
 from server.observability.prediction_stats import PredictionStats
 from server.prediction.answer import Answer, Classified, Results
@@ -38,7 +37,6 @@ from server.prediction.micro_batches import (
 )
 from server.prediction.task_texts import Tasks, TaskTexts, characters_of, read_tasks, size_of
 from server.scoring import Scores, Scoring, scores_of
-from server.threads import in_thread
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -134,12 +132,15 @@ class TextRequest:
 
     async def _run(self, model: Model, texts: Sequence[str | Ids], priority: Priority) -> RequestResult:
         with self._timed("tokenize"):
-            windows = Windows.of(await _encode(model.tokenizer, texts), model.bundle.encoders)
+            windows = await _encode(model, texts)
         self._tokens += sum(map(len, windows.rows))
-        self._truncated[model] += windows.truncated
+        if windows.truncated:
+            self._truncated[model] += windows.truncated
         outcome = await self._batcher.submit(windows.rows, priority, model.run, token_cost=model.token_cost)
         self._seconds["queue"] += outcome.waited * len(texts)
         self._seconds["engine"] += outcome.engine
+        if windows.texts is None:
+            return outcome
         return replace(
             outcome,
             probabilities=windows.mean(outcome.probabilities, model.bundle.manifest.head),
@@ -265,11 +266,18 @@ def _hashed_characters(plan: LabelingPlan, tasks: Iterable[Texts | None]) -> int
     )
 
 
-async def _encode(tokenizer: Tokenizer, texts: Sequence[str | Ids]) -> list[Ids]:
-    """The ids of texts; token ids are returned as they are."""
+async def _encode(model: Model, texts: Sequence[str | Ids]) -> Windows:
+    """The rows of texts, or of their token ids."""
+    is_long = len(texts) > 1 or (isinstance(texts[0], str) and len(texts[0]) >= model.tokenizer.long_text)
+    return await run(is_long, _windows, model, texts)
+
+
+def _windows(model: Model, texts: Sequence[str | Ids]) -> Windows:
     words = [text for text in texts if isinstance(text, str)]
-    if not words:
-        return [text for text in texts if not isinstance(text, str)]
-    if len(words) == 1 and len(words[0]) < tokenizer.long_text:
-        return [tokenizer.encode(words[0])]
-    return await in_thread(tokenizer.encode_all, words)
+    if not words:  # token ids
+        encoded = [text for text in texts if not isinstance(text, str)]
+    elif len(words) == 1:
+        encoded = [model.tokenizer.encode(words[0])]
+    else:
+        encoded = model.tokenizer.encode_all(words)
+    return Windows.of(encoded, model.bundle.encoders)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from export import parity
 from export.hugging_face.eager import import_transformers
 from export.hugging_face.tokenizer import load_tokenizer
+from export.options import ExportOptions
 from export.parity import NotProven
 from export.publish_transformer import TransformerOptions, export_transformer
 from export.reproducible import reproducible
@@ -143,6 +145,8 @@ def test_the_side_that_the_tokenizer_truncates(saved: Saved, tmp_path: Path) -> 
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
     bundle = export_transformer(folder, tmp_path / "out", TransformerOptions(), torchscript=False)
+    in_windows = TransformerOptions(long_texts="windows")
+    export_transformer(folder, tmp_path / "in_windows", in_windows, torchscript=False)  # cuts nothing
     texts = [" ".join(random_texts(4, seed)) for seed in range(3)]
     expected = by_transformers(folder, texts)
     assert np.abs(classify(bundle, texts) - expected).max() <= 1e-4
@@ -200,6 +204,16 @@ def test_a_lower_precision_says_what_it_costs(
     assert np.isclose(cost["max_difference"], np.abs(found - full).max(), atol=1e-3)
     assert 0 < cost["max_difference"] < most
     assert f"{precision}: accuracy" in str(said[0])
+
+
+def test_the_cost_for_several_labels_compares_all_of_them(tmp_path: Path) -> None:
+    folder = save_classifier(tmp_path / "several", problem_type="multi_label_classification")
+    texts = random_texts(30)
+    options = TransformerOptions(precision="int8", calibration=labelled(texts, ["good"] * 30))
+    bundle = export_transformer(folder, tmp_path / "low", options)
+    full = classify(export_transformer(folder, tmp_path / "full", TransformerOptions()), texts) >= 0.5
+    same = (full == (classify(bundle, texts) >= 0.5)).all(axis=1)
+    assert bundle.manifest.metrics["quantization"]["same_class"] == same.mean()
 
 
 def test_an_int8_answer_does_not_depend_on_other_texts(saved: Saved, tmp_path: Path) -> None:
@@ -414,6 +428,25 @@ def test_options_that_the_model_cannot_have(
 ) -> None:
     with pytest.raises(BadSetting, match=message):
         export_transformer(saved("bert"), tmp_path / "out", options)
+
+
+def test_columns_without_a_calibration_are_refused(tmp_path: Path) -> None:
+    options = ExportOptions(tmp_path / "out", transformer=tmp_path)
+    for wrong in (replace(options, text="review"), replace(options, label="stars")):
+        with pytest.raises(BadSetting, match="--text and --label are the columns of --calibration"):
+            wrong.check()
+
+
+@pytest.mark.parametrize("kind", ["deberta-v2", "modernbert"])
+def test_without_position_embeddings_a_text_is_as_long_as_the_network_was_made_for(
+    kind: str, saved: Saved, tmp_path: Path
+) -> None:
+    """The tokenizer of DeBERTa-v3 names no limit."""
+    folder = shutil.copytree(saved(kind), tmp_path / kind)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 10**30}))
+    bundle = export_transformer(folder, tmp_path / "out", TransformerOptions(), torchscript=False)
+    assert bundle.encoders[0].max_length == 64
 
 
 def test_labels_of_the_calibration_must_be_those_of_the_model(saved: Saved, tmp_path: Path) -> None:

@@ -37,6 +37,18 @@ def test_certain_answers_stay_finite(head: Head) -> None:
     assert np.allclose(WINDOWS.mean(certain, head), certain[:3], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("head", "logits"),
+    [("softmax", [[40, 0, 0], [-50, 0, 0]]), ("sigmoid", [[17, 0, -60], [-20, 0, 50]])],
+)
+def test_windows_that_are_certain_of_opposites_are_weighed(head: Head, logits: list[list[int]]) -> None:
+    """float32 has 1e-38, and not 1 - 1e-8."""
+    two = Windows(of_lengths(4, 4), np.zeros(2, dtype=np.int32))
+    probabilities = PROBABILITIES[head](np.array(logits, dtype=np.float64))
+    mean = PROBABILITIES[head](np.mean(logits, axis=0, keepdims=True))
+    assert np.allclose(two.mean(probabilities.astype(np.float32), head), mean, atol=0.05)
+
+
 def test_a_text_of_one_window_keeps_its_very_bits() -> None:
     probabilities = PROBABILITIES["softmax"](np.random.default_rng(1).normal(size=(6, 3))).astype(np.float32)
     assert np.array_equal(WINDOWS.mean(probabilities, "softmax")[1], probabilities[3])
