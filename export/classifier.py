@@ -1,9 +1,11 @@
 """A classifier of fitted encoders under one head, and its publication as a bundle. Torch is optional."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from export.publish import Content, publish
 from server.arrays import Floats
 from server.bundle import TORCHSCRIPT, Bundle, Head
 from server.engines.base import MAX_CHUNK
+from server.engines.factory import open_engine
 from server.engines.heads import PROBABILITIES
 from server.models.tokenizer import Tokenizer
+from server.offline.classifier import Classifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,9 @@ class FittedClassifier:
         return sum((encoder.logits(texts) for encoder in self.encoders), self.head_bias.astype(np.float64))
 
     def quick_probabilities(self, texts: Sequence[str]) -> Numbers:
-        """float64[texts, classes], as the server computes them on a CPU."""
+        """float64[texts, classes], quickly, and within 1e-5 of the server; a quantized transformer rounds
+        differently there, see `served_probabilities`.
+        """
         classes = len(self.labels)
         parts = (encoder.quick_logits(texts, classes) for encoder in self.encoders)
         return probabilities_of(sum(parts, self.head_bias.astype(np.float64)), self.head)
@@ -89,24 +95,7 @@ def publish_classifier(
     tables = all(each.has_tables for each in classifier.encoders)
 
     def write(folder: Path) -> Content:
-        for encoder in classifier.encoders:
-            encoder.write_files(folder)
-        network = classifier.encoders, classifier.head_bias, classifier.head
-        onnx.save(network_graph(*network), folder / "model.onnx")
-        if torchscript:
-            from export.torch_network import write_torch_script
-
-            write_torch_script(*network, folder / TORCHSCRIPT)
-        return {
-            "format": 2,
-            "labels": classifier.labels,
-            "encoders": tuple(encoder.spec for encoder in classifier.encoders),
-            "head": classifier.head,
-            "temperature": classifier.temperature,
-            "model_class": " + ".join(encoder.spec.kind for encoder in classifier.encoders),
-            "opset": OPSET,
-            "metrics": classifier.metrics,
-        }
+        return _write(classifier, folder, torchscript=torchscript)
 
     def proven(bundle: Bundle) -> list[Parity]:
         texts = awkward_texts(classifier.words or ["word"], longest=longest_text(bundle))
@@ -115,3 +104,40 @@ def publish_classifier(
         return prove(bundle, Tokenizer.of(bundle).encode_all(texts), expected, engines)
 
     return publish(out, write, proven, files=files, torchscript=torchscript, force=force, on_report=on_report)
+
+
+def served_probabilities(classifier: FittedClassifier, texts: Sequence[str]) -> Numbers:
+    """float64[texts, classes], by the engine of a server on a CPU. The bundle for it is not proven, and not
+    kept. Raises as `publish` does.
+    """
+    with TemporaryDirectory() as folder:
+        bundle = publish(
+            Path(folder) / "measured",
+            lambda inside: _write(classifier, inside, torchscript=False),
+            lambda _: [],
+            torchscript=False,
+        )
+        engine, threads = open_engine(bundle, device="cpu"), len(os.sched_getaffinity(0))
+        with Classifier(bundle, engine, threads) as served:
+            return served.probabilities(served.encode(texts)).astype(np.float64)
+
+
+def _write(classifier: FittedClassifier, folder: Path, *, torchscript: bool) -> Content:
+    for encoder in classifier.encoders:
+        encoder.write_files(folder)
+    network = classifier.encoders, classifier.head_bias, classifier.head
+    onnx.save(network_graph(*network), folder / "model.onnx")
+    if torchscript:
+        from export.torch_network import write_torch_script
+
+        write_torch_script(*network, folder / TORCHSCRIPT)
+    return {
+        "format": 2,
+        "labels": classifier.labels,
+        "encoders": tuple(encoder.spec for encoder in classifier.encoders),
+        "head": classifier.head,
+        "temperature": classifier.temperature,
+        "model_class": " + ".join(encoder.spec.kind for encoder in classifier.encoders),
+        "opset": OPSET,
+        "metrics": classifier.metrics,
+    }

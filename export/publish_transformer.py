@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from export.classifier import FittedClassifier, has_torch, publish_classifier
+from export.classifier import FittedClassifier, has_torch, publish_classifier, served_probabilities
 from export.encoders.base import Numbers
 from export.encoders.transformer import FittedTransformer
 from export.hugging_face.directory import check_directory
@@ -170,7 +170,7 @@ def cost_of(full: FittedClassifier, lower: FittedClassifier, options: Transforme
             "accuracy that it costs is measured."
         )
     texts, classes = options.calibration.texts, _classes(options.calibration, full.labels)
-    before, after = full.quick_probabilities(texts), lower.quick_probabilities(texts)
+    before, after = served_probabilities(full, texts), served_probabilities(lower, texts)
     accuracies = _accuracy(before, classes), _accuracy(after, classes)
     return difference_of(options.precision, (before, after), accuracies, full.head)
 

@@ -41,17 +41,22 @@ def check_directory(folder: Path) -> dict[str, Any]:
             f"{folder}: its adapter (adapter_config.json) is not applied; merge it first: "
             "model.merge_and_unload().save_pretrained(…)."
         )
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if size > MAX_WEIGHTS:
-        raise BadInput(
-            f"{folder}: the weights have {size / 2**30:.1f} GiB; a bundle holds up to 2. Take a smaller one."
-        )
+    check_size(sum(file.stat().st_size for file in folder.glob("*.safetensors")), folder)
     if not (folder / "tokenizer.json").is_file():
         raise BadInput(
             f"{folder}: no tokenizer.json; save the tokenizer with "
             "AutoTokenizer.from_pretrained(…, use_fast=True).save_pretrained(…)."
         )
     return config
+
+
+def check_size(size: int, folder: Path) -> None:
+    """Raises BadInput for weights of more bytes than a bundle holds."""
+    if size > MAX_WEIGHTS:
+        raise BadInput(
+            f"{folder}: the weights have {size / 2**30:.1f} GiB in float32; a bundle holds up to 2. Take a "
+            "smaller one."
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

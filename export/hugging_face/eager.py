@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.hugging_face.directory import check_directory
+from export.hugging_face.directory import check_directory, check_size
 from export.hugging_face.pooling import read_pooling
 from server.arrays import Floats, Ids
 from server.bundle import Head
@@ -146,6 +146,7 @@ def _load(kind: str, folder: Path) -> tuple[Any, list[str], list[str]]:
 
 def _check_network(model: Any, folder: Path) -> None:
     """Raises BadInput."""
+    check_size(4 * sum(each.numel() for each in model.parameters()), folder)
     for name, each in model.named_parameters():
         if not torch.isfinite(each).all():
             raise BadInput(f"{folder}: {name} has values that are not finite; train and save it again.")

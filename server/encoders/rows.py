@@ -15,6 +15,12 @@ import numpy as np
 from server.arrays import Ids
 from server.encoders.base import Encoder
 
+MAX_IDS = 8_000_000
+"""Ids in all rows of a text for several encoders. Each window has the ids of the encoders without windows
+again, so a text of a million characters would be 4 GB. This is enough for the windows of some 90,000
+characters.
+"""
+
 
 def pack(parts: Sequence[Ids]) -> Ids:
     """The ids int32[tokens] of each encoder → a row int32[header + all tokens]."""
@@ -55,16 +61,17 @@ def max_length(encoders: Sequence[Encoder]) -> int | None:
     return encoders[0].max_length if len(encoders) == 1 else None
 
 
-def windows_of(row: Ids, encoders: Sequence[Encoder]) -> list[Ids]:
+def windows_of(row: Ids, encoders: Sequence[Encoder], most_ids: int = MAX_IDS) -> list[Ids]:
     """The row of a text as rows for the network: one for each window of the encoder that has windows, all
-    with the ids of the others.
+    with the ids of the others. Several encoders: no more windows than give about `most_ids` ids.
     """
     if len(encoders) == 1:
         return encoders[0].windows(row)
     parts = [
         encoder.windows(part) for encoder, part in zip(encoders, unpack(row, len(encoders)), strict=True)
     ]
-    return [pack([part[min(i, len(part) - 1)] for part in parts]) for i in range(max(map(len, parts)))]
+    count = min(max(map(len, parts)), _most_windows(row, most_ids))
+    return [pack([part[min(i, len(part) - 1)] for part in parts]) for i in range(count)]
 
 
 def window_tokens(row: Ids, encoders: Sequence[Encoder]) -> int:
@@ -76,10 +83,21 @@ def window_tokens(row: Ids, encoders: Sequence[Encoder]) -> int:
     return int(row[position]) if position < last else len(row) - last - int(row[:last].sum())
 
 
-def is_cut(row: Ids, encoders: Sequence[Encoder]) -> bool:
-    """Whether some encoder leaves some of the text out."""
+def is_cut(row: Ids, encoders: Sequence[Encoder], most_ids: int = MAX_IDS) -> bool:
+    """Whether `windows_of` leaves some of the text out."""
     parts = [row] if len(encoders) == 1 else unpack(row, len(encoders))
-    return any(encoder.is_cut(part) for encoder, part in zip(encoders, parts, strict=True))
+    if any(encoder.is_cut(part) for encoder, part in zip(encoders, parts, strict=True)):
+        return True
+    most = _most_windows(row, most_ids)
+    return (
+        len(encoders) > 1
+        and most < len(row)  # a window has at least one token of its own
+        and any(len(encoder.windows(part)) > most for encoder, part in zip(encoders, parts, strict=True))
+    )
+
+
+def _most_windows(row: Ids, most_ids: int) -> int:
+    return max(1, most_ids // max(1, len(row)))
 
 
 def sample_row(encoders: Sequence[Encoder]) -> Ids:
