@@ -152,6 +152,12 @@ SECTIONS = (
         module="peers.run",
     ),
     Section(
+        "peers_transformers",
+        "Other ways to serve a transformer",
+        tables.peers_transformers,
+        module="peers.transformer.run",
+    ),
+    Section(
         "engine",
         "Engines",
         tables.engine,

@@ -443,6 +443,37 @@ def peers(figures: Figures) -> str:
     )
 
 
+def peers_transformers(figures: Figures) -> str:
+    mixes = ("short", "long", "mixed")
+    headings = {
+        "name": "peer",
+        **{mix: f"texts per second, {mix}" for mix in mixes},
+        "single_p50_ms": "single text, mixed: p50 ms",
+        "clients16_p50_ms": "16 clients: p50 ms",
+        "clients16_p99_ms": "p99 ms",
+        "max_dp": "max |Δp|",
+        "version": "version",
+        "settings": "settings",
+    }
+
+    def line(name: str, each: Figures) -> Figures:
+        if "failed" in each:
+            return {"name": name, "settings": f"failed: {each['failed']}"}
+        rates = {mix: each["mixes"][mix]["texts_per_s"] for mix in mixes}
+        return {"name": name, **each, **each["mixes"]["mixed"], **rates}
+
+    tokens = ", ".join(f"{mix} {number(mean)}" for mix, mean in figures["mean_tokens"].items())
+    parts = [
+        f"Mean tokens of a text: {tokens}; at most {figures['max_tokens']}.",
+        lines(headings, (line(*each) for each in figures["peers"].items())),
+        "\n".join(
+            f"- {goal['name']}: {goal['wanted']}; {'met' if goal['met'] else '**missed**'}: {goal['found']}"
+            for goal in figures["goals"]
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
 def lines(headings: Mapping[str, str], found: Iterable[Figures]) -> str:
     """A table with one line for each of `found`; a missing figure is a dash."""
     return table(tuple(headings.values()), ([line.get(key, "–") for key in headings] for line in found))

@@ -89,6 +89,23 @@ FIGURES: dict[str, Any] = {
         },
         "folded": {"prelabel": peer(9000.0), "mosec": peer(3000.0)},
     },
+    "peers_transformers": {
+        "mean_tokens": {"short": 100.0, "long": 300.0},
+        "max_tokens": 512,
+        "peers": {
+            "prelabel": {
+                "mixes": {
+                    mix: {"texts_per_s": 40.0, "single_p50_ms": 27.0, "clients16_p50_ms": 300.0}
+                    for mix in ("short", "long", "mixed")
+                },
+                "max_dp": 1e-6,
+                "version": "1",
+                "settings": "defaults",
+            },
+            "triton": {"failed": "it did not start"},
+        },
+        "goals": [{"name": "padding", "wanted": "<= 10 %", "found": "1 %", "met": True}],
+    },
     "engine": {
         "threads": 2,
         "texts": {
