@@ -213,12 +213,11 @@ def test_the_server_sends_no_requests(bundle: Bundle, other: Recorder) -> None:
 
 
 OPEN = """
-import sys, time
+import sys
 from pathlib import Path
 from server.bundle import read_bundle
 from server.engines.factory import open_engine
 open_engine(read_bundle(Path(sys.argv[1])), engine="onnx", device="cpu")
-time.sleep(1)
 """
 
 
