@@ -66,15 +66,16 @@ def test_contenders_that_fail_are_reported_and_nothing_is_saved(
 
 
 @pytest.mark.slow
-def test_a_rehearsal_with_every_contender(transformer: Path) -> None:
+def test_a_rehearsal_with_contenders_that_take_longer(transformer: Path) -> None:
     """In a process of its own: torch.compile leaves processes and settings."""
+    names = ["torch.compile float32", "torch eager float16", "onnx not bound float16"]
+    assert set(names) < set(NAMES)
     command = [sys.executable, "-m", "benchmarks.gpu_transformer", "--transformer", str(transformer)]
-    done = subprocess.run(
-        [*command, "--device", "cpu", *OPTIONS], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command += ["--device", "cpu", "--only", ",".join(names), *OPTIONS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Failed" not in done.stdout
-    for name in NAMES:
+    for name in names:
         assert figures_of(done.stdout, name)[-1] <= (1e-4 if "float32" in name else 2e-2)
 
 
