@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from export.classifier import FittedClassifier, has_torch, publish_classifier, served_probabilities
+from export.classifier import FittedClassifier, publish_classifier, served_probabilities
 from export.encoders.base import Numbers
 from export.encoders.transformer import FittedTransformer
 from export.hugging_face.directory import check_directory
@@ -15,6 +16,7 @@ from export.parity import awkward_texts
 from export.publish import check_name
 from export.training.labeling_config import check_labels
 from server.bundle import LABELING_CONFIG, Bundle, Head
+from server.encoders.library_tokenizer import library_tokenizer
 from server.encoders.transformer.encoder import LONGEST, LongTexts, Precision, TransformerSpec
 from server.encoders.transformer.tokenizer import check_vocabulary
 from server.errors import BadInput, BadSetting
@@ -50,7 +52,7 @@ def export_transformer(
     """Publish the classifier in `folder` as the bundle `out`. Raises BadInput, BadSetting, NotProven."""
     check_name(out, force=force)
     check_directory(folder)
-    _check_torch()
+    check_libraries("--transformer")
     from export.reproducible import reproducible
 
     # on one thread: tiny calls of the parity check wait for each other on more
@@ -212,11 +214,18 @@ def cost_sentence(cost: dict[str, Any]) -> str:
 
 def words_of(encoder: FittedTransformer) -> list[str]:
     """Words for the texts of the parity check."""
-    from server.encoders.transformer.tokenizer import library_tokenizer
-
     vocabulary = library_tokenizer(encoder.content).get_vocab(with_added_tokens=False)
     words = (token.lstrip("Ġ▁#") for token in sorted(vocabulary, key=vocabulary.__getitem__))
     return [word for word in words if word.isalnum()][:WORDS] or ["word"]
+
+
+def check_libraries(option: str) -> None:
+    """Raises BadSetting without torch or transformers."""
+    for name in ("torch", "transformers"):
+        if find_spec(name) is None:
+            raise BadSetting(
+                f"{option} needs {name}, which is not installed: install prelabel[export,transformers]."
+            )
 
 
 def _classes(labelled: LabelledTexts, labels: tuple[str, ...]) -> Any:
@@ -230,13 +239,6 @@ def _classes(labelled: LabelledTexts, labels: tuple[str, ...]) -> Any:
 def _accuracy(probabilities: Numbers, classes: Any) -> float:
     best = probabilities.argmax(axis=1)
     return float(np.mean([int(one) in wanted for one, wanted in zip(best, classes, strict=True)]))
-
-
-def _check_torch() -> None:
-    if not has_torch():
-        raise BadSetting(
-            "--transformer needs torch, which is not installed: install prelabel[export,transformers]."
-        )
 
 
 def _first_message(error: ValueError) -> str:

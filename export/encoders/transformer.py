@@ -21,7 +21,7 @@ from server.encoders.transformer.encoder import TransformerEncoder, TransformerS
 from server.encoders.transformer.tokenizer import TOKENIZER_FILE
 from server.engines.base import pad
 from server.engines.onnx_file import read_model
-from server.engines.onnx_transformer import GROUP_TOKENS, groups
+from server.engines.onnx_transformer import group_tokens, groups
 from server.errors import BadBundle
 from server.models.windows import Windows
 
@@ -118,7 +118,7 @@ class FittedTransformer(FittedEncoder):
         `on_tokens` gets the numbers of tokens that are done, as they are done.
         """
         lengths = np.array([len(row) for row in rows], dtype=np.int32)
-        parts = list(groups(lengths, 0 if self.spec.precision == "int8" else GROUP_TOKENS))
+        parts = list(groups(lengths, group_tokens(self.spec.precision)))
         found = np.zeros((len(rows), self.spec.features), dtype=np.float32)
         self._session  # noqa: B018 - made before the threads need it
         pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))

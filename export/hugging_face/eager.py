@@ -89,14 +89,17 @@ def load_classifier(folder: Path) -> EagerClassifier:
     return EagerClassifier(encoder, weights, bias, labels, "sigmoid" if several else "softmax", unused)
 
 
-def load_sentence_encoder(folder: Path) -> tuple[EagerEncoder, int | None]:
-    """The sentence encoder in `folder`, and its own maximum of tokens, if it has one. Raises BadInput."""
+def load_sentence_encoder(folder: Path) -> tuple[EagerEncoder, Path, int | None]:
+    """The sentence encoder in `folder`, the directory of its transformer, and its own maximum of tokens, if
+    it has one. Raises BadInput.
+    """
     pooling, transformer, max_length = read_pooling(folder)
     check_directory(transformer)
     model, missing, _ = _load("AutoModel", transformer)
     if unexpected := [name for name in missing if not name.startswith("pooler.")]:
         raise BadInput(f"{transformer}: the weights lack {unexpected[0]}; save the whole encoder.")
-    return _encoder(model, lambda outputs, mask: pooling.of(outputs.last_hidden_state, mask)), max_length
+    encoder = _encoder(model, lambda outputs, mask: pooling.of(outputs.last_hidden_state, mask))
+    return encoder, transformer, max_length
 
 
 class Pooled(nn.Module):

@@ -11,8 +11,8 @@ import numpy as np
 from export.hugging_face.eager import import_transformers
 from export.parity import NotProven
 from server.arrays import Ids
+from server.encoders.library_tokenizer import library_tokenizer
 from server.encoders.transformer.encoder import TransformerEncoder
-from server.encoders.transformer.tokenizer import library_tokenizer
 from server.errors import BadInput
 
 UNUSUAL = (

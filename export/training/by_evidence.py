@@ -17,6 +17,7 @@ from rich.console import Console
 from export.classifier import FittedClassifier, has_torch, publish_classifier
 from export.encoders.transformer import FittedTransformer
 from export.publish import check_name
+from export.publish_transformer import check_libraries
 from export.training import report
 from export.training.baseline import NAME, fit_baseline
 from export.training.blocks import TransformerBlock
@@ -36,7 +37,6 @@ from export.training.training_data import TrainingData, read_training_data, trai
 from export.training.with_sentence_encoder import (
     SENTENCE_ENCODER,
     SentenceEncoder,
-    check_sentence_encoder,
     load_sentence_encoder,
     reading,
     transformer_metrics,
@@ -79,7 +79,7 @@ def train_by_evidence(
     started = time.monotonic()
     check_name(out, force=force)
     if options.sentence_encoder is not None:
-        check_sentence_encoder()
+        check_libraries("--sentence-encoder")
     base = read_bundle(start_from) if start_from is not None else None
     with console.status("reading the texts"):
         data = read_training_data(source, test, group=options.group, balance=options.balance)

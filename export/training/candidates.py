@@ -27,7 +27,7 @@ from export.training.training_data import TrainingData
 from server.arrays import Floats
 from server.bundle import Bundle
 from server.encoders.cnn.encoder import CnnEncoder
-from server.encoders.transformer.encoder import TransformerEncoder
+from server.encoders.transformer.encoder import transformer_of
 from server.engines.onnx_file import read_tensors
 from server.errors import BadBundle, BadInput
 
@@ -133,11 +133,10 @@ def candidates_from(
 
 def _block_of(bundle: Bundle, texts: Sequence[str], bar: Bar) -> tuple[str, DenseBlock]:
     """The features of a bundle's transformer, or else of its CNN, and the name of these."""
-    for encoder in bundle.encoders:
-        if isinstance(encoder, TransformerEncoder):
-            no_head = np.zeros((encoder.spec.features, 1), dtype=np.float32)
-            block = TransformerBlock(FittedTransformer.of(bundle, no_head), texts, bar)
-            return f"transformer of {bundle.manifest.name}", block
+    if (transformer := transformer_of(bundle.encoders)) is not None:
+        no_head = np.zeros((transformer.spec.features, 1), dtype=np.float32)
+        block = TransformerBlock(FittedTransformer.of(bundle, no_head), texts, bar)
+        return f"transformer of {bundle.manifest.name}", block
     if any(isinstance(encoder, CnnEncoder) for encoder in bundle.encoders):
         return f"CNN of {bundle.manifest.name}", CnnBlock(bundle, texts)
     raise BadBundle(f"{bundle.path}: the bundle has no CNN and no transformer; choose one that has.")

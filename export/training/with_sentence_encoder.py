@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from export.training.evidence import Fold, cross_validate
 from export.training.options import TrainingOptions
 from export.training.stage_bar import stage_bar
 from export.training.training_data import TrainingData
-from server.errors import BadSetting
 
 SENTENCE_ENCODER = "sentence encoder"
 """Name of the candidate."""
@@ -109,16 +107,6 @@ def sentences_of(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def check_sentence_encoder() -> None:
-    """Raises BadSetting without torch or transformers."""
-    for name in ("torch", "transformers"):
-        if find_spec(name) is None:
-            raise BadSetting(
-                f"--sentence-encoder needs {name}, which is not installed: install "
-                "prelabel[export,transformers]."
-            )
-
-
 def load_sentence_encoder(
     options: TrainingOptions, data: TrainingData, console: Console, *, torchscript: bool
 ) -> SentenceEncoder:
@@ -141,11 +129,9 @@ def fitted_sentence_encoder(
 ) -> FittedTransformer:
     """In float32, without a head, as TorchScript, too, if asked for. Raises as `load_sentence_encoder`."""
     from export.hugging_face.eager import load_sentence_encoder as load
-    from export.hugging_face.pooling import read_pooling
     from export.hugging_face.tracing import to_torch_script
 
-    eager, longest = load(folder)
-    _, transformer, _ = read_pooling(folder)
+    eager, transformer, longest = load(folder)
     features = len(eager.features(np.zeros(1, dtype=np.int32)))
     no_head = np.zeros((features, 1), dtype=np.float32)
     fitted = fitted_transformer(transformer, eager, no_head, options, longest)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.bundle import Bundle
+from server.encoders.transformer.encoder import transformer_of
 from server.engines.base import CudaUnavailable, Engine
 from server.engines.devices import NVIDIA_DRIVER, CudaOptions, cuda_devices
 from server.errors import BadSetting
@@ -83,12 +84,12 @@ def _open_on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
 
 def _open_on_cuda(engine: str, bundle: Bundle, devices: Sequence[str], options: CudaOptions) -> Engine:
     """Raises CudaUnavailable, BadSetting."""
-    precisions = {getattr(spec, "precision", None) for spec in bundle.manifest.encoders}
-    if "int8" in precisions:
+    transformer = transformer_of(bundle.encoders)
+    if transformer is not None and transformer.spec.precision == "int8":
         raise CudaUnavailable(
             f"{bundle.manifest.name} is quantized to int8, for CPUs: export it with --quantize float16"
         )
-    if engine == "torchscript" and not bundle.has_tables:
+    if engine == "torchscript" and transformer is not None:
         raise CudaUnavailable("the trace of a transformer runs on the CPU only: set engine=onnx")
 
     def open_on(device: str) -> Engine:

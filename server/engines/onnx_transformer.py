@@ -12,11 +12,11 @@ import numpy.typing as npt
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.encoders.rows import bounds
-from server.encoders.transformer.encoder import TransformerSpec
+from server.encoders.transformer.encoder import Precision, TransformerSpec
 from server.engines.onnx_runtime import CPU, DynamicSession, open_session
 
 GROUP_TOKENS = 256
-"""Tokens of a call, if its texts are shorter (docs/performance.md)."""
+"""Tokens of a call, if its texts are shorter (docs/transformers.md)."""
 
 SHORTEST = 0.9
 """Length of the shortest text in a group, as a share of the longest: padding takes at most a tenth."""
@@ -33,24 +33,30 @@ class OnnxTransformerEngine:
         """Raises BadBundle, MemoryError."""
         specs = bundle.manifest.encoders
         self._encoders = len(specs)
-        self._position = next(i for i, spec in enumerate(specs) if isinstance(spec, TransformerSpec))
-        spec = specs[self._position]
-        # int8 activations have one scale for a whole call: a text must not share it with others
-        alone = isinstance(spec, TransformerSpec) and spec.precision == "int8"
-        self._group_tokens = 0 if alone else GROUP_TOKENS
+        self._position, spec = next(
+            (i, spec) for i, spec in enumerate(specs) if isinstance(spec, TransformerSpec)
+        )
+        self._group_tokens = group_tokens(spec.precision)
         self._session = DynamicSession(open_session(bundle, (CPU, {})), bundle.encoders)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         begins, ends = bounds(ids, lengths, self._encoders)[self._position]
-        found: dict[int, Floats] = {}
-        for group in groups(ends - begins, self._group_tokens):
-            longest = int(lengths[group].max())
-            probabilities = self._session.run(np.ascontiguousarray(ids[group, :longest]), lengths[group])
-            found |= dict(zip(group.tolist(), probabilities, strict=True))
-        return np.stack([found[row] for row in range(len(lengths))])
+        calls = list(groups(ends - begins, self._group_tokens))
+        outputs = np.concatenate([self._call(ids[group], lengths[group]) for group in calls])
+        probabilities = np.empty_like(outputs)
+        probabilities[np.concatenate(calls)] = outputs
+        return probabilities
+
+    def _call(self, ids: Ids, lengths: Ids) -> Floats:
+        return self._session.run(np.ascontiguousarray(ids[:, : lengths.max()]), lengths)
 
     def close(self) -> None:
         """Nothing to do: ONNX Runtime frees a session with its last reference."""
+
+
+def group_tokens(precision: Precision) -> int:
+    """Tokens of a call. int8 activations have one scale for a whole call: a text must not share it."""
+    return 0 if precision == "int8" else GROUP_TOKENS
 
 
 def groups(lengths: Ids, tokens: int) -> Iterator[npt.NDArray[np.intp]]:

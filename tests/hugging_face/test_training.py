@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from export import publish_transformer
 from export.classifier import FittedClassifier, publish_classifier
 from export.encoders.transformer import FittedTransformer
 from export.publish_transformer import TransformerOptions, reduced_transformer
-from export.training import by_evidence, with_sentence_encoder
+from export.training import by_evidence
 from export.training.blocks import TransformerBlock
 from export.training.by_evidence import fit_without_publishing, train_by_evidence
 from export.training.linear_head import fit_head
@@ -262,7 +263,7 @@ def test_start_from_a_transformer_needs_no_torch(
     source = write(tmp_path / "in.csv", texts, labels)
     base, _ = train(source, tmp_path / "base", directory, quantize="int8")
     monkeypatch.setattr(by_evidence, "has_torch", lambda: False)
-    monkeypatch.setattr(with_sentence_encoder, "find_spec", lambda _: None)
+    monkeypatch.setattr(publish_transformer, "find_spec", lambda _: None)
     for kept, number in (("transformer of base", 1), ("transformer of base + n-grams", 3)):
         only(monkeypatch, kept)
         made, printed = train(source, tmp_path / f"made{number}", None, start_from=base.path)
@@ -331,7 +332,7 @@ def test_options_that_contradict_each_other_are_an_error() -> None:
 def test_without_the_libraries_the_extra_is_named(
     tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
-    monkeypatch.setattr(with_sentence_encoder, "find_spec", lambda name: None if name == library else "found")
+    monkeypatch.setattr(publish_transformer, "find_spec", lambda name: None if name == library else "found")
     with pytest.raises(BadSetting, match=rf"needs {library}, .* install prelabel\[export,transformers\]"):
         train(write(tmp_path / "in.csv", ["a"], ["x"]), tmp_path / "made", directory)
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from server.arrays import Ids
+from server.encoders.library_tokenizer import library_tokenizer
 from server.encoders.unicode_pieces import without_surrogates
 from server.errors import BadBundle
 
@@ -68,7 +69,7 @@ class LearnedTokenizer:
     """As in `TextTokenizer`: a millisecond or a few."""
 
     def __init__(self, content: str, *, pad: int, min_length: int) -> None:
-        self._library = _from_library(content)
+        self._library = library_tokenizer(content)
         self._pad, self._min_length = pad, min_length
 
     def encode(self, text: str) -> Ids:
@@ -97,7 +98,7 @@ def read_learned(path: Path, vocabulary: Mapping[str, int]) -> str:
             raise ValueError(f"expected at most {MAX_LEARNED // 2**20} MB")
         content = path.read_bytes().decode("utf-8")
         _check(json.loads(content), vocabulary)
-        _from_library(content)
+        library_tokenizer(content)
     except (OSError, ValueError, RecursionError) as error:
         raise BadBundle(f"{path}: {error}; train the bundle again.") from None
     return content
@@ -122,13 +123,3 @@ def _check(content: Any, vocabulary: Mapping[str, int]) -> None:
         raise ValueError("not a tokenizer that `prelabel train` wrote: its settings differ")
     if found != vocabulary:
         raise ValueError("its vocabulary is not that of vocab.txt")
-
-
-def _from_library(content: str) -> Any:
-    """Raises ValueError."""
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_str(content)
-    except Exception as error:  # the library raises no other type
-        raise ValueError(f"the library tokenizers cannot read it ({error})") from None

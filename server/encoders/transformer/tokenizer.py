@@ -6,11 +6,11 @@ The library `tokenizers` does the work. It imports nothing that reaches a networ
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from server.arrays import Ids
+from server.encoders.library_tokenizer import library_tokenizer
 from server.encoders.unicode_pieces import without_surrogates
 from server.errors import BadBundle, EngineFailed
 
@@ -51,19 +51,6 @@ class TransformerTokenizer:
                 raise
             raise EngineFailed("the model's tokenizer fails on a text.") from None
         return [np.array(each.ids or [self._pad], dtype=np.int32) for each in found]
-
-
-def library_tokenizer(content: str) -> Any:
-    """A `tokenizers.Tokenizer` that neither truncates nor pads. Raises ValueError."""
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_str(content)
-    except Exception as error:  # the library raises no other type
-        raise ValueError(f"the library tokenizers cannot read it ({error})") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def read_tokenizer(path: Path, vocabulary: int) -> str:
