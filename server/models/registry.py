@@ -3,11 +3,13 @@
 A slot holds the current model and the previous one. A reload loads and checks the new model in a thread and
 then swaps, without dropping a request: a request keeps the model that it started with. A bundle that fails
 its check changes nothing.
+
+A project that learns has a slot of its own for its learned model, under the name that it is connected to.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,11 @@ log = logging.getLogger(__name__)
 Load = Callable[[Path], Model]
 """Bundle folder → ready model. Blocks. Raises BadBundle, BadSetting."""
 
+Key = tuple[str, str]
+"""The name that a project is connected to, and the project's."""
 
-@dataclass
+
+@dataclass(eq=False)
 class ModelSlot:
     """A bundle folder, its current model, the model before it, and how many calls in a row have failed."""
 
@@ -65,16 +70,18 @@ class Registry:
         self._reloading = asyncio.Lock()
         self._ensembles = ensembles
         self._current: dict[str, Ensemble] = {}
-        self._rebuilding: dict[str, asyncio.Task[None]] = {}
+        self._learned: dict[Key, ModelSlot] = {}
+        self._current_learned: dict[Key, Ensemble] = {}
+        self._rebuilding: dict[ModelSlot, asyncio.Task[None]] = {}
         self._refresh()
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._current)
 
-    def current(self, name: str) -> Ensemble:
-        """The model or ensemble that answers under `name` now."""
-        return self._current[name]
+    def current(self, name: str, project: str = "") -> Ensemble:
+        """The model or ensemble that answers under `name` now, or the learned model of `project`."""
+        return self._current_learned.get((name, project)) or self._current[name]
 
     async def reload(self, name: str | None = None) -> list[Change]:
         """Load the bundle folder of one name, or of all, again. Raises BadRequest for an unknown name."""
@@ -86,19 +93,35 @@ class Registry:
         async with self._reloading:
             return [self._roll_back(each) for each in self._selected(name)]
 
+    async def serve_learned(self, name: str, project: str, path: Path) -> None:
+        """Load a learned bundle, and answer requests of `project` under `name` with it. Raises BadBundle,
+        BadSetting.
+        """
+        fresh = await self._load_in_thread(path)
+        self._learned[name, project] = ModelSlot(path, fresh)
+        self._refresh()
+        log.info("%s: %s serves project %s now", name, fresh.bundle.version, project)
+
+    def drop_learned(self, name: str, project: str) -> None:
+        """Answer requests of `project` with the model of `name` again."""
+        if self._learned.pop((name, project), None) is not None:
+            self._refresh()
+            log.info("%s: project %s has no learned model now", name, project)
+
     def record_call(self, run_batch: RunBatch, succeeded: bool) -> None:
         """Count the model call of `run_batch` that has ended. After several failures in a row, rebuild the
         engine, repeatedly until a call succeeds.
         """
-        for name, slot in self.slots.items():
+        for name, slot in self._named_slots():
             if slot.current.run == run_batch:
                 failed_before = self._is_failing(slot)
                 slot.failures = 0 if succeeded else slot.failures + 1
                 if self._is_failing(slot) != failed_before:
                     self.on_health_change()
-                if self._is_failing(slot) and name not in self._rebuilding:
-                    task = self._rebuilding[name] = asyncio.get_running_loop().create_task(self._repair(name))
-                    task.add_done_callback(lambda _, name=name: self._rebuilding.pop(name))  # type: ignore[misc]  # a lambda's default has no type
+                if self._is_failing(slot) and slot not in self._rebuilding:
+                    repair = self._repair(name, slot)
+                    task = self._rebuilding[slot] = asyncio.get_running_loop().create_task(repair)
+                    task.add_done_callback(lambda _, slot=slot: self._rebuilding.pop(slot))  # type: ignore[misc]  # a lambda's default has no type
 
     def bundle_of(self, run_batch: RunBatch) -> str:
         """The name of the bundle that `run_batch` belongs to; "replaced" if the model is neither the current
@@ -107,7 +130,7 @@ class Registry:
         return next(
             (
                 name
-                for name, slot in self.slots.items()
+                for name, slot in self._named_slots()
                 for model in (slot.current, slot.previous)
                 if model and model.run == run_batch
             ),
@@ -122,9 +145,15 @@ class Registry:
     def close(self) -> None:
         for task in self._rebuilding.values():
             task.cancel()
-        for slot in self.slots.values():
+        for _, slot in self._named_slots():
             for model in filter(None, (slot.current, slot.previous)):
                 model.engine.close()
+
+    def _named_slots(self) -> Iterator[tuple[str, ModelSlot]]:
+        """All slots, with the name that each answers under."""
+        yield from self.slots.items()
+        for (name, _), slot in self._learned.items():
+            yield name, slot
 
     def _is_failing(self, slot: ModelSlot) -> bool:
         return slot.failures >= self._limits.failed_calls
@@ -149,8 +178,7 @@ class Registry:
             log.error("%s: %s continues to serve; the new bundle was rejected: %s", name, before, error)
             return Change(name, before, before, str(error))
 
-    async def _repair(self, name: str) -> None:
-        slot = self.slots[name]
+    async def _repair(self, name: str, slot: ModelSlot) -> None:
         broken = slot.current
 
         def is_broken() -> bool:
@@ -160,12 +188,11 @@ class Registry:
             log.error("%s: %d model calls in a row failed; rebuilding its engine", name, slot.failures)
             async with self._reloading:
                 if slot.current is broken:
-                    await self._rebuild(name, broken)
+                    await self._rebuild(name, slot, broken)
             if is_broken():
                 await asyncio.sleep(self._limits.rebuild_interval)
 
-    async def _rebuild(self, name: str, broken: Model) -> None:
-        slot = self.slots[name]
+    async def _rebuild(self, name: str, slot: ModelSlot, broken: Model) -> None:
         try:
             fresh = await self._load_in_thread(slot.path)
         except Exception as error:  # the cause of the failure may also break loading, in any way
@@ -241,6 +268,7 @@ class Registry:
                 setting.name, [self.slots[member].current for member in setting.members], setting.weights
             )
         self._current = current
+        self._current_learned = {key: Ensemble.of_one(slot.current) for key, slot in self._learned.items()}
 
 
 def load_registry(settings: Settings, load: Load, limits: FaultLimits) -> Registry:

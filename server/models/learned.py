@@ -1,0 +1,62 @@
+"""Keeps the learned models of projects as the store says: loads new ones, and drops those taken back."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from server.errors import PrelabelError
+from server.learning.store import LearningProject, LearningStore
+from server.models.registry import Key, Registry
+from server.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between two looks at the store, which another process writes."""
+
+
+def folder_of(learn_folder: Path, project: int) -> Path:
+    """Where the learned bundles of a project are, each in a folder named like its version."""
+    return learn_folder / "models" / f"p{project}"
+
+
+class LearnedModels:
+    """The learned models of `registry`, from `store` and the bundles in `folder`."""
+
+    def __init__(self, store: LearningStore, registry: Registry, folder: Path) -> None:
+        self._store = store
+        self._registry = registry
+        self._folder = folder
+        self._versions: dict[Key, str] = {}
+        """What each project's registry entry has; a version that could not be loaded is not tried again."""
+
+    async def watch(self) -> None:
+        """Follow the store until cancelled."""
+        while True:
+            try:
+                await self.follow()
+            except PrelabelError as error:
+                log.error("the learned models cannot be read: %s", error)
+            await asyncio.sleep(INTERVAL)
+
+    async def follow(self) -> None:
+        """Make the registry serve what the store says now. Raises Unavailable."""
+        wanted = {
+            (project.model, project.name): project
+            for project in await in_thread(self._store.projects)
+            if project.served and project.learns and project.model in self._registry.names
+        }
+        for key in self._versions.keys() - wanted.keys():
+            self._registry.drop_learned(*key)
+            del self._versions[key]
+        for key, project in wanted.items():
+            if self._versions.get(key) != project.served:
+                self._versions[key] = project.served
+                await self._serve(key, project)
+
+    async def _serve(self, key: Key, project: LearningProject) -> None:
+        try:
+            path = folder_of(self._folder, project.id) / project.served
+            await self._registry.serve_learned(*key, path)
+        except PrelabelError as error:
+            log.error("project %s: its learned model cannot be served: %s", project.name, error)
