@@ -74,11 +74,10 @@ class MlBackend:
         async with bodies.json_fields(request, SetUp) as body, while_connected(request):
             project = context_of(request).project = body["project"]
             config = label_config_of(body, "schema")
-            version, plan = await self.predictor.set_up(config, project, body["extra_params"])
-        if self.activity.set_up(self.name, project, version, plan.summary):
-            log.info(
-                "project %s, model %s: set up with %s: %s", name_of(project), self.name, version, plan.summary
-            )
+            set_up = await self.predictor.set_up(config, project, body["extra_params"])
+        version, served = set_up.version, set_up.served
+        if self.activity.set_up(self.name, project, version, served):
+            log.info("project %s, model %s: set up with %s: %s", name_of(project), self.name, version, served)
         return Json({"model_version": version})
 
     async def predict(self, request: Request) -> Response:

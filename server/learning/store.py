@@ -201,6 +201,13 @@ class LearningStore:
             (number,) = run(query, (project,)).fetchone()
         return int(number)
 
+    def changed_since(self, project: int, time: str) -> int:
+        """Annotations that were new, changed or deleted after this time."""
+        with self._transaction() as run:
+            query = "SELECT count(*) FROM annotations WHERE project = ? AND received > ? AND task IS NOT NULL"
+            (number,) = run(query, (project, time)).fetchone()
+        return int(number)
+
     def last_received(self, project: int) -> str | None:
         """When something of this project was received last; None if nothing was."""
         with self._transaction() as run:

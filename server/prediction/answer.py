@@ -33,6 +33,12 @@ class Answer:
     empty_because: str | None = None
     failure: PrelabelError | None = None
 
+    @classmethod
+    def without_predictions(cls, tasks: int, version: str, because: str) -> "Answer":
+        """Label Studio stores nothing of it, and asks again when a task is opened the next time."""
+        results = [b",".join([b"{}"] * tasks)] if tasks else []
+        return cls(results, 0, tasks, 0, {}, 0, 0, PredictionStats(version, ()), because)
+
     def parts(self) -> list[bytes]:
         """The body `{"results": […]}`, in parts; with `"meta": {"truncated": N}` if texts were truncated."""
         separators = [b'{"results":[', *[b","] * (len(self.results) - 1)]

@@ -1,14 +1,18 @@
 """Answers requests for predictions: labeling config → texts → token ids → probabilities → predictions, in the
 order of the tasks. For plain texts, only the steps from text to probabilities.
+
+A project that learns has its own model as soon as there is one. Until then it is answered with the model of
+the server where the labels fit, and without a prediction where they do not.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from server.batching.batcher import Batcher
-from server.errors import BadRequest, DeadlineExceeded, RequestTooLarge
+from server.errors import BadLabelConfig, BadRequest, DeadlineExceeded, RequestTooLarge
 from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import LabelingPlan, read_plan
 from server.models.ensemble import Ensemble
@@ -24,17 +28,33 @@ from server.scoring import DEFAULT_SCORING, Scoring
 
 T = TypeVar("T")
 
+STILL_LEARNING = (
+    "no prediction yet: no model has the labels of this project, so it learns them from the annotations"
+)
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """The model version for a project; `served` says which controls are predicted from which texts, or why
+    none is.
+    """
+
+    version: str
+    served: str
+
 
 class Predictor:
-    """Answers requests with the model that `current` returns at the time. Independent of HTTP.
+    """Answers requests with the model that `current` returns for a project at the time, "" for none.
+    Independent of HTTP.
 
-    `timeout` in seconds, for a whole request; `max_text` in characters, markup included.
+    `learns` says whether a project learns. `timeout` in seconds, for a whole request; `max_text` in
+    characters, markup included.
     """
 
     def __init__(
         self,
         name: str,
-        current: Callable[[], Ensemble],
+        current: Callable[[str], Ensemble],
         batcher: Batcher,
         project_scorings: ProjectScorings,
         parse_thread: ParseThread,
@@ -43,8 +63,10 @@ class Predictor:
         scoring: Scoring,
         timeout: float,
         max_text: int,
+        learns: Callable[[str], bool] = lambda project: False,  # noqa: ARG005 - no project does
     ) -> None:
         self._name = name
+        self._learns = learns
         self._current = current
         self._scoring = scoring
         self._project_scorings = project_scorings
@@ -56,22 +78,24 @@ class Predictor:
     @property
     def version(self) -> str:
         """The model version for projects without a scoring of their own."""
-        return self._scoring.version(self._current().version)
+        return self._scoring.version(self._current("").version)
 
-    async def set_up(self, config: str, project: object, extra_params: object) -> tuple[str, LabelingPlan]:
-        """The model version and the plan for a project. Its scoring holds until the next set-up; Label Studio
-        sets a project up before each request for predictions.
+    async def set_up(self, config: str, project: object, extra_params: object) -> SetUp:
+        """What a project gets. Its scoring holds until the next set-up; Label Studio sets a project up before
+        each request for predictions.
 
         Raises BadLabelConfig, BadRequest, Overloaded, Unavailable.
         """
-        model = self._current()
-        plan = await self._plans.plan(config, model.labels)
-        scoring = requested_scoring(extra_params, self._scoring)
         name = name_of(project)
+        scoring = requested_scoring(extra_params, self._scoring)
+        model = self._current(name)
+        plan = await self._plan(config, model, name)
         if name == project:
             own = scoring if scoring != self._scoring else None
             await self._project_scorings.remember(self._name, name, own)
-        return scoring.version(model.version), plan
+        if plan is None:
+            return SetUp(self._untrained, STILL_LEARNING)
+        return SetUp(scoring.version(model.version), plan.summary)
 
     async def predict(self, tasks: Tasks, config: str, project: object = None) -> Answer:
         """One prediction for each of `tasks`, in order. A task is its `data`; unless `tasks` is a list, it is
@@ -94,7 +118,7 @@ class Predictor:
                 f"A text has {longest} characters; the limit is {self._max_text} (PRELABEL_MAX_TEXT). "
                 "Send it in parts."
             )
-        request = TextRequest(self._current(), self._batcher, DEFAULT_SCORING)
+        request = TextRequest(self._current(""), self._batcher, DEFAULT_SCORING)
         return await self._in_time(request.classify(texts), len(texts), "texts")
 
     async def classify_tokens(self, tokens: TokenRows) -> Classified:
@@ -102,7 +126,7 @@ class Predictor:
 
         Raises BadRequest unless the model is a single transformer that takes such ids, and as `classify`.
         """
-        model = self._current()
+        model = self._current("")
         if model.only_transformer is None or not tokens.fit(model.only_transformer):
             raise BadRequest(
                 "inputs: the model was replaced while the request arrived, and does not take these token "
@@ -112,10 +136,29 @@ class Predictor:
         return await self._in_time(request.classify(tokens.rows), len(tokens), "texts")
 
     async def _predict(self, tasks: Tasks, config: str, project: object) -> Answer:
-        model = self._current()
-        plan = await self._plans.plan(config, model.labels)
-        scoring = await self._project_scorings.of(self._name, name_of(project)) or self._scoring
+        name = name_of(project)
+        model = self._current(name)
+        plan = await self._plan(config, model, name)
+        if plan is None:
+            return Answer.without_predictions(len(tasks), self._untrained, STILL_LEARNING)
+        scoring = await self._project_scorings.of(self._name, name) or self._scoring
         return await TaskRequest(model, self._batcher, plan, scoring, self._max_text).answer(tasks)
+
+    @property
+    def _untrained(self) -> str:
+        """The version where no model has the project's labels yet."""
+        return f"{self._name}-untrained"
+
+    async def _plan(self, config: str, model: Ensemble, project: str) -> LabelingPlan | None:
+        """None for a project that learns its labels, which the model does not have. Raises BadLabelConfig,
+        Overloaded.
+        """
+        try:
+            return await self._plans.plan(config, model.labels)
+        except BadLabelConfig:
+            if not self._learns(project):
+                raise
+            return None
 
     async def _in_time(self, answer: Awaitable[T], count: int, things: str) -> T:
         try:

@@ -222,7 +222,7 @@ def test_a_model_that_replaced_another_meanwhile_refuses_ids_that_it_does_not_ta
         batcher = build_batcher(settings, "cpu", BatchObserver(), DEFAULT_LIMITS, lambda: None)
         predictor = Predictor(
             "live",
-            lambda: model,
+            lambda _: model,
             batcher,
             ProjectScorings(),
             ParseThread(),

@@ -46,6 +46,15 @@ def test_reconciling_deletes_what_label_studio_no_longer_has(store: LearningStor
     assert [each.id for each in store.annotations(7)] == [2, 3, 4]
 
 
+def test_what_changed_since_a_time(store: LearningStore) -> None:
+    store.receive(7, [annotation(1), annotation(2), annotation(3)])
+    since = now()
+    assert store.changed_since(7, since) == 0
+    store.receive(7, [annotation(1), annotation(2, "web", LATE), annotation(4)], deleted=[3, 9])
+    assert store.changed_since(7, since) == 3, "9 was never an annotation here"
+    assert store.changed_since(7, "") == 4
+
+
 def test_a_restart_loses_nothing(tmp_path: Path) -> None:
     file = tmp_path / "learning.sqlite"
     with LearningStore(file) as store:

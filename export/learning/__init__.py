@@ -1,0 +1,1 @@
+"""The learner: a process next to the server that fits new models from annotations, and proves them first."""
