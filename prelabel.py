@@ -214,6 +214,7 @@ def annotate(
     threshold: cli.Threshold = None,
     batch: cli.Batch = BATCH,
     dry_run: cli.DryRun = False,
+    accept_above: cli.AcceptAbove = None,
 ) -> None:
     """Store predictions for a whole Label Studio project.
 
@@ -225,7 +226,7 @@ def annotate(
     settings = _settings(
         bundle=bundle, engine=engine, device=device, label_map=label_map, score=score, threshold=threshold
     )
-    options = AnnotateOptions(project, batch, view, only_unlabeled, dry_run)
+    options = AnnotateOptions(project, batch, view, only_unlabeled, dry_run, accept_above)
     extra_params = {"score": score, "threshold": threshold}
     status = annotate_project(label_studio, options, settings, backend, auth, extra_params, console)
     raise typer.Exit(status)

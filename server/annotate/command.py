@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from server.annotate.accept import AcceptResult, AcceptRun
 from server.annotate.backend_source import open_backend
 from server.annotate.background import in_background
 from server.annotate.console import (
@@ -16,6 +17,7 @@ from server.annotate.console import (
     exit_status,
     progress_bar,
     show,
+    show_accepted,
     stop_on_ctrl_c,
 )
 from server.annotate.options import AnnotateOptions
@@ -23,6 +25,7 @@ from server.annotate.prediction_source import OpenSource, open_bundle
 from server.annotate.run import AnnotateRun
 from server.label_studio.api_client import Api
 from server.label_studio.credentials import basic_auth, token, web_address
+from server.label_studio.project_tasks import read_project
 from server.settings import Settings
 
 
@@ -40,6 +43,9 @@ def annotate_project(
     Predictions come from the bundle of the settings, or from `backend`, set up with those `extra_params` that
     are not None. The run has its own thread, so that a second Ctrl-C can leave whatever request is under way.
     """
+    options.check(extra_params.get("score"))
+    if options.accept_above is not None:
+        return _accept(label_studio, options, _source(settings, backend, auth, extra_params), console)
     api = Api(web_address("--label-studio", label_studio), token(os.environ))
     opening = _source(settings, backend, auth, extra_params)
     with (
@@ -61,6 +67,23 @@ def annotate_project(
     if error is not None:
         raise error
     return exit_status(run.result, stop)
+
+
+def _accept(
+    label_studio: str, options: AnnotateOptions, opening: AbstractContextManager[OpenSource], console: Console
+) -> int:
+    """Make annotations of certain predictions, print the summary, and return the exit status."""
+    api = Api(web_address("--label-studio", label_studio), token(os.environ))
+    with stop_on_ctrl_c(console) as stop, console.status("looking at the tasks") as status, opening as source:
+
+        def on_progress(result: AcceptResult) -> None:
+            status.update(f"{result.accepted:,} accepted of {result.looked_at:,} tasks without an annotation")
+
+        run = AcceptRun(api, options, stop, on_progress)
+        project = read_project(api.get, options.project)
+        result = run.run(source(options.project, project["label_config"]))
+    show_accepted(result, options, Console())
+    return STOPPED if stop.is_set() else int(bool(result.failed))
 
 
 def _run(run: AnnotateRun, opening: AbstractContextManager[OpenSource]) -> None:

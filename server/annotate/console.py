@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from server.annotate.accept import AcceptResult
 from server.annotate.background import StopRequest
 from server.annotate.options import AnnotateOptions
 from server.annotate.run import AnnotateResult
@@ -89,7 +90,7 @@ def show(result: AnnotateResult, options: AnnotateOptions, console: Console) -> 
     """Print what was done, what failed and why, and how to continue."""
     done = result.predicted if options.dry_run else result.stored
     console.print(_summary(result, options, done))
-    _show_failures(result, console)
+    _show_failures(result.failed, console)
     lines = []
     if result.elapsed:
         stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
@@ -102,6 +103,22 @@ def show(result: AnnotateResult, options: AnnotateOptions, console: Console) -> 
     lines.append(_score_column(result))
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_accepted(result: AcceptResult, options: AnnotateOptions, console: Console) -> None:
+    """Print how many predictions became annotations, and how many tasks are left to people."""
+    table = Table("", "tasks", title=f"{escape(result.version)} in project {options.project}")
+    table.columns[1].justify = "right"
+    accepted = f"confidence of at least {options.accept_above:g}: "
+    accepted += "nothing stored (--dry-run)" if options.dry_run else "annotated"
+    table.add_row("without an annotation", f"{result.looked_at:,}")
+    table.add_row(accepted, f"{result.accepted:,}")
+    table.add_row("left to people", f"{result.left_to_people:,}")
+    table.add_row("failed", f"{len(result.failed):,}")
+    console.print(table)
+    _show_failures(result.failed, console)
+    if not result.finished:
+        console.print("Not finished. Run the same command again to continue.", highlight=False)
 
 
 def _summary(result: AnnotateResult, options: AnnotateOptions, done: int) -> Table:
@@ -124,15 +141,15 @@ def _summary(result: AnnotateResult, options: AnnotateOptions, done: int) -> Tab
     return table
 
 
-def _show_failures(result: AnnotateResult, console: Console) -> None:
-    if not result.failed:
+def _show_failures(failed: dict[int, str], console: Console) -> None:
+    if not failed:
         return
     table = Table("task", "reason", title="Failed")
-    for task, reason in sorted(result.failed.items())[:MAX_SHOWN_FAILURES]:
+    for task, reason in sorted(failed.items())[:MAX_SHOWN_FAILURES]:
         table.add_row(str(task), escape(reason))
     console.print(table)
-    if len(result.failed) > MAX_SHOWN_FAILURES:
-        console.print(f"… and {len(result.failed) - MAX_SHOWN_FAILURES:,} more.", highlight=False)
+    if len(failed) > MAX_SHOWN_FAILURES:
+        console.print(f"… and {len(failed) - MAX_SHOWN_FAILURES:,} more.", highlight=False)
 
 
 def _score_column(result: AnnotateResult) -> str:

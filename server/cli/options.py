@@ -321,6 +321,17 @@ PredictingBackend = Annotated[
 ]
 Batch = Annotated[int, option("--batch", "NUMBER", "Predictions stored per request.", min=1)]
 DryRun = Annotated[bool, flag("--dry-run", "Predict, but store nothing.")]
+AcceptAbove = Annotated[
+    float | None,
+    optional(
+        "--accept-above",
+        "CONFIDENCE",
+        "Make annotations of predictions of at least this confidence, marked as made by a model, in tasks "
+        "without any; store no predictions.",
+        min=0.5,
+        max=1.0,
+    ),
+]
 ConnectedBackend = Annotated[
     str, option("--backend", "URL", "This server's address, as Label Studio reaches it.")
 ]

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +77,16 @@ class Received:
     deleted: int = 0
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Annotations with the same annotator and labels: in `agreed` of `total` the model had predicted them."""
+
+    annotator: int
+    labels: tuple[str, ...]
+    agreed: int
+    total: int
+
+
 class LearningStore:
     """The file, which is made if it does not exist. All methods block; call them in a thread. They may be
     called from several threads. They raise Unavailable if the file cannot be read or written.
@@ -138,11 +148,11 @@ class LearningStore:
             )
 
     def projects(self) -> list[LearningProject]:
-        with self._transaction() as run:
+        with self._reading() as run:
             return [_project(row) for row in run("SELECT * FROM projects ORDER BY id").fetchall()]
 
     def project(self, project: int) -> LearningProject | None:
-        with self._transaction() as run:
+        with self._reading() as run:
             row = run("SELECT * FROM projects WHERE id = ?", (project,)).fetchone()
         return None if row is None else _project(row)
 
@@ -188,7 +198,7 @@ class LearningStore:
 
     def annotations(self, project: int) -> list[Annotation]:
         """By number, which is the order in which they were made."""
-        with self._transaction() as run:
+        with self._reading() as run:
             rows = run(
                 "SELECT * FROM annotations WHERE project = ? AND NOT deleted ORDER BY id", (project,)
             ).fetchall()
@@ -196,23 +206,57 @@ class LearningStore:
 
     def count(self, project: int) -> int:
         """Annotations of a project."""
-        with self._transaction() as run:
+        with self._reading() as run:
             query = "SELECT count(*) FROM annotations WHERE project = ? AND NOT deleted"
             (number,) = run(query, (project,)).fetchone()
         return int(number)
 
     def changed_since(self, project: int, time: str) -> int:
         """Annotations that were new, changed or deleted after this time."""
-        with self._transaction() as run:
+        with self._reading() as run:
             query = "SELECT count(*) FROM annotations WHERE project = ? AND received > ? AND task IS NOT NULL"
             (number,) = run(query, (project, time)).fetchone()
         return int(number)
 
     def last_received(self, project: int) -> str | None:
         """When something of this project was received last; None if nothing was."""
-        with self._transaction() as run:
+        with self._reading() as run:
             (time,) = run("SELECT max(received) FROM annotations WHERE project = ?", (project,)).fetchone()
         return None if time is None else str(time)
+
+    def agreement(self, project: int) -> list[Agreement]:
+        """How often annotators gave the labels that the model had predicted, by annotator and labels."""
+        query = (
+            "SELECT annotator, labels, sum(labels = predicted) AS agreed, count(*) AS total FROM annotations "
+            "WHERE project = ? AND NOT deleted AND predicted IS NOT NULL AND labels != '[]' "
+            "GROUP BY annotator, labels ORDER BY annotator, labels"
+        )
+        with self._reading() as run:
+            rows = run(query, (project,)).fetchall()
+        return [
+            Agreement(row["annotator"], tuple(json.loads(row["labels"])), row["agreed"], row["total"])
+            for row in rows
+        ]
+
+    def latest_agreement(self, project: int, most: int) -> tuple[int, int]:
+        """(agreed, total) of the latest annotations, `most` of them at most."""
+        query = (
+            "SELECT coalesce(sum(labels = predicted), 0), count(*) FROM (SELECT labels, predicted FROM "
+            "annotations WHERE project = ? AND NOT deleted AND predicted IS NOT NULL AND labels != '[]' "
+            "ORDER BY id DESC LIMIT ?)"
+        )
+        with self._reading() as run:
+            agreed, total = run(query, (project, most)).fetchone()
+        return int(agreed), int(total)
+
+    def decisions(self, project: int) -> dict[str, int]:
+        """How many rounds ended in each decision."""
+        query = (
+            "SELECT json_extract(report, '$.decision') AS decision, count(*) AS total FROM rounds "
+            "WHERE project = ? GROUP BY decision ORDER BY decision"
+        )
+        with self._reading() as run:
+            return {str(row["decision"]): row["total"] for row in run(query, (project,)).fetchall()}
 
     def set_predicted(self, project: int, predicted: Mapping[int, Sequence[str]]) -> None:
         """Store what the model gave these annotations' texts when they were received."""
@@ -247,7 +291,7 @@ class LearningStore:
 
     def rounds(self, project: int, most: int = 100) -> list[dict[str, Any]]:
         """The latest reports, the oldest of them first; each with its `time`."""
-        with self._transaction() as run:
+        with self._reading() as run:
             rows = run(
                 "SELECT time, report FROM rounds WHERE project = ? ORDER BY id DESC LIMIT ?", (project, most)
             ).fetchall()
@@ -263,7 +307,7 @@ class LearningStore:
                 )
 
     def out_of_fold(self, project: int, version: str) -> dict[int, OutOfFold]:
-        with self._transaction() as run:
+        with self._reading() as run:
             rows = run(
                 "SELECT * FROM out_of_fold WHERE project = ? AND version = ?", (project, version)
             ).fetchall()
@@ -274,11 +318,15 @@ class LearningStore:
             run(statement, values)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[Any]:
         with self._lock, _as_unavailable():
-            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(f"BEGIN {kind}")
             with self._database:
                 yield self._database.execute
+
+    def _reading(self) -> AbstractContextManager[Any]:
+        """Waits for no writer."""
+        return self._transaction("DEFERRED")
 
 
 def now() -> str:

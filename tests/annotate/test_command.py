@@ -6,6 +6,7 @@ test by its timeout.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,8 +27,9 @@ from server.annotate.console import LEAVING, STOPPED, STOPPING
 from server.annotate.options import AnnotateOptions
 from server.annotate.prediction_source import PredictionSource
 from server.annotate.run import AnnotateRun
-from server.errors import BackendFailed
+from server.errors import BackendFailed, BadSetting
 from server.label_studio.api_client import Api
+from server.label_studio.made_by_model import KEY, is_made_by_model, marked
 from server.label_studio.predictions import Prediction
 from server.label_studio.project_tasks import Task
 from tests.conftest import ROOT
@@ -48,6 +50,7 @@ class World:
     tasks: int
     blocked: set[tuple[str, int]] = field(default_factory=set)
     stored: list[int] = field(default_factory=list)
+    annotations: dict[int, Any] = field(default_factory=dict)
     arrived: "SimpleQueue[tuple[str, int]]" = field(default_factory=SimpleQueue)
     release: Event = field(default_factory=Event)
     counts: Counter[str] = field(default_factory=Counter)
@@ -74,13 +77,25 @@ class World:
             case "setup":
                 return {"model_version": "v"}
             case "predict":
-                return {"results": [{"result": [], "score": 0.5} for _ in body["tasks"]]}
+                return {"results": [self._prediction(task["id"]) for task in body["tasks"]]}
         raise AssertionError(name)
+
+    def annotate(self, task: int, body: Any) -> Any:
+        self.annotations[task] = body
+        return {"id": task}
+
+    def _prediction(self, task: int) -> Any:
+        """Each tenth task has a certain one."""
+        if task % 10:
+            return {"result": [], "score": 0.5}
+        region = {"from_name": "section", "to_name": "text", "type": "choices", "value": {"choices": ["web"]}}
+        return {"result": [region], "score": 0.97}
 
     def _page(self, query: dict[str, list[str]]) -> Any:
         filters = json.loads(query["query"][0])["filters"]["items"]
         after = max((item["value"] for item in filters if item["filter"] == "filter:tasks:id"), default=0)
-        missing = [task for task in range(after + 1, self.tasks + 1) if task not in set(self.stored)]
+        done = {*self.stored, *self.annotations}
+        missing = [task for task in range(after + 1, self.tasks + 1) if task not in done]
         page = missing[: int(query["page_size"][0])]
         return {"total": len(missing), "tasks": [{"id": task, "data": {}} for task in page]}
 
@@ -93,6 +108,7 @@ NAMES = {
     "/setup": "setup",
     "/predict": "predict",
 }
+ANNOTATIONS = re.compile(r"/api/tasks/(\d+)/annotations/")
 
 
 @contextmanager
@@ -103,15 +119,18 @@ def running(world: World) -> Iterator[World]:
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            name = NAMES[url.path]
+            task = ANNOTATIONS.fullmatch(url.path)
+            name = "annotation" if task else NAMES[url.path]
             world.counts[name] += 1
             request = (name, world.counts[name])
             world.arrived.put(request)
             if request in world.blocked:
                 world.release.wait(SECONDS)
-            body = json.dumps(
-                world.respond(name, parse_qs(url.query), json.loads(content) if content else None)
-            ).encode()
+            sent = json.loads(content) if content else None
+            found = (
+                world.annotate(int(task[1]), sent) if task else world.respond(name, parse_qs(url.query), sent)
+            )
+            body = json.dumps(found).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -248,3 +267,56 @@ def test_what_is_predicted_is_stored_when_the_backend_fails() -> None:
     assert world.stored == list(range(1, 2 * PAGE + 1))
     assert run.result is not None
     assert (run.result.stored, run.result.finished) == (1000, False)
+
+
+def test_certain_predictions_become_annotations_that_say_so() -> None:
+    with running(World(1200)) as world:
+        with annotating(world, "--accept-above", "0.9", "--dry-run") as process:
+            output, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, errors
+        assert (figure(output, "nothing stored"), world.annotations) == (120, {})
+
+        with annotating(world, "--accept-above", "0.9") as process:
+            output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    assert (figure(output, "annotated"), figure(output, "left to people")) == (120, 1080)
+    assert sorted(world.annotations) == [*range(10, 1201, 10)]
+    result = world.annotations[10]["result"]
+    assert is_made_by_model(result)
+    assert result[0]["meta"] == {KEY: "v", "text": ["accepted from v"]}
+    assert world.stored == []
+
+
+def test_accepting_can_be_stopped_and_goes_on() -> None:
+    with running(World(1200, {("annotation", 50)})) as world:
+        with annotating(world, "--accept-above", "0.9") as process:
+            wait_for(world, ("annotation", 50))
+            interrupt(process)
+            output, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == STOPPED, errors
+        assert "Run the same command again to continue" in output
+        world.release.set()
+        with annotating(world, "--accept-above", "0.9") as process:
+            output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    assert sorted(world.annotations) == [*range(10, 1201, 10)]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (AnnotateOptions(7, view=3, accept_above=0.9), "leave out --view"),
+        (AnnotateOptions(7, accept_above=0.9), "leave out --score margin"),
+    ],
+)
+def test_options_that_exclude_accepting(options: AnnotateOptions, reason: str) -> None:
+    with pytest.raises(BadSetting, match=reason):
+        options.check("margin")
+
+
+def test_a_person_who_changed_a_region_made_the_annotation() -> None:
+    (region,) = marked([{"value": {"choices": ["web"]}}], "v")
+    assert is_made_by_model([region])
+    assert not is_made_by_model([region, {"value": {"choices": ["mail"]}}])
+    for other in ([], None, "text", [{"meta": None}], [{"meta": {"text": ["mine"]}}]):
+        assert not is_made_by_model(other)
