@@ -249,6 +249,7 @@ def serve(
     score: cli.Score = None,
     threshold: cli.Threshold = None,
     log_format: cli.LogFormat = None,
+    learn: cli.Learn = None,
     on_ray: cli.OnRay = False,
     ray_address: cli.RayAddress = None,
     replicas: cli.Replicas = None,
@@ -262,7 +263,7 @@ def serve(
     from server.on_ray.command import serve_on_cluster
 
     ray = RayOptions(on_ray, ray_address, replicas=replicas, replica_cpus=replica_cpus)
-    network = {"host": host, "port": port, "workers": workers, "log_format": log_format}
+    network = {"host": host, "port": port, "workers": workers, "log_format": log_format, "learn": learn}
     model = {"bundle": bundle, "ensemble": ensemble, "engine": engine, "device": device}
     settings = load_settings(label_map=label_map, score=score, threshold=threshold, **network, **model)
     if ray.on_ray:

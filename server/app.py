@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from server.api.error_handlers import error_handlers
+from server.api.learning import Learning
 from server.api.routes import build_routes
 from server.api.server_status import ServerStatus
 from server.batching.batcher import Batcher
@@ -21,14 +22,18 @@ from server.batching.observer import BatchObserver
 from server.batching.pending_request import QueueEntry
 from server.batching.row_admission import RowAdmission
 from server.interpreter import INTERPRETER
+from server.learning.receiver import LearningReceiver
+from server.learning.store import STORE_FILE, LearningStore
 from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.models.health import Health
+from server.models.learned import LearnedModels
 from server.models.model import Model, load_model
 from server.models.registry import Registry, load_registry
 from server.models.reload_signal import reload_on_sighup
 from server.observability.batch_observer import ServerBatchObserver
 from server.observability.build_info import build_metrics
 from server.observability.gpu_memory import NvmlReader, gpu_metrics
+from server.observability.learning_metrics import learning_metrics
 from server.observability.metrics import Metrics
 from server.observability.metrics_page import MetricsPage
 from server.observability.project_activity import ProjectActivity
@@ -81,13 +86,18 @@ def build_app(
     publish_health = partial(health.publish, metrics.set_ready)
     registry.on_health_change = publish_health
     activity = ProjectActivity()
+    learning = build_learning(settings, registry) if settings.learn else None
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
     parse_thread = ParseThread()
-    predictors = build_predictors(settings, registry, batcher, project_scorings, parse_thread)
+    predictors = build_predictors(settings, registry, batcher, project_scorings, parse_thread, learning)
     page = MetricsPage(
         metrics.registry,
         shared / METRICS if shared else None,
-        [partial(build_metrics, registry), partial(gpu_metrics, NvmlReader())],
+        [
+            partial(build_metrics, registry),
+            partial(gpu_metrics, NvmlReader()),
+            *([partial(learning_metrics, learning.store)] if learning else []),
+        ],
     )
 
     def metrics_page() -> bytes:
@@ -101,7 +111,7 @@ def build_app(
             publish_health()
             if traces is not None:
                 start_traces(traces)
-            async with batcher:
+            async with batcher, following(learning):
                 with reload_on_sighup(registry):
                     yield
             parse_thread.close()
@@ -112,7 +122,7 @@ def build_app(
 
     status = ServerStatus(registry, batcher, health, settings.workers)
     app = Starlette(
-        routes=build_routes(settings, status, predictors, activity, metrics_page, sighup_to),
+        routes=build_routes(settings, status, predictors, activity, metrics_page, sighup_to, learning),
         exception_handlers=error_handlers(activity),
         middleware=[
             *([Middleware(TracingMiddleware, provider=traces)] if traces else []),
@@ -123,6 +133,32 @@ def build_app(
     app.state.registry = registry
     app.state.health = health
     return app
+
+
+def build_learning(settings: Settings, registry: Registry) -> Learning:
+    """The learned models of projects. Raises BadInput for a file of another kind, Unavailable."""
+    store = LearningStore(settings.learn_folder / STORE_FILE)
+    receiver = LearningReceiver(
+        store, lambda name, project: registry.current(name, project).version, settings.max_text
+    )
+    return Learning(store, receiver, LearnedModels(store, registry, settings.learn_folder))
+
+
+@asynccontextmanager
+async def following(learning: Learning | None) -> AsyncIterator[None]:
+    """Serve the learned models from the first request on, and new ones as they come."""
+    if learning is None:
+        yield
+        return
+    await learning.models.follow()
+    watching = asyncio.get_running_loop().create_task(learning.models.watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        learning.store.close()
 
 
 def build_batcher(
@@ -151,6 +187,7 @@ def build_predictors(
     batcher: Batcher,
     project_scorings: ProjectScorings,
     parse_thread: ParseThread,
+    learning: Learning | None,
 ) -> dict[str, Predictor]:
     """A predictor for each bundle and ensemble, by name; the default first."""
     return {
@@ -164,6 +201,7 @@ def build_predictors(
             scoring=settings.scoring,
             timeout=settings.request_timeout,
             max_text=settings.max_text,
+            learns=learning.models.learns if learning else lambda _: False,
         )
         for name in registry.names
     }

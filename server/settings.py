@@ -23,6 +23,8 @@ from server.engines.devices import (
 )
 from server.errors import BadSetting, did_you_mean, one_line
 from server.files import read_secret
+from server.label_studio.credentials import web_address
+from server.learning.triggers import Order
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
 
@@ -237,6 +239,26 @@ class Settings(BaseSettings):
         le=1,
         description='Minimum probability of a label in a `<Choices>` with `choice="multiple"`.',
     )
+    learn: str = Field(
+        "",
+        description=(
+            "Address of the Label Studio from whose annotations to learn, in the projects that `connect "
+            "--learn` has connected ([learning](docs/learning.md)). Its token is `LABEL_STUDIO_API_KEY`."
+        ),
+    )
+    learn_folder: Path = Field(
+        Path("learned"), description="Folder with the received annotations and the learned bundles."
+    )
+    learn_retention_days: int = Field(
+        0, ge=0, description="Days after which received annotations are deleted; 0 keeps them."
+    )
+    order: Order = Field(
+        "diverse",
+        description=(
+            "Which tasks come first in a project that learns: `diverse`, `uncertainty` or `random` "
+            "([learning](docs/learning.md))."
+        ),
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Minimum level of log lines. Task texts and tokens are never logged."
     )
@@ -313,6 +335,8 @@ class Settings(BaseSettings):
             )
         self._check_secrets()
         self._check_limits()
+        if self.learn:
+            web_address("--learn", self.learn)
         names = list(self.bundles)
         for ensemble in self.ensemble:
             strange = [member for member in ensemble.members if member not in self.bundles]

@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "max_waiting_rows", "max_requests", "max_waiting_bytes", "max_tasks", "max_body_bytes", "max_text",
     ),
     "Timeouts": ("body_timeout", "request_timeout", "call_timeout", "drain_timeout"),
+    "Learning": ("learn", "learn_folder", "learn_retention_days", "order"),
     "Log": ("log_level", "log_format"),
 }  # fmt: skip
 """Headings, and the settings below each. A setting that no heading lists goes to a last one, "Other"."""

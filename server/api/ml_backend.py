@@ -5,7 +5,7 @@ GET  /health      whether the model is up, and its version
 POST /setup       whether the model can serve a project's labeling config → the model version
 POST /predict     tasks → one prediction per task, in order
 GET  /versions    the model versions that this server can answer with
-POST /webhook     acknowledged at once; this server does not train
+POST /webhook     what was annotated, for a server that learns
 """
 
 import logging
@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute
 from server.api.endpoints import Endpoint, Handler
 from server.api.guards import RouteGuard
 from server.api.inference import respond
+from server.api.learning import Learning
 from server.api.ml_backend_codec import label_config_of, parse_tasks, task_data
 from server.api.schemas import HEALTH, PREDICT, SET_UP, STATUS, VERSIONS, WEBHOOK, SetUp, Status, Up, Webhook
 from server.api.server_status import ServerStatus
@@ -34,7 +35,7 @@ from server.transport.responses import Json, JsonParts, large_json
 log = logging.getLogger(__name__)
 
 NO_TRAINING = (
-    "Training is not available on this server; train with `prelabel train` and serve the new bundle."
+    "This server does not learn; start it with --learn, or train with `prelabel train` and serve the bundle."
 )
 
 
@@ -47,6 +48,7 @@ class MlBackend:
     activity: ProjectActivity
     guard: RouteGuard
     server: ServerStatus
+    learning: Learning | None = None
 
     def routes(self) -> list[BaseRoute]:
         handlers: Sequence[tuple[Endpoint, Handler]] = (
@@ -60,7 +62,8 @@ class MlBackend:
         return [self.guard.route(endpoint, handler, self.name) for endpoint, handler in handlers]
 
     async def status(self, request: Request) -> Response:
-        status: Status = {**self._up(), **self.activity.snapshot(self.name)}
+        learning = [] if self.learning is None else await self.learning.status(self.name)
+        status: Status = {**self._up(), **self.activity.snapshot(self.name), "learning": learning}
         return await large_json(status)
 
     async def health(self, request: Request) -> Json:
@@ -74,6 +77,8 @@ class MlBackend:
         async with bodies.json_fields(request, SetUp) as body, while_connected(request):
             project = context_of(request).project = body["project"]
             config = label_config_of(body, "schema")
+            if self.learning is not None:
+                await self.learning.set_up(self.name, project, config, body["extra_params"])
             set_up = await self.predictor.set_up(config, project, body["extra_params"])
         version, served = set_up.version, set_up.served
         if self.activity.set_up(self.name, project, version, served):
@@ -88,6 +93,9 @@ class MlBackend:
 
     async def webhook(self, request: Request) -> Json:
         async with self.guard.control_bodies.json_fields(request, Webhook) as body:
+            if self.learning is not None:
+                reply = await self.learning.receive(body)
+                return Json({"status": reply.status} | ({"job": reply.job} if reply.job else {}))
             if body["action"] != "START_TRAINING":
                 return Json({"status": "ignored"})
             log.warning("Start Training was requested: %s", NO_TRAINING)

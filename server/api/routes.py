@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute, Mount
 
 from server.api.admin import admin_routes
 from server.api.guards import RouteGuard
+from server.api.learning import Learning
 from server.api.ml_backend import MlBackend
 from server.api.open_inference import InferenceServer
 from server.api.openapi import About, openapi_route
@@ -24,14 +25,17 @@ def build_routes(
     activity: ProjectActivity,
     metrics_page: Callable[[], bytes],
     sighup_to: str,
+    learning: Learning | None = None,
 ) -> list[BaseRoute]:
-    """`predictors` by the name of their model, the default first; for `sighup_to` see `admin_routes`."""
+    """`predictors` by the name of their model, the default first; for `sighup_to` see `admin_routes`;
+    `learning` is None for a server that does not learn.
+    """
     credentials = Credentials(
         settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens
     )
     guard = RouteGuard.from_settings(settings, credentials)
     backends = {
-        name: MlBackend(name, predictor, activity, guard, server).routes()
+        name: MlBackend(name, predictor, activity, guard, server, learning).routes()
         for name, predictor in predictors.items()
     }
     routes: list[BaseRoute] = [

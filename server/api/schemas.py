@@ -5,6 +5,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from msgspec import Meta
 
 from server.api.endpoints import BODY_ERRORS, INFERENCE_ERRORS, Endpoint
+from server.api.learning import ProjectLearning
 from server.api.ml_backend_codec import PredictRequest
 from server.errors import BadLabelConfig
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
@@ -52,7 +53,11 @@ class HealthResponse(Up):
 
 
 class Status(Up, ActivitySnapshot):
-    """The model, and the recent activity of each project."""
+    """The model, and the recent activity of each project. `learning` are the projects from whose annotations
+    it learns.
+    """
+
+    learning: list[ProjectLearning]
 
 
 class SetUp(TypedDict):
@@ -85,7 +90,13 @@ class Versions(TypedDict):
 
 
 class Webhook(TypedDict, total=False):
+    """An event of Label Studio; what else it has is not read."""
+
     action: Any
+    project: Any
+    task: Any
+    annotation: Any
+    annotations: Any
 
 
 class WebhookAnswer(TypedDict):
@@ -157,7 +168,7 @@ WEBHOOK = Endpoint(
     "POST",
     "/webhook",
     "caller",
-    "Label Studio's events, acknowledged at once",
+    "What was annotated, for a server that learns",
     WebhookAnswer,
     request_type=Webhook,
     example={"action": "ANNOTATION_CREATED"},

@@ -363,6 +363,7 @@ Port = Annotated[int | None, setting("port", "--port", "NUMBER", "Port to listen
 Workers = Annotated[
     int | None, setting("workers", "--workers", "NUMBER", "Server processes that share the port.")
 ]
+Learn = Annotated[str | None, optional("--learn", "URL", "The Label Studio from whose annotations to learn.")]
 LogFormat = Annotated[
     str | None,
     setting(

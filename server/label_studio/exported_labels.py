@@ -54,7 +54,7 @@ class LabelReader:
 
     def answers(self, task: dict[str, Any]) -> list[Answer]:
         """The answers in the annotations of an exported task."""
-        return [self._answer(annotation) for annotation in _annotations(task)]
+        return [self.answer(annotation) for annotation in _annotations(task)]
 
     def cell(self, value: object, *, exported: bool) -> Answer:
         """The answer in a cell of a table; `exported`: Label Studio wrote it.
@@ -74,7 +74,8 @@ class LabelReader:
     def _several(self) -> bool:
         return self.control is not None and self.control.several
 
-    def _answer(self, annotation: dict[str, Any]) -> Answer:
+    def answer(self, annotation: dict[str, Any]) -> Answer:
+        """The answer in one annotation."""
         if annotation.get("was_cancelled"):
             return Answer(skipped=True)
         names = [

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,8 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from server.app import METRICS, build_app
+from server.label_studio.credentials import token
+from server.launch.learner_process import learner_process, learner_settings
 from server.launch.tls import tls_options
 from server.launch.uvicorn_protocol import BACKLOG, Connection, bind, listen
 from server.log_setup import start_logging
@@ -55,6 +57,8 @@ def serve(settings: Settings, on_listening: OnListening) -> None:
     start_logging(settings.log_level, settings.log_format)
     if unknown := unknown_variables(os.environ):
         log.warning("%s", unknown)
+    if settings.learn:
+        token(os.environ)  # raises if the learner would have none
     options = server_options(settings)
     with bind(settings.host, settings.port) as bound:
         settings = settings.model_copy(update={"port": bound.getsockname()[1]})
@@ -71,7 +75,7 @@ def _serve_alone(
     listening = listen(bound)
     warn_of_labels(settings, app.state.registry)
     on_listening(settings, app.state.registry)
-    with ignore_repeated_signal():
+    with ignore_repeated_signal(), _learner(settings):
         uvicorn.Server(uvicorn.Config(app, **options)).run(listening)
     if app.state.health.crash_reason() is not None:
         raise SystemExit(1)  # logged already; a supervisor restarts a process that failed
@@ -100,7 +104,13 @@ def _serve_with_workers(
             timeout_worker_healthcheck=WORKER_TIMEOUT,
             **options,
         )
-        Multiprocess(config, listening).run()
+        with _learner(settings):
+            Multiprocess(config, listening).run()
+
+
+def _learner(settings: Settings) -> AbstractContextManager[None]:
+    """The learner, next to a server that learns."""
+    return learner_process(learner_settings(settings)) if settings.learn else nullcontext()
 
 
 def check_startup(

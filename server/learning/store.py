@@ -18,6 +18,9 @@ from typing import Any, Self
 from server.errors import BadInput, Unavailable
 from server.learning.annotations import Annotation, OutOfFold
 
+STORE_FILE = "learning.sqlite"
+"""Its name in the folder of a server that learns."""
+
 FORMAT = 1
 """Number of the schema, kept in `PRAGMA user_version`."""
 

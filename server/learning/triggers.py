@@ -12,6 +12,9 @@ GROWTH = 0.1
 QUIET = 60.0
 """Seconds without an annotation after which a round begins with fewer new ones."""
 
+Order = Literal["diverse", "uncertainty", "random"]
+"""Rules by which the tasks of a project are sorted after a round."""
+
 Trigger = Literal["asked for", "new annotations", "a quiet minute"]
 
 

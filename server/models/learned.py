@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from server.errors import PrelabelError
@@ -29,6 +30,12 @@ class LearnedModels:
         self._folder = folder
         self._versions: dict[Key, str] = {}
         """What each project's registry entry has; a version that could not be loaded is not tried again."""
+        self._learning: set[str] = set()
+        self._following = asyncio.Lock()
+
+    def learns(self, project: str) -> bool:
+        """Whether the project of this name learns, as of the last look at the store."""
+        return project in self._learning
 
     async def watch(self) -> None:
         """Follow the store until cancelled."""
@@ -41,10 +48,15 @@ class LearnedModels:
 
     async def follow(self) -> None:
         """Make the registry serve what the store says now. Raises Unavailable."""
+        async with self._following:
+            await self._follow([each for each in await in_thread(self._store.projects) if each.learns])
+
+    async def _follow(self, projects: Sequence[LearningProject]) -> None:
+        self._learning = {project.name for project in projects}
         wanted = {
             (project.model, project.name): project
-            for project in await in_thread(self._store.projects)
-            if project.served and project.learns and project.model in self._registry.names
+            for project in projects
+            if project.served and project.model in self._registry.names
         }
         for key in self._versions.keys() - wanted.keys():
             self._registry.drop_learned(*key)

@@ -110,12 +110,11 @@ def learning(
     key = studio.headers["Authorization"].removeprefix("Token ")
     settings = {
         KEY_VARIABLE: key,
-        "PRELABEL_LABEL_STUDIO": str(studio.base_url),
         "PRELABEL_LEARN_FOLDER": str(folder / "learned"),
         "NO_PROXY": "*",
         "no_proxy": "*",
     }
-    options = ("--learn", "--workers", str(workers))
+    options = ("--learn", str(studio.base_url), "--workers", str(workers))
     log = folder / "server.log"
     with serving(bundle, log, *options, port=port, settings=settings) as client:
         yield client
@@ -168,7 +167,7 @@ def test_a_project_with_new_labels_is_learned_while_it_is_annotated(
         assert max(answered.values()) == 1
         wait_until(lambda: status(server)["annotations"] == ANSWERS)
         ok(studio.post(f"/api/ml/{project.backend()['id']}/train"))  # the button “Start Training”
-        wait_until(lambda: asked_for(status(server)))
+        wait_until(lambda: requested_round(status(server)))
         last = status(server)
     assert len(versions) >= 3, f"new versions while annotating: {versions}"
     # all tasks without an annotation have a prediction of the version that is shown
@@ -203,7 +202,7 @@ def test_webhooks_that_are_lost_are_made_up_for(
     assert found[numbers[0]].labels == ("web",)
 
 
-def asked_for(found: dict[str, Any]) -> bool:
+def requested_round(found: dict[str, Any]) -> bool:
     last = found["last_round"]
     return last is not None and last["trigger"] == "asked for"
 

@@ -1,11 +1,20 @@
-"""What the server has learned in each project, as GET / and the metrics show it."""
+"""Online learning, for the endpoints: set-ups, events, and what GET / shows of each project that learns."""
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from server.evaluate.classification_metrics import wilson
+from server.label_studio.extra_params import requested_learning
+from server.learning.receiver import LearningReceiver, Reply
 from server.learning.store import Agreement, LearningProject, LearningStore
+from server.models.learned import LearnedModels
+from server.observability.project_activity import name_of
+from server.threads import in_thread
+
+MAX_DIGITS = 18
+"""Of a project's number: SQLite keeps any such integer."""
 
 LATEST = 100
 """Annotations of the agreement that is called the latest."""
@@ -39,6 +48,35 @@ class ProjectLearning(TypedDict):
     agreement_by_annotator: dict[str, Share]
     rounds: dict[str, int]
     last_round: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What a server that learns has besides its models."""
+
+    store: LearningStore
+    receiver: LearningReceiver
+    models: LearnedModels
+
+    async def set_up(self, model: str, project: object, config: str, extra_params: object) -> None:
+        """Remember whether the project learns. Raises BadRequest, Unavailable."""
+        name, learn = name_of(project), requested_learning(extra_params)
+        number = name.partition(".")[0]
+        if not number.isdecimal() or len(number) > MAX_DIGITS:
+            return  # not a project of Label Studio
+        control = learn if isinstance(learn, str) and learn else None
+        if await self.receiver.set_up(
+            LearningProject(int(number), model, name, config, control, learns=bool(learn))
+        ):
+            await self.models.follow()
+
+    async def receive(self, fields: dict[str, Any]) -> Reply:
+        """Store an event of Label Studio. Raises Unavailable."""
+        return await self.receiver.receive(fields)
+
+    async def status(self, model: str) -> list[ProjectLearning]:
+        """The projects that learn under the name `model`. Raises Unavailable."""
+        return [each for each in await in_thread(learning_status, self.store) if each["model"] == model]
 
 
 def learning_status(store: LearningStore) -> list[ProjectLearning]:
