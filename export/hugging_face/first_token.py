@@ -9,13 +9,12 @@ attention and feed-forward network. Keys and values are those of all tokens. The
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from export.hugging_face.graph import Rewritten, Values, constants_of, copied, ranks_of
+from export.hugging_face.graph import Rewritten, Values, attributes_of, constants_of, copied, ranks_of
 
 ELEMENTWISE = {
     "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Neg", "Abs", "Exp", "Erf", "Tanh", "Sigmoid", "Relu", "Gelu",
@@ -78,7 +77,7 @@ def _sliced(model: onnx.ModelProto, reads: list[list[Axis]], wanted: Mapping[str
 def _pooled(node: onnx.NodeProto, ranks: Mapping[str, int], constants: Values) -> list[Axis]:
     """What a node reads if all of its output is wanted: of `states[:, 0]` the first token."""
     everything: list[Axis] = [None] * len(node.input)
-    if node.op_type == "Gather" and ranks.get(node.input[0]) == 3 and _attributes(node).get("axis") == 1:
+    if node.op_type == "Gather" and ranks.get(node.input[0]) == 3 and attributes_of(node).get("axis") == 1:
         index = constants.get(node.input[1])
         if index is not None and index.ndim == 0 and index == 0:
             return [-2, None]
@@ -91,7 +90,7 @@ def _reads(node: onnx.NodeProto, axis: int, ranks: Mapping[str, int], constants:
     """
     if any(name not in ranks for name in (*node.input, *node.output)):
         return None
-    attributes, rank = _attributes(node), ranks[node.output[0]]
+    attributes, rank = attributes_of(node), ranks[node.output[0]]
     from_start, of_inputs = rank + axis, [ranks[name] for name in node.input]
     rest: list[Axis] = [None] * (len(node.input) - 1)
     match node.op_type:
@@ -118,7 +117,3 @@ def _reads(node: onnx.NodeProto, axis: int, ranks: Mapping[str, int], constants:
             axes = constants.get(node.input[3]) if len(node.input) > 3 else None
             return [axis, *rest] if axes is not None and from_start not in axes % rank else None
     return None
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}

@@ -4,6 +4,7 @@ Weights are never copied: they may take 2 GB.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper, shape_inference
+
+from export.encoders.base import read_by
 
 Values = Mapping[str, npt.NDArray[Any]]
 """Arrays by the names of tensors."""
@@ -62,6 +65,8 @@ def run_on(
     int64[axes]. The model is the same afterwards.
     """
     outputs, nodes = len(model.graph.output), len(model.graph.node)
+    if not names and not shapes:
+        return [{} for _ in calls]
     known = {value.name for value in model.graph.output}
     measured = [f"{name}_dimensions" for name in shapes]
     model.graph.node.extend(map(_shape_node, shapes, measured))
@@ -86,9 +91,23 @@ def used(nodes: Iterable[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.N
     needed, kept = set(outputs), list[onnx.NodeProto]()
     for node in reversed(list(nodes)):
         if needed.intersection(node.output):
-            needed.update(node.input)
+            needed.update(read_by(node))
             kept.append(node)
     return kept[::-1]
+
+
+def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes, each behind those that make what it reads."""
+    made_by = {name: index for index, node in enumerate(nodes) for name in node.output}
+    needs = {
+        index: {made_by[name] for name in read_by(node) if name in made_by}
+        for index, node in enumerate(nodes)
+    }
+    return [nodes[index] for index in TopologicalSorter(needs).static_order()]
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
 def copied(node: onnx.NodeProto) -> onnx.NodeProto:
