@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 import onnx
 from onnx import helper, numpy_helper, parser
 
-from export.encoders.base import FittedEncoder, parse_nodes
+from export.encoders.base import MICROSOFT, FittedEncoder, has_own_operators, parse_nodes, rename
 from server.arrays import Floats
 from server.bundle import Head
 
@@ -42,12 +42,13 @@ def network_graph(encoders: Sequence[FittedEncoder], head_bias: Floats, head: He
         kept = SHARED | own.keys()
         nodes = encoder.nodes(position)
         for node in nodes:
-            for names in (node.input, node.output):
-                names[:] = [name if name in kept else f"{name}{position}" for name in names]
+            rename(node, lambda name: name if name in kept else f"{name}{position}")  # noqa: B023 - called here
         graph.node.extend(nodes)
     graph.node.extend(parse_nodes(_head(len(encoders), head)))
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    domains = {"": OPSET} | ({MICROSOFT: 1} if any(map(has_own_operators, graph.node)) else {})
+    opsets = [helper.make_opsetid(*each) for each in domains.items()]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -161,7 +161,9 @@ def reduced_transformer(encoder: FittedTransformer, precision: Precision) -> Fit
     from export.hugging_face.precision import reduced
 
     spec = encoder.spec.model_copy(update={"precision": precision})
-    return FittedTransformer(spec, encoder.content, reduced(encoder.network, precision), encoder.head)
+    return FittedTransformer(
+        spec, encoder.content, reduced(encoder.network, encoder.spec, precision), encoder.head
+    )
 
 
 def cost_of(full: FittedClassifier, lower: FittedClassifier, options: TransformerOptions) -> dict[str, Any]:

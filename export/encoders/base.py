@@ -1,7 +1,7 @@
 """A fitted encoder: its manifest entry, its files, its tensors, and its part of the network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from onnx import parser
 from server.encoders.base import EncoderSpec, Tables, TextTokenizer
 
 Numbers = npt.NDArray[np.float64]
+
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,3 +88,33 @@ class FittedEncoder(ABC):
 def parse_nodes(text: str) -> list[onnx.NodeProto]:
     """Nodes in ONNX's text form."""
     return list(parser.parse_graph(f"nodes () => () {{{text}}}").node)
+
+
+def read_by(node: onnx.NodeProto) -> list[str]:
+    """The tensors that a node reads, those of the graphs in its attributes included, which see all names
+    around them.
+    """
+    inner = (each for graph in _graphs(node) for each in graph.node)
+    return [*node.input, *(name for each in inner for name in read_by(each))]
+
+
+def rename(node: onnx.NodeProto, new_name: Callable[[str], str]) -> None:
+    """Change the names of the tensors that a node, and the graphs in its attributes, read and make."""
+    for names in (node.input, node.output):
+        names[:] = map(new_name, names)
+    for graph in _graphs(node):
+        for value in graph.output:
+            value.name = new_name(value.name)
+        for inner in graph.node:
+            rename(inner, new_name)
+
+
+def has_own_operators(node: onnx.NodeProto) -> bool:
+    """Whether the node, or one in the graphs of its attributes, is of MICROSOFT."""
+    inner = (each for graph in _graphs(node) for each in graph.node)
+    return node.domain == MICROSOFT or any(map(has_own_operators, inner))
+
+
+def _graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Those of the branches of an If."""
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from export.encoders.base import FittedEncoder, Numbers, parse_nodes
+from export.encoders.base import FittedEncoder, Numbers, parse_nodes, read_by, rename
 from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.encoders.transformer.encoder import TransformerEncoder, TransformerSpec
@@ -176,14 +176,13 @@ def network_of(model: onnx.ModelProto, position: int) -> onnx.ModelProto:
         node = made_by[name]
         seen.update(node.output)
         needed.append(node)
-        wanted.extend(node.input)
+        wanted.extend(read_by(node))
     order = {id(node): i for i, node in enumerate(model.graph.node)}
     renamed = inputs | {output: POOLED}
     nodes = [_copy(node) for node in sorted(needed, key=lambda node: order[id(node)])]
     for node in nodes:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
-    used = {name for node in nodes for name in node.input}
+        rename(node, lambda name: renamed.get(name, name))
+    used = {name for node in nodes for name in read_by(node)}
     value = helper.make_tensor_value_info
     int64, floats = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
     graph = helper.make_graph(

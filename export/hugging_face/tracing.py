@@ -13,6 +13,7 @@ import torch
 
 from export.encoders.transformer import IDS, MASK, POOLED, PREFIX
 from export.hugging_face.eager import EagerEncoder
+from export.hugging_face.rewriting import rewritten
 from export.network_graph import OPSET
 from server.errors import BadInput
 
@@ -54,7 +55,7 @@ def to_onnx(encoder: EagerEncoder) -> onnx.ModelProto:
     if not {IDS, MASK} <= {name for node in model.graph.node for name in node.input}:
         # as MRA on a processor: its attention is zero there
         raise BadInput(f"a network of type {encoder.architecture} does not attend to its tokens here.")
-    return _with_prefix(model)
+    return rewritten(_with_prefix(model), encoder.vocabulary, encoder.positions)
 
 
 def to_torch_script(encoder: EagerEncoder) -> Any | None:
