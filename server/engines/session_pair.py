@@ -1,0 +1,98 @@
+"""Two sessions of one network: one for calls at the same time, one that gives a lone call all cores.
+
+Several single-threaded calls at once beat one call on all cores, so a server under load needs the first. The
+second answers a text of an idle server sooner.
+"""
+
+from collections.abc import Mapping
+from threading import Lock
+from types import TracebackType
+from typing import Protocol, Self
+
+import onnxruntime
+from onnx import numpy_helper
+
+from server.arrays import Floats, Ids
+from server.bundle import Bundle
+from server.encoders.rows import sample_row
+from server.engines.base import pad
+from server.engines.onnx_file import read_model
+from server.engines.onnx_runtime import CPU, DynamicSession, open_session
+
+SHARED_BYTES = 2**20
+"""Tensors of fewer bytes are not worth sharing."""
+
+Tensors = Mapping[str, onnxruntime.OrtValue]
+
+
+class Session(Protocol):
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Raises
+        MemoryError.
+        """
+
+
+class SessionPair:
+    """Runs on `wide` while one engine call is entered, else on `narrow`; both give the same answer. Safe to
+    use from several threads:
+
+        with pair:
+            for each group of texts:
+                pair.run(ids, lengths)
+    """
+
+    def __init__(self, narrow: Session, wide: Session) -> None:
+        self._narrow, self._wide = narrow, wide
+        self._lock = Lock()
+        self._entered = 0
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._entered += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._entered -= 1
+
+    def run(self, ids: Ids, lengths: Ids) -> Floats:
+        """As `Session.run`. A hung call stays entered: until the engine is rebuilt, all others are narrow."""
+        session = self._wide if self._entered == 1 else self._narrow
+        return session.run(ids, lengths)
+
+
+def open_pair(bundle: Bundle, threads: int) -> SessionPair:
+    """Sessions of one and of `threads` threads, each after its first call; with one thread they are the same.
+    Raises BadBundle, MemoryError.
+    """
+    if threads == 1:
+        narrow = wide = _open(bundle, 1, {})
+    else:
+        shared = embeddings(bundle)
+        narrow, wide = _open(bundle, 1, shared), _open(bundle, threads, shared)
+    return SessionPair(narrow, wide)
+
+
+def _open(bundle: Bundle, threads: int, shared: Tensors) -> DynamicSession:
+    session = DynamicSession(
+        open_session(bundle, (CPU, {}), threads=threads, shared=shared), bundle.encoders, shared
+    )
+    row = sample_row(bundle.encoders)
+    session.run(*pad([row], len(row)))
+    return session
+
+
+def embeddings(bundle: Bundle) -> Tensors:
+    """The large tensors of model.onnx that the network only looks rows up in. Sessions can share them; those
+    of matrix products they cannot, because ONNX Runtime repacks them for itself. Raises BadBundle.
+    """
+    graph = read_model(bundle).graph
+    others = {name for node in graph.node for name in node.input[node.op_type == "Gather" :]}
+    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"} - others
+    return {
+        tensor.name: onnxruntime.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor))
+        for tensor in graph.initializer
+        if tensor.name in looked_up and tensor.ByteSize() >= SHARED_BYTES
+    }
