@@ -72,25 +72,41 @@ class DynamicSession:
         features = next(i for i in session.get_inputs() if i.name == "carry").shape[1]
         self.start: Floats = np.zeros((1, features), dtype=np.float32)
 
-    def run(self, ids: Ids, lengths: Ids) -> Floats:
-        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Raises
-        MemoryError.
+    def run(self, ids: Ids, lengths: Ids, *, keep_memory: bool = True) -> Floats:
+        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Without
+        `keep_memory`, the memory of a call in one chunk is returned to the system. Raises MemoryError.
         """
         if ids.shape[1] > MAX_CHUNK:
             return run_in_chunks(self._step, self.start, ids, lengths, self._encoders)
-        probabilities: Floats = self._run(["probabilities"], ids, lengths, self.start)[0]
+        options = None if keep_memory else _returning_memory()
+        probabilities: Floats = self._run(["probabilities"], ids, lengths, self.start, options)[0]
         return probabilities
 
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
         probabilities, features = self._run(["probabilities", "features"], ids, lengths, carry)
         return probabilities, features
 
-    def _run(self, names: list[str], ids: Ids, lengths: Ids, carry: Floats) -> list[Floats]:
+    def _run(
+        self,
+        names: list[str],
+        ids: Ids,
+        lengths: Ids,
+        carry: Floats,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> list[Floats]:
+        inputs = {"ids": ids, "lengths": lengths, "carry": carry}
         try:
-            outputs: list[Floats] = self._session.run(names, {"ids": ids, "lengths": lengths, "carry": carry})
+            outputs: list[Floats] = self._session.run(names, inputs, options)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise as_memory_error(error, *ids.shape) or error from None
         return outputs
+
+
+def _returning_memory() -> onnxruntime.RunOptions:
+    """Of a call on the CPU, whose arena would keep the memory for the next one."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def open_session(

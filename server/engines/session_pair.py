@@ -5,6 +5,7 @@ second answers a text of an idle server sooner.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from threading import Lock
 from types import TracebackType
 from typing import Protocol, Self
@@ -22,13 +23,18 @@ from server.engines.onnx_runtime import CPU, DynamicSession, open_session
 SHARED_BYTES = 2**20
 """Tensors of fewer bytes are not worth sharing."""
 
+LONG_TOKENS = 1024
+"""Texts of more tokens run one at a time. A call takes about 2.5 × heads × tokens² × 4 bytes: 0.13 GB for
+this many tokens and 12 heads, and 8 GB for 8,192.
+"""
+
 Tensors = Mapping[str, onnxruntime.OrtValue]
 
 
 class Session(Protocol):
-    def run(self, ids: Ids, lengths: Ids) -> Floats:
-        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Raises
-        MemoryError.
+    def run(self, ids: Ids, lengths: Ids, *, keep_memory: bool = True) -> Floats:
+        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Without
+        `keep_memory`, the memory of the call is returned to the system. Raises MemoryError.
         """
 
 
@@ -39,10 +45,15 @@ class SessionPair:
         with pair:
             for each group of texts:
                 pair.run(ids, lengths)
+
+    A text of more than LONG_TOKENS tokens runs on `wide` in any case, while it holds `one_at_a_time`.
     """
 
-    def __init__(self, narrow: Session, wide: Session) -> None:
+    def __init__(
+        self, narrow: Session, wide: Session, one_at_a_time: AbstractContextManager[object] | None = None
+    ) -> None:
         self._narrow, self._wide = narrow, wide
+        self._one_at_a_time = one_at_a_time or Lock()
         self._lock = Lock()
         self._entered = 0
 
@@ -59,6 +70,9 @@ class SessionPair:
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         """As `Session.run`. A hung call stays entered: until the engine is rebuilt, all others are narrow."""
+        if ids.shape[1] > LONG_TOKENS:
+            with self._one_at_a_time:
+                return self._wide.run(ids, lengths, keep_memory=False)
         session = self._wide if self._entered == 1 else self._narrow
         return session.run(ids, lengths)
 
