@@ -24,8 +24,8 @@ SHARED_BYTES = 2**20
 """Tensors of fewer bytes are not worth sharing."""
 
 LONG_TOKENS = 1024
-"""Texts of more tokens run one at a time. A call takes about 2.5 × heads × tokens² × 4 bytes: 0.13 GB for
-this many tokens and 12 heads, and 8 GB for 8,192.
+"""Texts of more tokens run one at a time, because of `attention_bytes`: with 12 heads, 0.13 GB for this many
+tokens and 8 GB for 8,192.
 """
 
 Tensors = Mapping[str, onnxruntime.OrtValue]
@@ -110,3 +110,10 @@ def embeddings(bundle: Bundle) -> Tensors:
         for tensor in graph.initializer
         if tensor.name in looked_up and tensor.ByteSize() >= SHARED_BYTES
     }
+
+
+def attention_bytes(heads: int, tokens: int) -> int:
+    """What a call of one text takes at its peak, apart from the weights: measured with BERT. Two and a half
+    matrices of a float32 for each pair of tokens and each head.
+    """
+    return heads * tokens**2 * 10
