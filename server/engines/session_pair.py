@@ -78,24 +78,22 @@ class SessionPair:
 
 
 def open_pair(bundle: Bundle, threads: int) -> SessionPair:
-    """Sessions of one and of `threads` threads, each after its first call; with one thread they are the same.
-    Raises BadBundle, MemoryError.
+    """Sessions of one and of `threads` threads; with one thread they are the same. Raises BadBundle,
+    MemoryError.
     """
     if threads == 1:
-        narrow = wide = _open(bundle, 1, {})
-    else:
-        shared = embeddings(bundle)
-        narrow, wide = _open(bundle, 1, shared), _open(bundle, threads, shared)
-    return SessionPair(narrow, wide)
+        session = _open(bundle, 1, {})
+        return SessionPair(session, session)
+    shared = embeddings(bundle)
+    narrow = _open(bundle, 1, shared)
+    row = sample_row(bundle.encoders)
+    narrow.run(*pad([row], len(row)))  # the calls that warm a model up are lone ones
+    return SessionPair(narrow, _open(bundle, threads, shared))
 
 
 def _open(bundle: Bundle, threads: int, shared: Tensors) -> DynamicSession:
-    session = DynamicSession(
-        open_session(bundle, (CPU, {}), threads=threads, shared=shared), bundle.encoders, shared
-    )
-    row = sample_row(bundle.encoders)
-    session.run(*pad([row], len(row)))
-    return session
+    session = open_session(bundle, (CPU, {}), threads=threads, shared=shared)
+    return DynamicSession(session, bundle.encoders, shared)
 
 
 def embeddings(bundle: Bundle) -> Tensors:
