@@ -1,6 +1,6 @@
 """`prelabel export --transformer`: a Hugging Face directory → a bundle. Needs torch and transformers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +19,16 @@ from server.bundle import LABELING_CONFIG, Bundle, Head
 from server.encoders.library_tokenizer import library_tokenizer
 from server.encoders.transformer.encoder import LONGEST, LongTexts, Precision, TransformerSpec
 from server.encoders.transformer.tokenizer import check_vocabulary
+from server.engines.session_pair import attention_bytes
 from server.errors import BadInput, BadSetting
 from server.label_studio.simple_config import simple_config
 from server.offline.labelled import LabelledTexts
 
 WORDS = 5_000
 """Tokens of the vocabulary that the texts of the parity check are made of."""
+
+MUCH_MEMORY = 10**9
+"""Bytes for one text of which export warns."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ def _export(
             f"{eager.unused[0]}."
         )
     encoder, classifier = fitted_classifier(folder, eager, options)
+    warning = memory_warning(check_directory(folder), encoder.spec.max_length)
+    if warning and on_report is not None:
+        on_report(warning)
     if options.precision == "float32":
         traced = to_torch_script(eager.encoder) if torchscript else None
         classifier = replace(classifier, encoders=[replace(encoder, traced=traced)])
@@ -96,6 +103,22 @@ def _export(
         torchscript=torchscript,
         force=force,
         on_report=on_report,
+    )
+
+
+def memory_warning(config: Mapping[str, Any], max_length: int) -> str | None:
+    """A sentence if a text of `max_length` tokens needs more than MUCH_MEMORY on a CPU. `config` is that of
+    config.json, which has the number of attention heads under one of two names.
+    """
+    heads = config.get("num_attention_heads") or config.get("n_heads")
+    if not isinstance(heads, int):
+        return None
+    needed = attention_bytes(heads, max_length)
+    if needed <= MUCH_MEMORY:
+        return None
+    return (
+        f"Warning: on a CPU, one text of {max_length:,} tokens takes about {needed / 1e9:.1f} GB of memory. "
+        "A smaller --max-length takes less, by the square; with --long-texts windows all of a text is read."
     )
 
 

@@ -404,11 +404,17 @@ class Settings(BaseSettings):
 
     def threads(self, device: str) -> int:
         """Concurrent model calls on `device` in each process."""
-        return (
-            self.engine_threads
-            or 2 * device.count("cuda")
-            or max(1, len(os.sched_getaffinity(0)) // self.workers)
-        )
+        return self.engine_threads or 2 * device.count("cuda") or self._share
+
+    @property
+    def cores(self) -> int:
+        """CPU cores for a model call that is the only one of its process."""
+        return min(self._share, self.engine_threads or self._share)
+
+    @property
+    def _share(self) -> int:
+        """CPU cores of each process."""
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
     def budget(self, device: str) -> int:
         """Maximum padded tokens in one model call on `device`."""

@@ -1,5 +1,6 @@
 """Settings: where they come from, errors for wrong values, and their documentation."""
 
+import os
 import re
 
 import pytest
@@ -101,6 +102,15 @@ def test_threads_follow_the_device_unless_they_are_set() -> None:
     assert load_settings().threads("cpu") >= 1
     assert load_settings().threads("cuda:0,cuda:3") == 4
     assert load_settings(engine_threads=7).threads("cuda") == 7
+
+
+def test_a_lone_call_has_the_cores_of_its_process_but_no_more_than_its_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert [load_settings(workers=n).cores for n in (1, 3, 16, 17)] == [16, 5, 1, 1]
+    assert [load_settings(engine_threads=n).cores for n in (1, 4, 100)] == [1, 4, 16]
+    assert load_settings(engine_threads=100, workers=4).cores == 4
 
 
 def test_limits_of_sizes_may_be_equal() -> None:

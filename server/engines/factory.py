@@ -22,9 +22,11 @@ def open_engine(
     device: str = "auto",
     shared: Path | None = None,
     cuda: CudaOptions | None = None,
+    cores: int = 1,
 ) -> Engine:
     """`engine` is one of ENGINES, `device` a setting of `server/engines/devices.py`, `shared` a folder for
-    tables that several processes map.
+    tables that several processes map. A transformer on the CPU runs a call on `cores` cores while it is the
+    only one.
 
     engine=auto is ONNX Runtime on CUDA; on the CPU tables, or ONNX Runtime for a transformer. device=auto is
     CUDA if it works. If the host has a driver or the packages for CUDA but CUDA does not work, the engine
@@ -45,14 +47,14 @@ def open_engine(
             "engine=onnx."
         )
     if engine == "tables" or not devices or (device == "auto" and not _cuda_expected()):
-        return _open_on_cpu(engine, bundle, shared)
+        return _open_on_cpu(engine, bundle, shared, cores)
     try:
         return _open_on_cuda(engine, bundle, devices, cuda or CudaOptions())
     except CudaUnavailable as reason:
         if device != "auto":
             raise BadSetting(f"device={device}, but {reason}, or set device=cpu.") from None
         log.warning("DEGRADED, running on the CPU: %s", reason)
-        fallback = _open_on_cpu(engine, bundle, shared)
+        fallback = _open_on_cpu(engine, bundle, shared, cores)
         fallback.degraded = str(reason)
         return fallback
 
@@ -64,13 +66,13 @@ def _cuda_expected() -> bool:
     return NVIDIA_DRIVER.exists() or has_cuda()
 
 
-def _open_on_cpu(engine: str, bundle: Bundle, shared: Path | None) -> Engine:
+def _open_on_cpu(engine: str, bundle: Bundle, shared: Path | None, cores: int) -> Engine:
     if engine == "torchscript":
         return _open_torch_script(bundle, "cpu")
     if not bundle.has_tables:
         from server.engines.onnx_transformer import OnnxTransformerEngine
 
-        return OnnxTransformerEngine(bundle)
+        return OnnxTransformerEngine(bundle, cores)
     if engine == "onnx":
         from server.engines.onnx_runtime import OnnxEngine
 

@@ -1,7 +1,7 @@
 """ONNX Runtime: opens sessions on the CPU or CUDA, and the ONNX engine for the CPU."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,13 @@ OUT_OF_MEMORY = re.compile(
 """Messages of ONNX Runtime, its arena, CUDA, cuBLAS and cuDNN."""
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+SPIN = 20
+"""Microseconds that a thread of a session waits for work before it sleeps: enough for the next operator of a
+call. By default it would take a core from other calls, and from the event loop, for a millisecond and more.
+"""
+
+NOT_SHARED: Mapping[str, onnxruntime.OrtValue] = {}
 
 Provider = tuple[str, dict[str, str]]
 """The name of an execution provider, and its options."""
@@ -52,40 +59,74 @@ class OnnxEngine:
 class DynamicSession:
     """A session called with any shape; long rows run in chunks."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, encoders: Sequence[Encoder]) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        encoders: Sequence[Encoder],
+        shared: Mapping[str, onnxruntime.OrtValue] = NOT_SHARED,
+    ) -> None:
+        """`shared` are the tensors that the session was opened with: it does not keep them in memory."""
         self._session = session
+        self._shared = shared
         self._encoders = encoders
         features = next(i for i in session.get_inputs() if i.name == "carry").shape[1]
         self.start: Floats = np.zeros((1, features), dtype=np.float32)
 
-    def run(self, ids: Ids, lengths: Ids) -> Floats:
-        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Raises
-        MemoryError.
+    def run(self, ids: Ids, lengths: Ids, *, keep_memory: bool = True) -> Floats:
+        """ids int32[rows, length], lengths int32[rows] → probabilities float32[rows, classes]. Without
+        `keep_memory`, the memory of a call in one chunk is returned to the system. Raises MemoryError.
         """
         if ids.shape[1] > MAX_CHUNK:
             return run_in_chunks(self._step, self.start, ids, lengths, self._encoders)
-        probabilities: Floats = self._run(["probabilities"], ids, lengths, self.start)[0]
+        options = None if keep_memory else _returning_memory()
+        probabilities: Floats = self._run(["probabilities"], ids, lengths, self.start, options)[0]
         return probabilities
 
     def _step(self, ids: Ids, lengths: Ids, carry: Floats) -> tuple[Floats, Floats]:
         probabilities, features = self._run(["probabilities", "features"], ids, lengths, carry)
         return probabilities, features
 
-    def _run(self, names: list[str], ids: Ids, lengths: Ids, carry: Floats) -> list[Floats]:
+    def _run(
+        self,
+        names: list[str],
+        ids: Ids,
+        lengths: Ids,
+        carry: Floats,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> list[Floats]:
+        inputs = {"ids": ids, "lengths": lengths, "carry": carry}
         try:
-            outputs: list[Floats] = self._session.run(names, {"ids": ids, "lengths": lengths, "carry": carry})
+            outputs: list[Floats] = self._session.run(names, inputs, options)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise as_memory_error(error, *ids.shape) or error from None
         return outputs
 
 
-def open_session(bundle: Bundle, provider: Provider) -> onnxruntime.InferenceSession:
-    """Raises CudaUnavailable if CUDA is the provider and does not start, BadBundle for a file that ONNX
-    Runtime cannot load, MemoryError.
+def _returning_memory() -> onnxruntime.RunOptions:
+    """Of a call on the CPU, whose arena would keep the memory for the next one."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def open_session(
+    bundle: Bundle,
+    provider: Provider,
+    *,
+    threads: int = 1,
+    shared: Mapping[str, onnxruntime.OrtValue] = NOT_SHARED,
+) -> onnxruntime.InferenceSession:
+    """A call computes in its caller's thread and in `threads` - 1 others. `shared` are tensors of model.onnx
+    by name, which other sessions have, too; they must live as long as the session.
+
+    Raises CudaUnavailable if CUDA is the provider and does not start, BadBundle for a file that ONNX Runtime
+    cannot load, MemoryError.
     """
     options = onnxruntime.SessionOptions()
-    # several single-threaded calls beat one multi-threaded call
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN))
+    for name, value in shared.items():
+        options.add_initializer(name, value)
     # otherwise every call would compute tables of more than 1 GiB again
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", "0")
     options.log_severity_level = 4  # exceptions and the check of providers below report what is wrong

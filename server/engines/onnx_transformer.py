@@ -13,7 +13,7 @@ from server.arrays import Floats, Ids
 from server.bundle import Bundle
 from server.encoders.rows import bounds
 from server.encoders.transformer.encoder import Precision, TransformerSpec
-from server.engines.onnx_runtime import CPU, DynamicSession, open_session
+from server.engines.session_pair import open_pair
 
 GROUP_TOKENS = 256
 """Tokens of a call, if its texts are shorter (docs/transformers.md)."""
@@ -23,13 +23,15 @@ SHORTEST = 0.9
 
 
 class OnnxTransformerEngine:
-    """One session, safe to call from several threads; each call computes in its caller's thread."""
+    """Safe to call from several threads. A call computes in its caller's thread; while it is the only one,
+    on all `threads` cores.
+    """
 
     name = "onnx"
     device = "cpu"
     degraded: str | None = None
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         """Raises BadBundle, MemoryError."""
         specs = bundle.manifest.encoders
         self._encoders = len(specs)
@@ -37,21 +39,22 @@ class OnnxTransformerEngine:
             (i, spec) for i, spec in enumerate(specs) if isinstance(spec, TransformerSpec)
         )
         self._group_tokens = group_tokens(spec.precision)
-        self._session = DynamicSession(open_session(bundle, (CPU, {})), bundle.encoders)
+        self._sessions = open_pair(bundle, threads)
 
     def run(self, ids: Ids, lengths: Ids) -> Floats:
         begins, ends = bounds(ids, lengths, self._encoders)[self._position]
         calls = list(groups(ends - begins, self._group_tokens))
-        outputs = np.concatenate([self._call(ids[group], lengths[group]) for group in calls])
+        with self._sessions:
+            outputs = np.concatenate([self._call(ids[group], lengths[group]) for group in calls])
         probabilities = np.empty_like(outputs)
         probabilities[np.concatenate(calls)] = outputs
         return probabilities
 
     def _call(self, ids: Ids, lengths: Ids) -> Floats:
-        return self._session.run(np.ascontiguousarray(ids[:, : lengths.max()]), lengths)
+        return self._sessions.run(np.ascontiguousarray(ids[:, : lengths.max()]), lengths)
 
     def close(self) -> None:
-        """Nothing to do: ONNX Runtime frees a session with its last reference."""
+        """Nothing to do: ONNX Runtime frees sessions with their last reference."""
 
 
 def group_tokens(precision: Precision) -> int:

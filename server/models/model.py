@@ -58,7 +58,12 @@ def load_model(path: Path, settings: Settings, shared: Path | None = None) -> Mo
     """
     bundle = read_bundle(path)
     engine = open_engine(
-        bundle, engine=settings.engine, device=settings.device, shared=shared, cuda=settings.cuda
+        bundle,
+        engine=settings.engine,
+        device=settings.device,
+        shared=shared,
+        cuda=settings.cuda,
+        cores=settings.cores,
     )
     # the folder may have been replaced between its check and the opening of the engine
     if read_bundle(path).version != bundle.version:

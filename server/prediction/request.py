@@ -48,6 +48,11 @@ LONG_FIELDS = 10_000
 LONG_HASH = 1_000_000
 """Characters to hash for region ids from which results are made in a thread: up to 4 ms, of emoji."""
 
+MOST_WINDOWS = 16
+"""Windows of a single task that run before bulk. A text of a million characters has thousands, for which the
+single tasks of all models would wait.
+"""
+
 STAGES = ("tokenize", "queue", "engine")
 
 
@@ -136,6 +141,8 @@ class TextRequest:
         self._tokens += sum(map(len, windows.rows))
         if windows.truncated:
             self._truncated[model] += windows.truncated
+        if windows.texts is not None and len(windows.rows) > MOST_WINDOWS:
+            priority = Priority.BULK
         outcome = await self._batcher.submit(windows.rows, priority, model.run, token_cost=model.token_cost)
         self._seconds["queue"] += outcome.waited * len(texts)
         self._seconds["engine"] += outcome.engine

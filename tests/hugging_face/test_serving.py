@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from server.arrays import Floats
 from server.bundle import Bundle, read_bundle
 from server.engines.factory import open_engine
 from server.errors import BadBundle, BadSetting
+from server.prediction.request import MOST_WINDOWS
 from tests.conftest import WORDS, random_texts
 from tests.encoders.fitted import fitted_cnn
 from tests.encoders.test_damaged import sign
@@ -90,6 +92,25 @@ def test_windows_through_the_server(exported: Exported) -> None:
         cut = infer(client, truncated.path.name, texts)
     assert np.abs(together - cut)[[0, 2]].max() <= 1e-4
     assert np.abs(together - cut)[[1, 3]].max() > 1e-3
+
+
+def test_a_single_task_of_many_windows_runs_as_bulk(exported: Exported) -> None:
+    """The bundle reads 20 tokens of a text at a time."""
+    with running(exported("bert", WINDOWS)) as client:
+        predict(client, ["very bad plot . " * 20], CONFIG)
+        few = rows_by_priority(client)
+        predict(client, ["very bad plot . " * 300], CONFIG)
+        many = rows_by_priority(client)
+    assert few["bulk"] == 0
+    assert 1 < few["interactive"] <= many["interactive"] <= MOST_WINDOWS
+    assert many["bulk"] > MOST_WINDOWS
+
+
+def rows_by_priority(client: httpx.Client) -> dict[str, float]:
+    """Texts in model calls so far."""
+    pattern = re.compile(r'^prelabel_batch_rows_sum\{.*lane="(\w+)".*\} (\S+)$', re.MULTILINE)
+    found = pattern.findall(client.get("/metrics").text)
+    return {"bulk": 0.0, "interactive": 0.0} | {priority: float(rows) for priority, rows in found}
 
 
 def test_a_reload_takes_another_transformer(exported: Exported, tmp_path: Path) -> None:
