@@ -235,6 +235,7 @@ def annotate(
     "prelabel serve",
     "prelabel serve --bundle artifacts/films --bundle artifacts/books \\\n"
     "    --ensemble both=films,books:2,1",
+    "prelabel serve --learn --label-studio http://studio:8080",
 )
 def serve(
     bundle: cli.Bundles = None,
@@ -248,6 +249,9 @@ def serve(
     score: cli.Score = None,
     threshold: cli.Threshold = None,
     log_format: cli.LogFormat = None,
+    learn: cli.Learn = None,
+    label_studio: cli.LearnedStudio = None,
+    freeze: cli.Freeze = None,
     on_ray: cli.OnRay = False,
     ray_address: cli.RayAddress = None,
     replicas: cli.Replicas = None,
@@ -262,12 +266,12 @@ def serve(
 
     ray = RayOptions(on_ray, ray_address, replicas=replicas, replica_cpus=replica_cpus)
     network = {"host": host, "port": port, "workers": workers, "log_format": log_format}
-    model = {"bundle": bundle, "ensemble": ensemble, "engine": engine, "device": device}
-    settings = load_settings(label_map=label_map, score=score, threshold=threshold, **network, **model)
+    model = {"bundle": bundle, "ensemble": ensemble, "engine": engine, "device": device, "score": score}
+    learning = {"learn": learn, "label_studio": label_studio, "freeze": freeze}
+    settings = load_settings(label_map=label_map, threshold=threshold, **network, **model, **learning)
     if ray.on_ray:
-        serve_on_cluster(settings, ray, console)
-    else:
-        serve_here(settings, console)
+        return serve_on_cluster(settings, ray, console)
+    return serve_here(settings, console)
 
 
 @command("prelabel bundles", "prelabel bundles artifacts --backend http://localhost:9090")

@@ -21,6 +21,8 @@ from server.batching.observer import BatchObserver
 from server.batching.pending_request import QueueEntry
 from server.batching.row_admission import RowAdmission
 from server.interpreter import INTERPRETER
+from server.learning.receiver import LearningReceiver
+from server.learning.store import STORE, LearningProject, LearningStore
 from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.models.health import Health
 from server.models.model import Model, load_model
@@ -84,6 +86,7 @@ def build_app(
     project_scorings = ProjectScorings(shared / "projects.sqlite" if shared else None)
     parse_thread = ParseThread()
     predictors = build_predictors(settings, registry, batcher, project_scorings, parse_thread)
+    learning = open_learning(settings, registry) if settings.learn else None
     page = MetricsPage(
         metrics.registry,
         shared / METRICS if shared else None,
@@ -107,12 +110,14 @@ def build_app(
             parse_thread.close()
             registry.close()
             project_scorings.close()
+            if learning is not None:
+                await learning.close()
             if traces is not None:
                 await close_traces(traces)
 
     status = ServerStatus(registry, batcher, health, settings.workers)
     app = Starlette(
-        routes=build_routes(settings, status, predictors, activity, metrics_page, sighup_to),
+        routes=build_routes(settings, status, predictors, activity, metrics_page, sighup_to, learning),
         exception_handlers=error_handlers(activity),
         middleware=[
             *([Middleware(TracingMiddleware, provider=traces)] if traces else []),
@@ -123,6 +128,17 @@ def build_app(
     app.state.registry = registry
     app.state.health = health
     return app
+
+
+def open_learning(settings: Settings, registry: Registry) -> LearningReceiver:
+    """Receives what the projects are to learn from. Raises BadInput."""
+
+    def served(project: LearningProject) -> str:
+        """The project may be of an earlier start, with other bundles."""
+        known = project.model in registry.names
+        return registry.current(project.model).version if known else ""
+
+    return LearningReceiver(LearningStore(settings.learn_folder / STORE), served, settings.max_text)
 
 
 def build_batcher(

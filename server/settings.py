@@ -23,6 +23,7 @@ from server.engines.devices import (
 )
 from server.errors import BadSetting, did_you_mean, one_line
 from server.files import read_secret
+from server.label_studio.credentials import web_address
 from server.log_setup import LogFormat
 from server.scoring import DEFAULT_SCORING, Score, Scoring
 
@@ -237,6 +238,26 @@ class Settings(BaseSettings):
         le=1,
         description='Minimum probability of a label in a `<Choices>` with `choice="multiple"`.',
     )
+    learn: bool = Field(
+        False,
+        description=(
+            "Learn from annotations: the projects that ask for it get models of their own "
+            "([learning](docs/learning.md)). Needs `PRELABEL_LABEL_STUDIO`."
+        ),
+    )
+    label_studio: str = Field(
+        "",
+        description=(
+            "Address of the Label Studio to learn from; its API token is read from `LABEL_STUDIO_API_KEY`."
+        ),
+    )
+    learn_folder: Path = Field(
+        Path("learned"), description="Folder of the annotations and of the models learned from them."
+    )
+    learn_retention_days: int = Field(
+        0, ge=0, description="Days after which an annotation is deleted from that folder; 0 keeps all."
+    )
+    freeze: bool = Field(False, description="Receive annotations, but replace no model.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Minimum level of log lines. Task texts and tokens are never logged."
     )
@@ -301,6 +322,11 @@ class Settings(BaseSettings):
             )
         return {label.strip(): choice.strip() for label, _, choice in pairs}
 
+    @field_validator("label_studio")
+    @classmethod
+    def _check_label_studio(cls, value: str) -> str:
+        return value and web_address("label_studio (PRELABEL_LABEL_STUDIO)", value)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
@@ -310,6 +336,15 @@ class Settings(BaseSettings):
         if ":" in self.basic_auth_user:
             raise ValueError(
                 "basic_auth_user (PRELABEL_BASIC_AUTH_USER): it cannot hold a colon, which ends it in HTTP"
+            )
+        if self.learn and not self.label_studio:
+            raise ValueError(
+                "learn (PRELABEL_LEARN) needs label_studio (PRELABEL_LABEL_STUDIO, --label-studio): the "
+                "address of the Label Studio to learn from"
+            )
+        if self.freeze and not self.learn:
+            raise ValueError(
+                "freeze (PRELABEL_FREEZE) needs learn (PRELABEL_LEARN): without it, no model is replaced"
             )
         self._check_secrets()
         self._check_limits()

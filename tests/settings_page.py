@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "max_waiting_rows", "max_requests", "max_waiting_bytes", "max_tasks", "max_body_bytes", "max_text",
     ),
     "Timeouts": ("body_timeout", "request_timeout", "call_timeout", "drain_timeout"),
+    "Learning": ("learn", "label_studio", "learn_folder", "learn_retention_days", "freeze"),
     "Log": ("log_level", "log_format"),
 }  # fmt: skip
 """Headings, and the settings below each. A setting that no heading lists goes to a last one, "Other"."""
@@ -45,7 +46,7 @@ SECRET_FILES = """## Secrets from files
 A secret can come from a file instead, as container platforms provide it: append `_FILE` to the variable's
 name and set that variable to the file's path. The file holds one line. This works for
 {names};
-and for `LABEL_STUDIO_API_KEY`, which `connect` and `annotate` read.
+and for `LABEL_STUDIO_API_KEY`, which `connect`, `annotate` and `serve --learn` read.
 """
 
 

@@ -86,6 +86,10 @@ def test_options_take_precedence_over_the_environment(monkeypatch: pytest.Monkey
         ("max_wait", "-1"),
         ("score", "certainty"),
         ("batch_tokens", "-1"),
+        ("learn", "maybe"),
+        ("label_studio", "studio:8080"),
+        ("label_studio", "http://me:secret@studio:8080"),
+        ("learn_retention_days", "-1"),
     ],
 )
 def test_the_error_of_a_wrong_value_names_the_setting(
@@ -146,6 +150,8 @@ def test_bundles_and_ensembles_have_names(monkeypatch: pytest.MonkeyPatch) -> No
             "MAX_TASKS. = 10 exceeds .*PRELABEL_MAX_WAITING_ROWS. = 9: .* lower the first or",
         ),
         ({"max_waiting_bytes": 2**20}, "PRELABEL_MAX_BODY_BYTES. = .* exceeds .*PRELABEL_MAX_WAITING_BYTES"),
+        ({"learn": True}, "learn .PRELABEL_LEARN. needs label_studio .PRELABEL_LABEL_STUDIO, --label-studio"),
+        ({"freeze": True}, "freeze .PRELABEL_FREEZE. needs learn .PRELABEL_LEARN."),
         (
             {"max_wait": 9, "request_timeout": 8},
             "MAX_WAIT. = 9 is not below .*PRELABEL_REQUEST_TIMEOUT",
@@ -160,6 +166,14 @@ def test_contradictory_settings_are_an_error(options: dict[str, str], message: s
     with pytest.raises(BadSetting, match=message) as error:
         load_settings(**options)
     assert "secret" not in str(error.value)
+
+
+def test_learning_needs_a_label_studio_and_nothing_else() -> None:
+    settings = load_settings(
+        learn=True, label_studio="http://studio:8080/", bundle="a,b", ensemble="x=a,b", freeze=True
+    )
+    assert (settings.label_studio, str(settings.learn_folder)) == ("http://studio:8080", "learned")
+    assert not load_settings(label_studio="http://studio:8080").learn
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

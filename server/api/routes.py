@@ -11,6 +11,7 @@ from server.api.open_inference import InferenceServer
 from server.api.openapi import About, openapi_route
 from server.api.probes import live_route, metrics_route, ready_route
 from server.api.server_status import ServerStatus
+from server.learning.receiver import LearningReceiver
 from server.observability.project_activity import ProjectActivity
 from server.prediction.predictor import Predictor
 from server.settings import Settings, is_free
@@ -24,14 +25,17 @@ def build_routes(
     activity: ProjectActivity,
     metrics_page: Callable[[], bytes],
     sighup_to: str,
+    learning: LearningReceiver | None,
 ) -> list[BaseRoute]:
-    """`predictors` by the name of their model, the default first; for `sighup_to` see `admin_routes`."""
+    """`predictors` by the name of their model, the default first; for `sighup_to` see `admin_routes`. Without
+    `learning`, nothing is learned.
+    """
     credentials = Credentials(
         settings.basic_auth_user, settings.basic_auth_pass.get_secret_value(), settings.api_tokens
     )
     guard = RouteGuard.from_settings(settings, credentials)
     backends = {
-        name: MlBackend(name, predictor, activity, guard, server).routes()
+        name: MlBackend(name, predictor, activity, guard, server, learning).routes()
         for name, predictor in predictors.items()
     }
     routes: list[BaseRoute] = [

@@ -361,6 +361,19 @@ LogFormat = Annotated[
         f"{choices_of('log_format')}; auto is text on a terminal, else json.",
     ),
 ]
+Learn = Annotated[
+    bool | None,
+    typer.Option(
+        "--learn", help="Learn from the annotations of projects that ask for it; see docs/learning.md."
+    ),
+]
+LearnedStudio = Annotated[
+    str | None,
+    optional("--label-studio", "URL", f"Label Studio to learn from, with --learn; token: {KEY_VARIABLE}."),
+]
+Freeze = Annotated[
+    bool | None, typer.Option("--freeze", help="With --learn: receive annotations, but replace no model.")
+]
 
 # a Ray cluster
 

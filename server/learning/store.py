@@ -8,10 +8,10 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,9 @@ from server.learning.annotations import Annotation, OutOfFold
 
 FORMAT = 1
 """Number of the schema, kept in `PRAGMA user_version`."""
+
+STORE = "learning.sqlite"
+"""Name of the file, in the folder of learning."""
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a write waits for one of another process."""
@@ -138,11 +141,11 @@ class LearningStore:
             )
 
     def projects(self) -> list[LearningProject]:
-        with self._transaction() as run:
+        with self._snapshot() as run:
             return [_project(row) for row in run("SELECT * FROM projects ORDER BY id").fetchall()]
 
     def project(self, project: int) -> LearningProject | None:
-        with self._transaction() as run:
+        with self._snapshot() as run:
             row = run("SELECT * FROM projects WHERE id = ?", (project,)).fetchone()
         return None if row is None else _project(row)
 
@@ -166,13 +169,17 @@ class LearningStore:
     # annotations
 
     def receive(
-        self, project: int, annotations: Iterable[Annotation], deleted: Iterable[int] = ()
+        self,
+        project: int,
+        annotations: Iterable[Annotation],
+        deleted: Iterable[int] = (),
+        deleted_tasks: Collection[int] = (),
     ) -> Received:
-        """Store new annotations and newer versions; delete others by their numbers. What was received before
-        changes nothing.
+        """Store new annotations and newer versions; delete others by their numbers, or by those of their
+        tasks. What was received before changes nothing.
         """
         with self._transaction() as run:
-            return _receive(run, project, annotations, deleted)
+            return _receive(run, project, annotations, [*deleted, *_of_tasks(run, project, deleted_tasks)])
 
     def reconcile(self, project: int, annotations: Sequence[Annotation], since: str) -> Received:
         """As `receive` for all annotations that Label Studio had at the time `since`: others that were
@@ -188,7 +195,7 @@ class LearningStore:
 
     def annotations(self, project: int) -> list[Annotation]:
         """By number, which is the order in which they were made."""
-        with self._transaction() as run:
+        with self._snapshot() as run:
             rows = run(
                 "SELECT * FROM annotations WHERE project = ? AND NOT deleted ORDER BY id", (project,)
             ).fetchall()
@@ -196,14 +203,14 @@ class LearningStore:
 
     def count(self, project: int) -> int:
         """Annotations of a project."""
-        with self._transaction() as run:
+        with self._snapshot() as run:
             query = "SELECT count(*) FROM annotations WHERE project = ? AND NOT deleted"
             (number,) = run(query, (project,)).fetchone()
         return int(number)
 
     def last_received(self, project: int) -> str | None:
         """When something of this project was received last; None if nothing was."""
-        with self._transaction() as run:
+        with self._snapshot() as run:
             (time,) = run("SELECT max(received) FROM annotations WHERE project = ?", (project,)).fetchone()
         return None if time is None else str(time)
 
@@ -216,6 +223,20 @@ class LearningStore:
                     (json.dumps([*labels]), project, number),
                 )
 
+    def delete_older_than(self, days: float) -> int:
+        """Delete the annotations, of all projects, whose version is older; returns how many. They stay
+        deleted: a later version does not bring them back.
+        """
+        with self._transaction() as run:
+            deleted = run(
+                "UPDATE annotations SET deleted = 1, text = NULL, labels = NULL, predicted = NULL "
+                "WHERE NOT deleted AND updated < ?",
+                (utc(datetime.now(UTC) - timedelta(days=days)),),
+            ).rowcount
+        if deleted:
+            self._shorten_log()
+        return int(deleted)
+
     def forget(self, project: int) -> int:
         """Delete all that is known of a project, until its next set-up; returns how many annotations that
         were.
@@ -226,8 +247,7 @@ class LearningStore:
             for table in ("annotations", "out_of_fold", "rounds"):
                 run(f"DELETE FROM {table} WHERE project = ?", (project,))  # noqa: S608 - names from this line
             run("DELETE FROM projects WHERE id = ?", (project,))
-        with self._lock, _as_unavailable():
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # texts are in the log, too
+        self._shorten_log()
         return int(number)
 
     # rounds and their models
@@ -240,7 +260,7 @@ class LearningStore:
 
     def rounds(self, project: int, most: int = 100) -> list[dict[str, Any]]:
         """The latest reports, the oldest of them first; each with its `time`."""
-        with self._transaction() as run:
+        with self._snapshot() as run:
             rows = run(
                 "SELECT time, report FROM rounds WHERE project = ? ORDER BY id DESC LIMIT ?", (project, most)
             ).fetchall()
@@ -256,22 +276,31 @@ class LearningStore:
                 )
 
     def out_of_fold(self, project: int, version: str) -> dict[int, OutOfFold]:
-        with self._transaction() as run:
+        with self._snapshot() as run:
             rows = run(
                 "SELECT * FROM out_of_fold WHERE project = ? AND version = ?", (project, version)
             ).fetchall()
         return {row["annotation"]: OutOfFold(row["log_probability"], bool(row["right"])) for row in rows}
+
+    def _shorten_log(self) -> None:
+        """Deleted texts are in SQLite's log, too, until it is empty."""
+        with self._lock, _as_unavailable():
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _change(self, statement: str, *values: Any) -> None:
         with self._transaction() as run:
             run(statement, values)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[Any]:
         with self._lock, _as_unavailable():
-            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute(begin)
             with self._database:
                 yield self._database.execute
+
+    def _snapshot(self) -> AbstractContextManager[Any]:
+        """A transaction that only reads, and so waits for no other process."""
+        return self._transaction("BEGIN")
 
 
 def now() -> str:
@@ -282,6 +311,14 @@ def now() -> str:
 def utc(time: datetime) -> str:
     """A time as the store keeps it; such texts compare as their times do."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _of_tasks(run: Any, project: int, tasks: Collection[int]) -> list[int]:
+    """The annotations of these tasks."""
+    if not tasks:
+        return []
+    rows = run("SELECT id, task FROM annotations WHERE project = ? AND NOT deleted", (project,)).fetchall()
+    return [row["id"] for row in rows if row["task"] in tasks]
 
 
 def _receive(run: Any, project: int, annotations: Iterable[Annotation], deleted: Iterable[int]) -> Received:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from server.errors import BadSetting
 from server.offline.predict_plan import PredictOptions
 from server.offline.progress_bar import progress_bar
 from server.offline.truncation import truncation_sentence
@@ -47,6 +48,11 @@ def predict_on_cluster(
 
 def serve_on_cluster(settings: Settings, ray: RayOptions, console: Console) -> None:
     """Serve until a signal ends the process. Raises PrelabelError."""
+    if settings.learn:
+        raise BadSetting(
+            "learn (PRELABEL_LEARN) does not work with --on-ray: what is learned is kept in a folder of one "
+            "machine. Serve without --on-ray, or without --learn."
+        )
     check_installed()
     from server.on_ray.serve import serve_on_ray
 

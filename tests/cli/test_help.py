@@ -69,7 +69,7 @@ def test_the_defaults_are_those_of_the_settings(name: str) -> None:
         value = Settings.model_fields[parameter.name].default
         shown = re.findall(r"\[default: (.*)\]", parameter.help)
         expected = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        assert shown == ([expected] if value not in ((), {}) else [])
+        assert shown == ([expected] if value not in ((), {}, "", False) else [])
         assert all(f"[default:{default}]" in page for default in shown)
 
 
@@ -80,7 +80,7 @@ def test_most_settings_that_are_options_are_found_by_that_test() -> None:
         for parameter in parameters(name)
         if parameter.name in Settings.model_fields
     }
-    assert len(found) == 11
+    assert len(found) == 14
 
 
 @pytest.mark.parametrize("name", COMMANDS)
