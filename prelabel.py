@@ -236,6 +236,7 @@ def annotate(
     "prelabel serve",
     "prelabel serve --bundle artifacts/films --bundle artifacts/books \\\n"
     "    --ensemble both=films,books:2,1",
+    "prelabel serve --learn http://studio:8080",
 )
 def serve(
     bundle: cli.Bundles = None,
@@ -267,9 +268,8 @@ def serve(
     model = {"bundle": bundle, "ensemble": ensemble, "engine": engine, "device": device}
     settings = load_settings(label_map=label_map, score=score, threshold=threshold, **network, **model)
     if ray.on_ray:
-        serve_on_cluster(settings, ray, console)
-    else:
-        serve_here(settings, console)
+        return serve_on_cluster(settings, ray, console)
+    return serve_here(settings, console)
 
 
 @command("prelabel bundles", "prelabel bundles artifacts --backend http://localhost:9090")

@@ -23,7 +23,7 @@ from server.batching.pending_request import QueueEntry
 from server.batching.row_admission import RowAdmission
 from server.interpreter import INTERPRETER
 from server.learning.receiver import LearningReceiver
-from server.learning.store import STORE_FILE, LearningStore
+from server.learning.store import STORE_FILE, LearningProject, LearningStore
 from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.models.health import Health
 from server.models.learned import LearnedModels
@@ -138,9 +138,13 @@ def build_app(
 def build_learning(settings: Settings, registry: Registry) -> Learning:
     """The learned models of projects. Raises BadInput for a file of another kind, Unavailable."""
     store = LearningStore(settings.learn_folder / STORE_FILE)
-    receiver = LearningReceiver(
-        store, lambda name, project: registry.current(name, project).version, settings.max_text
-    )
+
+    def served(project: LearningProject) -> str:
+        """The project may be of an earlier start, with other bundles."""
+        known = project.model in registry.names
+        return registry.current(project.model, project.name).version if known else ""
+
+    receiver = LearningReceiver(store, served, settings.max_text)
     return Learning(store, receiver, LearnedModels(store, registry, settings.learn_folder))
 
 
@@ -158,7 +162,7 @@ async def following(learning: Learning | None) -> AsyncIterator[None]:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        learning.store.close()
+        await learning.receiver.close()
 
 
 def build_batcher(

@@ -323,6 +323,11 @@ class Settings(BaseSettings):
             )
         return {label.strip(): choice.strip() for label, _, choice in pairs}
 
+    @field_validator("learn")
+    @classmethod
+    def _check_label_studio(cls, value: str) -> str:
+        return value and web_address("learn (PRELABEL_LEARN)", value)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
@@ -335,8 +340,6 @@ class Settings(BaseSettings):
             )
         self._check_secrets()
         self._check_limits()
-        if self.learn:
-            web_address("--learn", self.learn)
         names = list(self.bundles)
         for ensemble in self.ensemble:
             strange = [member for member in ensemble.members if member not in self.bundles]

@@ -46,7 +46,7 @@ SECRET_FILES = """## Secrets from files
 A secret can come from a file instead, as container platforms provide it: append `_FILE` to the variable's
 name and set that variable to the file's path. The file holds one line. This works for
 {names};
-and for `LABEL_STUDIO_API_KEY`, which `connect` and `annotate` read.
+and for `LABEL_STUDIO_API_KEY`, which `connect`, `annotate` and `serve --learn` read.
 """
 
 

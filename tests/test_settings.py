@@ -87,6 +87,9 @@ def test_options_take_precedence_over_the_environment(monkeypatch: pytest.Monkey
         ("max_wait", "-1"),
         ("score", "certainty"),
         ("batch_tokens", "-1"),
+        ("learn", "studio:8080"),
+        ("learn", "http://me:secret@studio:8080"),
+        ("learn_retention_days", "-1"),
     ],
 )
 def test_the_error_of_a_wrong_value_names_the_setting(
@@ -170,6 +173,12 @@ def test_contradictory_settings_are_an_error(options: dict[str, str], message: s
     with pytest.raises(BadSetting, match=message) as error:
         load_settings(**options)
     assert "secret" not in str(error.value)
+
+
+def test_learning_needs_the_address_of_a_label_studio() -> None:
+    settings = load_settings(learn="http://studio:8080/", bundle="a,b", ensemble="x=a,b")
+    assert (settings.learn, str(settings.learn_folder)) == ("http://studio:8080", "learned")
+    assert not load_settings().learn
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from server.api.endpoints import Access, Endpoint, EndpointRoute, Handler
 from server.settings import Settings
 from server.transport.admission import AdmissionController
 from server.transport.auth import Credentials, check_admin, check_caller, check_health
-from server.transport.request_body import MAX_CONTROL_BODY, BodyLimits, BodyReader
+from server.transport.request_body import MAX_CONTROL_BODY, MAX_WEBHOOK_BODY, BodyLimits, BodyReader
 
 CheckHeaders = Callable[[Mapping[str, str]], None]
 """Takes a request's headers. Raises Unauthorized."""
@@ -19,11 +19,14 @@ CheckHeaders = Callable[[Mapping[str, str]], None]
 
 @dataclass(frozen=True)
 class RouteGuard:
-    """`checks` by access. `prediction_bodies` reads requests for predictions, `control_bodies` all others."""
+    """`checks` by access. `prediction_bodies` reads requests for predictions, `webhook_bodies` webhooks that
+    are learned from, and `control_bodies` all others.
+    """
 
     checks: Mapping[Access, CheckHeaders]
     prediction_bodies: BodyReader
     control_bodies: BodyReader
+    webhook_bodies: BodyReader
     max_tasks: int
     max_text: int
 
@@ -49,6 +52,15 @@ class RouteGuard:
                     size_limit="a fixed limit for /setup, /webhook and /admin",
                 ),
                 AdmissionController.for_control_requests(MAX_CONTROL_BODY),
+            ),
+            webhook_bodies=BodyReader(
+                BodyLimits(
+                    min(MAX_WEBHOOK_BODY, settings.max_body_bytes),
+                    settings.body_timeout,
+                    timeout,
+                    size_limit="a fixed limit for /webhook",
+                ),
+                AdmissionController.for_webhooks(MAX_WEBHOOK_BODY),
             ),
             max_tasks=settings.max_tasks,
             max_text=settings.max_text,

@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from server.evaluate.classification_metrics import wilson
-from server.label_studio.extra_params import requested_learning
-from server.learning.receiver import LearningReceiver, Reply
+from server.learning.events import Event
+from server.learning.receiver import LearningAnswer, LearningReceiver, ProjectSetUp
 from server.learning.store import Agreement, LearningProject, LearningStore
 from server.models.learned import LearnedModels
-from server.observability.project_activity import name_of
 from server.threads import in_thread
-
-MAX_DIGITS = 18
-"""Of a project's number: SQLite keeps any such integer."""
 
 LATEST = 100
 """Annotations of the agreement that is called the latest."""
@@ -58,21 +54,18 @@ class Learning:
     receiver: LearningReceiver
     models: LearnedModels
 
-    async def set_up(self, model: str, project: object, config: str, extra_params: object) -> None:
-        """Remember whether the project learns. Raises BadRequest, Unavailable."""
-        name, learn = name_of(project), requested_learning(extra_params)
-        number = name.partition(".")[0]
-        if not number.isdecimal() or len(number) > MAX_DIGITS:
-            return  # not a project of Label Studio
-        control = learn if isinstance(learn, str) and learn else None
-        if await self.receiver.set_up(
-            LearningProject(int(number), model, name, config, control, learns=bool(learn))
-        ):
+    async def set_up(
+        self, model: str, project: object, config: str, requested: str | bool
+    ) -> ProjectSetUp | None:
+        """As `LearningReceiver.set_up`; a project that begins to learn is known from now on."""
+        found = await self.receiver.set_up(model, project, config, requested)
+        if found is not None and found["learns"] and not self.models.learns(str(project)):
             await self.models.follow()
+        return found
 
-    async def receive(self, fields: dict[str, Any]) -> Reply:
-        """Store an event of Label Studio. Raises Unavailable."""
-        return await self.receiver.receive(fields)
+    async def receive(self, event: Event) -> LearningAnswer:
+        """As `LearningReceiver.receive`."""
+        return await self.receiver.receive(event)
 
     async def status(self, model: str) -> list[ProjectLearning]:
         """The projects that learn under the name `model`. Raises Unavailable."""

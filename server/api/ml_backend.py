@@ -5,7 +5,7 @@ GET  /health      whether the model is up, and its version
 POST /setup       whether the model can serve a project's labeling config → the model version
 POST /predict     tasks → one prediction per task, in order
 GET  /versions    the model versions that this server can answer with
-POST /webhook     what was annotated, for a server that learns
+POST /webhook     stored if the server learns, else only acknowledged
 """
 
 import logging
@@ -21,8 +21,23 @@ from server.api.guards import RouteGuard
 from server.api.inference import respond
 from server.api.learning import Learning
 from server.api.ml_backend_codec import label_config_of, parse_tasks, task_data
-from server.api.schemas import HEALTH, PREDICT, SET_UP, STATUS, VERSIONS, WEBHOOK, SetUp, Status, Up, Webhook
+from server.api.schemas import (
+    HEALTH,
+    PREDICT,
+    SET_UP,
+    STATUS,
+    VERSIONS,
+    WEBHOOK,
+    SetUp,
+    SetUpAnswer,
+    Status,
+    Up,
+    Webhook,
+)
 from server.api.server_status import ServerStatus
+from server.api.webhook_codec import parse_event
+from server.label_studio.extra_params import requested_learning
+from server.learning.receiver import NO_JOB, OFF, ProjectSetUp
 from server.observability.access_log import RequestContext
 from server.observability.project_activity import ProjectActivity, name_of
 from server.prediction.answer import Answer
@@ -77,13 +92,23 @@ class MlBackend:
         async with bodies.json_fields(request, SetUp) as body, while_connected(request):
             project = context_of(request).project = body["project"]
             config = label_config_of(body, "schema")
-            if self.learning is not None:
-                await self.learning.set_up(self.name, project, config, body["extra_params"])
+            requested = requested_learning(body["extra_params"])
+            learning = await self._set_up_learning(project, config, requested)
             set_up = await self.predictor.set_up(config, project, body["extra_params"])
         version, served = set_up.version, set_up.served
         if self.activity.set_up(self.name, project, version, served):
             log.info("project %s, model %s: set up with %s: %s", name_of(project), self.name, version, served)
-        return Json({"model_version": version})
+        learned = None if learning is None else learning.get("control") or learning.get("reason")
+        self.activity.learning(self.name, project, learned)
+        answer: SetUpAnswer = {"model_version": version}
+        return Json(answer if learning is None else {**answer, "learning": learning})
+
+    async def _set_up_learning(
+        self, project: object, config: str, requested: str | bool
+    ) -> ProjectSetUp | None:
+        if self.learning is None:
+            return OFF if requested else None
+        return await self.learning.set_up(self.name, project, config, requested)
 
     async def predict(self, request: Request) -> Response:
         return await respond(request, self.guard.prediction_bodies, TasksCall(self, context_of(request)))
@@ -92,14 +117,19 @@ class MlBackend:
         return Json({"versions": [self.predictor.version]})
 
     async def webhook(self, request: Request) -> Json:
+        if self.learning is not None:
+            return await self._learn(request, self.learning)
         async with self.guard.control_bodies.json_fields(request, Webhook) as body:
-            if self.learning is not None:
-                reply = await self.learning.receive(body)
-                return Json({"status": reply.status} | ({"job": reply.job} if reply.job else {}))
             if body["action"] != "START_TRAINING":
                 return Json({"status": "ignored"})
             log.warning("Start Training was requested: %s", NO_TRAINING)
-            return Json({"status": NO_TRAINING, "job": "none"})
+            return Json({"status": NO_TRAINING, "job": NO_JOB})
+
+    async def _learn(self, request: Request, learning: Learning) -> Json:
+        bodies = self.guard.webhook_bodies
+        with bodies.admission.request() as ticket:
+            event = await parse_event(await bodies.read(request, ticket), self.guard.max_text)
+            return Json(await learning.receive(event))
 
     def _up(self) -> Up:
         return {"status": "UP", "model_version": self.predictor.version, **self.server.describe(self.name)}

@@ -7,9 +7,10 @@ from msgspec import Meta
 from server.api.endpoints import BODY_ERRORS, INFERENCE_ERRORS, Endpoint
 from server.api.learning import ProjectLearning
 from server.api.ml_backend_codec import PredictRequest
-from server.errors import BadLabelConfig
+from server.errors import BadLabelConfig, Unavailable
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.label_studio.predictions import Prediction
+from server.learning.receiver import ProjectSetUp
 from server.models.registry import Change
 from server.observability.metrics_page import CONTENT_TYPE
 from server.observability.project_activity import ActivitySnapshot
@@ -69,7 +70,10 @@ class SetUp(TypedDict):
 
 
 class SetUpAnswer(TypedDict):
+    """`learning` for projects that want to learn."""
+
     model_version: str
+    learning: NotRequired[ProjectSetUp]
 
 
 class PredictedMeta(TypedDict):
@@ -172,7 +176,7 @@ WEBHOOK = Endpoint(
     WebhookAnswer,
     request_type=Webhook,
     example={"action": "ANNOTATION_CREATED"},
-    errors=BODY_ERRORS,
+    errors=(*BODY_ERRORS, Unavailable),
 )
 LIVE = Endpoint("GET", "/live", "health", "Whether the server responds", Live, other_responses={503: Live})
 READY = Endpoint("GET", "/ready", "health", "Whether all models answer", Ready, other_responses={503: Ready})

@@ -363,7 +363,15 @@ Port = Annotated[int | None, setting("port", "--port", "NUMBER", "Port to listen
 Workers = Annotated[
     int | None, setting("workers", "--workers", "NUMBER", "Server processes that share the port.")
 ]
-Learn = Annotated[str | None, optional("--learn", "URL", "The Label Studio from whose annotations to learn.")]
+Learn = Annotated[
+    str | None,
+    optional(
+        "--learn",
+        "URL",
+        "Learn from annotations: address of the Label Studio (token: " + f"{KEY_VARIABLE}); see "
+        "docs/learning.md.",
+    ),
+]
 LogFormat = Annotated[
     str | None,
     setting(
@@ -373,7 +381,6 @@ LogFormat = Annotated[
         f"{choices_of('log_format')}; auto is text on a terminal, else json.",
     ),
 ]
-
 # a Ray cluster
 
 OnRay = Annotated[bool, flag("--on-ray", "Run on a Ray cluster (needs prelabel[ray]); see docs/ray.md.")]

@@ -10,7 +10,7 @@ label as text, or else the values of the regions, in a CSV as JSON.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isnan
@@ -56,6 +56,18 @@ class LabelReader:
         """The answers in the annotations of an exported task."""
         return [self.answer(annotation) for annotation in _annotations(task)]
 
+    def answer(self, annotation: Mapping[str, Any]) -> Answer:
+        """The answer in one annotation, of which `was_cancelled`, `result` and `ground_truth` are read."""
+        if annotation.get("was_cancelled"):
+            return Answer(skipped=True)
+        names = [
+            name
+            for region in _regions(annotation)
+            if region.get("from_name") == self.name
+            for name in _names(region.get("value"), several=self._several)
+        ]
+        return self._of(names, ground_truth=annotation.get("ground_truth") is True)
+
     def cell(self, value: object, *, exported: bool) -> Answer:
         """The answer in a cell of a table; `exported`: Label Studio wrote it.
 
@@ -73,18 +85,6 @@ class LabelReader:
     @property
     def _several(self) -> bool:
         return self.control is not None and self.control.several
-
-    def answer(self, annotation: dict[str, Any]) -> Answer:
-        """The answer in one annotation."""
-        if annotation.get("was_cancelled"):
-            return Answer(skipped=True)
-        names = [
-            name
-            for region in _regions(annotation)
-            if region.get("from_name") == self.name
-            for name in _names(region.get("value"), several=self._several)
-        ]
-        return self._of(names, ground_truth=annotation.get("ground_truth") is True)
 
     def _of(self, names: Iterable[str], *, ground_truth: bool = False) -> Answer:
         present = {name for name in names if name}
@@ -170,7 +170,7 @@ def _annotations(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (annotation for annotation in task["annotations"] if isinstance(annotation, dict))
 
 
-def _regions(annotation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _regions(annotation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     result = annotation.get("result")
     if isinstance(result, list):
         yield from (region for region in result if isinstance(region, dict))

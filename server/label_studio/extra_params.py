@@ -1,5 +1,5 @@
-"""What a project requests in its ML backend's `extra_params`: a scoring, and whether to learn. Label Studio
-stores them as they are and sends them with every set-up.
+"""What a project requests in its ML backend's `extra_params`: its scoring, and to learn from its annotations.
+Label Studio stores them as they are and sends them with every set-up.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def requested_scoring(extra_params: object, default: Scoring) -> Scoring:
 
     Raises BadRequest for a score or a threshold that does not exist, and for a text that is too long.
     """
-    params = _params(extra_params)
+    params = read_params(extra_params)
     score, threshold = params.get("score", default.score), params.get("threshold", default.threshold)
     if score not in SCORES:
         raise BadRequest(f"extra_params: score: expected one of {', '.join(SCORES)}, found {_quoted(score)}.")
@@ -34,20 +34,24 @@ def requested_scoring(extra_params: object, default: Scoring) -> Scoring:
     return Scoring(score, float(threshold))
 
 
-def requested_learning(extra_params: object) -> bool | str:
-    """Whether to learn from the project's annotations, by `{"learn": true}`, or by the name of one of several
-    controls. Raises BadRequest for any other value.
+def requested_learning(extra_params: object) -> str | bool:
+    """Whether to learn, from `{"learn": true}`, or the name of the control to learn, from
+    `{"learn": "sentiment"}`. Raises BadRequest for another value of `learn`, and for a text that is too long.
     """
-    learn = _params(extra_params).get("learn", False)
-    if not isinstance(learn, bool | str):
+    learn = read_params(extra_params).get("learn")
+    if learn is None:
+        return False
+    if not isinstance(learn, bool) and not (isinstance(learn, str) and learn.strip()):
         raise BadRequest(
             f"extra_params: learn: expected true, false or the name of a control, found {_quoted(learn)}."
         )
-    return learn[:MAX_EXTRA_PARAMS] if isinstance(learn, str) else learn
+    return learn
 
 
-def _params(extra_params: object) -> Mapping[str, Any]:
-    """The object, or the one in a text; empty for any other value. Raises BadRequest."""
+def read_params(extra_params: object) -> Mapping[str, Any]:
+    """The object in `extra_params`, or in the text of one; empty for any other value. Raises BadRequest for a
+    text that is too long.
+    """
     if isinstance(extra_params, str):
         if len(extra_params) > MAX_EXTRA_PARAMS:
             raise BadRequest(

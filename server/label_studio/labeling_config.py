@@ -168,16 +168,18 @@ class Question:
     answers: Answers
 
 
-def read_question(config: str, control: str | None = None) -> Question:
+def read_question(
+    config: str, control: str | None = None, several: str = "Name one with --label."
+) -> Question:
     """The control of this name and its text; without a control of this name, the config's only control that
-    labels texts. Raises BadLabelConfig.
+    labels texts. Raises BadLabelConfig; `several` is the remedy if there are several.
     """
     found = _read_controls(config, read_answers, "Give the config of a project that labels texts.")
     questions = [Question(field, answers) for answers, field in found]
     named = [each for each in questions if each.answers.name == control] or questions
     if len(named) > 1:
         names = listed([each.answers.name for each in named])
-        raise BadLabelConfig(f"The labeling config has several controls: {names}. Name one with --label.")
+        raise BadLabelConfig(f"The labeling config has several controls: {names}. {several}")
     return named[0]
 
 

@@ -21,7 +21,6 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from server.app import METRICS, build_app
-from server.label_studio.credentials import token
 from server.launch.learner_process import learner_process, learner_settings
 from server.launch.tls import tls_options
 from server.launch.uvicorn_protocol import BACKLOG, Connection, bind, listen
@@ -57,8 +56,6 @@ def serve(settings: Settings, on_listening: OnListening) -> None:
     start_logging(settings.log_level, settings.log_format)
     if unknown := unknown_variables(os.environ):
         log.warning("%s", unknown)
-    if settings.learn:
-        token(os.environ)  # raises if the learner would have none
     options = server_options(settings)
     with bind(settings.host, settings.port) as bound:
         settings = settings.model_copy(update={"port": bound.getsockname()[1]})

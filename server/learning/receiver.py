@@ -1,85 +1,169 @@
-"""Stores what Label Studio says: which projects learn, and what was annotated."""
+"""Receives set-ups and webhooks of the projects that learn, and stores them.
 
+All of it happens in one thread of its own: a file that another process keeps busy delays learning, and no
+prediction. What Label Studio sent in vain is fetched later by the process that learns.
+"""
+
+import asyncio
 import logging
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import NotRequired, ParamSpec, TypedDict, TypeVar
 
-from server.errors import BadLabelConfig
-from server.learning.events import DELETED, TRAINING, WRITTEN, Event, project_of, question_of, read_event
+from server.errors import BadLabelConfig, Unavailable
+from server.learning.events import Event, EventReader, Kind
+from server.learning.questions import Questions
 from server.learning.store import LearningProject, LearningStore
-from server.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-NO_EVENT = "ignored: not an event that this server learns from"
-NOT_LEARNING = (
-    "ignored: the project does not learn; switch it on with `prelabel connect --learn`, or with "
-    '{"learn": true} in the extra parameters of its ML backend'
-)
+P = ParamSpec("P")
+T = TypeVar("T")
 
-MAX_KNOWN = 1_000
-"""Set-ups that are kept in memory."""
+PROJECT_NAME = re.compile(r"([1-9]\d{0,17})(\.\d+)?", re.ASCII)
+"""Label Studio's name of a project in requests: `<id>.<unix time of its creation>`."""
+
+SET_UP_TIMEOUT = 1.0
+"""Seconds that a set-up waits for the file; Label Studio itself waits 3 s for the whole set-up."""
+
+NO_JOB = "none"
+"""The job in the answer to a request for training that starts none."""
+
+Served = Callable[[LearningProject], str]
+"""The version of the model that a project is served with."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """`job` names the training that was asked for."""
+class ProjectSetUp(TypedDict):
+    """Whether annotations of a project are learned: of which control, or why not."""
+
+    learns: bool
+    control: NotRequired[str]
+    reason: NotRequired[str]
+
+
+OFF: ProjectSetUp = {
+    "learns": False,
+    "reason": "This server does not learn; start it with prelabel serve --learn URL.",
+}
+
+
+class LearningAnswer(TypedDict):
+    """The answer to a webhook, in the words of the protocol."""
 
     status: str
-    job: str | None = None
+    job: NotRequired[str]
 
 
 class LearningReceiver:
-    """Stores set-ups and events in `store`. `served` returns the version that a project is answered with, for
-    the name of a model and a project's. A text of more than `max_text` characters is not learned.
+    """Stores what the projects of this server send. `served` is called in a thread; `max_text` is the maximum
+    of characters in a text.
     """
 
-    def __init__(self, store: LearningStore, served: Callable[[str, str], str], max_text: int) -> None:
+    def __init__(self, store: LearningStore, served: Served, max_text: int) -> None:
         self._store = store
         self._served = served
         self._max_text = max_text
-        self._known: dict[int, LearningProject] = {}
-        """As they were last set up in this process; most set-ups repeat the one before."""
+        self._questions = Questions()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="learning")
 
-    async def set_up(self, project: LearningProject) -> bool:
-        """Remember a project, if it learns or did; True if that is new. Raises Unavailable."""
-        if self._known.get(project.id) == project:
-            return False
-        stored = await in_thread(self._store.project, project.id)
-        if project.learns or stored is not None:
-            await in_thread(self._store.set_up, project)
-        if len(self._known) > MAX_KNOWN:
-            self._known.clear()
-        self._known[project.id] = project
-        return project.learns or stored is not None
+    async def set_up(
+        self, model: str, name: object, config: str, requested: str | bool
+    ) -> ProjectSetUp | None:
+        """Store the set-up of the project `name` with the model `model`, if it says something new.
+        `requested` is what `requested_learning` returned. None for a project that does not want to learn.
 
-    async def receive(self, fields: dict[str, Any]) -> Reply:
-        """Store an event, which is a webhook's body. Raises Unavailable."""
-        number = project_of(fields)
-        if fields.get("action") not in (*WRITTEN, *DELETED, TRAINING) or number is None:
-            return Reply(NO_EVENT)
-        project = await in_thread(self._store.project, number)
-        if project is None or not project.learns:
-            return Reply(NOT_LEARNING)
-        if fields["action"] == TRAINING:
-            await in_thread(self._store.request_training, number)
-            return Reply("training begins", f"project {number}")
-        return await in_thread(self._store_event, fields, project)
-
-    def _store_event(self, fields: dict[str, Any], project: LearningProject) -> Reply:
+        A set-up also has to work for projects that only want predictions, so a file that cannot be used, or
+        not in time, is a reason in the answer.
+        """
+        number = _number(name)
+        if number is None:
+            reason = "The project's name is none of Label Studio's, which begins with the project's number."
+            return {"learns": False, "reason": reason} if requested else None
+        control = requested if isinstance(requested, str) else None
+        project = LearningProject(number, model, str(name), config, control, learns=requested is not False)
         try:
-            event = self._read(fields, project)
-        except BadLabelConfig as error:
-            return Reply(f"ignored: {error}")
-        served = self._served(project.model, project.name)
-        annotations = [replace(each, served=served) for each in event.annotations]
-        found = self._store.receive(project.id, annotations, event.deleted)
-        unreadable = f", {event.unreadable} unreadable" if event.unreadable else ""
-        return Reply(f"{found.added} new, {found.changed} changed, {found.deleted} deleted{unreadable}")
+            async with asyncio.timeout(SET_UP_TIMEOUT):
+                return await self._in_thread(self._set_up, project)
+        except (TimeoutError, Unavailable) as error:
+            reason = str(error) or "The file of learned annotations is busy; the next set-up tries again."
+            log.warning("project %d: its set-up was not stored: %s", number, reason)
+            return {"learns": False, "reason": reason} if requested else None
 
-    def _read(self, fields: dict[str, Any], project: LearningProject) -> Event:
-        """Raises BadLabelConfig."""
-        config = fields["project"].get("label_config")
-        question = question_of(config if isinstance(config, str) else project.config, project.control)
-        return read_event(fields, question, self._max_text)
+    async def receive(self, event: Event) -> LearningAnswer:
+        """Raises Unavailable if the file cannot be used, and what iterating the event's lists raises."""
+        return await self._in_thread(self._receive, event)
+
+    async def close(self) -> None:
+        """Finishes what was received."""
+        await self._in_thread(self._store.close)
+        self._thread.shutdown(wait=False)
+
+    def _set_up(self, project: LearningProject) -> ProjectSetUp | None:
+        known = self._store.project(project.id)
+        if not project.learns:
+            # of several ML backends of a project, only the one that learns can end it
+            if known is not None and known.learns and known.model == project.model:
+                self._store.set_up(project)
+                log.info("project %d no longer learns", project.id)
+            return None
+        learning: ProjectSetUp
+        try:
+            control = self._questions.read(project.config, project.control).answers.name
+            learning = {"learns": True, "control": control}
+        except BadLabelConfig as error:
+            project, learning = replace(project, learns=False), {"learns": False, "reason": str(error)}
+        if known is None or _set_up_fields(known) != _set_up_fields(project):
+            self._store.set_up(project)
+            log.info(
+                "project %d: %s", project.id, f"learns {control}" if project.learns else learning["reason"]
+            )
+        return learning
+
+    def _receive(self, event: Event) -> LearningAnswer:
+        if event.kind is Kind.OTHER:
+            return {"status": "ignored: nothing is learned from this action"}
+        job: LearningAnswer = {"status": "", "job": NO_JOB} if event.kind is Kind.TRAIN else {"status": ""}
+        number = event.project_id
+        if number is None:
+            return {**job, "status": "ignored: it names no project; webhooks must be sent with their payload"}
+        project = self._store.project(number)
+        if project is None or not project.learns:
+            reason = f"ignored: project {number} does not learn; prelabel connect --learn switches it on"
+            return {**job, "status": reason}
+        if event.kind is Kind.TRAIN:
+            self._store.request_training(number)
+            log.info("project %d: training was requested", number)
+            return {"status": f"training of project {number} was requested", "job": f"project-{number}"}
+        try:
+            return self._store_event(project, event)
+        except BadLabelConfig as error:
+            return {"status": f"ignored: {error}"}
+
+    def _store_event(self, project: LearningProject, event: Event) -> LearningAnswer:
+        """Raises BadLabelConfig, Unavailable, and what iterating the event's lists raises."""
+        if event.kind is Kind.STORE:
+            question = self._questions.read(event.config or project.config, project.control)
+            reader = EventReader(question, self._max_text, self._served(project))
+            received = self._store.receive(project.id, reader.annotations(event))
+        elif event.kind is Kind.DELETE:
+            received = self._store.receive(project.id, (), event.annotation_ids())
+        else:
+            received = self._store.receive(project.id, (), (), event.task_ids())
+        return {"status": f"stored: {received}"}
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(function, *args, **kwargs))
+
+
+def _number(name: object) -> int | None:
+    """The number of a project by its name."""
+    found = PROJECT_NAME.fullmatch(name) if isinstance(name, str) else None
+    return int(found[1]) if found else None
+
+
+def _set_up_fields(project: LearningProject) -> tuple[object, ...]:
+    return project.model, project.name, project.config, project.control, project.learns

@@ -8,10 +8,10 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,6 +78,13 @@ class Received:
     added: int = 0
     changed: int = 0
     deleted: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.added} new, {self.changed} changed, {self.deleted} deleted"
+
+    @property
+    def total(self) -> int:
+        return self.added + self.changed + self.deleted
 
 
 @dataclass(frozen=True)
@@ -179,13 +186,17 @@ class LearningStore:
     # annotations
 
     def receive(
-        self, project: int, annotations: Iterable[Annotation], deleted: Iterable[int] = ()
+        self,
+        project: int,
+        annotations: Iterable[Annotation],
+        deleted: Iterable[int] = (),
+        deleted_tasks: Collection[int] = (),
     ) -> Received:
-        """Store new annotations and newer versions; delete others by their numbers. What was received before
-        changes nothing.
+        """Store new annotations and newer versions; delete others by their numbers, or by those of their
+        tasks. What was received before changes nothing.
         """
         with self._transaction() as run:
-            return _receive(run, project, annotations, deleted)
+            return _receive(run, project, annotations, [*deleted, *_of_tasks(run, project, deleted_tasks)])
 
     def reconcile(self, project: int, annotations: Sequence[Annotation], since: str) -> Received:
         """As `receive` for all annotations that Label Studio had at the time `since`: others that were
@@ -261,6 +272,20 @@ class LearningStore:
         with self._reading() as run:
             return {str(row["decision"]): row["total"] for row in run(query, (project,)).fetchall()}
 
+    def delete_older_than(self, days: float) -> int:
+        """Delete the annotations, of all projects, whose version is older; returns how many. They stay
+        deleted: a later version does not bring them back.
+        """
+        with self._transaction() as run:
+            deleted = run(
+                "UPDATE annotations SET deleted = 1, text = NULL, labels = NULL, predicted = NULL "
+                "WHERE NOT deleted AND updated < ?",
+                (utc(datetime.now(UTC) - timedelta(days=days)),),
+            ).rowcount
+        if deleted:
+            self._shorten_log()
+        return int(deleted)
+
     def set_predicted(self, project: int, predicted: Mapping[int, Sequence[str]]) -> None:
         """Store what the model gave these annotations' texts when they were received."""
         with self._transaction() as run:
@@ -280,8 +305,7 @@ class LearningStore:
             for table in ("annotations", "out_of_fold", "rounds"):
                 run(f"DELETE FROM {table} WHERE project = ?", (project,))  # noqa: S608 - names from this line
             run("DELETE FROM projects WHERE id = ?", (project,))
-        with self._lock, _as_unavailable():
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # texts are in the log, too
+        self._shorten_log()
         return int(number)
 
     # rounds and their models
@@ -315,6 +339,11 @@ class LearningStore:
                 "SELECT * FROM out_of_fold WHERE project = ? AND version = ?", (project, version)
             ).fetchall()
         return {row["annotation"]: OutOfFold(row["log_probability"], bool(row["right"])) for row in rows}
+
+    def _shorten_log(self) -> None:
+        """Deleted texts are in SQLite's log, too, until it is empty."""
+        with self._lock, _as_unavailable():
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _change(self, statement: str, *values: Any) -> None:
         with self._transaction() as run:
@@ -376,6 +405,14 @@ def _receive(run: Any, project: int, annotations: Iterable[Annotation], deleted:
             (project, number, received),
         )
     return Received(added, changed, gone)
+
+
+def _of_tasks(run: Any, project: int, tasks: Collection[int]) -> list[int]:
+    """The annotations of these tasks."""
+    if not tasks:
+        return []
+    rows = run("SELECT id, task FROM annotations WHERE project = ? AND NOT deleted", (project,)).fetchall()
+    return [row["id"] for row in rows if row["task"] in tasks]
 
 
 def _project(row: sqlite3.Row) -> LearningProject:

@@ -45,6 +45,7 @@ class ProjectStatus(TypedDict):
     set_up: str | None
     model_version: str | None
     config: str | None
+    learning: str | None
     predicted: int
     empty: int
     empty_because: str | None
@@ -63,12 +64,14 @@ class ActivitySnapshot(TypedDict):
 class ProjectCounts:
     """One project with one model. `config` lists the controls that get predictions, or says why none does;
     `empty_because` says why no task of the last request has a text. `truncated` counts texts, `refused`
-    requests, the others tasks.
+    requests, the others tasks. `learning` names the control that is learned, or says why none is; None for a
+    project that does not want to learn.
     """
 
     set_up: str | None = None
     model_version: str | None = None
     config: str | None = None
+    learning: str | None = None
     predicted: int = 0
     empty: int = 0
     empty_because: str | None = None
@@ -95,6 +98,10 @@ class ProjectActivity:
         entry.set_up, entry.model_version = self._time(), version
         self._config_works(model, project, entry, served)
         return changed
+
+    def learning(self, model: str, project: object, learning: str | None) -> None:
+        """At the set-up of `project`: the control that is learned, or why none is."""
+        self._entry(model, project).learning = None if learning is None else _shortened(learning)
 
     def predicted(
         self,
@@ -144,6 +151,7 @@ class ProjectActivity:
                 "set_up": entry.set_up,
                 "model_version": entry.model_version,
                 "config": entry.config,
+                "learning": entry.learning,
                 "predicted": entry.predicted,
                 "empty": entry.empty,
                 "empty_because": entry.empty_because,

@@ -20,6 +20,11 @@ LARGE_SHARE = 8
 CONTROL_REQUESTS = 32
 """Requests to `/setup`, `/webhook` and `/admin` that are read at once."""
 
+WEBHOOKS, WEBHOOK_BODIES = 128, 2
+"""Webhooks that are received at once by a server that learns, and how many of them may have the largest
+body.
+"""
+
 
 @dataclass
 class AdmissionTicket:
@@ -77,6 +82,17 @@ class AdmissionController:
             max_large=CONTROL_REQUESTS,
             requests_limit="a fixed limit for /setup, /webhook and /admin",
             bytes_limit="a fixed limit for /setup, /webhook and /admin",
+        )
+
+    @classmethod
+    def for_webhooks(cls, max_body_bytes: int) -> "AdmissionController":
+        """Label Studio neither waits for a webhook nor repeats it, so few are worth their memory."""
+        return cls(
+            WEBHOOKS,
+            WEBHOOK_BODIES * max_body_bytes,
+            max_large=WEBHOOKS,
+            requests_limit="a fixed limit for /webhook",
+            bytes_limit="a fixed limit for /webhook",
         )
 
     @contextmanager

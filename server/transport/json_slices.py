@@ -106,7 +106,7 @@ def cut_lists(
     that does not lead to a list. A step of a path is the number of an element of a list, or a field of an
     object or of the first object in a list; it leads to the first of several fields with that name, and the
     last of them has the value. So a caller looks for `stand_in`, which no client knows, in the decoded body;
-    the lists must be JSON anyway. The paths lead to lists one behind the other.
+    the lists must be JSON anyway. No list lies in another.
 
     `max_text` is the maximum of characters in a text. A slice has at least `least` bytes.
 
@@ -114,13 +114,12 @@ def cut_lists(
     body is too large.
     """
     longest = MAX_CHARACTER * max_text + MAX_UNREAD
-    found: list[SlicedList | None] = []
+    found: list[SlicedList | None] = [None] * len(paths)
     kept, at = list[memoryview | bytes](), 0
     view = memoryview(body)
-    for path in paths:
-        begin = _find(body, path)
-        if begin is None or _byte(body, begin) != b"[":
-            found.append(None)
+    begins = [(begin, index) for index, path in enumerate(paths) if (begin := _find(body, path)) is not None]
+    for begin, index in sorted(begins):
+        if _byte(body, begin) != b"[":
             continue
         edges, counts, length = _cut(body, begin, least)
         if np.diff(edges).max() > longest + least:
@@ -129,7 +128,7 @@ def cut_lists(
                 f"that PRELABEL_MAX_TEXT allows, and {MAX_UNREAD:,}. Send shorter texts, and leave out "
                 "columns that hold files."
             )
-        found.append(SlicedList(body, length, edges, counts))
+        found[index] = SlicedList(body, length, edges, counts)
         kept += view[at:begin], stand_in
         at = edges[-1] + 1
     kept.append(view[at:])

@@ -15,6 +15,11 @@ from server.transport.json_codec import parse_fields
 MAX_CONTROL_BODY = 2 * 2**20
 """Bytes of a body sent to `/setup`, `/webhook` or `/admin`: a labeling config of the maximum size fits."""
 
+MAX_WEBHOOK_BODY = 64 * 2**20
+"""Bytes of a webhook to a server that learns. Label Studio sends up to 5,000 annotations with their tasks in
+one request: 13 MB with texts of 1,300 characters.
+"""
+
 MAX_LENGTH_DIGITS = 20
 """Digits of Content-Length that are read; a number with more is too large already."""
 

@@ -32,6 +32,7 @@ def test_a_project_from_set_up_to_failure() -> None:
         "set_up": STAMP,
         "model_version": "m-1",
         "config": "c ← t ($body)",
+        "learning": None,
         "predicted": 4,
         "empty": 1,
         "empty_because": None,
