@@ -272,6 +272,33 @@ def serve(
     return serve_here(settings, console)
 
 
+@command(
+    "prelabel learn --label-studio http://studio:8080 --project 7",
+    "prelabel learn --label-studio http://studio:8080 --project 7 --rollback",
+)
+def learn(
+    label_studio: cli.LabelStudio,
+    project: cli.Project,
+    folder: cli.LearnFolder = None,
+    bundle: cli.Bundles = None,
+    label_map: cli.LabelMap = None,
+    order: cli.OrderChoice = None,
+    freeze: cli.Freeze = False,
+    unfreeze: cli.Unfreeze = False,
+    rollback: cli.RollBack = False,
+) -> None:
+    """Learn from a project's annotations, once.
+
+    For a project that a server with --learn knows: fetches all annotations, fits a model, and serves it if it
+    is better than the one before; says why, and what more annotations would add.
+    """
+    from export.learning.command import LearnOptions, learn_by_hand
+
+    settings = _settings(learn_folder=folder, bundle=bundle, label_map=label_map, order=order)
+    options = LearnOptions(project, freeze, unfreeze, rollback)
+    learn_by_hand(label_studio, options, settings, console)
+
+
 @command("prelabel bundles", "prelabel bundles artifacts --backend http://localhost:9090")
 def bundles(folder: cli.BundlesFolder = cli.BUNDLES, backend: cli.RunningServer = None) -> None:
     """List the bundles in a folder.

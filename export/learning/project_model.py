@@ -19,18 +19,15 @@ from server.settings import Settings
 
 @dataclass(frozen=True)
 class ProjectModel:
-    """`base` is the bundle that learning starts from; `served` what answers now, None if nothing has the
-    labels of the project. `question` says which text and control.
+    """`base` is the bundle that learning starts from, and `base_fits` whether it has the labels of the
+    project; `served` is what answers now, None if nothing does. `question` says which text and control.
     """
 
     question: Question
     base: Bundle
+    base_fits: bool
     served: Bundle | None
     label_map: Mapping[str, str]
-
-    @property
-    def is_base(self) -> bool:
-        return self.served is not None and self.served.path == self.base.path
 
     def labels_of(self, bundle: Bundle, texts: Sequence[str]) -> list[tuple[str, ...]]:
         """What the bundle gives each text, as labels of the project's control."""
@@ -47,18 +44,25 @@ class ProjectModel:
 
 
 def read_project_model(project: LearningProject, settings: Settings, learn_folder: Path) -> ProjectModel:
-    """Raises BadLabelConfig, BadBundle, and BadInput if the project is connected to an ensemble."""
+    """Raises BadLabelConfig, BadBundle, BadInput."""
     question = read_question(project.config, project.control)
+    base = read_base(project, settings)
+    base_fits = _fits(base, project.config, settings)
+    served = learned_bundle(learn_folder, project.id, project.served) if project.served else None
+    if served is None and base_fits:
+        served = base
+    return ProjectModel(question, base, base_fits, served, settings.label_map)
+
+
+def read_base(project: LearningProject, settings: Settings) -> Bundle:
+    """The bundle that the project is connected to. Raises BadBundle, and BadInput for an ensemble."""
     path = settings.bundles.get(project.model)
     if path is None:
         raise BadInput(
-            f"the project is connected to {project.model}, which is no bundle of this server; learning "
-            "starts from a bundle, so connect the project to one."
+            f"it is connected to {project.model}, which is no bundle of this server; learning starts from a "
+            "bundle, so connect the project to one."
         )
-    base = read_bundle(path)
-    learned = learned_bundle(learn_folder, project.id, project.served) if project.served else None
-    served = learned or (base if _fits(base, project.config, settings) else None)
-    return ProjectModel(question, base, served, settings.label_map)
+    return read_bundle(path)
 
 
 def probabilities(bundle: Bundle, texts: Sequence[str]) -> Numbers:

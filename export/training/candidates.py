@@ -125,7 +125,7 @@ def candidates_from(
     name, block = _block_of(base, data.texts, bar)
     found: list[Candidate | Unchanged] = [*with_and_without_ngrams(name, block, ngrams)]
     if set(base.labels) == set(data.labels) and (base.manifest.head, len(base.encoders)) == ("softmax", 1):
-        classifier, head = _classifier_of(base, block, data.labels)
+        classifier, head = classifier_of(base, block, data.labels)
         logits = block.values @ head.astype(np.float64) + classifier.head_bias
         found.append(Unchanged(f"{base.manifest.name} as it is", [block], classifier, logits))
     return found
@@ -142,7 +142,7 @@ def _block_of(bundle: Bundle, texts: Sequence[str], bar: Bar) -> tuple[str, Dens
     raise BadBundle(f"{bundle.path}: the bundle has no CNN and no transformer; choose one that has.")
 
 
-def _classifier_of(
+def classifier_of(
     bundle: Bundle, block: DenseBlock, labels: tuple[str, ...]
 ) -> tuple[FittedClassifier, Floats]:
     """A bundle of one encoder, which `block` has, with its labels in this order; and its head
@@ -150,7 +150,7 @@ def _classifier_of(
     """
     tensors = read_tensors(bundle)
     columns = [bundle.labels.index(label) for label in labels]
-    name = HEAD if isinstance(block, TransformerBlock) else "head"
+    name = HEAD if isinstance(block.network, FittedTransformer) else "head"
     head = np.ascontiguousarray(tensors[name][:, columns], dtype=np.float32)
     bias = tensors["head_bias"][columns].astype(np.float32)
     encoders = [block.network.with_head(head)]

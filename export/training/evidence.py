@@ -60,12 +60,12 @@ class Labelled:
         """
         texts = len(self.targets)
         number = 10 if texts <= TEN_FOLDS or texts >= MANY else 5
-        folds = self._split(min(number, len(np.unique(self.groups))), seed)
+        folds = self.split(min(number, len(np.unique(self.groups))), seed)
         nearest = min(folds, key=lambda fold: abs(len(fold[1]) - texts / 10))
         return [nearest] if texts >= MANY and texts / 30 < len(nearest[1]) < texts / 3 else folds
 
-    def _split(self, number: int, seed: int) -> list[Fold]:
-        """Stratified by class."""
+    def split(self, number: int, seed: int) -> list[Fold]:
+        """So many folds, stratified by class."""
         classes = self.classes
         if np.bincount(classes).max() < number:  # too many labels to have some of each in every fold
             classes = np.zeros_like(classes)

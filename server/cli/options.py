@@ -381,6 +381,20 @@ LogFormat = Annotated[
         f"{choices_of('log_format')}; auto is text on a terminal, else json.",
     ),
 ]
+# learning
+
+LearnFolder = Annotated[
+    Path | None,
+    setting("learn_folder", "--folder", "DIR", "Folder in which the server keeps annotations and models."),
+]
+OrderChoice = Annotated[
+    str | None,
+    setting("order", "--order", "NAME", f"Which tasks come first afterwards: {choices_of('order')}."),
+]
+Freeze = Annotated[bool, flag("--freeze", "Keep the model as it is from now on.")]
+Unfreeze = Annotated[bool, flag("--unfreeze", "Learn again.")]
+RollBack = Annotated[bool, flag("--rollback", "Serve the model before, and keep it.")]
+
 # a Ray cluster
 
 OnRay = Annotated[bool, flag("--on-ray", "Run on a Ray cluster (needs prelabel[ray]); see docs/ray.md.")]

@@ -10,6 +10,7 @@ import msgspec
 
 from server.label_studio.exported_labels import LabelReader
 from server.label_studio.labeling_config import Question
+from server.label_studio.made_by_model import is_made_by_model
 from server.learning.annotations import Annotation
 from server.learning.store import utc
 
@@ -124,7 +125,7 @@ class EventReader:
         by = fields.completed_by
         annotator = number(by.get("id") if isinstance(by, dict) else by) or NO_ANNOTATOR
         text = texts.get(task, "")
-        labels = self._labels(fields) if text else ()
+        labels = self._labels(fields) if text and not is_made_by_model(fields.result) else ()
         return Annotation(found, task, annotator, text, labels, updated, self.served)
 
     def _labels(self, fields: AnnotationFields) -> tuple[str, ...]:

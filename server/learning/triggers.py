@@ -15,7 +15,7 @@ QUIET = 60.0
 Order = Literal["diverse", "uncertainty", "random"]
 """Rules by which the tasks of a project are sorted after a round."""
 
-Trigger = Literal["asked for", "new annotations", "a quiet minute"]
+Trigger = Literal["requested", "new annotations", "a quiet minute"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def due(progress: Progress) -> Trigger | None:
     has changed, because a user waits for the result.
     """
     if progress.requested:
-        return "asked for"
+        return "requested"
     if progress.frozen or not progress.changed:
         return None
     if progress.changed >= max(FIRST, GROWTH * progress.learned):

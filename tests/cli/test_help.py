@@ -80,7 +80,7 @@ def test_most_settings_that_are_options_are_found_by_that_test() -> None:
         for parameter in parameters(name)
         if parameter.name in Settings.model_fields
     }
-    assert len(found) == 12
+    assert len(found) == 13
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -204,7 +204,7 @@ def test_webhooks_that_are_lost_are_made_up_for(
 
 def requested_round(found: dict[str, Any]) -> bool:
     last = found["last_round"]
-    return last is not None and last["trigger"] == "asked for"
+    return last is not None and last["trigger"] == "requested"
 
 
 def kill_learner(folder: Path) -> None:

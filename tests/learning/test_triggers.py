@@ -16,9 +16,9 @@ from server.learning.triggers import Progress, due
         (Progress(changed=1, learned=500, quiet=59.9), None),
         (Progress(changed=1, learned=500, quiet=60), "a quiet minute"),
         (Progress(changed=0, learned=500, quiet=60), None),
-        (Progress(changed=0, learned=500, quiet=0, requested=True), "asked for"),
+        (Progress(changed=0, learned=500, quiet=0, requested=True), "requested"),
         (Progress(changed=50, learned=0, quiet=60, frozen=True), None),
-        (Progress(changed=50, learned=0, quiet=60, frozen=True, requested=True), "asked for"),
+        (Progress(changed=50, learned=0, quiet=60, frozen=True, requested=True), "requested"),
     ],
 )
 def test_when_a_round_is_due(progress: Progress, expected: str | None) -> None:
