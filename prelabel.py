@@ -314,6 +314,18 @@ def connect(
         raise typer.Exit(1)
 
 
+@command("prelabel forget --project 7", "prelabel forget --project 7 --folder learned --yes")
+def forget(project: cli.Project, folder: cli.ForgottenFolder = None, yes: cli.Yes = False) -> None:
+    """Delete all that a server has learned from a project.
+
+    That is its annotations, the reports of all rounds, and the learned models.
+    """
+    from server.learning.forget import forget_project
+
+    kept_in = _settings(learn_folder=folder).learn_folder
+    forget_project(kept_in, project, lambda question: yes or typer.confirm(question), typer.echo)
+
+
 @command(
     "prelabel bench",
     "prelabel bench engine --help",

@@ -328,6 +328,12 @@ Check = Annotated[bool, flag("--check", "Only check; change nothing.")]
 Disconnect = Annotated[bool, flag("--disconnect", "Undo what connect changed; predictions stay.")]
 Replace = Annotated[bool, flag("--replace", "Remove the project's other ML backends and their webhooks.")]
 
+ForgottenFolder = Annotated[
+    Path | None,
+    setting("learn_folder", "--folder", "DIR", "Folder of what the server has learned."),
+]
+Yes = Annotated[bool, flag("--yes", "Do not ask.")]
+
 # serving
 
 Bundles = Annotated[

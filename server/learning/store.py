@@ -266,6 +266,11 @@ class LearningStore:
             ).fetchall()
         return [{"time": row["time"], **json.loads(row["report"])} for row in reversed(rows)]
 
+    def count_rounds(self, project: int) -> int:
+        with self._snapshot() as run:
+            (number,) = run("SELECT count(*) FROM rounds WHERE project = ?", (project,)).fetchone()
+        return int(number)
+
     def set_out_of_fold(self, project: int, version: str, out_of_fold: Mapping[int, OutOfFold]) -> None:
         """What the model of this version gave each annotation while it was not fitted on it."""
         with self._transaction() as run:
