@@ -289,6 +289,8 @@ def bundles(folder: cli.BundlesFolder = cli.BUNDLES, backend: cli.RunningServer 
     "prelabel connect --label-studio http://studio:8080 --project 7 \\\n    --backend http://prelabel:9090",
     "prelabel connect --label-studio http://studio:8080 --project 7 \\\n"
     "    --backend http://prelabel:9090 --check",
+    "prelabel connect --label-studio http://studio:8080 --project 7 \\\n"
+    "    --backend http://prelabel:9090 --learn",
 )
 def connect(
     label_studio: cli.LabelStudio,
@@ -298,6 +300,7 @@ def connect(
     check: cli.Check = False,
     disconnect: cli.Disconnect = False,
     replace: cli.Replace = False,
+    learn: cli.LearnFromProject = None,
 ) -> None:
     """Connect the server to a Label Studio project.
 
@@ -307,9 +310,8 @@ def connect(
     from server.connect.command import connect_backend
     from server.connect.options import read_options
 
-    options = read_options(
-        label_studio, project, backend, auth, os.environ, check=check, disconnect=disconnect, replace=replace
-    )
+    how = {"check": check, "disconnect": disconnect, "replace": replace}
+    options = read_options(label_studio, project, backend, auth, os.environ, learn=learn, **how)
     if not connect_backend(options):
         raise typer.Exit(1)
 
