@@ -15,7 +15,7 @@ from typing import NotRequired, ParamSpec, TypedDict, TypeVar
 
 from server.errors import BadLabelConfig, Unavailable
 from server.learning.annotations import Annotation
-from server.learning.events import Event, EventReader, Kind
+from server.learning.events import Event, EventReader, Kind, storable
 from server.learning.questions import Questions
 from server.learning.store import LearningProject, LearningStore, Received
 from server.threads import in_thread
@@ -93,8 +93,9 @@ class LearningReceiver:
         if number is None:
             reason = "The project's name is none of Label Studio's, which begins with the project's number."
             return {"learns": False, "reason": reason} if requested else None
-        control = requested if isinstance(requested, str) else None
-        project = LearningProject(number, model, str(name), config, control, learns=requested is not False)
+        control = storable(requested) if isinstance(requested, str) else None
+        learns = requested is not False
+        project = LearningProject(number, model, str(name), storable(config), control, learns)
         try:
             async with asyncio.timeout(SET_UP_TIMEOUT):
                 return await self._in_thread(self._set_up, project)
