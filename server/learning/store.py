@@ -380,7 +380,7 @@ def _annotation(row: sqlite3.Row) -> Annotation:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process does the same: SQLite refuses two that change the journal at once."""
+    """Waits until no other process does the same: SQLite refuses two that change its log at once."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
