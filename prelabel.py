@@ -314,6 +314,8 @@ def bundles(folder: cli.BundlesFolder = cli.BUNDLES, backend: cli.RunningServer 
     "prelabel connect --label-studio http://studio:8080 --project 7 \\\n    --backend http://prelabel:9090",
     "prelabel connect --label-studio http://studio:8080 --project 7 \\\n"
     "    --backend http://prelabel:9090 --check",
+    "prelabel connect --label-studio http://studio:8080 --project 7 \\\n"
+    "    --backend http://prelabel:9090 --learn",
 )
 def connect(
     label_studio: cli.LabelStudio,
@@ -323,6 +325,7 @@ def connect(
     check: cli.Check = False,
     disconnect: cli.Disconnect = False,
     replace: cli.Replace = False,
+    learn: cli.LearnFromProject = None,
 ) -> None:
     """Connect the server to a Label Studio project.
 
@@ -332,11 +335,22 @@ def connect(
     from server.connect.command import connect_backend
     from server.connect.options import read_options
 
-    options = read_options(
-        label_studio, project, backend, auth, os.environ, check=check, disconnect=disconnect, replace=replace
-    )
+    how = {"check": check, "disconnect": disconnect, "replace": replace}
+    options = read_options(label_studio, project, backend, auth, os.environ, learn=learn, **how)
     if not connect_backend(options):
         raise typer.Exit(1)
+
+
+@command("prelabel forget --project 7", "prelabel forget --project 7 --folder learned --yes")
+def forget(project: cli.Project, folder: cli.ForgottenFolder = None, yes: cli.Yes = False) -> None:
+    """Delete all that a server has learned from a project.
+
+    That is its annotations, the reports of all rounds, and the learned models.
+    """
+    from server.learning.forget import forget_project
+
+    kept_in = _settings(learn_folder=folder).learn_folder
+    forget_project(kept_in, project, lambda question: yes or typer.confirm(question), typer.echo)
 
 
 @command(

@@ -23,7 +23,7 @@ from server.batching.pending_request import QueueEntry
 from server.batching.row_admission import RowAdmission
 from server.interpreter import INTERPRETER
 from server.learning.receiver import LearningReceiver
-from server.learning.store import STORE_FILE, LearningProject, LearningStore
+from server.learning.store import STORE, LearningProject, LearningStore
 from server.models.fault_limits import DEFAULT_LIMITS, FaultLimits
 from server.models.health import Health
 from server.models.learned import LearnedModels
@@ -137,7 +137,7 @@ def build_app(
 
 def build_learning(settings: Settings, registry: Registry) -> Learning:
     """The learned models of projects. Raises BadInput for a file of another kind, Unavailable."""
-    store = LearningStore(settings.learn_folder / STORE_FILE)
+    store = LearningStore(settings.learn_folder / STORE)
 
     def served(project: LearningProject) -> str:
         """The project may be of an earlier start, with other bundles."""

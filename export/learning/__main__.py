@@ -14,7 +14,7 @@ from export.learning.lock import only_learner
 from server.errors import PrelabelError
 from server.label_studio.api_client import Api
 from server.label_studio.credentials import token
-from server.learning.store import STORE_FILE, LearningStore
+from server.learning.store import STORE, LearningStore
 from server.log_setup import start_logging
 from server.settings import Settings
 
@@ -44,7 +44,7 @@ def learn(settings: Settings, ended: threading.Event) -> None:
     """Look after the projects until `ended`."""
     from export.learning.learner import Learner  # takes a second
 
-    with LearningStore(settings.learn_folder / STORE_FILE) as store:
+    with LearningStore(settings.learn_folder / STORE) as store:
         learner: Learner | None = None
         while not ended.is_set():
             try:

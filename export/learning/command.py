@@ -13,7 +13,7 @@ from export.learning.project_predictions import ProjectPredictions
 from server.errors import BadSetting
 from server.label_studio.api_client import Api
 from server.label_studio.credentials import token, web_address
-from server.learning.store import STORE_FILE, LearningProject, LearningStore
+from server.learning.store import STORE, LearningProject, LearningStore
 from server.settings import Settings
 
 LOOK = 0.5
@@ -40,7 +40,7 @@ def learn_by_hand(label_studio: str, options: LearnOptions, settings: Settings, 
     options.check()
     settings = settings.model_copy(update={"learn": web_address("--label-studio", label_studio)})
     api = Api(settings.learn, token(os.environ))
-    with LearningStore(settings.learn_folder / STORE_FILE) as store:
+    with LearningStore(settings.learn_folder / STORE) as store:
         project = _known(store, options.project, settings)
         if options.freeze or options.unfreeze:
             store.freeze(project.id, options.freeze)

@@ -8,7 +8,7 @@ from pathlib import Path
 from export.classifier import FittedClassifier, publish_classifier
 from server.bundle import Bundle, read_bundle
 from server.errors import BadBundle
-from server.models.learned import folder_of
+from server.learning.forget import models_of
 
 KEPT = 5
 """Bundles of a project that are kept, apart from those that it serves and would go back to."""
@@ -16,7 +16,7 @@ KEPT = 5
 
 def publish_learned(classifier: FittedClassifier, name: str, learn_folder: Path, project: int) -> Bundle:
     """Publish a bundle of this name after its parity check. Raises NotProven, BadInput."""
-    folder = folder_of(learn_folder, project)
+    folder = models_of(learn_folder, project)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # by process: a learner that was killed may have left its own
     temporary = folder / f".new.{os.getpid()}" / name
@@ -34,14 +34,14 @@ def publish_learned(classifier: FittedClassifier, name: str, learn_folder: Path,
 def learned_bundle(learn_folder: Path, project: int, version: str) -> Bundle | None:
     """The bundle of this version; None if it is gone or damaged."""
     try:
-        return read_bundle(folder_of(learn_folder, project) / version)
+        return read_bundle(models_of(learn_folder, project) / version)
     except BadBundle:
         return None
 
 
 def prune(learn_folder: Path, project: int, keep: Collection[str]) -> list[str]:
     """Delete all bundles but the latest KEPT and those to `keep`; returns the versions that are gone."""
-    folder = folder_of(learn_folder, project)
+    folder = models_of(learn_folder, project)
     if not folder.is_dir():
         return []
     bundles = sorted(

@@ -339,6 +339,20 @@ Check = Annotated[bool, flag("--check", "Only check; change nothing.")]
 Disconnect = Annotated[bool, flag("--disconnect", "Undo what connect changed; predictions stay.")]
 Replace = Annotated[bool, flag("--replace", "Remove the project's other ML backends and their webhooks.")]
 
+LearnFromProject = Annotated[
+    bool | None,
+    typer.Option(
+        "--learn/--no-learn",
+        help="Whether the server learns from the project's annotations; it needs serve --learn.",
+        show_default=False,
+    ),
+]
+ForgottenFolder = Annotated[
+    Path | None,
+    setting("learn_folder", "--folder", "DIR", "Folder of what the server has learned."),
+]
+Yes = Annotated[bool, flag("--yes", "Do not ask.")]
+
 # serving
 
 Bundles = Annotated[

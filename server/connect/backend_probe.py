@@ -2,6 +2,7 @@
 hides both from its users.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from server.label_studio.ml_backend_client import BackendResponse, MlBackendClient, NoResponse
@@ -15,6 +16,16 @@ CHECK_URL = (
 SEE_LOG = "See the backend's log for the reason."
 
 
+@dataclass(frozen=True)
+class BackendSetUp:
+    """The model version with which a backend serves a project. `learning` is what it says of learning: None
+    unless the project wants to learn, and of a server that knows no learning.
+    """
+
+    version: str
+    learning: Any = None
+
+
 class BackendProblem(Exception):
     """What is wrong with the backend; `remedy` is what to do about it."""
 
@@ -23,8 +34,8 @@ class BackendProblem(Exception):
         self.remedy = remedy
 
 
-def set_up(client: MlBackendClient, project: str, label_config: str, extra_params: Any) -> str:
-    """The model version with which the backend serves a project. Raises BackendProblem."""
+def set_up(client: MlBackendClient, project: str, label_config: str, extra_params: Any) -> BackendSetUp:
+    """How the backend serves a project. Raises BackendProblem."""
     try:
         health = client.health()
         if health.status == 401:
@@ -33,7 +44,8 @@ def set_up(client: MlBackendClient, project: str, label_config: str, extra_param
             raise BackendProblem(
                 f"{client.url} responds, but not as an ML backend: GET /health: {health}.", CHECK_URL
             )
-        return _version(client, client.setup(project, label_config, extra_params))
+        response = client.setup(project, label_config, extra_params)
+        return BackendSetUp(_version(client, response), response.get("learning"))
     except NoResponse as error:
         raise BackendProblem(
             f"The backend {client.url} does not respond to this machine ({error}).",

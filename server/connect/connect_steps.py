@@ -20,19 +20,22 @@ TEST_SECONDS = 120.0
 
 
 class ConnectSteps(StepRunner):
-    """`version` is the model version that the backend returned; `replaced` are the URLs of the ML backends
+    """`version` is the model version that the backend returned, `learning` what it says of learning;
+    `extra_params` are those that the ML backend should have; `replaced` are the URLs of the ML backends
     removed in this run; `in_use` becomes true once the project is known to use the backend.
     """
 
     def __init__(self, project: Project) -> None:
         super().__init__(project)
         self.version = ""
+        self.learning: Any = None
+        self.extra_params: Any = None
         self.replaced: list[str] = []
         self.in_use = False
 
     def steps(self) -> list[Step]:
         return [
-            self.label_studio, self.label_studio_project, self.backend_is_up, self.ml_backend,
+            self.label_studio, self.label_studio_project, self.backend_is_up, self.learns, self.ml_backend,
             self.only_ml_backend, self.live_predictions, self.webhook, self.orphaned_webhooks,
             self.connection_state, self.test_prediction, self.score_column,
         ]  # fmt: skip
@@ -49,21 +52,39 @@ class ConnectSteps(StepRunner):
     def backend_is_up(self) -> Iterator[Line]:
         """The backend responds to this machine and can serve the project's labeling config."""
         row, data = self.project.backend, self.project.data
+        self.extra_params = present = row and row["extra_params"]
+        if self.options.learn is not None:
+            self.extra_params = desired_state.with_learn(present, True if self.options.learn else None)
         with MlBackendClient(self.options.backend, self.options.auth, SECONDS) as client:
             try:
-                self.version = set_up(
+                found = set_up(
                     client,
                     desired_state.backend_project_name(data),
                     data["label_config"],
-                    row and row["extra_params"],
+                    present if self.options.check else self.extra_params,
                 )
             except BackendProblem as problem:
                 yield failed(str(problem), problem.remedy)
                 return
+        self.version, self.learning = found.version, found.learning
         yield passed(
             f"The backend {self.options.backend} serves this labeling config with the model version "
             f"{self.version}."
         )
+
+    def learns(self) -> Iterator[Line]:
+        """The backend learns from the project's annotations, if it is to."""
+        row = self.project.backend
+        present = desired_state.wants_to_learn(row and row["extra_params"])
+        wanted = desired_state.wants_to_learn(self.extra_params)
+        if wanted and not present and self.options.check:
+            yield failed("The project does not ask to learn from its annotations.", RUN_WITHOUT_CHECK)
+        elif wanted:
+            yield desired_state.learning_line(self.learning, self.options.backend)
+        elif present and self.options.check:
+            yield failed("The project asks to learn from its annotations.", RUN_WITHOUT_CHECK)
+        elif self.options.learn is False:
+            yield passed("The project does not ask to learn from its annotations.")
 
     def ml_backend(self) -> Iterator[Line]:
         """Label Studio has the backend, with the model version as its title."""
@@ -83,7 +104,7 @@ class ConnectSteps(StepRunner):
             yield from self._update(row)
 
     def _add(self) -> Iterator[Line]:
-        fields = {
+        fields: dict[str, Any] = {
             "url": self.options.backend,
             "project": self.options.project,
             "title": self.version,
@@ -91,6 +112,8 @@ class ConnectSteps(StepRunner):
                 restore_point.take(self.project.data, self.project.others(), None)
             ),
         }
+        if self.extra_params is not None:
+            fields["extra_params"] = self.extra_params
         try:
             self.project.change("POST", "ml", fields | desired_state.auth_fields(self.options.auth))
         except PrelabelError as error:
@@ -116,7 +139,7 @@ class ConnectSteps(StepRunner):
             yield passed(f"ML backend {self.project.backend['id']}: added.")
 
     def _update(self, row: Row) -> Iterator[Line]:
-        changes = desired_state.backend_changes(row, self.version, self.options.auth)
+        changes = desired_state.backend_changes(row, self.version, self.options.auth, self.extra_params)
         as_it_should_be = passed(f"ML backend {row['id']} has the model version as its title.")
         if self.options.check:
             yield (
@@ -125,12 +148,16 @@ class ConnectSteps(StepRunner):
                 else as_it_should_be
             )
             return
-        if restore_point.read(row["description"]) is None and (
-            changes or desired_state.live_changes(self.project.data, self.version)
-        ):
+        earlier = restore_point.read(row["description"])
+        if earlier is None and (changes or desired_state.live_changes(self.project.data, self.version)):
             before = {name: row[name] for name in restore_point.FIELDS if name in changes}
             changes["description"] = restore_point.write(
                 restore_point.take(self.project.data, self.project.others(), before), row["description"]
+            )
+        elif earlier is not None and "extra_params" in changes:
+            changes["description"] = restore_point.write(
+                restore_point.with_extra_params(earlier, row["extra_params"]),
+                restore_point.own_text(row["description"]),
             )
         # saving an ML backend that is not connected makes Label Studio connect again, and return its reason
         if changes or row["state"] != "CO":
@@ -188,8 +215,11 @@ class ConnectSteps(StepRunner):
         kept, duplicates = desired_state.split_duplicates(self.project.webhooks(), self.options.backend)
         headers = {hook["id"]: self._headers(hook) for hook in kept}
         outdated = [hook for hook in kept if headers[hook["id"]] != (hook["headers"] or {})]
+        learns = desired_state.wants_to_learn(self.backend()["extra_params"])
+        partial = learns and bool(kept) and not any(map(desired_state.sends_annotations, kept))
         problems = [
             *(["there is none"] if not kept else []),
+            *(["it does not send all annotations"] if partial else []),
             *([f"{len(duplicates)} too many"] if duplicates else []),
             *(["its Authorization header"] if outdated else []),
         ]
@@ -198,15 +228,17 @@ class ConnectSteps(StepRunner):
             return
         for hook in duplicates:
             self.project.remove_webhook(hook)
-        for hook in outdated:
+        for hook in [*outdated, *(kept[:1] if partial and kept[0] not in outdated else [])]:
             # without `actions`, Label Studio would clear them
             fields = {"url": hook["url"], "headers": headers[hook["id"]], "actions": hook["actions"]}
+            fields |= desired_state.SENDS_ALL if partial and hook is kept[0] else {}
             self.project.change("PATCH", f"webhooks/{hook['id']}/", fields, project=self.options.project)
         if not kept and not self._add_webhook():
-            yield note(
-                "No webhook: Label Studio accepts no webhook URL whose host has no dot. Predictions do not "
-                "need one."
-            )
+            reason = "No webhook: Label Studio accepts no webhook URL whose host has no dot."
+            if learns:
+                yield failed(reason, "Give --backend a name with a dot, or an IP address: learning needs it.")
+            else:
+                yield note(f"{reason} Predictions do not need one.")
             return
         repaired = f" (repaired: {', '.join(problems)})" if problems else ""
         yield passed(f"There is one webhook for the backend{repaired}.")

@@ -1,11 +1,15 @@
 """Pure rules of `prelabel connect`: what differs between Label Studio's records and how they should be."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from server.connect.checklist import Line, failed, note, passed
+from server.errors import BadSetting
 from server.label_studio.credentials import BasicAuth, origin
+from server.label_studio.extra_params import read_params
+from server.learning.annotations import UNTRAINED
 
 Row = dict[str, Any]
 """An ML backend, a webhook or a project, as Label Studio's API returns it."""
@@ -31,12 +35,14 @@ def webhook_url(backend: str) -> str:
     return f"{backend.rstrip('/')}/webhook"
 
 
-def backend_changes(row: Row, version: str | None, auth: BasicAuth | None) -> Row:
+def backend_changes(row: Row, version: str | None, auth: BasicAuth | None, extra_params: Any = None) -> Row:
     """Fields of an ML backend to change. Its title must be the model version: otherwise the score column
-    stays empty.
+    stays empty. `extra_params` are those that it should have.
     """
     wanted: Row = {"auto_update": True} | ({"title": version} if version else {})
     changes = {name: value for name, value in wanted.items() if row[name] != value}
+    if row.get("extra_params") != extra_params:
+        changes["extra_params"] = extra_params
     if auth and not (
         row["auth_method"] == "BASIC_AUTH"
         and row["basic_auth_user"] == auth.user
@@ -44,6 +50,60 @@ def backend_changes(row: Row, version: str | None, auth: BasicAuth | None) -> Ro
     ):
         changes |= auth_fields(auth)
     return changes
+
+
+def wants_to_learn(extra_params: Any) -> bool:
+    """Whether an ML backend with these extra parameters learns from annotations."""
+    return read_params(extra_params).get("learn") not in (None, False)
+
+
+def with_learn(extra_params: Any, learn: object) -> Any:
+    """Extra parameters that ask to learn or not; `learn` as in these, None for nothing. The others stay, and
+    so does a text a text. Raises BadSetting for parameters that are not an object.
+    """
+    params = dict(read_params(extra_params))
+    if params.get("learn") == learn or (learn is True and wants_to_learn(params)):
+        return extra_params
+    if not params and extra_params not in (None, "", {}, "{}"):
+        raise BadSetting(
+            "The extra parameters of the ML backend are not a JSON object, so --learn cannot be added to "
+            "them. Change or remove them under Settings → Model."
+        )
+    others = {name: value for name, value in params.items() if name != "learn"}
+    changed = others if learn is None else others | {"learn": learn}
+    if isinstance(extra_params, str):
+        return json.dumps(changed, ensure_ascii=False)
+    return changed or None
+
+
+def learning_line(learning: Any, url: str) -> Line:
+    """The line for what a backend says of learning at its set-up."""
+    if not isinstance(learning, dict):
+        return failed(
+            f"The backend {url} does not learn from annotations.",
+            "Start it with prelabel serve --learn URL; an older version of Prelabel must be upgraded.",
+        )
+    if learning.get("learns") is not True:
+        return failed(
+            f"The backend {url} does not learn from this project: {learning.get('reason')}",
+            "Correct what the message names, then run this again.",
+        )
+    return passed(f"The backend learns the control {learning.get('control')} from annotations.")
+
+
+LEARNED_ACTIONS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED"}
+"""Actions of a webhook without which something is not learned."""
+
+SENDS_ALL = {"is_active": True, "send_payload": True, "send_for_all_actions": True}
+"""The fields of a webhook that sends all annotations."""
+
+
+def sends_annotations(hook: Row) -> bool:
+    return bool(
+        hook["is_active"]
+        and hook["send_payload"]
+        and (hook["send_for_all_actions"] or set(hook["actions"]) >= LEARNED_ACTIONS)
+    )
 
 
 def auth_fields(auth: BasicAuth | None) -> Row:
@@ -123,6 +183,11 @@ def test_verdict(response: Any, version: str) -> Line:
             "See the backend's log for the reason.",
         )
     task = response.get("task", {}).get("id")
+    if not first and version.endswith(UNTRAINED):
+        return note(
+            "No test prediction: no model has the labels of this project yet; it learns them from the "
+            "annotations."
+        )
     if first.get("model_version") != version:
         return failed(
             f"The test prediction's model version is {first.get('model_version')!r}, not {version!r}: Label "

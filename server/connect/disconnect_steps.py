@@ -9,6 +9,7 @@ from server.connect.checklist import Line, note, passed
 from server.connect.desired_state import Row
 from server.connect.step_runner import Step, StepRunner
 from server.errors import LabelStudioRefused
+from server.label_studio.extra_params import read_params
 
 
 class DisconnectSteps(StepRunner):
@@ -47,6 +48,9 @@ class DisconnectSteps(StepRunner):
         version may have been that title.
         """
         fields = {name: value for name, value in before.row.items() if name in restore_point.FIELDS}
+        if "extra_params" in fields:  # others of these may have been changed since
+            learn = read_params(fields["extra_params"]).get("learn")
+            fields["extra_params"] = desired_state.with_learn(row["extra_params"], learn)
         own_text = restore_point.own_text(row["description"])
         self.project.patch_backend(row, fields | {"description": own_text})
         yield passed(

@@ -10,7 +10,7 @@ from server.label_studio.credentials import BasicAuth, basic_auth, web_address
 @dataclass(frozen=True)
 class ConnectOptions:
     """URLs have no trailing slash. `check` changes nothing; `replace` removes the project's other ML
-    backends.
+    backends. `learn` says whether the project is to learn from its annotations; None leaves that as it is.
     """
 
     label_studio: str
@@ -20,6 +20,7 @@ class ConnectOptions:
     check: bool = False
     replace: bool = False
     disconnect: bool = False
+    learn: bool | None = None
 
 
 def read_options(
@@ -32,10 +33,13 @@ def read_options(
     check: bool,
     disconnect: bool,
     replace: bool,
+    learn: bool | None = None,
 ) -> ConnectOptions:
     """The options of the command line. Raises BadSetting."""
     if disconnect and (check or replace):
         raise BadSetting("--disconnect cannot be combined with --check or --replace; give only one of them.")
+    if disconnect and learn is not None:
+        raise BadSetting("--disconnect cannot be combined with --learn or --no-learn: it undoes both.")
     return ConnectOptions(
         web_address("--label-studio", label_studio),
         project,
@@ -44,4 +48,5 @@ def read_options(
         check,
         replace,
         disconnect,
+        learn,
     )

@@ -4,13 +4,13 @@ after the user's own text.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 SENTENCE = "Connected by `prelabel connect`, which takes it back with --disconnect. Before: "
 """Marks the JSON. Restore points are found by these words, so they must not change."""
 
-FIELDS = ("title", "auto_update")
+FIELDS = ("title", "auto_update", "extra_params")
 """Fields of an ML backend that connect may change and can restore."""
 
 
@@ -78,6 +78,11 @@ def take(
         project["model_version"] or "",
         changed or {},
     )
+
+
+def with_extra_params(before: RestorePoint, extra_params: Any) -> RestorePoint:
+    """The restore point of an ML backend whose extra parameters connect changes only now."""
+    return replace(before, row={"extra_params": extra_params} | before.row)
 
 
 def project_changes(project: Mapping[str, Any], title: str, before: RestorePoint) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from server.app import METRICS, build_app
 from server.launch.learner_process import learner_process, learner_settings
 from server.launch.tls import tls_options
 from server.launch.uvicorn_protocol import BACKLOG, Connection, bind, listen
+from server.learning.store import STORE, LearningStore
 from server.log_setup import start_logging
 from server.models.fault_limits import DEFAULT_LIMITS
 from server.models.model import Model, load_model
@@ -120,6 +121,8 @@ def check_startup(
     parent itself serves nothing, so it builds no app. Raises BadSetting, BadBundle.
     """
     open_traces(os.environ)  # raises if the packages are missing; starts nothing
+    if settings.learn:
+        LearningStore(settings.learn_folder / STORE).close()  # makes the file before several workers open it
     registry = load_registry(settings, lambda path: load(path, settings, shared), DEFAULT_LIMITS)
     try:
         on_checked(registry)

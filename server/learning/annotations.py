@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+UNTRAINED = "-untrained"
+"""Ends the model version of a project whose labels no model has yet."""
+
 
 @dataclass(frozen=True)
 class Annotation:

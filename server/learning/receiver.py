@@ -1,6 +1,6 @@
 """Receives set-ups and webhooks of the projects that learn, and stores them.
 
-All of it happens in one thread of its own: a file that another process keeps busy delays learning, and no
+The file is used in one thread only: where another process keeps it busy, this delays learning, and no
 prediction. What Label Studio sent in vain is fetched later by the process that learns.
 """
 
@@ -9,14 +9,16 @@ import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NotRequired, ParamSpec, TypedDict, TypeVar
 
 from server.errors import BadLabelConfig, Unavailable
-from server.learning.events import Event, EventReader, Kind
+from server.learning.annotations import Annotation
+from server.learning.events import Event, EventReader, Kind, storable
 from server.learning.questions import Questions
-from server.learning.store import LearningProject, LearningStore
+from server.learning.store import LearningProject, LearningStore, Received
+from server.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ SET_UP_TIMEOUT = 1.0
 
 NO_JOB = "none"
 """The job in the answer to a request for training that starts none."""
+
+PART = 250
+"""Annotations that are stored at a time, which takes a few milliseconds."""
 
 Served = Callable[[LearningProject], str]
 """The version of the model that a project is served with."""
@@ -55,6 +60,14 @@ class LearningAnswer(TypedDict):
 
     status: str
     job: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class ReadyToRead:
+    """A project that learns, and the reader of its annotations."""
+
+    project: int
+    reader: EventReader
 
 
 class LearningReceiver:
@@ -82,8 +95,9 @@ class LearningReceiver:
         if number is None:
             reason = "The project's name is none of Label Studio's, which begins with the project's number."
             return {"learns": False, "reason": reason} if requested else None
-        control = requested if isinstance(requested, str) else None
-        project = LearningProject(number, model, str(name), config, control, learns=requested is not False)
+        control = storable(requested) if isinstance(requested, str) else None
+        learns = requested is not False
+        project = LearningProject(number, model, str(name), storable(config), control, learns)
         try:
             async with asyncio.timeout(SET_UP_TIMEOUT):
                 return await self._in_thread(self._set_up, project)
@@ -93,8 +107,17 @@ class LearningReceiver:
             return {"learns": False, "reason": reason} if requested else None
 
     async def receive(self, event: Event) -> LearningAnswer:
-        """Raises Unavailable if the file cannot be used, and what iterating the event's lists raises."""
-        return await self._in_thread(self._receive, event)
+        """Raises Unavailable if the file cannot be used, and what iterating the event's lists raises.
+
+        Many annotations are stored a part at a time, so that other webhooks need not wait for all of them.
+        """
+        found = await self._in_thread(self._receive, event)
+        if not isinstance(found, ReadyToRead):
+            return found
+        annotations = await in_thread(found.reader.annotations, event)
+        parts = [annotations[at : at + PART] for at in range(0, len(annotations), PART)]
+        received = [await self._in_thread(self._store_part, found.project, part) for part in parts]
+        return _stored(*received)
 
     async def close(self) -> None:
         """Finishes what was received."""
@@ -122,7 +145,8 @@ class LearningReceiver:
             )
         return learning
 
-    def _receive(self, event: Event) -> LearningAnswer:
+    def _receive(self, event: Event) -> LearningAnswer | ReadyToRead:
+        """Raises Unavailable, and what iterating the event's lists raises."""
         if event.kind is Kind.OTHER:
             return {"status": "ignored: nothing is learned from this action"}
         job: LearningAnswer = {"status": "", "job": NO_JOB} if event.kind is Kind.TRAIN else {"status": ""}
@@ -137,22 +161,22 @@ class LearningReceiver:
             self._store.request_training(number)
             log.info("project %d: training was requested", number)
             return {"status": f"training of project {number} was requested", "job": f"project-{number}"}
+        if event.kind is Kind.DELETE:
+            return _stored(self._store.receive(number, (), event.annotation_ids()))
+        if event.kind is Kind.DELETE_TASKS:
+            return _stored(self._store.receive(number, (), (), event.task_ids()))
         try:
-            return self._store_event(project, event)
+            question = self._questions.read(event.config or project.config, project.control)
         except BadLabelConfig as error:
             return {"status": f"ignored: {error}"}
+        return ReadyToRead(number, EventReader(question, self._max_text, self._served(project)))
 
-    def _store_event(self, project: LearningProject, event: Event) -> LearningAnswer:
-        """Raises BadLabelConfig, Unavailable, and what iterating the event's lists raises."""
-        if event.kind is Kind.STORE:
-            question = self._questions.read(event.config or project.config, project.control)
-            reader = EventReader(question, self._max_text, self._served(project))
-            received = self._store.receive(project.id, reader.annotations(event))
-        elif event.kind is Kind.DELETE:
-            received = self._store.receive(project.id, (), event.annotation_ids())
-        else:
-            received = self._store.receive(project.id, (), (), event.task_ids())
-        return {"status": f"stored: {received}"}
+    def _store_part(self, number: int, annotations: list[Annotation]) -> Received:
+        """Nothing, if the project was forgotten in the meantime."""
+        project = self._store.project(number)
+        if project is None or not project.learns:
+            return Received()
+        return self._store.receive(number, annotations)
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -167,3 +191,9 @@ def _number(name: object) -> int | None:
 
 def _set_up_fields(project: LearningProject) -> tuple[object, ...]:
     return project.model, project.name, project.config, project.control, project.learns
+
+
+def _stored(*received: Received) -> LearningAnswer:
+    added, changed = sum(each.added for each in received), sum(each.changed for each in received)
+    deleted = sum(each.deleted for each in received)
+    return {"status": f"stored: {added} new, {changed} changed, {deleted} deleted"}

@@ -4,12 +4,13 @@ Each annotation is in it once, in its latest version. A deleted annotation leave
 event which comes late does not bring it back. The file holds texts of tasks: only its owner can read it.
 """
 
+import fcntl
 import json
 import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Self
 from server.errors import BadInput, Unavailable
 from server.learning.annotations import Annotation, OutOfFold
 
-STORE_FILE = "learning.sqlite"
+STORE = "learning.sqlite"
 """Its name in the folder of a server that learns."""
 
 FORMAT = 1
@@ -108,13 +109,16 @@ class LearningStore:
         self._file = file
         with _as_unavailable():
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+            # only if it is new: closing a descriptor of the file ends the locks that this process has on it
+            with suppress(FileExistsError):
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             file.chmod(0o600)
         self._database = sqlite3.connect(
             file, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
-            self._open()
+            with _alone_in(file.parent):
+                self._open()
         except sqlite3.DatabaseError as error:
             self._database.close()
             raise BadInput(f"{file}: expected the file of a learning server ({error}).") from None
@@ -324,6 +328,11 @@ class LearningStore:
             ).fetchall()
         return [{"time": row["time"], **json.loads(row["report"])} for row in reversed(rows)]
 
+    def count_rounds(self, project: int) -> int:
+        with self._reading() as run:
+            (number,) = run("SELECT count(*) FROM rounds WHERE project = ?", (project,)).fetchone()
+        return int(number)
+
     def set_out_of_fold(self, project: int, version: str, out_of_fold: Mapping[int, OutOfFold]) -> None:
         """What the model of this version gave each annotation while it was not fitted on it."""
         with self._transaction() as run:
@@ -425,6 +434,17 @@ def _annotation(row: sqlite3.Row) -> Annotation:
     labels = tuple(json.loads(row["labels"]))
     given = (row["id"], row["task"], row["annotator"], row["text"], labels, row["updated"])
     return Annotation(*given, row["served"], predicted)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process does the same: SQLite refuses two that change its log at once."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.errors import PrelabelError
+from server.learning.forget import models_of
 from server.learning.store import LearningProject, LearningStore
 from server.models.registry import Key, Registry
 from server.threads import in_thread
@@ -14,11 +15,6 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 1.0
 """Seconds between two looks at the store, which another process writes."""
-
-
-def folder_of(learn_folder: Path, project: int) -> Path:
-    """Where the learned bundles of a project are, each in a folder named like its version."""
-    return learn_folder / "models" / f"p{project}"
 
 
 class LearnedModels:
@@ -68,7 +64,7 @@ class LearnedModels:
 
     async def _serve(self, key: Key, project: LearningProject) -> None:
         try:
-            path = folder_of(self._folder, project.id) / project.served
+            path = models_of(self._folder, project.id) / project.served
             await self._registry.serve_learned(*key, path)
         except PrelabelError as error:
             log.error("project %s: its learned model cannot be served: %s", project.name, error)

@@ -15,6 +15,7 @@ from server.batching.batcher import Batcher
 from server.errors import BadLabelConfig, BadRequest, DeadlineExceeded, RequestTooLarge
 from server.label_studio.extra_params import requested_scoring
 from server.label_studio.labeling_config import LabelingPlan, read_plan
+from server.learning.annotations import UNTRAINED
 from server.models.ensemble import Ensemble
 from server.observability.project_activity import name_of
 from server.prediction.answer import Answer, Classified
@@ -147,7 +148,7 @@ class Predictor:
     @property
     def _untrained(self) -> str:
         """The version where no model has the project's labels yet."""
-        return f"{self._name}-untrained"
+        return f"{self._name}{UNTRAINED}"
 
     async def _plan(self, config: str, model: Ensemble, project: str) -> LabelingPlan | None:
         """None for a project that learns its labels, which the model does not have. Raises BadLabelConfig,

@@ -11,7 +11,7 @@ import pytest
 
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
-from server.learning.store import STORE_FILE, LearningStore
+from server.learning.store import STORE, LearningStore
 from tests.learning.webhooks import created, created_together, deleted, project, start_training
 from tests.serving import predict, running, set_up
 
@@ -32,7 +32,7 @@ def client(bundle: Bundle, folder: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def store(client: httpx.Client, folder: Path) -> Iterator[LearningStore]:
-    with LearningStore(folder / STORE_FILE) as store:
+    with LearningStore(folder / STORE) as store:
         store.forget(7)
         yield store
 
@@ -167,5 +167,5 @@ def test_a_restart_keeps_what_was_received(bundle: Bundle, tmp_path: Path) -> No
         with running(bundle, **settings(tmp_path)) as client:
             set_up(client, project=NAME, extra=LEARN, config=TUTORIAL_CONFIG)
             status(client, created(1, "Positive"))
-    with LearningStore(tmp_path / STORE_FILE) as store:
+    with LearningStore(tmp_path / STORE) as store:
         assert store.count(7) == 1

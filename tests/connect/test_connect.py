@@ -95,6 +95,64 @@ def test_a_webhook_has_the_credentials_if_the_backend_has() -> None:
     assert desired_state.webhook_headers({"Authorization": HEADER}, None, has) == {"Authorization": HEADER}
 
 
+@pytest.mark.parametrize(
+    ("before", "learning", "after"),
+    [
+        (None, {"learn": True}, None),
+        ({}, {"learn": True}, None),
+        ("", '{"learn": true}', "{}"),
+        ({"score": "margin"}, {"score": "margin", "learn": True}, {"score": "margin"}),
+        ('{"score": "ä"}', '{"score": "ä", "learn": true}', '{"score": "ä"}'),
+        ({"learn": False}, {"learn": True}, None),
+    ],
+)
+def test_the_other_extra_params_stay(before: Any, learning: Any, after: Any) -> None:
+    assert desired_state.with_learn(before, True) == learning
+    assert desired_state.with_learn(learning, True) == learning
+    assert desired_state.with_learn(learning, None) == after
+    assert desired_state.wants_to_learn(learning)
+    assert not desired_state.wants_to_learn(before)
+
+
+def test_a_control_that_is_named_stays_and_a_text_that_is_no_object_is_an_error() -> None:
+    assert desired_state.with_learn({"learn": "mood"}, True) == {"learn": "mood"}
+    assert desired_state.with_learn({"learn": "mood"}, None) is None
+    assert desired_state.with_learn("words", None) == "words"
+    for other in ("words", "[1]", [1], 3):
+        with pytest.raises(BadSetting, match="not a JSON object"):
+            desired_state.with_learn(other, True)
+
+
+def test_extra_params_are_changed_only_if_they_differ() -> None:
+    row = ml_backend(extra_params={"score": "margin"})
+    assert desired_state.backend_changes(row, "v1", None, {"score": "margin"}) == {}
+    assert desired_state.backend_changes(row, "v1", None, None) == {"extra_params": None}
+
+
+def test_the_line_about_learning() -> None:
+    says: dict[str, list[Any]] = {
+        "✓": [{"learns": True, "control": "sentiment"}],
+        "✗": [None, "x", {}, {"learns": False, "reason": "why"}, {"learns": "yes"}],
+    }
+    for mark, answers in says.items():
+        assert {desired_state.learning_line(each, BACKEND).mark for each in answers} == {mark}
+    assert "serve --learn" in desired_state.learning_line(None, BACKEND).remedy
+    assert "why" in desired_state.learning_line({"learns": False, "reason": "why"}, BACKEND).text
+
+
+def test_a_webhook_that_sends_all_annotations() -> None:
+    assert desired_state.sends_annotations(webhook(1))
+    assert desired_state.sends_annotations(
+        webhook(1, send_for_all_actions=False, actions=[*desired_state.LEARNED_ACTIONS, "TASKS_CREATED"])
+    )
+    for fields in (
+        {"is_active": False},
+        {"send_payload": False},
+        {"send_for_all_actions": False, "actions": ["ANNOTATION_CREATED"]},
+    ):
+        assert not desired_state.sends_annotations(webhook(1, **fields))
+
+
 def test_one_webhook_is_kept_and_only_those_of_label_studio_are_duplicates() -> None:
     hooks = [
         webhook(1, is_active=False),
@@ -232,6 +290,14 @@ def test_a_restore_point_holds_the_settings_before_the_first_connect() -> None:
     )
 
 
+def test_extra_params_before_a_later_run_are_added_to_the_restore_point() -> None:
+    before = RestorePoint(False, True, "a", {"title": "default"})
+    once = restore_point.with_extra_params(before, {"score": "margin"})
+    assert once.row == {"title": "default", "extra_params": {"score": "margin"}}
+    assert restore_point.with_extra_params(once, None) == once
+    assert restore_point.read(restore_point.write(once)) == once
+
+
 def test_only_what_connect_changed_is_restored() -> None:
     on: dict[str, Any] = {"show_collab_predictions": True, "model_version": "v1"}
     assert restore_point.project_changes(on, "v1", RestorePoint(True, True, "old")) == {
@@ -304,6 +370,11 @@ def test_options_and_the_token() -> None:
     assert options == ConnectOptions("http://x", 7, BACKEND, None, check=True, replace=True)
     with pytest.raises(BadSetting, match="--disconnect"):
         read_options("http://x", 7, BACKEND, None, {}, check=True, disconnect=True, replace=False)
+    for learn in (True, False):
+        with pytest.raises(BadSetting, match="--no-learn"):
+            read_options(
+                "http://x", 7, BACKEND, None, {}, check=False, disconnect=True, replace=False, learn=learn
+            )
     assert token({"LABEL_STUDIO_API_KEY": " abc\n"}) == "abc"
 
 

@@ -511,7 +511,7 @@ def check_results(found: Any, body: bytes) -> None:
     try:
         tasks = len(msgspec.json.decode(body, type=OnlyTasks).tasks)
     except (ValueError, RecursionError):
-        tasks = len(json.loads(body)["tasks"])
+        tasks = len(json.loads(body, parse_int=str)["tasks"])
     results = found["results"]
     if len(results) != tasks:
         raise Finding(f"{len(results)} results for {tasks} tasks")

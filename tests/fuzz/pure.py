@@ -1,6 +1,7 @@
-"""Targets without I/O: labeling configs, extra parameters of a backend, texts, inference requests."""
+"""Targets without I/O: configs, extra parameters of a backend, webhooks, texts, inference requests."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -9,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from server.api.open_inference_codec import read_body, write_answer
+from server.api.webhook_codec import decode_event, decode_large_event
 from server.bundle import Bundle
 from server.encoders.cnn.basic_english import basic_english
 from server.encoders.cnn.encoder import cnn_of
 from server.encoders.transformer.encoder import TransformerEncoder, TransformerSpec
 from server.errors import BadLabelConfig, BadRequest
-from server.label_studio.extra_params import requested_scoring
-from server.label_studio.labeling_config import read_plan
+from server.label_studio.extra_params import requested_learning, requested_scoring
+from server.label_studio.labeling_config import TUTORIAL_CONFIG, read_plan, read_question
+from server.learning.annotations import Annotation
+from server.learning.events import Event, EventReader
 from server.models.tokenizer import Tokenizer
 from server.prediction.token_rows import TokenRows
 from server.scoring import DEFAULT_SCORING
@@ -64,6 +68,8 @@ EXTRA: tuple[Any, ...] = (
     {"score": "entropy", "threshold": 0.3},
     '{"score": "margin", "threshold": 1}',
     {"threshold": 0.5},
+    {"learn": True, "score": "margin"},
+    '{"learn": "sentiment"}',
     [1],
 )
 
@@ -120,12 +126,48 @@ class ExtraParams:
             values.append(json.loads(data))
         for value in values:
             try:
+                learning = requested_learning(value)
                 scoring = requested_scoring(value, DEFAULT_SCORING)
             except BadRequest as error:
                 check_words(str(error))
                 continue
             if not (scoring.score in ("confidence", "margin", "entropy") and 0 < scoring.threshold <= 1):
                 raise Finding(f"an invalid scoring: {scoring}")
+            if not isinstance(learning, bool | str):
+                raise Finding(f"invalid learning: {learning!r}")
+
+
+class Webhooks:
+    """What is learned of a webhook, as a small body and as one that is cut into slices."""
+
+    name, limit, weight = "webhooks", 1.0, 0.05
+
+    def __init__(self) -> None:
+        self._seeds = [json.loads(path.read_bytes()) for path in sorted(BODIES.glob("webhook*.json"))]
+        self._reader = EventReader(read_question(TUTORIAL_CONFIG), 1_000, "v")
+
+    def make(self, random: Random) -> bytes:
+        data = changed_json(random.choice(self._seeds), random)
+        return cut(data, random) if random.random() < 0.2 else data
+
+    def check(self, data: bytes) -> None:
+        whole = self._learned(lambda: decode_event(bytearray(data)))
+        sliced = self._learned(lambda: decode_large_event(bytearray(data), 1_000, 50))
+        # the counts of a large body are bounded, and of two errors the other may be found first
+        if whole != sliced and isinstance(sliced, list):
+            raise Finding(f"in slices, something else is learned: {str(sliced)[:200]}")
+        for each in whole if isinstance(whole, list) else []:
+            each.text.encode()
+            json.dumps(each.labels)
+
+    def _learned(self, decode: Callable[[], Event]) -> list[Annotation] | str:
+        try:
+            event = decode()
+            event.annotation_ids(), event.task_ids()
+            return self._reader.annotations(event)
+        except BadRequest as error:
+            check_words(str(error))
+            return "refused"
 
 
 TRANSFORMER = TransformerEncoder(

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -33,7 +34,7 @@ from tests.e2e.conftest import serving
 from tests.fuzz.bombs import bombs
 from tests.fuzz.files import Bundles, Tables, checkpoints, vocabularies
 from tests.fuzz.http import PASSWORD, TOKEN, USER, InProcess, ThroughSocket, huge_text
-from tests.fuzz.pure import Configs, ExtraParams, Tensors, Texts
+from tests.fuzz.pure import Configs, ExtraParams, Tensors, Texts, Webhooks
 from tests.fuzz.target import FOUND, Finding, Target, Totals, attack, memory_mb, problem_with
 
 console = Console(stderr=True)
@@ -109,18 +110,23 @@ def targets(folder: Path) -> Iterator[tuple[list[Target], Labeler]]:
         )
 
 
+def learning_in(folder: Path) -> dict[str, Any]:
+    """Settings of a server that learns."""
+    return {"learn": True, "label_studio": "http://192.0.2.7:8080", "learn_folder": folder / "learned"}
+
+
 @contextmanager
 def in_this_process(bundle: Bundle, other: Bundle, folder: Path) -> Iterator[list[Target]]:
     """All targets except the server in its own process. `folder` is for their input files."""
     with ExitStack() as stack:
-        open_door = stack.enter_context(InProcess("http", [bundle, other], 0.4))
+        open_door = stack.enter_context(InProcess("http", [bundle, other], 0.4, **learning_in(folder)))
         closed = stack.enter_context(
             InProcess("http, credentials", [bundle], 0.1, basic_auth_user=USER, basic_auth_pass=PASSWORD)
         )
         network = tiny_network()
         files = Tables(labeler_of(bundle, stack), folder)
         yield [
-            open_door, closed, Configs(), ExtraParams(), Tensors(), Texts(bundle), files,
+            open_door, closed, Configs(), ExtraParams(), Webhooks(), Tensors(), Texts(bundle), files,
             checkpoints(network.cnn, folder), vocabularies(network.tokens, folder), Bundles(bundle, folder),
         ]  # fmt: skip
 

@@ -25,6 +25,7 @@ INPUTS = {
     "http, credentials": 500,
     "labeling configs": 600,
     "extra params": 2_000,
+    "webhooks": 2_000,
     "tensors": 2_000,
     "tokenizer": 1_000,
     "tables": 400,

@@ -174,6 +174,18 @@ async def test_a_project_without_a_number_cannot_learn(receiver: LearningReceive
     assert await receiver.set_up("films", name, TUTORIAL_CONFIG, requested=False) is None
 
 
+async def test_half_a_surrogate_pair_in_a_config_or_in_the_name_of_a_control(
+    receiver: LearningReceiver, store: LearningStore
+) -> None:
+    config = TUTORIAL_CONFIG.replace("<View>", "<View><!-- \ud800 -->")
+    for requested in (True, "\ud800"):
+        for _ in range(2):
+            learning = await receiver.set_up("films", NAME, config, requested)
+            assert learning is not None
+            assert learning["learns"] is (requested is True)
+    assert [each.learns for each in store.projects()] == [False]
+
+
 async def test_a_forgotten_project_is_known_again_after_its_next_set_up(
     receiver: LearningReceiver, store: LearningStore
 ) -> None:

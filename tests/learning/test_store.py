@@ -2,13 +2,14 @@
 
 import sqlite3
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from server.errors import BadInput
 from server.learning.annotations import Annotation, OutOfFold
-from server.learning.store import FORMAT, LearningProject, LearningStore, Received, now
+from server.learning.store import FORMAT, LearningProject, LearningStore, Received, now, utc
 
 EARLY, LATE = "2026-01-01T10:00:00.000000+00:00", "2026-01-01T11:00:00.000000+00:00"
 
@@ -97,6 +98,37 @@ def test_what_is_forgotten_leaves_no_byte(tmp_path: Path) -> None:
         assert store.count(8) == 1
         for path in tmp_path.iterdir():
             assert b"very private" not in path.read_bytes(), path.name
+
+
+def test_old_annotations_leave_no_byte_and_do_not_come_back(tmp_path: Path) -> None:
+    def at(age: float) -> str:
+        return utc(datetime.now(UTC) - timedelta(days=age))
+
+    old = Annotation(1, 1, 1, "a very private text", ("games",), at(31))
+    with LearningStore(tmp_path / "learning.sqlite") as store:
+        store.receive(7, [old, annotation(2, updated=at(29))])
+        store.receive(8, [annotation(3, updated=at(31))])
+        assert store.delete_older_than(30) == 2
+        assert store.delete_older_than(30) == 0
+        assert [each.id for each in store.annotations(7)] == [2]
+        assert store.receive(7, [old, annotation(1, updated=at(0))]) == Received()
+        for path in tmp_path.iterdir():
+            assert b"very private" not in path.read_bytes(), path.name
+
+
+def test_the_annotations_of_deleted_tasks_are_deleted(store: LearningStore) -> None:
+    store.receive(7, [annotation(1), annotation(2), annotation(3)])
+    store.receive(8, [annotation(1)])
+    assert store.receive(7, [], (), {10, 30, 990}) == Received(deleted=2)
+    assert ([each.id for each in store.annotations(7)], store.count(8)) == ([2], 1)
+
+
+def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    file = tmp_path / "learning.sqlite"
+    with LearningStore(file) as one, LearningStore(file) as other:
+        one.receive(7, [annotation(1)])
+        with one._transaction():
+            assert (other.count(7), other.project(7)) == (1, None)
 
 
 def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:

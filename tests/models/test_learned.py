@@ -8,9 +8,10 @@ from export.publish_checkpoint import export_bundle
 from server.bundle import Bundle
 from server.engines.base import Engine
 from server.errors import BadBundle
+from server.learning.forget import models_of
 from server.learning.store import LearningProject, LearningStore
 from server.models.fault_limits import FaultLimits
-from server.models.learned import LearnedModels, folder_of
+from server.models.learned import LearnedModels
 from server.models.model import Model
 from server.models.registry import ModelSlot, Registry
 from server.models.tokenizer import Tokenizer
@@ -61,7 +62,7 @@ async def test_the_server_follows_the_store(models: list[Model], store: Learning
     store.serve(7, "a-1")
     await follower.follow()
     await follower.follow()
-    assert shelf.loaded == [folder_of(Path("learned"), 7) / "a-1"], "loaded once"
+    assert shelf.loaded == [models_of(Path("learned"), 7) / "a-1"], "loaded once"
     assert registry.current("a", PROJECT).version == learned.bundle.version
     assert registry.current("a", "8.1").version == base.bundle.version
     assert registry.current("a").version == base.bundle.version
