@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from export.learning.feature_cache import FeatureCache
@@ -25,7 +26,7 @@ from server.label_studio.labeling_config import read_plan, read_question
 from server.label_studio.project_tasks import read_project
 from server.learning.annotations import Annotation
 from server.learning.events import EventReader
-from server.learning.store import LearningProject, LearningStore, now
+from server.learning.store import LearningProject, LearningStore, now, utc
 from server.learning.triggers import Progress, Trigger, due
 from server.settings import Settings
 
@@ -33,6 +34,11 @@ log = logging.getLogger(__name__)
 
 FETCH_INTERVAL = 300.0
 """Seconds between two looks for annotations whose webhook was lost."""
+
+GRACE = 60.0
+"""Seconds in which Label Studio's API may not list an annotation that its webhook brought: it sends webhooks
+before its database has them.
+"""
 
 
 @dataclass
@@ -80,7 +86,7 @@ class Learner:
 
     def fetch(self, project: LearningProject) -> None:
         """Store what webhooks missed, and the project's labeling config. Raises PrelabelError."""
-        since = now()
+        since = utc(datetime.now(UTC) - timedelta(seconds=GRACE))
         config = read_project(self.api.get, project.id)["label_config"]
         if config != project.config:
             project = replace(project, config=config)

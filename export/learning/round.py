@@ -315,6 +315,8 @@ def _verdict(
     )
     if best.estimate.name == UNCHANGED:
         return Verdict(False, "No model is better than the bundle as it is.", verdict.gain)
+    if served is None and verdict.accepted:
+        return _first_verdict(verdict, annotations, comparison)
     always = constant([each.labels for each in annotations])
     if always is not None and served is not None and comparison.served_right.mean() < 0.5:
         reason = (
@@ -323,6 +325,23 @@ def _verdict(
         )
         return Verdict(False, reason, verdict.gain)
     return verdict
+
+
+def _first_verdict(verdict: Verdict, annotations: Sequence[Annotation], comparison: Comparison) -> Verdict:
+    """A first model must surely be right more often than one that always says the most frequent label: no
+    prediction is better than such a one.
+    """
+    counts = Counter(each.labels for each in annotations)
+    always = counts.most_common(1)[0][1] / len(annotations)
+    right, compared = int(comparison.new_right.sum()), len(comparison.numbers)
+    low, _ = wilson(right, compared)
+    if low > always:
+        return verdict
+    reason = (
+        f"Too early for predictions: {right / compared:.2f} right of {compared} annotations (at least "
+        f"{low:.2f}), and always saying the most frequent label is right for {always:.2f}."
+    )
+    return Verdict(False, reason, verdict.gain)
 
 
 def _figures(

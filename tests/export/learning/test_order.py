@@ -8,7 +8,8 @@ import pytest
 from scipy.sparse import csr_array, issparse
 
 from export.encoders.base import Numbers
-from export.learning.order import CHOSEN, Order, features_of, usefulness
+from export.learning.order import CHOSEN, features_of, usefulness
+from server.learning.triggers import Order
 
 ORDERS: tuple[Order, ...] = get_args(Order)
 
