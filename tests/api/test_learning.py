@@ -2,7 +2,10 @@
 
 import json
 import logging
+import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ import pytest
 from server.bundle import Bundle
 from server.label_studio.labeling_config import TUTORIAL_CONFIG
 from server.learning.store import STORE, LearningStore
+from server.transport.admission import WEBHOOKS
 from tests.learning.webhooks import created, created_together, deleted, project, start_training
+from tests.ports import PLAIN_HTTP
 from tests.serving import predict, running, set_up
 
 NAME = "7.1795474444"
@@ -131,6 +136,35 @@ def test_odd_bodies(client: httpx.Client, body: bytes, code: int) -> None:
     answer = client.post("/webhook", content=body)
     assert answer.status_code == code, answer.text
     assert isinstance(answer.json()["status" if code == 200 else "detail"], str)
+
+
+def test_while_the_file_is_busy_webhooks_wait_up_to_a_number_and_predictions_do_not(
+    client: httpx.Client, store: LearningStore
+) -> None:
+    set_up(client, project=NAME, extra=LEARN)
+    refused = threading.Event()
+
+    def send(number: int) -> int:
+        with httpx.Client(base_url=client.base_url, timeout=60, verify=PLAIN_HTTP) as own:
+            status = own.post("/webhook", json=created(number, "Positive")).status_code
+        if status == 429:
+            refused.set()
+        return status
+
+    with ThreadPoolExecutor(WEBHOOKS + 2) as pool:
+        with store._transaction():
+            sent = [pool.submit(send, number) for number in range(1, WEBHOOKS + 3)]
+            assert refused.wait(60)
+            assert predict(client, ["good"], project=NAME)[0]["result"]
+            assert "busy" in set_up(client, project=NAME, extra=LEARN).json()["learning"]["reason"]
+        statuses = [each.result() for each in sent]
+    assert {*statuses} == {200, 429}
+    assert store.count(7) == statuses.count(200) >= WEBHOOKS
+    counted = re.search(
+        r'requests_total{[^}]*route="/webhook"[^}]*status="429"[^}]*} (\S+)', client.get("/metrics").text
+    )
+    assert counted is not None
+    assert float(counted[1]) == statuses.count(429)
 
 
 def test_a_body_that_is_too_large_is_refused(bundle: Bundle, tmp_path: Path) -> None:
