@@ -1,0 +1,94 @@
+"""A Label Studio in memory, at the seam of its API's client: one project with tasks and annotations."""
+
+from dataclasses import dataclass, field
+from json import loads
+from typing import Any
+
+from server.errors import LabelStudioUnreachable
+
+
+@dataclass
+class Studio:
+    """`served` is the version with which the server answers Label Studio. `stored` has what was uploaded, by
+    version and task.
+    """
+
+    config: str
+    texts: list[str]
+    served: str = "base-untrained"
+    title: str = "base-untrained"
+    version: str = "base-untrained"
+    annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    stored: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    is_down: bool = False
+
+    def annotate(self, task: int, label: str, *, by: int = 1, updated: str = "2026-01-01T10:00:00Z") -> int:
+        """The number of the annotation, which is the task's."""
+        region = {"from_name": "section", "type": "choices", "value": {"choices": [label]}}
+        self.annotations[task] = {
+            "id": task,
+            "task": task,
+            "completed_by": by,
+            "updated_at": updated,
+            "result": [region],
+        }
+        return task
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self.call("GET", path, params=params)
+
+    def call(self, method: str, path: str, *, params: Any = None, json: Any = None, **_: object) -> Any:
+        if self.is_down:
+            raise LabelStudioUnreachable("no response")
+        return self._respond(method, path, params, json)
+
+    def _respond(self, method: str, path: str, params: Any, json: Any) -> Any:
+        match method, path.strip("/").split("/"):
+            case "GET", ["projects", _]:
+                return {
+                    "id": 7,
+                    "label_config": self.config,
+                    "model_version": self.version,
+                    "show_collab_predictions": True,
+                }
+            case "GET", ["tasks"]:
+                return self._tasks(params)
+            case "GET", ["ml"]:
+                row = {"id": 1, "url": "http://prelabel:9090", "project": 7, "extra_params": {"learn": True}}
+                return [row | {"title": self.title, "model_version": self.served}]
+            case "GET", ["projects", _, "model-versions"]:
+                return {version: len(found) for version, found in self.stored.items()}
+            case "DELETE", ["projects", _, "model-versions"]:
+                del self.stored[json["model_version"]]
+                return None
+            case "POST", ["projects", _, "import", "predictions"]:
+                for item in json:
+                    self.stored.setdefault(item["model_version"], {})[item["task"]] = item
+                return {"created": len(json)}
+            case "PATCH", ["ml", _]:
+                self.title = json["title"]
+                return None
+            case "PATCH", ["projects", _]:
+                self.version = json.get("model_version", self.version)
+                return None
+        raise AssertionError((method, path))
+
+    def _tasks(self, params: dict[str, Any]) -> Any:
+        filters = loads(params["query"])["filters"]["items"]
+        after = max((each["value"] for each in filters if each["filter"] == "filter:tasks:id"), default=0)
+        annotated = next(
+            each["operator"] == "greater"
+            for each in filters
+            if each["filter"] == "filter:tasks:total_annotations"
+        )
+        found = [
+            {
+                "id": task,
+                "data": {"description": text},
+                "annotations": [self.annotations[task]] if task in self.annotations else [],
+                "predictions": [],
+            }
+            for task, text in enumerate(self.texts, start=1)
+            if task > after and (task in self.annotations) == annotated
+        ]
+        return {"total": len(found), "tasks": found[: params["page_size"]]}
