@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 FETCH_INTERVAL = 300.0
 """Seconds between two looks for annotations whose webhook was lost."""
 
-GRACE = 60.0
+GRACE = 20.0
 """Seconds in which Label Studio's API may not list an annotation that its webhook brought: it sends webhooks
 before its database has them.
 """
@@ -45,7 +45,8 @@ before its database has them.
 class ProjectState:
     """What the learner knows of a project while it runs. Times are those of `Learner.clock`."""
 
-    fetched: float | None = None
+    fetch_at: float = 0.0
+    """When to look for annotations whose webhook was lost."""
     last: str | None = None
     """When its latest annotation was received, by the store, and when the learner saw that."""
     seen: float = 0.0
@@ -77,15 +78,18 @@ class Learner:
 
     def _look_at(self, project: LearningProject) -> None:
         state = self._state(project)
-        if state.fetched is None or self.clock() - state.fetched >= FETCH_INTERVAL:
-            state.fetched = self.clock()  # also of an attempt that fails
-            self.fetch(project)
+        if self.clock() >= state.fetch_at:
+            state.fetch_at = self.clock() + FETCH_INTERVAL  # also after an attempt that fails
+            if not self.fetch(project):
+                state.fetch_at = self.clock() + GRACE
         trigger = due(self._progress(project, state))
         if trigger is not None:
             self.round(project, trigger)
 
-    def fetch(self, project: LearningProject) -> None:
-        """Store what webhooks missed, and the project's labeling config. Raises PrelabelError."""
+    def fetch(self, project: LearningProject) -> bool:
+        """Store what webhooks missed, and the project's labeling config. False if annotations that were
+        received lately are not listed: they are deleted, or not listed yet. Raises PrelabelError.
+        """
         since = utc(datetime.now(UTC) - timedelta(seconds=GRACE))
         config = read_project(self.api.get, project.id)["label_config"]
         if config != project.config:
@@ -94,11 +98,13 @@ class Learner:
         question = read_question(config, project.control)
         served = project.served or read_base(project, self.settings).version
         reader = EventReader(question, self.settings.max_text, served)
-        found = self.store.reconcile(project.id, read_annotations(self.api.get, project.id, reader), since)
+        listed = read_annotations(self.api.get, project.id, reader)
+        found = self.store.reconcile(project.id, listed, since)
         if found.total:
             log.info("project %s: annotations that no webhook brought: %s", project.name, found)
         if self.settings.learn_retention_days:
             self.store.delete_older_than(self.settings.learn_retention_days)
+        return {each.id for each in self.store.annotations(project.id)} <= {each.id for each in listed}
 
     def round(self, project: LearningProject, trigger: Trigger) -> dict[str, Any]:
         """Fit a model, serve it if it is better, and store the report, which it returns. Raises PrelabelError

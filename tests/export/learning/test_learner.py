@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from export.learning.learner import FETCH_INTERVAL, Learner
+from export.learning.learner import FETCH_INTERVAL, GRACE, Learner
 from server.bundle import Bundle, read_bundle
 from server.label_studio.api_client import Api
 from server.learning.forget import models_of
@@ -178,6 +178,22 @@ def test_edited_and_deleted_annotations_are_fetched_and_a_dead_label_studio_is_w
     clock.now += FETCH_INTERVAL
     learner.step()
     assert store.annotations(7)[0].labels == ("web",)
+
+
+def test_a_deletion_that_no_webhook_brought_is_found_once_it_is_sure(
+    learner: Learner, store: LearningStore, studio: Studio, clock: Clock
+) -> None:
+    """Label Studio sends a webhook before its API lists the annotation."""
+    annotate(studio, range(1, 4))
+    learner.step()
+    del studio.annotations[2]
+    clock.now += FETCH_INTERVAL
+    learner.step()
+    assert store.count(7) == 3, "it was received a moment ago"
+    store._database.execute("UPDATE annotations SET received = '2026-01-01T10:00:00.000000+00:00'")
+    clock.now += GRACE
+    learner.step()
+    assert [each.id for each in store.annotations(7)] == [1, 3]
 
 
 def test_what_the_model_had_predicted_is_kept(learner: Learner, store: LearningStore, studio: Studio) -> None:
