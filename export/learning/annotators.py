@@ -1,0 +1,169 @@
+"""Annotators of a project: weights that keep any one from outvoting the others, and answers that contradict
+all the others'. Pure, given predictions of models of the others' answers.
+
+Agreement is Cohen's kappa (1960), with the large-sample standard error of Fleiss, Cohen and Everitt (1969) in
+its simple form √(p(1 - p) / n) / (1 - chance).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from export.encoders.base import Numbers
+from server.evaluate.classification_metrics import wilson
+
+LEAST_ANSWERS = 20
+"""Answers from which an annotator is judged."""
+
+CHANCE = 0.15
+"""Kappa below which agreement is no better than chance."""
+
+Z = 1.645
+"""Of a one-sided interval of 95 %."""
+
+Classes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of predictions with answers: the share that agrees, and kappa with the ends of its interval."""
+
+    answers: int
+    share: float
+    kappa: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """An annotator whose answers are not used, and why, as a sentence."""
+
+    annotator: int
+    reason: str
+
+
+Predict = Callable[[npt.NDArray[np.bool_], npt.NDArray[np.bool_]], Classes]
+"""(answers to fit on, answers to predict), bool[answers] → int[answers to predict]. Answers in both are
+predicted by a model that was not fitted on their texts.
+"""
+
+
+def agreement(predicted: Classes, answered: Classes) -> Agreement:
+    """Kappa is 0 where one side always says the same."""
+    count = len(answered)
+    share = float((predicted == answered).mean())
+    classes = int(max(predicted.max(), answered.max())) + 1
+    first, second = (np.bincount(each, minlength=classes) / count for each in (predicted, answered))
+    chance = float(first @ second)
+    if chance > 1 - 1e-9:
+        return Agreement(count, share, 0.0, 0.0, 0.0)
+    kappa = (share - chance) / (1 - chance)
+    # of one more agreement and disagreement, so that it is above 0
+    smoothed = (share * count + 1) / (count + 2)
+    error = float(np.sqrt(smoothed * (1 - smoothed) / count)) / (1 - chance)
+    if len(np.unique(predicted)) == 1 or len(np.unique(answered)) == 1:
+        error = 0.0
+    return Agreement(count, share, kappa, kappa - Z * error, kappa + Z * error)
+
+
+def annotator_weights(annotators: npt.NDArray[np.intp], weights: Numbers) -> Numbers:
+    """float64[answers]: `weights`, reduced so that no annotator has more than half of the total, if there are
+    several. float64[answers] → the same.
+    """
+    numbers, own = np.unique(annotators, return_inverse=True)
+    totals = np.bincount(own, weights)
+    if len(numbers) < 2:
+        return weights
+    largest = int(totals.argmax())
+    others = totals.sum() - totals[largest]
+    factors = np.ones(len(numbers))
+    factors[largest] = min(1.0, others / totals[largest])
+    limited: Numbers = weights * factors[own]
+    return limited
+
+
+def set_aside(
+    annotators: npt.NDArray[np.intp],
+    answered: Classes,
+    predict: Predict,
+    served: Classes | None = None,
+) -> list[SetAside]:
+    """Annotators whose answers a model of the others' predicts no better than chance, the worst first.
+
+    answered int[answers]; `served` int[answers] is what the served model says. The others are those whose
+    own answers follow from the texts: constant and random answers do not, and cannot speak against anyone. An
+    annotator whose answers do follow from the texts is only set aside against two others, or against one with
+    whom the served model agrees.
+    """
+    counts = {int(each): int((annotators == each).sum()) for each in np.unique(annotators)}
+    judged = [each for each, count in counts.items() if count >= LEAST_ANSWERS]
+    own = {each: _agreement(annotators == each, annotators == each, answered, predict) for each in judged}
+    consistent = {each for each in judged if own[each].low > 0}
+    found: dict[int, SetAside] = {}
+    while True:
+        worst: tuple[float, int, str] | None = None
+        for each in (each for each in judged if each not in found):
+            others = sorted(consistent - {each} - set(found))
+            reason = _against(each, others, each in consistent, annotators, answered, predict, served)
+            if reason is not None and (worst is None or reason[0] < worst[0]):
+                worst = reason[0], each, reason[1]
+        if worst is None:
+            return list(found.values())
+        found[worst[1]] = SetAside(worst[1], worst[2])
+
+
+def _agreement(
+    fitted: npt.NDArray[np.bool_], measured: npt.NDArray[np.bool_], answered: Classes, predict: Predict
+) -> Agreement:
+    return agreement(predict(fitted, measured), answered[measured])
+
+
+def _against(
+    annotator: int,
+    others: Sequence[int],
+    follows_texts: bool,
+    annotators: npt.NDArray[np.intp],
+    answered: Classes,
+    predict: Predict,
+    served: Classes | None,
+) -> tuple[float, str] | None:
+    """(upper end of kappa, reason) if the annotator is to be set aside."""
+    if not others:
+        return None
+    mine, theirs = annotators == annotator, np.isin(annotators, others)
+    between, among = (_agreement(theirs, each, answered, predict) for each in (mine, theirs))
+    if among.low <= 0 or between.high >= min(CHANCE, among.kappa / 2):
+        return None
+    if wilson(round(between.share * between.answers), between.answers)[1] >= among.share:
+        return None
+    if follows_texts and len(others) < 2:
+        if served is None:
+            return None
+        with_mine, with_theirs = (
+            agreement(served[mine], answered[mine]),
+            agreement(served[theirs], answered[theirs]),
+        )
+        if with_theirs.low <= with_mine.high or with_theirs.low <= 0:
+            return None
+    reason = (
+        f"a model of the others' answers is right for {between.share:.0%} of the {between.answers} answers "
+        f"(kappa {between.kappa:.2f}, at most {between.high:.2f}), but for {among.share:.0%} of "
+        "the others' own"
+    )
+    return between.high, reason
+
+
+def one_label(labels: Sequence[tuple[str, ...]], served_right: npt.NDArray[np.bool_]) -> str | None:
+    """The label that nearly all answers of one annotator have, if the served model disagrees with most of
+    them. `labels` are those of each answer; served_right bool[answers].
+    """
+    if len(labels) < 30:
+        return None
+    counts: Mapping[tuple[str, ...], int] = {each: labels.count(each) for each in set(labels)}
+    label = max(sorted(counts), key=lambda each: counts[each])
+    if counts[label] < 0.95 * len(labels) or served_right.mean() > 0.5:
+        return None
+    return ", ".join(label)
