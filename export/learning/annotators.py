@@ -17,8 +17,11 @@ from server.evaluate.classification_metrics import wilson
 LEAST_ANSWERS = 20
 """Answers from which an annotator is judged."""
 
-CHANCE = 0.15
-"""Kappa below which agreement is no better than chance."""
+FULL = 50
+"""Answers of an annotator that always have their full weight."""
+
+CHANCE = 0.3
+"""Kappa below this, and below half of the others' own, is no better than chance."""
 
 Z = 1.645
 """Of a one-sided interval of 95 %."""
@@ -39,10 +42,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class SetAside:
-    """An annotator whose answers are not used, and why, as a sentence."""
+    """An annotator whose answers are not used, and why, as a sentence. `certain` is False if the
+    others may as well be wrong: then the answers are in dispute, and not left out.
+    """
 
     annotator: int
     reason: str
+    certain: bool = True
 
 
 Predict = Callable[[npt.NDArray[np.bool_], npt.NDArray[np.bool_]], Classes]
@@ -71,7 +77,8 @@ def agreement(predicted: Classes, answered: Classes) -> Agreement:
 
 def annotator_weights(annotators: npt.NDArray[np.intp], weights: Numbers) -> Numbers:
     """float64[answers]: `weights`, reduced so that no annotator has more than half of the total, if there are
-    several. float64[answers] → the same.
+    several; but FULL answers of each count in full, or else one answer of a second annotator would count as
+    much as all of the first. float64[answers] → the same.
     """
     numbers, own = np.unique(annotators, return_inverse=True)
     totals = np.bincount(own, weights)
@@ -80,7 +87,7 @@ def annotator_weights(annotators: npt.NDArray[np.intp], weights: Numbers) -> Num
     largest = int(totals.argmax())
     others = totals.sum() - totals[largest]
     factors = np.ones(len(numbers))
-    factors[largest] = min(1.0, others / totals[largest])
+    factors[largest] = min(1.0, max(others, FULL) / totals[largest])
     limited: Numbers = weights * factors[own]
     return limited
 
@@ -104,15 +111,17 @@ def set_aside(
     consistent = {each for each in judged if own[each].low > 0}
     found: dict[int, SetAside] = {}
     while True:
-        worst: tuple[float, int, str] | None = None
+        worst: tuple[float, SetAside] | None = None
         for each in (each for each in judged if each not in found):
             others = sorted(consistent - {each} - set(found))
-            reason = _against(each, others, each in consistent, annotators, answered, predict, served)
-            if reason is not None and (worst is None or reason[0] < worst[0]):
-                worst = reason[0], each, reason[1]
+            case = _against(each, others, each in consistent, annotators, answered, predict, served)
+            if case is not None and (worst is None or _order(case) < _order(worst)):
+                worst = case
         if worst is None:
             return list(found.values())
-        found[worst[1]] = SetAside(worst[1], worst[2])
+        found[worst[1].annotator] = worst[1]
+        if not worst[1].certain:
+            return list(found.values())
 
 
 def _agreement(
@@ -129,8 +138,8 @@ def _against(
     answered: Classes,
     predict: Predict,
     served: Classes | None,
-) -> tuple[float, str] | None:
-    """(upper end of kappa, reason) if the annotator is to be set aside."""
+) -> tuple[float, SetAside] | None:
+    """(upper end of kappa, the case) against this annotator, if there is one."""
     if not others:
         return None
     mine, theirs = annotators == annotator, np.isin(annotators, others)
@@ -139,21 +148,23 @@ def _against(
         return None
     if wilson(round(between.share * between.answers), between.answers)[1] >= among.share:
         return None
-    if follows_texts and len(others) < 2:
-        if served is None:
-            return None
-        with_mine, with_theirs = (
-            agreement(served[mine], answered[mine]),
-            agreement(served[theirs], answered[theirs]),
-        )
-        if with_theirs.low <= with_mine.high or with_theirs.low <= 0:
-            return None
+    certain = not follows_texts or len(others) > 1
+    if not certain and served is not None:
+        with_mine, with_theirs = (agreement(served[each], answered[each]) for each in (mine, theirs))
+        if with_mine.low > max(with_theirs.high, 0):
+            return None  # the others' case
+        certain = with_theirs.low > max(with_mine.high, 0)
     reason = (
         f"a model of the others' answers is right for {between.share:.0%} of the {between.answers} answers "
         f"(kappa {between.kappa:.2f}, at most {between.high:.2f}), but for {among.share:.0%} of "
         "the others' own"
     )
-    return between.high, reason
+    return between.high, SetAside(annotator, reason, certain)
+
+
+def _order(case: tuple[float, SetAside]) -> tuple[bool, float]:
+    """Certain cases first, then the worst."""
+    return not case[1].certain, case[0]
 
 
 def one_label(labels: Sequence[tuple[str, ...]], served_right: npt.NDArray[np.bool_]) -> str | None:

@@ -193,8 +193,10 @@ def _counted_words(
             keys, valid = keys * (len(words) + 1) + part, valid & (part > 0)
         found, times = np.unique(keys[valid], return_counts=True)
         found, times = found[times >= least], times[times >= least]
-        places = [(found // (len(words) + 1) ** (size - 1 - at)) % (len(words) + 1) - 1 for at in range(size)]
-        ngrams += [" ".join(words[i] for i in indices) for indices in zip(*places, strict=True)]
+        indices_of = [
+            (found // (len(words) + 1) ** (size - 1 - at)) % (len(words) + 1) - 1 for at in range(size)
+        ]
+        ngrams += [" ".join(words[i] for i in indices) for indices in zip(*indices_of, strict=True)]
         counts.append(times)
     valid_ngrams = [i for i, ngram in enumerate(ngrams) if _is_text(ngram)]
     return [ngrams[i] for i in valid_ngrams], np.concatenate(counts)[valid_ngrams]

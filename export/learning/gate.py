@@ -1,12 +1,12 @@
 """The gate: whether a new model replaces the served one, from the same answers given by both.
 
-Pure. Each answer counts by its weight, and answers to equal texts count as one observation: the interval is
-that of a weighted mean over clusters (Cochran 1977, section 6; Kish 1965 for the effective number), with
-Student's t. Log losses are bounded, so that single answers cannot decide.
+Pure. Answers to equal texts are one observation, by their mean. The interval is that of a weighted mean
+(Cochran 1977, section 6, and Kish 1965 for the effective number), with Student's t. Log losses are bounded,
+so that single answers cannot decide.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -75,51 +75,61 @@ class Mean:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`worse_for` are annotators for whose answers the new model is significantly worse."""
+    """`informed`: the new model is better than the frequencies of the labels. One that is not, but would
+    replace a model that the answers contradict, has learned from random answers. `worse_for` are annotators
+    for whose answers the new model is significantly worse.
+    """
 
     accepted: bool
     gain: Mean
     accuracy_gain: Mean
+    informed: bool
     worse_for: Sequence[int]
 
 
 def mean_of(values: Numbers, weights: Numbers, groups: npt.NDArray[np.intp]) -> Mean:
-    """Of values float64[answers], by group. With one group the error is infinite."""
+    """Of values float64[answers]: each group counts once, by its mean and its largest weight. With one group
+    the error is infinite.
+    """
     _, number = np.unique(groups, return_inverse=True)
-    total = weights.sum()
-    value = float(weights @ values / total)
-    of_groups = np.bincount(number, weights)
-    count = len(of_groups)
+    means = np.bincount(number, weights * values) / np.bincount(number, weights)
+    count = len(means)
+    of_groups = np.zeros(count)
+    np.maximum.at(of_groups, number, weights)
+    total = of_groups.sum()
+    value = float(of_groups @ means / total)
     if count < 2:
         return Mean(value, float("inf"), 1.0)
-    deviations = np.bincount(number, weights * (values - value))
-    variance = (deviations**2).sum() * count / (count - 1) / total**2
+    variance = (of_groups**2 * (means - value) ** 2).sum() * count / (count - 1) / total**2
     effective = total**2 / (of_groups**2).sum()
     return Mean(value, float(np.sqrt(variance)), max(float(effective) - 1, 1.0))
 
 
-def judge(compared: Compared) -> Verdict:
-    """Accepted if the gain in log loss is above 0 with LEVEL, if accuracy is not lower by more than noise,
-    and if no annotator is worse off by more than noise.
+def judge(compared: Compared, frequencies: Numbers) -> Verdict:
+    """Accepted if the gain in log loss is above 0 with LEVEL, over the served model and over the
+    `frequencies` of the labels (log probabilities float64[answers]), if accuracy is not lower by more than
+    noise, and if the new model is not worse for any annotator by more than noise.
     """
     gain = mean_of(compared.gains, compared.weights, compared.groups)
     accuracy_gain = mean_of(compared.right_gains, compared.weights, compared.groups)
+    over_frequencies = replace(compared, served=frequencies).gains
+    informed = mean_of(over_frequencies, compared.weights, compared.groups).lower(LEVEL) > 0
+    numbers, counts = np.unique(compared.annotators, return_counts=True)
+    alone: npt.NDArray[np.intp] = numbers[counts >= LEAST_ANSWERS] if len(numbers) > 1 else numbers[:0]
     worse = [
         int(annotator)
-        for annotator in np.unique(compared.annotators)
-        if _is_worse_for(compared, compared.annotators == annotator)
+        for annotator in alone
+        if _is_worse_for(compared, compared.annotators == annotator, len(alone))
     ]
     better = gain.lower(LEVEL) > 0 and accuracy_gain.upper(WORSE_LEVEL) >= 0
-    # with one annotator, this is the whole
-    others = len(np.unique(compared.annotators)) > 1
-    return Verdict(better and not (others and worse), gain, accuracy_gain, worse if others else [])
+    return Verdict(better and informed and not worse, gain, accuracy_gain, informed, worse)
 
 
-def _is_worse_for(compared: Compared, own: npt.NDArray[np.bool_]) -> bool:
-    if own.sum() < LEAST_ANSWERS:
-        return False
+def _is_worse_for(compared: Compared, own: npt.NDArray[np.bool_], annotators: int) -> bool:
+    """With a level that takes the number of annotators into account (Bonferroni)."""
     gain, right = (
         mean_of(values[own], compared.weights[own], compared.groups[own])
         for values in (compared.gains, compared.right_gains)
     )
-    return gain.upper(WORSE_LEVEL) < 0 or right.upper(WORSE_LEVEL) < 0
+    level = 1 - (1 - WORSE_LEVEL) / annotators
+    return gain.upper(level) < 0 or right.upper(level) < 0

@@ -6,7 +6,7 @@ leave-one-out formula of least squares (Cook and Weisberg 1982; for kernels Rifk
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.linalg.lapack import dpotri
 from scipy.sparse import issparse
 
 from export.encoders.base import Numbers
+from export.training.evidence import Labelled
 
 PENALTY = 1.0
 """α for features of length 1, as in `export/training/linear_head.py`."""
@@ -23,7 +24,14 @@ PENALTY = 1.0
 EXACT = 2_500
 """Up to this number of texts the system is solved exactly, for more by conjugate gradients, with folds."""
 
+FOLDED = 1_000
+"""Up to this number of texts there are folds instead of leaving out each group."""
+
+DENSE = 20
+"""N-grams in more than one of so many texts are multiplied as a dense matrix."""
+
 FOLDS = 4
+"""Folds of conjugate gradients, which end after ROUNDS, or when the residual is TOLERANCE of the first."""
 TOLERANCE = 1e-2
 ROUNDS = 60
 
@@ -43,32 +51,73 @@ class Ridge:
 
 def kernel_of(features: Any) -> Numbers:
     """float64[texts, texts] of a dense or sparse matrix [texts, features]."""
-    product = features @ features.T
-    dense: Numbers = (product.toarray() if issparse(product) else product).astype(np.float64)
-    return dense
+    if not issparse(features):
+        product: Numbers = (features @ features.T).astype(np.float64)
+        return product
+    # n-grams that are in most texts as a dense matrix, because products of sparse ones take long
+    frequent = np.bincount(features.indices, minlength=features.shape[1]) * DENSE >= features.shape[0]
+    dense, sparse = features[:, frequent].toarray(), features[:, ~frequent]
+    sparse.eliminate_zeros()
+    kernel: Numbers = (dense @ dense.T).astype(np.float64) + (sparse @ sparse.T).toarray()
+    return kernel
 
 
-def fit_ridge(
-    features: Any, targets: Numbers, weights: Numbers, groups: Groups, kernel: Numbers | None = None
-) -> Ridge:
-    """For features [texts, features], dense or sparse; targets float64[texts, classes]; weights
-    float64[texts], positive. `kernel` is `kernel_of(features)`, where it is known.
+def balanced(targets: Numbers, weights: Numbers) -> Numbers:
+    """float64[texts]: `weights`, changed so that all classes have the same total."""
+    classes = targets.argmax(axis=1)
+    totals = np.bincount(classes, weights, minlength=targets.shape[1])
+    factors = totals.sum() / (np.count_nonzero(totals) * np.maximum(totals, 1e-12))
+    changed: Numbers = weights * factors[classes]
+    return changed
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is fitted: targets float64[texts, classes], from -1 to 1; weights float64[texts], positive; the
+    `groups` int[texts] that stay together. With `balance` all classes get the same weight in each fit.
     """
-    if len(targets) <= EXACT:
+
+    targets: Numbers
+    weights: Numbers
+    groups: Groups
+    balance: bool
+    seed: int = 1
+
+    def of(self, rows: Groups) -> "Answered":
+        return replace(self, targets=self.targets[rows], weights=self.weights[rows], groups=self.groups[rows])
+
+    @property
+    def fit_weights(self) -> Numbers:
+        """float64[texts]."""
+        return balanced(self.targets, self.weights) if self.balance else self.weights
+
+
+def fit_ridge(features: Any, answered: Answered, kernel: Numbers | None = None) -> Ridge:
+    """For features [texts, features], dense or sparse. `kernel` is `kernel_of(features)`, where it is
+    known.
+    """
+    if len(answered.targets) <= EXACT:
         kernel = kernel_of(features) if kernel is None else kernel
-        dual, bias, left_out = fit_dual(kernel, targets, weights, groups)
+        dual, bias, left_out = fit_dual(kernel, answered)
         return Ridge(features.T @ dual, bias, left_out)
-    if features.shape[1] <= EXACT and not issparse(features):
-        return _fit_primal(features, targets, weights, groups)
-    return _fit_iteratively(features, targets, weights, groups)
+    if issparse(features):
+        return _fit_iteratively(features, answered)
+    return _fit_primal(features, answered)
 
 
-def fit_dual(
-    kernel: Numbers, targets: Numbers, weights: Numbers, groups: Groups
-) -> tuple[Numbers, Numbers, Numbers]:
-    """(dual coefficients float64[texts, classes], bias float64[classes], logits of texts whose group is left
-    out float64[texts, classes]).
+def fit_dual(kernel: Numbers, answered: Answered) -> tuple[Numbers, Numbers, Numbers]:
+    """(dual coefficients float64[texts, classes], bias float64[classes], logits of each text from a fit
+    without its group float64[texts, classes]). Few texts have folds that are balanced one
+    by one: leaving out one of five texts of a class, without that, makes this class too improbable.
     """
+    targets, weights, groups = answered.targets, answered.fit_weights, answered.groups
+    if len(targets) <= FOLDED:
+        dual, bias = _solve(kernel, targets, weights)
+        left_out = np.zeros(targets.shape)
+        labelled = Labelled(targets.astype(np.float32), groups, "softmax")
+        for fitted, held_out in labelled.folds(answered.seed):
+            left_out[held_out] = predict_dual(kernel, answered, fitted, held_out)
+        return dual, bias, left_out
     matrix = kernel + np.diag(PENALTY / weights)
     factor, lower = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     inverse, failed = dpotri(factor, lower=lower)
@@ -88,17 +137,20 @@ def fit_dual(
     return dual, bias, targets - residuals
 
 
-def predict_dual(
-    kernel: Numbers, targets: Numbers, weights: Numbers, fitted: Groups, others: Groups
-) -> Numbers:
+def predict_dual(kernel: Numbers, answered: Answered, fitted: Groups, others: Groups) -> Numbers:
     """float64[others, classes]: the logits of other texts from a fit to some."""
-    matrix = kernel[np.ix_(fitted, fitted)] + np.diag(PENALTY / weights[fitted])
-    factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    solved = cho_solve(factor, np.column_stack([targets[fitted], np.ones(len(fitted))]))
-    bias = solved[:, :-1].sum(axis=0) / solved[:, -1].sum()
-    dual = solved[:, :-1] - np.outer(solved[:, -1], bias)
+    part = answered.of(fitted)
+    dual, bias = _solve(kernel[np.ix_(fitted, fitted)], part.targets, part.fit_weights)
     logits: Numbers = kernel[np.ix_(others, fitted)] @ dual + bias
     return logits
+
+
+def _solve(kernel: Numbers, targets: Numbers, weights: Numbers) -> tuple[Numbers, Numbers]:
+    """(dual coefficients, bias)."""
+    factor = cho_factor(kernel + np.diag(PENALTY / weights), lower=True, overwrite_a=True, check_finite=False)
+    solved = cho_solve(factor, np.column_stack([targets, np.ones(len(targets))]))
+    bias = solved[:, :-1].sum(axis=0) / solved[:, -1].sum()
+    return solved[:, :-1] - np.outer(solved[:, -1], bias), bias
 
 
 def several_of(groups: Groups) -> list[Groups]:
@@ -117,11 +169,12 @@ def folds_of(groups: Groups, number: int) -> Groups:
     return folds
 
 
-def _masks(weights: Numbers, groups: Groups) -> Numbers:
+def _masks(answered: Answered) -> Numbers:
     """float64[texts, folds + 1]: the weights of each fold's fit, and of the last, which is of all."""
-    folds = folds_of(groups, FOLDS)
-    columns = [np.where(folds == fold, 0.0, weights) for fold in range(FOLDS)]
-    return np.column_stack([*columns, weights])
+    folds = folds_of(answered.groups, FOLDS)
+    masks = np.tile(answered.fit_weights[:, None], FOLDS + 1)
+    masks[np.arange(len(folds)), folds] = 0
+    return masks
 
 
 def _gather(logits: Sequence[Numbers], groups: Groups) -> Numbers:
@@ -130,10 +183,11 @@ def _gather(logits: Sequence[Numbers], groups: Groups) -> Numbers:
     return chosen
 
 
-def _fit_primal(features: Numbers, targets: Numbers, weights: Numbers, groups: Groups) -> Ridge:
+def _fit_primal(features: Numbers, answered: Answered) -> Ridge:
     """The normal equations: exact, for few features."""
+    targets = answered.targets
     logits, last = [], (np.zeros(0), np.zeros(0))
-    for mask in _masks(weights, groups).T:
+    for mask in _masks(answered).T:
         total = mask.sum()
         middle, mean = mask @ features / total, mask @ targets / total
         weighted = features * mask[:, None]
@@ -143,12 +197,12 @@ def _fit_primal(features: Numbers, targets: Numbers, weights: Numbers, groups: G
         coefficients = np.linalg.solve(matrix, wanted)
         last = coefficients, mean - middle @ coefficients
         logits.append(features @ coefficients + last[1])
-    return Ridge(*last, _gather(logits, groups))
+    return Ridge(*last, _gather(logits, answered.groups))
 
 
-def _fit_iteratively(features: Any, targets: Numbers, weights: Numbers, groups: Groups) -> Ridge:
+def _fit_iteratively(features: Any, answered: Answered) -> Ridge:
     """Conjugate gradients for √W (X Xᵀ) √W + α, all folds at once: the products with X take longest."""
-    masks = _masks(weights, groups)
+    masks, targets = _masks(answered), answered.targets
     fits, classes = masks.shape[1], targets.shape[1]
     roots = np.repeat(np.sqrt(masks), classes + 1, axis=1).astype(np.float32)
     wanted = np.tile(np.column_stack([targets, np.ones(len(targets))]), fits).astype(np.float32) * roots
@@ -174,4 +228,4 @@ def _fit_iteratively(features: Any, targets: Numbers, weights: Numbers, groups: 
     coefficients = transposed @ centred.reshape(len(targets), -1).astype(np.float32)
     logits = np.asarray(features @ coefficients, dtype=np.float64).reshape(centred.shape) + bias
     last = np.asarray(coefficients, dtype=np.float64).reshape(-1, fits, classes)[:, -1]
-    return Ridge(last, bias[-1], _gather(list(logits.transpose(1, 0, 2)), groups))
+    return Ridge(last, bias[-1], _gather(list(logits.transpose(1, 0, 2)), answered.groups))

@@ -22,7 +22,7 @@ from export.learning.annotators import LEAST_ANSWERS as JUDGED_FROM
 from export.learning.annotators import SetAside, annotator_weights, one_label, set_aside
 from export.learning.features import FeatureCache, NgramFeatures, ngram_features
 from export.learning.gate import LEVEL, Compared, Mean, Verdict, judge, mean_of
-from export.learning.ridge import EXACT, Ridge, fit_dual, fit_ridge, kernel_of, predict_dual
+from export.learning.ridge import EXACT, Answered, Ridge, fit_dual, fit_ridge, kernel_of, predict_dual
 from export.learning.stack import Expected, Stack, fit_stack, log_odds, stacked_out_of_fold
 from export.learning.stopping import advice, auto_accept
 from export.training.training_data import folded, group_numbers
@@ -161,7 +161,9 @@ def learn_round(
     started = time.monotonic()
     # threads that wait for each other on busy cores take longer than one
     with threadpool_limits(1):
-        result = _learn(annotations, base, served, features, base_names, "sigmoid" if several else "softmax")
+        result = _learn(
+            annotations, base, served, features, base_names, "sigmoid" if several else "softmax", seed
+        )
     figures = result.figures | {"seed": seed, "seconds": round(time.monotonic() - started, 3)}
     return replace(result, figures=figures)
 
@@ -173,6 +175,7 @@ def _learn(
     cache: FeatureCache,
     base_names: Sequence[str] | None,
     head: Head,
+    seed: int,
 ) -> Round:
     if base_names is None:
         is_base = served is not None and served.bundle.version == base.version
@@ -186,7 +189,8 @@ def _learn(
     texts = answers.texts
     found = _features_of(texts, base, base_names, answers.labels, head, cache)
     kernels = [kernel_of(matrix) for matrix in found.matrices] if len(texts) <= EXACT else []
-    gone = _set_aside(answers, found, kernels, served, cache)
+    cases = _set_aside(answers, found, kernels, served, cache)
+    gone = [each for each in cases if each.certain]
     if gone:
         left_out = {each.annotator for each in gone}
         kept = [each for each in given if each.annotator not in left_out]
@@ -201,14 +205,15 @@ def _learn(
         found = _features_at(found, rows, base_names, answers.labels)
         kernels = [kernel[np.ix_(rows, rows)] for kernel in kernels]
     answers = replace(answers, weights=annotator_weights(answers.annotators, answers.weights))
-    fit = _fit(answers, found, kernels)
+    fit = _fit(answers, found, kernels, seed)
     out_of_fold = _out_of_fold(fit.probabilities, answers)
-    before = _served_out_of_fold(answers, served, cache)
+    frequencies = _out_of_fold(_frequencies(answers), answers)
+    before = frequencies if served is None else _served_out_of_fold(answers, served, cache)
     compared = _compared(out_of_fold, before, answers)
-    verdict = judge(compared)
+    verdict = judge(compared, np.array([each.log_probability for each in frequencies]))
     figures |= _figures(answers, fit, compared, verdict, gone, served)
     cache.keep([base.version, *([served.bundle.version] if served else [])], [each.text for each in given])
-    reason = _refused_for_one_label(answers, compared, served)
+    reason = _dispute(cases) or _refused_for_one_label(answers, compared, served)
     if reason is None and verdict.accepted:
         classifier = _classifier(answers, found, fit, base, cache)
         classifier = replace(classifier, metrics={"learning": figures}, words=_some_words(answers.texts))
@@ -239,7 +244,10 @@ def _answers_of(
             texts_of[label].add(same[each.text])
     learned = {label for label, texts in texts_of.items() if len(texts) >= LEAST_TEXTS}
     usable = [each for each in given if learned.issuperset(each.labels)]
-    different = len({same[each.text] for each in usable})
+    tasks: Indices = np.zeros(0, dtype=np.intp)
+    if usable:
+        tasks = group_numbers([each.text for each in usable], [str(each.task) for each in usable])
+    different = len(np.unique(tasks))
     counts = Counter(label for each in given for label in each.labels)
     figures: dict[str, Any] = {
         "answers": len(usable),
@@ -263,7 +271,7 @@ def _answers_of(
         texts,
         np.array([index[each.text] for each in usable], dtype=np.intp),
         truth,
-        group_numbers([each.text for each in usable], [str(each.task) for each in usable]),
+        tasks,
         np.array([each.annotator for each in usable], dtype=np.intp),
         # an annotator's answers to equal texts count as one
         np.array([1 / repeated[each.annotator, same[each.text]] for each in usable]),
@@ -326,25 +334,26 @@ def _set_aside(
     if len(annotators) < 2:
         return []
     most = max(2 * JUDGED_FROM, MOST_JUDGED // len(annotators))
-    own = [np.flatnonzero(answers.annotators == each) for each in annotators]
-    chosen = np.sort(np.concatenate([rows[:: -(-len(rows) // most)] for rows in own]))
+    pairs = np.stack([answers.annotators, answers.groups])
+    first = np.unique(pairs, axis=1, return_index=True)[1]  # one answer of each annotator for equal texts
+    own = [first[answers.annotators[first] == each] for each in annotators]
+    chosen = np.sort(np.concatenate([np.sort(rows)[:: -(-len(rows) // most)] for rows in own]))
     part, text = answers.of(np.isin(np.arange(len(answers.text)), chosen)), answers.text[chosen]
     if kernels:
         kernel: Numbers = np.sum(kernels, axis=0)[np.ix_(text, text)]
     else:
         kernel = np.sum([kernel_of(matrix[text]) for matrix in found.matrices], axis=0)
-    targets = np.where(part.truth, 1.0, -1.0)
+    answered = Answered(np.where(part.truth, 1.0, -1.0), np.ones(len(text)), part.groups, _balances(part))
 
     def predict(fitted: Truth, measured: Truth) -> Indices:
         rows, others = np.flatnonzero(fitted), np.flatnonzero(measured)
-        weights = np.zeros(len(targets))
-        limited = annotator_weights(part.annotators[rows], np.ones(len(rows)))
-        weights[rows] = limited * _balance(part.truth[rows], limited)
+        weights = answered.weights.copy()
+        weights[rows] = annotator_weights(part.annotators[rows], weights[rows])
+        weighted = replace(answered, weights=weights)
         if (fitted == measured).all():
-            own = kernel[np.ix_(rows, rows)]
-            logits = fit_dual(own, targets[rows], weights[rows], part.groups[rows])[2]
+            logits = fit_dual(kernel[np.ix_(rows, rows)], weighted.of(rows))[2]
         else:
-            logits = predict_dual(kernel, targets, weights, rows, others)
+            logits = predict_dual(kernel, weighted, rows, others)
         classes: Indices = logits.argmax(axis=1)
         return classes
 
@@ -355,28 +364,23 @@ def _set_aside(
     return set_aside(part.annotators, part.truth.argmax(axis=1), predict, given)
 
 
-def _balance(truth: Truth, weights: Numbers) -> Numbers:
-    """float64[answers]: factors by which all labels of one-label answers count the same."""
-    if not (truth.sum(axis=1) == 1).all():
-        return np.ones(len(truth))
-    classes = truth.argmax(axis=1)
-    totals = np.bincount(classes, weights, minlength=truth.shape[1])
-    factors: Numbers = (totals.sum() / (np.count_nonzero(totals) * np.maximum(totals, 1e-12)))[classes]
-    return factors
+def _balances(answers: _Answers) -> bool:
+    """Whether all labels get the same weight in a fit, as in `export/training/linear_head.py`."""
+    return bool((answers.truth.sum(axis=1) == 1).all())
 
 
-def _fit(answers: _Answers, found: _Features, kernels: Sequence[Numbers]) -> _Fit:
+def _fit(answers: _Answers, found: _Features, kernels: Sequence[Numbers], seed: int) -> _Fit:
     """Ridges per text: the answers of a text have the sum of their weights and the mean of their targets."""
-    weights = answers.weights * _balance(answers.truth, answers.weights)
-    texts = len(answers.texts)
+    weights, texts = answers.weights, len(answers.texts)
     of_texts: Numbers = np.bincount(answers.text, weights, minlength=texts).astype(np.float64)
     targets = np.zeros((texts, len(answers.labels)))
     np.add.at(targets, answers.text, np.where(answers.truth, 1.0, -1.0) * weights[:, None])
     targets /= of_texts[:, None]
     groups = np.zeros(texts, dtype=np.intp)
     groups[answers.text] = answers.groups
+    answered = Answered(targets, of_texts, groups, _balances(answers), seed)
     ridges = [
-        fit_ridge(matrix, targets, of_texts, groups, kernels[i] if kernels else None)
+        fit_ridge(matrix, answered, kernels[i] if kernels else None)
         for i, matrix in enumerate(found.matrices)
     ]
     expected = [NEW if found.base is None else NEW_WITH_PRIOR] * len(ridges)
@@ -393,13 +397,13 @@ def _fit(answers: _Answers, found: _Features, kernels: Sequence[Numbers]) -> _Fi
     for share in (4, 2):
         if texts // share < LEAST_ANSWERS or texts // share > EXACT // 2:
             continue
-        # every second or fourth group, and its complement, which is predicted
+        # every second or fourth group; the others are predicted
         chosen = groups % share == 0
+        if len(np.unique(groups[chosen])) < LEAST_TEXTS:
+            continue
         parts = []
         for i, matrix in enumerate(found.matrices):
-            parts.append(
-                _from_part(matrix, kernels[i] if kernels else None, targets, of_texts, groups, chosen)
-            )
+            parts.append(_from_part(matrix, kernels[i] if kernels else None, answered, chosen))
         if found.base is not None:
             parts.append(found.base.logits)
         values = probabilities_of(stack.apply(parts)[answers.text], answers.head)
@@ -407,19 +411,12 @@ def _fit(answers: _Answers, found: _Features, kernels: Sequence[Numbers]) -> _Fi
     return _Fit(probabilities, ridges, stack, earlier)
 
 
-def _from_part(
-    matrix: Any,
-    kernel: Numbers | None,
-    targets: Numbers,
-    weights: Numbers,
-    groups: Indices,
-    chosen: Truth,
-) -> Numbers:
+def _from_part(matrix: Any, kernel: Numbers | None, answered: Answered, chosen: Truth) -> Numbers:
     """float64[texts, classes]: logits from the chosen texts, of these without their own group."""
     rows, others = np.flatnonzero(chosen), np.flatnonzero(~chosen)
     kernel = kernel_of(matrix[rows]) if kernel is None else kernel[np.ix_(rows, rows)]
-    dual, bias, left_out = fit_dual(kernel, targets[rows], weights[rows], groups[rows])
-    logits = np.zeros(targets.shape)
+    dual, bias, left_out = fit_dual(kernel, answered.of(rows))
+    logits = np.zeros(answered.targets.shape)
     logits[rows] = left_out
     logits[others] = matrix[others] @ (matrix[rows].T @ dual) + bias
     return logits
@@ -453,20 +450,23 @@ def _by_label(values: Numbers, names: Sequence[str], labels: Sequence[str]) -> N
     return found
 
 
-def _served_out_of_fold(answers: _Answers, served: Served | None, cache: FeatureCache) -> list[OutOfFold]:
-    """Of the served model; without one, of the frequencies of the labels of all other groups."""
-    if served is None:
-        counts = np.zeros((answers.groups.max() + 1, len(answers.labels)))
-        np.add.at(counts, answers.groups, answers.truth * answers.weights[:, None])
-        totals = np.bincount(answers.groups, answers.weights)
-        others = counts.sum(axis=0) - counts[answers.groups] + 0.5
-        number = (totals.sum() - totals[answers.groups])[:, None]
-        smoothed = number + 0.5 * (others.shape[1] if answers.head == "softmax" else 2)
-        return _out_of_fold(others / smoothed, answers)
+def _frequencies(answers: _Answers) -> Numbers:
+    """float64[answers, classes]: the frequencies of the labels in all other groups."""
+    counts = np.zeros((answers.groups.max() + 1, len(answers.labels)))
+    np.add.at(counts, answers.groups, answers.truth * answers.weights[:, None])
+    totals = np.bincount(answers.groups, answers.weights)
+    others = counts.sum(axis=0) - counts[answers.groups] + 0.5
+    number = (totals.sum() - totals[answers.groups])[:, None]
+    frequencies: Numbers = others / (number + 0.5 * (others.shape[1] if answers.head == "softmax" else 2))
+    return frequencies
+
+
+def _served_out_of_fold(answers: _Answers, served: Served, cache: FeatureCache) -> list[OutOfFold]:
+    """What the served model gives each answer that it was not fitted on, or gave it while it was not."""
     direct = [each for each in answers.annotations if each.id not in served.out_of_fold]
     values = cache.answers(served.bundle, [each.text for each in direct])
-    asked = answers.of(np.array([each.id not in served.out_of_fold for each in answers.annotations]))
-    own = iter(_out_of_fold(_by_label(values, served.names, answers.labels), asked))
+    unknown = answers.of(np.array([each.id not in served.out_of_fold for each in answers.annotations]))
+    own = iter(_out_of_fold(_by_label(values, served.names, answers.labels), unknown))
     return [served.out_of_fold.get(each.id) or next(own) for each in answers.annotations]
 
 
@@ -536,8 +536,11 @@ def _figures(
         "annotators": annotators,
         "shares": [*fit.stack.shares],
         "learning_curve": [
-            *((texts, float(np.average(right, weights=weights))) for texts, right in fit.earlier),
-            (len(answers.texts), float(np.average(compared.new_right, weights=weights))),
+            *(
+                (texts, mean_of(right.astype(np.float64), weights, groups).value)
+                for texts, right in fit.earlier
+            ),
+            (len(answers.texts), mean_of(compared.new_right.astype(np.float64), weights, groups).value),
         ],
         "plateau": plateau,
         "advice": sentence,
@@ -571,7 +574,7 @@ def _finite(value: float) -> float | None:
 
 def _reason(compared: Compared, verdict: Verdict, served: Served | None) -> str:
     new, old = (
-        float(np.average(right, weights=compared.weights))
+        mean_of(right.astype(np.float64), compared.weights, compared.groups).value
         for right in (compared.new_right, compared.served_right)
     )
     unseen = (
@@ -582,11 +585,25 @@ def _reason(compared: Compared, verdict: Verdict, served: Served | None) -> str:
         f"{new:.2f} instead of {old:.2f} of {len(compared.new)} answers {unseen}; "
         f"gain in log loss {gain.value:.2f}, at least {gain.lower(LEVEL):.2f}"
     )
-    if verdict.worse_for:
+    if not verdict.informed:
+        sentence += (
+            "; but no better than the frequencies of the labels: the answers do not follow from the texts"
+        )
+    elif verdict.worse_for:
         sentence += f"; worse for annotator {', '.join(map(str, verdict.worse_for))}"
     elif not verdict.accepted and gain.lower(LEVEL) > 0:
         sentence += f"; the accuracy is lower by {-verdict.accuracy_gain.value:.2f}"
     return f"{sentence}."
+
+
+def _dispute(cases: Sequence[SetAside]) -> str | None:
+    for each in cases:
+        if not each.certain:
+            return (
+                f"the answers of annotator {each.annotator} and of the others contradict each other, and no "
+                f"third annotator and no served model shows who is right: {each.reason}."
+            )
+    return None
 
 
 def _refused_for_one_label(answers: _Answers, compared: Compared, served: Served | None) -> str | None:
