@@ -1,7 +1,8 @@
-"""Annotators whose answers do not depend on the text, or contradict all others. Pure.
+"""Annotators of a project: weights that keep any one from outvoting the others, and answers that contradict
+all the others'. Pure, given predictions of models of the others' answers.
 
-Agreement is Cohen's κ (1960), which is 0 for answers by chance, and for those that are always the same. Its
-interval is that of Fleiss, Cohen and Everitt (1969) in its simple form.
+Agreement is Cohen's kappa (1960), with the large-sample standard error of Fleiss, Cohen and Everitt (1969) in
+its simple form √(p(1 - p) / n) / (1 - chance).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,88 +11,170 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Classes = npt.NDArray[np.intp]
-Rows = npt.NDArray[np.intp]
+from export.encoders.base import Numbers
+from server.evaluate.classification_metrics import wilson
 
-Predict = Callable[[Rows, Rows], Classes | None]
-"""(rows to fit on, rows to predict) → their classes, by a model that is fitted on the first and, where they
-overlap, by cross-validation; None if nothing can be fitted.
-"""
+LEAST_ANSWERS = 20
+"""Answers from which an annotator is judged."""
 
-LEAST = 20
-"""Annotations from which an annotator is looked at."""
+FULL = 50
+"""Answers of an annotator that always have their full weight."""
 
-CHANCE = 0.1
-"""κ below which there is no agreement."""
+CHANCE = 0.3
+"""Kappa below this, and below half of the others' own, is no better than chance."""
 
 Z = 1.645
-"""Of the two-sided 90 % interval."""
+"""Of a one-sided interval of 95 %."""
+
+Classes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Agreement:
+    """Of predictions with answers: the share that agrees, and kappa with the ends of its interval."""
+
+    answers: int
+    share: float
     kappa: float
     low: float
     high: float
 
 
-def kappa(one: Classes, other: Classes) -> Agreement:
-    """Of two raters, int[texts] each."""
-    observed = float((one == other).mean())
-    size = int(max(one.max(), other.max())) + 1
-    shares = [np.bincount(each, minlength=size) / len(each) for each in (one, other)]
-    expected = float(shares[0] @ shares[1])
-    if expected >= 1:
-        return Agreement(0.0, 0.0, 0.0)
-    value = (observed - expected) / (1 - expected)
-    error = np.sqrt(observed * (1 - observed) / len(one)) / (1 - expected)
-    return Agreement(value, value - Z * error, value + Z * error)
-
-
-def set_aside(annotators: Mapping[int, Rows], given: Classes, predict: Predict) -> dict[int, str]:
-    """Annotators whose answers are not learned from, and why. `annotators` has the rows of each, `given` the
-    class of each row. A single annotator is never set aside: there are no others to learn from.
+@dataclass(frozen=True)
+class SetAside:
+    """An annotator whose answers are not used, and why, as a sentence. `certain` is False if the
+    others may as well be wrong: then the answers are in dispute, and not left out.
     """
-    looked_at = {each: rows for each, rows in annotators.items() if len(rows) >= LEAST}
-    if len(annotators) < 2 or not looked_at:
-        return {}
-    own = {each: _agreement(rows, rows, given, predict) for each, rows in looked_at.items()}
-    informative = {each for each, found in own.items() if found is not None and found.high >= CHANCE}
-    if not any(found is not None and found.low > CHANCE for found in own.values()):
-        return {}  # nothing can be learned from anybody yet
-    aside = {
-        each: _reason("do not depend on the text", found)
-        for each, found in own.items()
-        if each not in informative
-    }
-    if len(informative) < 3:
-        return aside  # of two, it is not clear which is wrong
-    for each in informative:
-        others = np.sort(np.concatenate([looked_at[other] for other in informative - {each}]))
-        found = _agreement(others, looked_at[each], given, predict)
-        if found is not None and found.high < CHANCE:
-            aside[each] = _reason("contradict those of the others", found)
-    return aside if len(aside) < len(annotators) else {}
+
+    annotator: int
+    reason: str
+    certain: bool = True
 
 
-def _agreement(fitted: Rows, rows: Rows, given: Classes, predict: Predict) -> Agreement | None:
-    """None where no model can be fitted: of answers that are all the same, κ is 0."""
-    if len(np.unique(given[fitted])) < 2:
-        return Agreement(0.0, 0.0, 0.0)
-    predicted = predict(fitted, rows)
-    return None if predicted is None else kappa(predicted, given[rows])
+Predict = Callable[[npt.NDArray[np.bool_], npt.NDArray[np.bool_]], Classes]
+"""(answers to fit on, answers to predict), bool[answers] → int[answers to predict]. Answers in both are
+predicted by a model that was not fitted on their texts.
+"""
 
 
-def _reason(what: str, found: Agreement | None) -> str:
-    figures = "" if found is None else f" (κ {found.kappa:.2f}, at most {found.high:.2f})"
-    return f"the answers {what}{figures}"
+def agreement(predicted: Classes, answered: Classes) -> Agreement:
+    """Kappa is 0 where one side always says the same."""
+    count = len(answered)
+    share = float((predicted == answered).mean())
+    classes = int(max(predicted.max(), answered.max())) + 1
+    first, second = (np.bincount(each, minlength=classes) / count for each in (predicted, answered))
+    chance = float(first @ second)
+    if chance > 1 - 1e-9:
+        return Agreement(count, share, 0.0, 0.0, 0.0)
+    kappa = (share - chance) / (1 - chance)
+    # of one more agreement and disagreement, so that it is above 0
+    smoothed = (share * count + 1) / (count + 2)
+    error = float(np.sqrt(smoothed * (1 - smoothed) / count)) / (1 - chance)
+    if len(np.unique(predicted)) == 1 or len(np.unique(answered)) == 1:
+        error = 0.0
+    return Agreement(count, share, kappa, kappa - Z * error, kappa + Z * error)
 
 
-def constant(
-    labels: Sequence[tuple[str, ...]], share: float = 0.95, least: int = 30
-) -> tuple[str, ...] | None:
-    """The labels that nearly all of at least `least` annotations have."""
-    if len(labels) < least:
+def annotator_weights(annotators: npt.NDArray[np.intp], weights: Numbers) -> Numbers:
+    """float64[answers]: `weights`, reduced so that no annotator has more than half of the total, if there are
+    several; but FULL answers of each count in full, or else one answer of a second annotator would count as
+    much as all of the first. float64[answers] → the same.
+    """
+    numbers, own = np.unique(annotators, return_inverse=True)
+    totals = np.bincount(own, weights)
+    if len(numbers) < 2:
+        return weights
+    largest = int(totals.argmax())
+    others = totals.sum() - totals[largest]
+    factors = np.ones(len(numbers))
+    factors[largest] = min(1.0, max(others, FULL) / totals[largest])
+    limited: Numbers = weights * factors[own]
+    return limited
+
+
+def set_aside(
+    annotators: npt.NDArray[np.intp],
+    answered: Classes,
+    predict: Predict,
+    served: Classes | None = None,
+) -> list[SetAside]:
+    """Annotators whose answers a model of the others' predicts no better than chance, the worst first.
+
+    answered int[answers]; `served` int[answers] is what the served model says. The others are those whose
+    own answers follow from the texts: constant and random answers do not, and cannot speak against anyone. An
+    annotator whose answers do follow from the texts is only set aside against two others, or against one with
+    whom the served model agrees.
+    """
+    counts = {int(each): int((annotators == each).sum()) for each in np.unique(annotators)}
+    judged = [each for each, count in counts.items() if count >= LEAST_ANSWERS]
+    own = {each: _agreement(annotators == each, annotators == each, answered, predict) for each in judged}
+    consistent = {each for each in judged if own[each].low > 0}
+    found: dict[int, SetAside] = {}
+    while True:
+        worst: tuple[float, SetAside] | None = None
+        for each in (each for each in judged if each not in found):
+            others = sorted(consistent - {each} - set(found))
+            case = _against(each, others, each in consistent, annotators, answered, predict, served)
+            if case is not None and (worst is None or _order(case) < _order(worst)):
+                worst = case
+        if worst is None:
+            return list(found.values())
+        found[worst[1].annotator] = worst[1]
+        if not worst[1].certain:
+            return list(found.values())
+
+
+def _agreement(
+    fitted: npt.NDArray[np.bool_], measured: npt.NDArray[np.bool_], answered: Classes, predict: Predict
+) -> Agreement:
+    return agreement(predict(fitted, measured), answered[measured])
+
+
+def _against(
+    annotator: int,
+    others: Sequence[int],
+    follows_texts: bool,
+    annotators: npt.NDArray[np.intp],
+    answered: Classes,
+    predict: Predict,
+    served: Classes | None,
+) -> tuple[float, SetAside] | None:
+    """(upper end of kappa, the case) against this annotator, if there is one."""
+    if not others:
         return None
-    most = max(set(labels), key=labels.count)
-    return most if labels.count(most) >= share * len(labels) else None
+    mine, theirs = annotators == annotator, np.isin(annotators, others)
+    between, among = (_agreement(theirs, each, answered, predict) for each in (mine, theirs))
+    if among.low <= 0 or between.high >= min(CHANCE, among.kappa / 2):
+        return None
+    if wilson(round(between.share * between.answers), between.answers)[1] >= among.share:
+        return None
+    certain = not follows_texts or len(others) > 1
+    if not certain and served is not None:
+        with_mine, with_theirs = (agreement(served[each], answered[each]) for each in (mine, theirs))
+        if with_mine.low > max(with_theirs.high, 0):
+            return None  # the others' case
+        certain = with_theirs.low > max(with_mine.high, 0)
+    reason = (
+        f"a model of the others' answers is right for {between.share:.0%} of the {between.answers} answers "
+        f"(kappa {between.kappa:.2f}, at most {between.high:.2f}), but for {among.share:.0%} of "
+        "the others' own"
+    )
+    return between.high, SetAside(annotator, reason, certain)
+
+
+def _order(case: tuple[float, SetAside]) -> tuple[bool, float]:
+    """Certain cases first, then the worst."""
+    return not case[1].certain, case[0]
+
+
+def one_label(labels: Sequence[tuple[str, ...]], served_right: npt.NDArray[np.bool_]) -> str | None:
+    """The label that nearly all answers of one annotator have, if the served model disagrees with most of
+    them. `labels` are those of each answer; served_right bool[answers].
+    """
+    if len(labels) < 30:
+        return None
+    counts: Mapping[tuple[str, ...], int] = {each: labels.count(each) for each in set(labels)}
+    label = max(sorted(counts), key=lambda each: counts[each])
+    if counts[label] < 0.95 * len(labels) or served_right.mean() > 0.5:
+        return None
+    return ", ".join(label)

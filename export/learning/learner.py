@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from export.learning.feature_cache import FeatureCache
+from export.learning.features import FeatureCache
 from export.learning.missed_annotations import read_annotations
 from export.learning.model_folder import learned_bundle, prune, publish_learned
 from export.learning.project_model import ProjectModel, read_base, read_project_model
@@ -169,8 +169,14 @@ class Learner:
             version = model.served.version
             names = model.names_of(model.served)
             served = Served(version, model.served, names, self.store.out_of_fold(project.id, version))
-        several = model.question.answers.several
-        return learn_round(annotations, model.base, served, state.features, several=several)
+        return learn_round(
+            annotations,
+            model.base,
+            served,
+            state.features,
+            several=model.question.answers.several,
+            base_names=model.names_of(model.base),
+        )
 
     def _serve(self, project: LearningProject, result: Round) -> Bundle:
         if result.classifier is None:

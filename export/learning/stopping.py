@@ -1,90 +1,81 @@
-"""When further annotations no longer pay, and which predictions need none. Pure."""
+"""Whether more answers would still help, and how many tasks a model could answer alone. Pure.
 
-from collections.abc import Sequence
-from typing import TypedDict
+The threshold is the lowest of a sequence that is tested from the highest confidence down until one fails, so
+that the error rate holds for the one that is found: fixed-sequence testing (Angelopoulos et al. 2021, "Learn
+then Test"). Each test is the bound of Clopper and Pearson (1934).
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import beta
 
 from export.encoders.base import Numbers
-from export.learning.gate import Rights
+from export.learning.gate import Mean
 
-ROUNDS = 3
-"""Rounds before anything is said of the next annotations."""
+LEVEL = 0.95
+STEP = 1.1
+"""Each threshold of the sequence is for this many times the answers of the one before."""
 
-POINT = 0.01
-"""The gain in accuracy that annotations are counted for."""
-
-MANY = 0.5
-"""From this share of the annotations so far, for one point of accuracy, further ones do not pay."""
-
-SURE = 0.95
+WORTH = 0.02
+"""A gain in accuracy from twice the answers that is still worth them."""
 
 
-class Advice(TypedDict):
-    """`more` annotations would add about a point of accuracy, None if that is not known or never happens."""
-
-    more: int | None
-    stop: bool
-    sentence: str
-
-
-class AutoAccept(TypedDict):
-    """Predictions of at least `confidence` are wrong in at most the chosen share, with 95 % probability;
-    `share` of all are.
+@dataclass(frozen=True)
+class AutoAccept:
+    """`share` of the answers have a confidence of at least `confidence`, and at most the chosen share of
+    these is wrong. Without such a threshold `confidence` is None.
     """
 
-    confidence: float | None
     share: float
-    errors: float
+    confidence: float | None
+    errors_at_most: float | None
 
 
-def advise(curve: Sequence[tuple[int, float]]) -> Advice:
-    """From (annotations, accuracy on those not seen) of each round, the oldest first. The error falls as a
-    power of the number of annotations, so a line through their logarithms says how fast.
+def most_errors(wrong: int, answers: int, level: float = LEVEL) -> float:
+    """Upper bound of an error rate."""
+    return 1.0 if wrong >= answers else float(beta.ppf(level, wrong + 1, answers - wrong))
+
+
+def auto_accept(confidences: Numbers, right: npt.NDArray[np.bool_], errors: float = 0.05) -> AutoAccept:
+    """For answers that the model was not fitted on: confidences float64[answers], right bool[answers]."""
+    answers = len(confidences)
+    order = np.argsort(-confidences, kind="stable")
+    sorted_confidences, wrong = confidences[order], np.cumsum(~right[order])
+    count = int(np.ceil(np.log(1 - LEVEL) / np.log(1 - errors)))  # the fewest that can pass
+    found = AutoAccept(0.0, None, None)
+    while count <= answers:
+        # all answers of equal confidence are accepted together
+        end = int(np.searchsorted(-sorted_confidences, -sorted_confidences[count - 1], side="right"))
+        bound = most_errors(int(wrong[end - 1]), end)
+        if bound > errors:
+            break
+        found = AutoAccept(end / answers, float(sorted_confidences[end - 1]), bound)
+        if count == answers:
+            break
+        count = min(answers, max(int(np.ceil(count * STEP)), end))
+    return found
+
+
+def advice(answers: int, gain: Mean | None, accepted: AutoAccept, errors: float = 0.05) -> tuple[bool, str]:
+    """(whether accuracy has levelled off, a sentence); `gain` is that of accuracy from half of the answers to
+    all of them.
     """
-    points = [(number, 1 - accuracy) for number, accuracy in curve if number > 0 and accuracy < 1]
-    if len({number for number, _ in points}) < ROUNDS:
-        return {
-            "more": None,
-            "stop": False,
-            "sentence": "It is too early to say what further annotations add.",
-        }
-    numbers, errors = np.log(np.array(points)).T
-    slope = float(np.polyfit(numbers, errors, 1)[0])
-    number, error = points[-1]
-    if slope >= 0 or error <= POINT:
-        return {
-            "more": None,
-            "stop": True,
-            "sentence": "The last rounds became no more accurate: further annotations do not pay.",
-        }
-    more = int(np.ceil(number * ((1 - POINT / error) ** (1 / slope) - 1)))
-    stop = more > MANY * number
-    advice = "they hardly pay" if stop else "they pay"
-    return {
-        "more": more,
-        "stop": stop,
-        "sentence": f"About {more:,} more annotations add one point of accuracy: {advice}.",
-    }
-
-
-def auto_accept(confidence: Numbers, right: Rights, errors: float = 0.05) -> AutoAccept:
-    """From the confidence float64[texts] in predictions that the model was not fitted on, and whether they
-    are right. The upper end of the error is that of Clopper and Pearson (1934).
-    """
-    order = np.argsort(-confidence, kind="stable")
-    wrong = np.cumsum(~right[order])
-    taken = np.arange(1, len(order) + 1)
-    upper = beta.ppf(SURE, wrong + 1, np.maximum(taken - wrong, 1e-9))
-    # predictions of the same confidence are accepted together
-    last = np.append(np.diff(confidence[order]) != 0, True)
-    fits = np.flatnonzero((upper <= errors) & last)
-    if not len(fits):
-        return {"confidence": None, "share": 0.0, "errors": errors}
-    most = int(fits[-1])
-    return {
-        "confidence": float(confidence[order][most]),
-        "share": (most + 1) / len(order),
-        "errors": errors,
-    }
+    share = (
+        f"The model could answer {accepted.share:.0%} of the tasks with at most {errors:.0%} errors."
+        if accepted.confidence is not None
+        else f"No share of the tasks is proven to have at most {errors:.0%} errors yet."
+    )
+    if gain is None or not np.isfinite(gain.error):
+        return False, f"Too few answers for a learning curve. {share}"
+    low, high = gain.lower(0.9), gain.upper(0.9)
+    if high < WORTH:
+        sentence = (
+            f"Accuracy has levelled off: the last {answers - answers // 2} answers changed it by "
+            f"{gain.value:+.3f}, {high:+.3f} at most."
+        )
+        return True, f"{sentence} {share}"
+    still = "still grows" if low > 0 else "may still grow"
+    sentence = f"Accuracy {still}: the last {answers - answers // 2} answers changed it by {gain.value:+.3f}."
+    return False, f"{sentence} {share}"
