@@ -213,7 +213,11 @@ def _learn(
     verdict = judge(compared, np.array([each.log_probability for each in frequencies]))
     figures |= _figures(answers, fit, compared, verdict, gone, served)
     cache.keep([base.version, *([served.bundle.version] if served else [])], [each.text for each in given])
-    reason = _dispute(cases) or _refused_for_one_label(answers, compared, served)
+    reason = (
+        _dispute(cases)
+        or _refused_for_one_label(answers, compared, served)
+        or _too_early(answers, compared, served)
+    )
     if reason is None and verdict.accepted:
         classifier = _classifier(answers, found, fit, base, cache)
         classifier = replace(classifier, metrics={"learning": figures}, words=_some_words(answers.texts))
