@@ -14,6 +14,7 @@ from benchmarks.everything import MODULES, SOAK
 from benchmarks.results import ROOT
 
 OTHERS = {
+    "active_learning": "benchmarks.active_learning",
     "annotate": "benchmarks.annotate",
     "capacity": "benchmarks.capacity",
     "gpu_transformer": "benchmarks.gpu_transformer",

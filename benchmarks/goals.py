@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.tables import TF_IDF
+from benchmarks.tables import TF_IDF, labels_needed, mean_accuracy
 
 Figures = Mapping[str, Any]
 """A benchmark's name → its figures."""
@@ -219,6 +219,47 @@ def _fit_time(figures: Figures) -> tuple[str, bool]:
     return f"{seconds[worst]:.1f} s ({worst})", seconds[worst] <= 20
 
 
+def _projects(figures: Figures, *, start: bool) -> list[Figures]:
+    """The simulated projects that start from a bundle, or from nothing."""
+    found = [each for each in figures["active_learning"]["sets"] if bool(each["start"]) is start]
+    if not found:
+        raise KeyError("none was simulated")
+    return found
+
+
+def _fewer_labels(figures: Figures) -> tuple[str, bool]:
+    needed = {each["name"]: labels_needed(each)["diverse"] for each in _projects(figures, start=False)}
+    found = ", ".join(f"{name} {labels or 'more'}" for name, labels in needed.items())
+    return found, all(labels is not None and labels <= 300 for labels in needed.values())
+
+
+def _above_random(figures: Figures) -> tuple[str, bool]:
+    gains = {}
+    for each in _projects(figures, start=False):
+        diverse, random = (
+            sum(mean_accuracy(each["labels"], draw) for draw in each["accuracy"][order])
+            for order in ("diverse", "random")
+        )
+        gains[each["name"]] = (diverse - random) / each["draws"]
+    return ", ".join(f"{name} {gain:+.3f}" for name, gain in gains.items()), min(gains.values()) > 0
+
+
+def _never_worse(figures: Figures) -> tuple[str, bool]:
+    sets = figures["active_learning"]["sets"]
+    worst = min(sets, key=lambda each: each["steps"]["worst"])
+    number = sum(each["steps"]["number"] for each in sets)
+    found = f"worst step {worst['steps']['worst']:+.3f} ({worst['name']}) of {number}"
+    return found, all(each["steps"]["p"] >= 0.05 for each in sets)
+
+
+def _good_from_the_start(figures: Figures) -> tuple[str, bool]:
+    worst = {
+        each["name"]: min(min(draw) for draws in each["accuracy"].values() for draw in draws)
+        for each in _projects(figures, start=True)
+    }
+    return ", ".join(f"{name} {least:.3f}" for name, least in worst.items()), min(worst.values()) >= 0.9
+
+
 def _at_most(found: float, wanted: float, unit: str) -> tuple[str, bool]:
     return f"{found:.3g} {unit}", found <= wanted
 
@@ -249,5 +290,17 @@ RULES: tuple[tuple[str, str, Callable[[Figures], tuple[str, bool]]], ...] = (
     ("Training: accuracy and macro F1 above the better TF-IDF baseline, mean", "≥ +0.02", _mean_gain),
     ("Training: calibration error from 100 labels on, highest", "≤ 0.05", _label_calibration),
     ("Training: time to fit up to 500 labels", "≤ 20 s", _fit_time),
+    (
+        "Learning: annotations in the order diverse for the accuracy of 500 random ones",
+        "≤ 300",
+        _fewer_labels,
+    ),
+    ("Learning: mean of the curve above that of a random order", "> 0", _above_random),
+    ("Learning: accepted models on fresh texts", "none worse by more than noise", _never_worse),
+    (
+        "Learning: accuracy of a project that starts from a fitting bundle, lowest",
+        "≥ 0.9",
+        _good_from_the_start,
+    ),
     ("`prelabel predict` of 25,000 reviews", "≤ 5 s", _file),
 )

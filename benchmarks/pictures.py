@@ -228,6 +228,29 @@ def label_efficiency(figures: Figures, path: Path) -> None:
     save(canvas, path)
 
 
+def active_learning(figures: Figures, path: Path) -> None:
+    """Accuracy of the served model by annotations, for each order: the mean of the draws, and a band from the
+    worst to the best. One panel for each data set.
+    """
+    sets = figures["active_learning"]["sets"]
+    canvas = new_figure(3.6 * len(sets), 3.8)
+    panels = canvas.subplots(1, len(sets), squeeze=False)[0]
+    for axes, found in zip(panels, sets, strict=True):
+        for (order, draws), color in zip(found["accuracy"].items(), (BLUE, ORANGE, GREY), strict=True):
+            values = np.array(draws)
+            axes.plot(found["labels"], values.mean(axis=0), color=color, label=order)
+            axes.fill_between(
+                found["labels"], values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0
+            )
+        start = f"from {found['start']}" if found["start"] else "without a model"
+        axes.set(xlabel="annotations", title=f"{found['name']}\n{start}")
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy on test texts")
+    panels[0].legend(loc="lower right")
+    save(canvas, path)
+
+
 def _pairs(axes: Any, names: Sequence[str], series: Mapping[str, Sequence[float]], form: str) -> None:
     """Grouped horizontal bars with their values as labels in the given `form`; zeros are left out."""
     height = 0.8 / len(series)

@@ -203,6 +203,12 @@ SECTIONS = (
         tables.label_efficiency,
         by="python -m benchmarks.label_efficiency NAME=TRAIN.csv,TEST.csv,TEXT,LABEL",
     ),
+    Section(
+        "active_learning",
+        "Annotations by the order of tasks",
+        tables.active_learning,
+        by="python -m benchmarks.active_learning NAME=TRAIN.csv,TEST.csv,TEXT,LABEL",
+    ),
     Section("fuzz", "Fuzzing", tables.fuzz, by="make fuzz"),
 )
 

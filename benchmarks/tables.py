@@ -1,6 +1,7 @@
 """The report's tables: each function turns one benchmark's figures into Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 Figures = Mapping[str, Any]
@@ -404,6 +405,82 @@ def _with_sentence_encoder(measured: Sequence[tuple[str, Figures]]) -> str:
             for data, line in measured
         ),
     )
+
+
+SHOWN_LABELS = 10, 50, 100, 200, 300, 500
+"""In the table of active learning: after the round that reaches this number."""
+
+
+def active_learning(figures: Figures) -> str:
+    """Mean accuracy of the served model for some numbers of annotations, and what the gate did."""
+
+    def cells(found: Figures) -> Iterable[Sequence[object]]:
+        sizes = found["labels"]
+        needed = labels_needed(found)
+        for order, draws in found["accuracy"].items():
+            means = [sum(each) / len(each) for each in zip(*draws, strict=True)]
+            at = [
+                next((f"{mean:.3f}" for size, mean in zip(sizes, means, strict=True) if size >= wanted), "–")
+                for wanted in SHOWN_LABELS
+            ]
+            many = needed[order] or "–"
+            yield [f"{found['name']}, {order}", *at, f"{mean_accuracy(sizes, means):.3f}", many]
+
+    curves = table(
+        (
+            "data, order",
+            *(f"{size} labels" for size in SHOWN_LABELS),
+            "mean of the curve",
+            "labels for the accuracy of all random ones",
+        ),
+        (line for found in figures["sets"] for line in cells(found)),
+    )
+    gate = table(
+        (
+            "data",
+            "starts from",
+            "tasks",
+            "test texts",
+            "accepted",
+            "refused",
+            "waiting",
+            "worst step",
+            "seconds of a round",
+        ),
+        (
+            [
+                found["name"],
+                found["start"] or "nothing",
+                found["tasks"],
+                found["test_texts"],
+                *(found["rounds"].get(decision, 0) for decision in ("accepted", "refused", "waiting")),
+                f"{found['steps']['worst']:+.3f}",
+                found["round_seconds"],
+            ]
+            for found in figures["sets"]
+        ),
+    )
+    return f"{curves}\n\n{gate}"
+
+
+def mean_accuracy(sizes: Sequence[int], accuracies: Sequence[float]) -> float:
+    """The area under the curve, divided by its width."""
+    parts = zip(pairwise(sizes), pairwise(accuracies), strict=True)
+    area = sum((high - low) * (first + second) / 2 for (low, high), (first, second) in parts)
+    return area / (sizes[-1] - sizes[0])
+
+
+def labels_needed(found: Figures) -> dict[str, int | None]:
+    """For each order, the annotations from which on the mean accuracy is that of all random ones."""
+    means = {
+        order: [sum(each) / len(each) for each in zip(*draws, strict=True)]
+        for order, draws in found["accuracy"].items()
+    }
+    wanted = means["random"][-1]
+    return {
+        order: next((size for size, mean in zip(found["labels"], each, strict=True) if mean >= wanted), None)
+        for order, each in means.items()
+    }
 
 
 def fuzz(figures: Figures) -> str:

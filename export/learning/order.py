@@ -11,18 +11,29 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, hstack, issparse
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 
 from export.encoders.base import Numbers
+from server.arrays import Floats
 from server.learning.triggers import Order
 
 CHOSEN = 200
 """Tasks that are chosen one by one: more than are annotated before the next round gives a new order."""
 
-CANDIDATES = 5_000
-"""Tasks among which they are chosen: with more, the most uncertain ones, or without a model a random draw."""
+CANDIDATES = 4_000
+"""Tasks among which they are chosen, and for which they stand; of more, the most uncertain ones, or without a
+model a random draw.
+"""
+
+TOPICS = 64
+"""Dimensions in which tasks are compared."""
 
 COLUMNS = 2**17
 """Columns of the hashed words, and as many of the characters."""
+
+LEAST = 1e-3
+"""Uncertainty of a task that is certain."""
 
 READ = 1_000
 """Characters of a text whose n-grams are counted."""
@@ -40,29 +51,32 @@ def usefulness(
 
     - uncertainty: by the margin between the two most probable classes, the smallest first (Scheffer et al.
       2001); with several labels, by the label nearest to 0.5.
-    - diverse: BADGE (Ash et al. 2020, arXiv:1906.03671). A task has the gradient that it would give to the
-      head if the most probable class were right, g = (p - onehot(argmax p)) ⊗ x. CHOSEN tasks are drawn as
-      k-means++ draws its centres, each with a probability proportional to its squared distance from the
-      nearest one drawn before. An uncertain task has a long gradient, and that of a near-duplicate of a drawn
-      task is near: both at once. The rest follows by margin. Without a model g = x.
+    - diverse: CHOSEN tasks stand for as many uncertain ones as possible, each for those that the ones before
+      it do not: the greedy maximum of the facility location Σ_j u_j² max_i s_ij² (Wei, Iyer and Bilmes 2015),
+      with u = 1 - margin and s the cosine of two tasks, if positive, in the first TOPICS singular vectors of
+      the features (latent semantic analysis, Deerwester et al. 1990), less their mean. What is uncertain
+      and typical of many tasks comes first; a near-duplicate of a chosen task, and an odd one, gain little.
+      The rest follows by margin. Without a model u = 1.
     - random: a random order.
 
-    The distances need no gradients: <g, g'> = <r, r'> <x, x'>, with the residuals r. A choice takes one
-    product of the features with one of their rows.
+    In simulations (benchmarks/active_learning.py) diverse was the best by far with few annotations. BADGE
+    (Ash et al. 2020, arXiv:1906.03671) and k-means++ with weights u² were about as good as uncertain, because
+    nearly all texts are far from each other; weighted k-means (Zhdanov 2019, arXiv:1901.05954) was nearly as
+    good as diverse, but has to know how many tasks are annotated until the next round.
     """
     random = np.random.default_rng(seed)
     tasks = features.shape[0]
     order = random.permutation(tasks)  # of equally useful ones
     if rule == "random" or tasks == 0:
         return _scores(order)
+    weights: Numbers = np.ones(tasks)
     if probabilities is not None:
-        order = order[np.argsort(_certainty(probabilities, several=several)[order], kind="stable")]
+        certainty = _certainty(probabilities, several=several)
+        weights = np.maximum(1 - certainty, LEAST) ** 2
+        order = order[np.argsort(certainty[order], kind="stable")]
     if rule == "diverse":
         candidates = order[:CANDIDATES]
-        residuals: Numbers = np.ones((len(candidates), 1))
-        if probabilities is not None:
-            residuals = _residuals(probabilities[candidates], several=several)
-        first = candidates[_spread(features[candidates], residuals, random)]
+        first = candidates[_representatives(_topics(features[candidates]), weights[candidates])]
         order = np.concatenate([first, order[~np.isin(order, first)]])
     return _scores(order)
 
@@ -101,35 +115,43 @@ def _certainty(probabilities: Numbers, *, several: bool) -> Numbers:
     return np.asarray(best[:, -1] - best[:, -2])
 
 
-def _residuals(probabilities: Numbers, *, several: bool) -> Numbers:
-    """The gradients of the logits, float64[tasks, classes], if the model were right."""
-    if several:
-        return np.asarray(probabilities - (probabilities >= 0.5))
-    best = probabilities.argmax(axis=1)
-    return np.asarray(probabilities - np.eye(probabilities.shape[1])[best])
+def _topics(features: Any) -> Floats:
+    """float32[rows, TOPICS or fewer], less their mean, of length 1; zeros for a row that is the mean."""
+    if issparse(features) and features.shape[0] > TOPICS:
+        # a column of one row says nothing about others
+        features = features[:, np.bincount(features.indices, minlength=features.shape[1]) > 1]
+    if min(features.shape) > TOPICS:
+        with threadpool_limits(1):
+            left, sizes, _ = randomized_svd(features, TOPICS, n_iter=2, random_state=1)
+        features = left * sizes
+    elif issparse(features):
+        features = features.toarray()
+    centred = features - features.mean(axis=0)
+    # what rounding leaves of equal rows is no direction
+    centred[_squares(centred) < 1e-10 * _squares(features)] = 0
+    return np.asarray(_unit_rows(centred), dtype=np.float32)
 
 
-def _spread(features: Any, residuals: Numbers, random: np.random.Generator) -> Rows:
-    """Rows drawn as the centres of k-means++, CHOSEN at most, fewer if the others are equal to them."""
-    features = _unit_rows(features)
-    lengths = _squares(features) * _squares(residuals)
+def _representatives(topics: Floats, weights: Numbers) -> Rows:
+    """The greedy maximum of the facility location: CHOSEN rows at most, fewer if the others add nothing.
+
+    A gain can only shrink as more are chosen (Minoux 1978), so most are not computed again.
+    """
+    weights = weights.astype(np.float32)
+    with threadpool_limits(1):
+        alike = np.maximum(topics @ topics.T, 0) ** 2
+        gains = alike @ weights
+    covered = np.zeros(len(topics), dtype=np.float32)
     chosen: list[int] = []
-    distances = lengths.copy()
-    while len(chosen) < CHOSEN and (total := distances.sum()) > 0:
-        # the draw can fall on a row of no weight if rounding ends the sums early
-        drawn = int(min(np.searchsorted(np.cumsum(distances), random.random() * total), len(distances) - 1))
-        chosen.append(drawn)
-        near = _products(features, drawn) * (residuals @ residuals[drawn])
-        found = lengths + lengths[drawn] - 2 * near
-        distances = np.minimum(distances, np.where(found > 1e-9 * lengths[drawn], found, 0))
-        distances[drawn] = 0
+    enough = 1e-6 * gains.max(initial=0)
+    while len(chosen) < CHOSEN and gains.max(initial=0) > enough:
+        best = int(gains.argmax())
+        gains[best] = np.maximum(alike[best] - covered, 0) @ weights
+        if gains[best] >= gains.max():
+            chosen.append(best)
+            covered = np.maximum(covered, alike[best])
+            gains[best] = 0
     return np.array(chosen, dtype=np.intp)
-
-
-def _products(features: Any, row: int) -> Numbers:
-    """float64[rows]: of each row with this one."""
-    one = features[[row]]
-    return np.asarray((features @ (one.toarray() if issparse(one) else one).T).ravel())
 
 
 def _squares(values: Any) -> Numbers:

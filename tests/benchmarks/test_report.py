@@ -262,6 +262,28 @@ FIGURES: dict[str, Any] = {
             }
         ]
     },
+    "active_learning": {
+        "sets": [
+            {
+                "name": name,
+                "start": start,
+                "classes": 2,
+                "tasks": 2_000,
+                "test_texts": 1_000,
+                "draws": 2,
+                "labels": [10, 20, 500],
+                "accuracy": {
+                    "diverse": [[0.5, 0.8, 0.9]] * 2 if not start else [[0.91, 0.92, 0.93]] * 2,
+                    "uncertainty": [[0.5, 0.7, 0.9]] * 2 if not start else [[0.91, 0.92, 0.93]] * 2,
+                    "random": [[0.5, 0.6, 0.8]] * 2 if not start else [[0.91, 0.92, 0.93]] * 2,
+                },
+                "rounds": {"accepted": 12, "refused": 6},
+                "steps": {"number": 10, "worse": 2, "worst": -0.01, "p": 1.0},
+                "round_seconds": 0.3,
+            }
+            for name, start in (("en", None), ("films", "imdb-cnn"))
+        ]
+    },
     "fuzz": {
         "targets": [{"target": "http", "inputs": 400_000, "per_s": 2000.0, "findings": 0}],
         "inputs": 400_000,
@@ -314,6 +336,10 @@ def test_goals_show_the_measured_figures() -> None:
         "+0.040, +0.100",
         "0.040 (en 500); 1 of 1 met",
         "9.0 s (en 50)",
+        "en 20",
+        "en +0.149",
+        "worst step -0.010 (en) of 20",
+        "films 0.910",
         "4 s",
     ]
     assert all(goal.met for goal in found)

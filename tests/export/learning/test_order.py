@@ -107,6 +107,10 @@ def test_an_empty_text_is_one_of_many_different_ones() -> None:
     assert set(order[: len(WORDS)]) >= {20, 21}
 
 
+def test_texts_without_anything_in_common_have_an_order() -> None:
+    assert len(set(usefulness(None, csr_array(np.eye(100)), "diverse"))) == 100
+
+
 def test_one_class_and_certain_answers_have_an_order() -> None:
     for probabilities in (np.ones((30, 1)), np.tile([1.0, 0.0], (30, 1))):
         for rule in ORDERS:
