@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import httpx
@@ -18,7 +19,10 @@ from server.batching.observer import BatchRecord
 from server.batching.queue_stats import PriorityStats, QueueStats
 from server.bundle import Bundle
 from server.encoders.cnn.encoder import cnn_of
+from server.learning.annotations import Annotation
+from server.learning.store import STORE, LearningProject, LearningStore
 from server.observability.gpu_memory import GpuMemory, NvmlReader, gpu_metrics
+from server.observability.learning_metrics import learning_metrics
 from server.observability.metrics import Metrics
 from server.observability.metrics_page import MetricsPage
 from server.observability.prediction_stats import SCORE_BOUNDS, PredictionStats
@@ -241,10 +245,16 @@ def two_gpus() -> list[GpuMemory]:
     return [GpuMemory("0", 1, 2), GpuMemory("1", 3, 4)]
 
 
-def test_every_metric_is_documented_and_no_other(client: httpx.Client) -> None:
+def test_every_metric_is_documented_and_no_other(client: httpx.Client, tmp_path: Path) -> None:
     predict(client, ["good film"])
     client.post("/predict", json={})
-    metrics = [*families_of(client.get("/metrics").text), *gpu_metrics(two_gpus)]
+    with LearningStore(tmp_path / STORE) as store:
+        store.set_up(LearningProject(7, "films", "7.1", "<View/>"))
+        store.receive(7, [Annotation(1, 1, 1, "a text", ("web",), "2026-01-01T10:00:00")])
+        store.set_predicted(7, {1: ["web"]})
+        store.add_round(7, {"decision": "accepted"})
+        learning = learning_metrics(store)
+    metrics = [*families_of(client.get("/metrics").text), *gpu_metrics(two_gpus), *learning]
     documented = re.findall(
         r"^\| `(prelabel_\w+)` \| (\w+) \| ?([^|]*)\|",
         (ROOT / "docs/metrics.md").read_text("utf-8"),
