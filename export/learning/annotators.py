@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 from export.encoders.base import Numbers
 from server.evaluate.classification_metrics import wilson
@@ -23,8 +24,8 @@ FULL = 50
 CHANCE = 0.3
 """Kappa below this, and below half of the others' own, is no better than chance."""
 
-Z = 1.645
-"""Of a one-sided interval of 95 %."""
+LEVEL = 0.95
+"""Of one-sided intervals, all annotators together (Bonferroni)."""
 
 Classes = npt.NDArray[np.intp]
 
@@ -57,9 +58,9 @@ predicted by a model that was not fitted on their texts.
 """
 
 
-def agreement(predicted: Classes, answered: Classes) -> Agreement:
-    """Kappa is 0 where one side always says the same."""
-    count = len(answered)
+def agreement(predicted: Classes, answered: Classes, level: float = LEVEL) -> Agreement:
+    """With a one-sided interval of this level. Kappa is 0 where one side always says the same."""
+    count, z = len(answered), float(norm.ppf(level))
     share = float((predicted == answered).mean())
     classes = int(max(predicted.max(), answered.max())) + 1
     first, second = (np.bincount(each, minlength=classes) / count for each in (predicted, answered))
@@ -72,7 +73,7 @@ def agreement(predicted: Classes, answered: Classes) -> Agreement:
     error = float(np.sqrt(smoothed * (1 - smoothed) / count)) / (1 - chance)
     if len(np.unique(predicted)) == 1 or len(np.unique(answered)) == 1:
         error = 0.0
-    return Agreement(count, share, kappa, kappa - Z * error, kappa + Z * error)
+    return Agreement(count, share, kappa, kappa - z * error, kappa + z * error)
 
 
 def annotator_weights(annotators: npt.NDArray[np.intp], weights: Numbers) -> Numbers:
@@ -107,14 +108,22 @@ def set_aside(
     """
     counts = {int(each): int((annotators == each).sum()) for each in np.unique(annotators)}
     judged = [each for each, count in counts.items() if count >= LEAST_ANSWERS]
-    own = {each: _agreement(annotators == each, annotators == each, answered, predict) for each in judged}
+    level, known = 1 - (1 - LEVEL) / max(len(judged), 1), dict[tuple[bytes, bytes], Agreement]()
+
+    def agree(fitted: npt.NDArray[np.bool_], measured: npt.NDArray[np.bool_]) -> Agreement:
+        key = fitted.tobytes(), measured.tobytes()
+        if key not in known:
+            known[key] = agreement(predict(fitted, measured), answered[measured], level)
+        return known[key]
+
+    own = {each: agree(annotators == each, annotators == each) for each in judged}
     consistent = {each for each in judged if own[each].low > 0}
     found: dict[int, SetAside] = {}
     while True:
         worst: tuple[float, SetAside] | None = None
         for each in (each for each in judged if each not in found):
             others = sorted(consistent - {each} - set(found))
-            case = _against(each, others, each in consistent, annotators, answered, predict, served)
+            case = _against(each, others, each in consistent, annotators, answered, agree, served)
             if case is not None and (worst is None or _order(case) < _order(worst)):
                 worst = case
         if worst is None:
@@ -124,26 +133,20 @@ def set_aside(
             return list(found.values())
 
 
-def _agreement(
-    fitted: npt.NDArray[np.bool_], measured: npt.NDArray[np.bool_], answered: Classes, predict: Predict
-) -> Agreement:
-    return agreement(predict(fitted, measured), answered[measured])
-
-
 def _against(
     annotator: int,
     others: Sequence[int],
     follows_texts: bool,
     annotators: npt.NDArray[np.intp],
     answered: Classes,
-    predict: Predict,
+    agree: Callable[[npt.NDArray[np.bool_], npt.NDArray[np.bool_]], Agreement],
     served: Classes | None,
 ) -> tuple[float, SetAside] | None:
     """(upper end of kappa, the case) against this annotator, if there is one."""
     if not others:
         return None
     mine, theirs = annotators == annotator, np.isin(annotators, others)
-    between, among = (_agreement(theirs, each, answered, predict) for each in (mine, theirs))
+    between, among = (agree(theirs, each) for each in (mine, theirs))
     if among.low <= 0 or between.high >= min(CHANCE, among.kappa / 2):
         return None
     if wilson(round(between.share * between.answers), between.answers)[1] >= among.share:
