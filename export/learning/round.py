@@ -589,7 +589,7 @@ def _reason(compared: Compared, verdict: Verdict, served: Served | None) -> str:
         f"{new:.2f} instead of {old:.2f} of {len(compared.new)} answers {unseen}; "
         f"gain in log loss {gain.value:.2f}, at least {gain.lower(LEVEL):.2f}"
     )
-    if not verdict.informed:
+    if not verdict.informed and served is not None:
         sentence += (
             "; but no better than the frequencies of the labels: the answers do not follow from the texts"
         )

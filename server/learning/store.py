@@ -391,6 +391,8 @@ def _receive(run: Any, project: int, annotations: Iterable[Annotation], deleted:
             continue
         added += found is None
         changed += found is not None
+        # what models gave its earlier labels says nothing of these
+        run("DELETE FROM out_of_fold WHERE project = ? AND annotation = ?", (project, each.id))
         run(
             "INSERT INTO annotations (project, id, task, annotator, text, labels, updated, received, served) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET task = excluded.task, "

@@ -76,6 +76,13 @@ def test_a_restart_loses_nothing(tmp_path: Path) -> None:
         assert [report["accepted"] for report in store.rounds(7)] == [False]
 
 
+def test_a_new_version_has_no_figures_of_the_one_before(store: LearningStore) -> None:
+    store.receive(7, [annotation(1), annotation(2)])
+    store.set_out_of_fold(7, "films-1", {1: OutOfFold(-0.5, True), 2: OutOfFold(-0.1, True)})
+    store.receive(7, [annotation(1, "web", LATE), annotation(2)])
+    assert store.out_of_fold(7, "films-1") == {2: OutOfFold(-0.1, True)}
+
+
 def test_another_set_up_keeps_what_was_learned(store: LearningStore) -> None:
     store.set_up(LearningProject(7, "films", "7.1", "<View/>"))
     store.serve(7, "films-1")
