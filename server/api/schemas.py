@@ -94,13 +94,9 @@ class Versions(TypedDict):
 
 
 class Webhook(TypedDict, total=False):
-    """An event of Label Studio; what else it has is not read."""
+    """A server that learns also reads `project`, and `annotation`, `annotations`, `task` or `tasks`."""
 
     action: Any
-    project: Any
-    task: Any
-    annotation: Any
-    annotations: Any
 
 
 class WebhookAnswer(TypedDict):

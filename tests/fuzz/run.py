@@ -112,7 +112,7 @@ def targets(folder: Path) -> Iterator[tuple[list[Target], Labeler]]:
 
 def learning_in(folder: Path) -> dict[str, Any]:
     """Settings of a server that learns."""
-    return {"learn": True, "label_studio": "http://192.0.2.7:8080", "learn_folder": folder / "learned"}
+    return {"learn": "http://192.0.2.7:8080", "learn_folder": folder / "learned"}
 
 
 @contextmanager

@@ -32,7 +32,7 @@ LearningStore(Path(sys.argv[1])).close()
     ("options", "message"),
     [
         (LEARN, "LABEL_STUDIO_API_KEY is not set"),
-        ((*LEARN, "--on-ray"), "replicas share no folder"),
+        ((*LEARN, "--on-ray"), "replicas on Ray share no folder"),
     ],
 )
 def test_the_start_is_refused(
