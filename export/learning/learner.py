@@ -124,6 +124,8 @@ class Learner:
             "reason": result.reason,
         } | result.figures
         report |= {"began": state.began, "learned": state.learned}
+        if self.store.project(project.id) is None:
+            return report  # `prelabel forget` was quicker
         bundle = None
         if result.classifier is not None and result.decision == "accepted":
             if project.frozen:

@@ -34,6 +34,11 @@ from server.learning.annotations import Annotation, OutOfFold
 LEAST_ANSWERS = 10
 """Different texts with an answer from which a round learns."""
 
+TO_REPLACE_BASE = 100
+"""Texts with an answer from which the server's own model may be replaced where it has the project's labels. A
+simulated project with fewer went from 0.912 to 0.879 with tasks in the order of uncertainty.
+"""
+
 LEAST_TEXTS = 2
 """Texts of a label from which it is learned."""
 
@@ -217,6 +222,7 @@ def _learn(
         _dispute(cases)
         or _refused_for_one_label(answers, compared, served)
         or _too_early(answers, compared, served)
+        or _too_few_to_replace(answers, base, served)
     )
     if reason is None and verdict.accepted:
         classifier = _classifier(answers, found, fit, base, cache)
@@ -619,6 +625,18 @@ def _refused_for_one_label(answers: _Answers, compared: Compared, served: Served
     return (
         f"nearly all of the {len(answers.annotations)} answers, all of one annotator, are {label}, and the "
         "served model disagrees with most of them; a second annotator would show who is right."
+    )
+
+
+def _too_few_to_replace(answers: _Answers, base: Bundle, served: Served | None) -> str | None:
+    """The answers are to chosen tasks, those that the served model is unsure of: few of them are no sample of
+    the project, by which a model that was trained on far more may be replaced.
+    """
+    if served is None or served.bundle.version != base.version or len(answers.texts) >= TO_REPLACE_BASE:
+        return None
+    return (
+        f"the server's model has the labels of the project and was trained on more: it stays until "
+        f"{TO_REPLACE_BASE} texts have answers, and {len(answers.texts)} have."
     )
 
 

@@ -138,6 +138,13 @@ def test_the_answers_of_the_base_count(base: Bundle) -> None:
     assert len(found.figures.get("shares", [0, 0, 1])) == 3
 
 
+def test_a_fitting_base_stays_until_there_are_enough_answers(base: Bundle) -> None:
+    served = Served(base.version, base, LABELS[:2], {})
+    few, enough = learn(base, answers(99, honest), served), learn(base, answers(130, honest), served)
+    assert (few.decision, enough.decision) == ("refused", "accepted")
+    assert "it stays until 100 texts have answers, and 99 have" in few.reason
+
+
 def test_several_labels(base: Bundle, tmp_path: Path) -> None:
     annotations = [
         replace(
