@@ -82,6 +82,7 @@ class Learner:
             state.fetch_at = self.clock() + FETCH_INTERVAL  # also after an attempt that fails
             if not self.fetch(project):
                 state.fetch_at = self.clock() + GRACE
+            self._show_served(project)
         trigger = due(self._progress(project, state))
         if trigger is not None:
             self.round(project, trigger)
@@ -159,6 +160,13 @@ class Learner:
         log.info("project %s: %d tasks have predictions of %s", project.name, stored, version)
         return stored
 
+    def _show_served(self, project: LearningProject) -> None:
+        """Predict again for Label Studio if it was not reached, or this process ended, on the way."""
+        served = learned_bundle(self.settings.learn_folder, project.id, project.served)
+        if served is None or ProjectPredictions(self.api, project.id).shows(served.version):
+            return
+        self.refresh(project, served)
+
     def _learn(
         self,
         project: LearningProject,
@@ -210,7 +218,7 @@ class Learner:
         """None where that model predicted nothing in this project, or is gone."""
         if version == model.base.version:
             return model.base if model.base_fits else None
-        return learned_bundle(self.settings.learn_folder, project.id, version) if version else None
+        return learned_bundle(self.settings.learn_folder, project.id, version)
 
     def _progress(self, project: LearningProject, state: ProjectState) -> Progress:
         last = self.store.last_received(project.id)

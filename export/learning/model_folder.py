@@ -32,7 +32,9 @@ def publish_learned(classifier: FittedClassifier, name: str, learn_folder: Path,
 
 
 def learned_bundle(learn_folder: Path, project: int, version: str) -> Bundle | None:
-    """The bundle of this version; None if it is gone or damaged."""
+    """The bundle of this version; None if it is gone or damaged, or `version` is ""."""
+    if not version:
+        return None
     try:
         return read_bundle(models_of(learn_folder, project) / version)
     except BadBundle:

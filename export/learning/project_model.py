@@ -48,7 +48,7 @@ def read_project_model(project: LearningProject, settings: Settings, learn_folde
     question = read_question(project.config, project.control)
     base = read_base(project, settings)
     base_fits = _fits(base, project.config, settings)
-    served = learned_bundle(learn_folder, project.id, project.served) if project.served else None
+    served = learned_bundle(learn_folder, project.id, project.served)
     if served is None and base_fits:
         served = base
     return ProjectModel(question, base, base_fits, served, settings.label_map)

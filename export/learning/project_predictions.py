@@ -67,6 +67,9 @@ class ProjectPredictions:
         missing = MissingPredictions(
             self.api.get, self.project, version, [(UNLABELED,)], self._versions(), review=True
         )
+        # an upload that was cut off may have stored some
+        left = missing.among([item["task"] for item in items])
+        items = [item for item in items if item["task"] in left]
         upload = Uploader(self._post, missing.among, self.wait)
         failed = sum(
             len(upload([*items[begin : begin + UPLOADED]])) for begin in range(0, len(items), UPLOADED)
@@ -77,6 +80,11 @@ class ProjectPredictions:
                 path = f"projects/{self.project}/model-versions/"
                 self.api.call("DELETE", path, json={"model_version": old}, retries=0)
         return len(items) - failed
+
+    def shows(self, learned: str) -> bool:
+        """Whether the project shows the predictions of the bundle `learned`."""
+        shown = str(self.api.get(f"projects/{self.project}")["model_version"])
+        return shown == learned or shown.startswith(f"{learned}-")
 
     def show(self, version: str) -> None:
         """Make the score column and the live predictions those of `version`."""

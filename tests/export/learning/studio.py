@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from json import loads
 from typing import Any
 
-from server.errors import LabelStudioUnreachable
+from server.errors import LabelStudioRefused, LabelStudioUnreachable
 
 
 @dataclass
@@ -20,6 +20,8 @@ class Studio:
     version: str = "base-untrained"
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     stored: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    uploaded: list[int] = field(default_factory=list)
+    uploads_left: int = 100
     is_down: bool = False
 
     def annotate(self, task: int, label: str, *, by: int = 1, updated: str = "2026-01-01T10:00:00Z") -> int:
@@ -62,9 +64,7 @@ class Studio:
                 del self.stored[json["model_version"]]
                 return None
             case "POST", ["projects", _, "import", "predictions"]:
-                for item in json:
-                    self.stored.setdefault(item["model_version"], {})[item["task"]] = item
-                return {"created": len(json)}
+                return self._store(json)
             case "PATCH", ["ml", _]:
                 self.title = json["title"]
                 return None
@@ -73,22 +73,46 @@ class Studio:
                 return None
         raise AssertionError((method, path))
 
+    def _store(self, predictions: list[dict[str, Any]]) -> Any:
+        if self.uploads_left == 0:
+            raise LabelStudioRefused("forbidden", 403)
+        self.uploads_left -= 1
+        self.uploaded += [item["task"] for item in predictions]
+        for item in predictions:
+            self.stored.setdefault(item["model_version"], {})[item["task"]] = item
+        return {"created": len(predictions)}
+
     def _tasks(self, params: dict[str, Any]) -> Any:
         filters = loads(params["query"])["filters"]["items"]
-        after = max((each["value"] for each in filters if each["filter"] == "filter:tasks:id"), default=0)
-        annotated = next(
-            each["operator"] == "greater"
-            for each in filters
-            if each["filter"] == "filter:tasks:total_annotations"
-        )
         found = [
             {
                 "id": task,
                 "data": {"description": text},
                 "annotations": [self.annotations[task]] if task in self.annotations else [],
-                "predictions": [],
+                "predictions": [
+                    {"model_version": version} for version, each in self.stored.items() if task in each
+                ],
             }
             for task, text in enumerate(self.texts, start=1)
-            if task > after and (task in self.annotations) == annotated
+            if all(self._meets(task, each) for each in filters)
         ]
         return {"total": len(found), "tasks": found[: params["page_size"]]}
+
+    def _meets(self, task: int, condition: dict[str, Any]) -> bool:
+        value, operator = condition["value"], condition["operator"]
+        match condition["filter"].removeprefix("filter:tasks:"):
+            case "total_annotations":
+                return (task in self.annotations) == (operator == "greater")
+            case "predictions_model_versions":
+                has = any(
+                    version.find(value[0]) >= 0 and task in each for version, each in self.stored.items()
+                )
+                return has == (operator == "contains")
+            case "id":
+                compared = {
+                    "greater": task > value,
+                    "greater_or_equal": task >= value,
+                    "less_or_equal": task <= value,
+                }
+                return bool(compared[operator])
+        raise AssertionError(condition)

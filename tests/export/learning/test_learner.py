@@ -211,6 +211,23 @@ def test_what_the_model_had_predicted_is_kept(learner: Learner, store: LearningS
     assert store.latest_agreement(7, 100) == (sum(agreed), 20)
 
 
+def test_predictions_that_could_not_be_stored_are_stored_later_and_once(
+    learner: Learner, store: LearningStore, studio: Studio, clock: Clock
+) -> None:
+    annotate(studio, range(1, 61))
+    studio.uploads_left = 0
+    learner.step()
+    (project,) = store.projects()
+    assert project.served, "the server has the model all the same"
+    assert studio.title == "base-untrained", "what is shown is complete"
+    studio.stored[project.served] = {task: {"task": task} for task in range(61, 71)}  # of an earlier attempt
+    studio.uploads_left = 100
+    clock.now += FETCH_INTERVAL
+    learner.step()
+    assert sorted(studio.uploaded) == [*range(71, 121)]
+    assert (studio.title, studio.version) == (project.served, project.served)
+
+
 def test_old_models_are_pruned_and_their_predictions_too(
     learner: Learner, store: LearningStore, studio: Studio, settings: Settings
 ) -> None:
