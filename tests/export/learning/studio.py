@@ -102,12 +102,12 @@ class Studio:
         value, operator = condition["value"], condition["operator"]
         match condition["filter"].removeprefix("filter:tasks:"):
             case "total_annotations":
-                return (task in self.annotations) == (operator == "greater")
+                return bool((task in self.annotations) == (operator == "greater"))
             case "predictions_model_versions":
                 has = any(
                     version.find(value[0]) >= 0 and task in each for version, each in self.stored.items()
                 )
-                return has == (operator == "contains")
+                return bool(has == (operator == "contains"))
             case "id":
                 compared = {
                     "greater": task > value,
