@@ -35,7 +35,8 @@ from export.encoders.cnn import FittedCnn
 from export.encoders.transformer import FittedTransformer
 from export.learning.features import FeatureCache
 from export.learning.order import features_of, usefulness
-from export.learning.round import Served, learn_round
+from export.learning.round import learn_round
+from export.learning.served_model import Served
 from server.bundle import Bundle, read_bundle
 from server.learning.annotations import Annotation
 from server.learning.triggers import FIRST, GROWTH, Order

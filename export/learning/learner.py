@@ -17,7 +17,8 @@ from export.learning.model_folder import learned_bundle, prune, publish_learned
 from export.learning.project_model import ProjectModel, read_base, read_project_model
 from export.learning.project_predictions import ProjectPredictions
 from export.learning.refresh import new_predictions
-from export.learning.round import Round, Served, learn_round
+from export.learning.round import Round, learn_round
+from export.learning.served_model import Served
 from server.bundle import Bundle
 from server.errors import PrelabelError
 from server.label_studio.api_client import Api

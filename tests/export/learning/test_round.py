@@ -11,7 +11,8 @@ import pytest
 from export.classifier import publish_classifier
 from export.learning.features import FeatureCache
 from export.learning.project_model import probabilities
-from export.learning.round import Round, Served, learn_round
+from export.learning.round import Round, learn_round
+from export.learning.served_model import Served
 from server.bundle import Bundle
 from server.learning.annotations import Annotation, OutOfFold
 from tests.encoders.fitted import published
