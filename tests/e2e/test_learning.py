@@ -30,7 +30,7 @@ CONFIG = (
     + "".join(f'<Choice value="{label}"/>' for label in LABELS)
     + "</Choices></View>"
 )
-TASKS, ANSWERS = 400, 120
+TASKS, ANSWERS = 250, 80
 SECONDS = 120.0
 
 
@@ -174,7 +174,7 @@ def test_a_project_with_new_labels_is_learned_while_it_is_annotated(
     shown = project.backend()["title"]
     tasks = [task for task in project.tasks() if not task["total_annotations"]]
     assert all(shown in {each["model_version"] for each in task["predictions"]} for task in tasks)
-    assert project.right() >= 0.5, "of eight labels"
+    assert project.right() >= 0.4, "of eight labels"
     assert last["agreement"]["total"] > 0
     with LearningStore(tmp_path / "learned" / "learning.sqlite") as store:
         assert store.count(project.id) == ANSWERS
