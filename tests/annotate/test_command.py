@@ -270,17 +270,17 @@ def test_what_is_predicted_is_stored_when_the_backend_fails() -> None:
 
 
 def test_certain_predictions_become_annotations_that_say_so() -> None:
-    with running(World(1200)) as world:
+    with running(World(600)) as world:
         with annotating(world, "--accept-above", "0.9", "--dry-run") as process:
             output, errors = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, errors
-        assert (figure(output, "nothing stored"), world.annotations) == (120, {})
+        assert (figure(output, "nothing stored"), world.annotations) == (60, {})
 
         with annotating(world, "--accept-above", "0.9") as process:
             output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
-    assert (figure(output, "annotated"), figure(output, "left to people")) == (120, 1080)
-    assert sorted(world.annotations) == [*range(10, 1201, 10)]
+    assert (figure(output, "annotated"), figure(output, "left to people")) == (60, 540)
+    assert sorted(world.annotations) == [*range(10, 601, 10)]
     result = world.annotations[10]["result"]
     assert is_made_by_model(result)
     assert result[0]["meta"] == {KEY: "v", "text": ["accepted from v"]}
@@ -288,7 +288,7 @@ def test_certain_predictions_become_annotations_that_say_so() -> None:
 
 
 def test_accepting_can_be_stopped_and_goes_on() -> None:
-    with running(World(1200, {("annotation", 50)})) as world:
+    with running(World(600, {("annotation", 50)})) as world:
         with annotating(world, "--accept-above", "0.9") as process:
             wait_for(world, ("annotation", 50))
             interrupt(process)
@@ -299,7 +299,7 @@ def test_accepting_can_be_stopped_and_goes_on() -> None:
         with annotating(world, "--accept-above", "0.9") as process:
             output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
-    assert sorted(world.annotations) == [*range(10, 1201, 10)]
+    assert sorted(world.annotations) == [*range(10, 601, 10)]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_each_order_has_a_curve_and_the_gate_is_counted(
     assert "Learning: annotations in the order diverse" in said
 
 
+@pytest.mark.slow
 def test_a_project_may_start_from_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path / "measured")
     for name, rows in (("train.csv", 60), ("test.csv", 20)):
