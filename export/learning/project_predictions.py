@@ -65,7 +65,7 @@ class ProjectPredictions:
         Returns how many were stored. What Label Studio shows is complete at any time.
         """
         missing = MissingPredictions(
-            self.api.get, self.project, version, [(UNLABELED,)], self._versions(), review=True
+            self.api.get, self.project, version, [(UNLABELED,)], self.versions(), review=True
         )
         # an upload that was cut off may have stored some
         left = missing.among([item["task"] for item in items])
@@ -75,7 +75,7 @@ class ProjectPredictions:
             len(upload([*items[begin : begin + UPLOADED]])) for begin in range(0, len(items), UPLOADED)
         )
         self.show(version)
-        for old in self._versions():
+        for old in self.versions():
             if old != version and stale(old):
                 path = f"projects/{self.project}/model-versions/"
                 self.api.call("DELETE", path, json={"model_version": old}, retries=0)
@@ -97,7 +97,8 @@ class ProjectPredictions:
         if changes:
             self.api.call("PATCH", f"projects/{self.project}", json=changes, retries=0)
 
-    def _versions(self) -> list[str]:
+    def versions(self) -> list[str]:
+        """The model versions of the project's predictions."""
         return list(self.api.get(f"projects/{self.project}/model-versions/"))
 
     def _post(self, items: list[Item]) -> int:
