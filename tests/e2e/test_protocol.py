@@ -106,11 +106,12 @@ def predictions_of(studio: httpx.Client, project: int) -> list[dict[str, Any]]:
 
 
 def status_of(backend: httpx.Client, project: int) -> dict[str, Any]:
-    """The backend's own status of a project."""
-    entry: dict[str, Any]
-    (entry,) = [
+    """The backend's own status of a project: the latest of this number, since other tests have a Label
+    Studio of their own.
+    """
+    entry: dict[str, Any] = next(
         each for each in ok(backend.get("/"))["projects"] if each["project"].startswith(f"{project}.")
-    ]
+    )
     return entry
 
 
