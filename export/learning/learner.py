@@ -81,10 +81,10 @@ class Learner:
         state = self._state(project)
         if self.clock() >= state.fetch_at:
             state.fetch_at = self.clock() + FETCH_INTERVAL  # also after an attempt that fails
-            if not self.fetch(project):
-                state.fetch_at = self.clock() + GRACE
+            complete = self.fetch(project)
             self._show_served(project)
-            self._order_first_tasks(project)
+            if not (self._order_first_tasks(project) and complete):
+                state.fetch_at = self.clock() + GRACE
         trigger = due(self._progress(project, state))
         if trigger is not None:
             self.round(project, trigger)
@@ -169,20 +169,23 @@ class Learner:
             return
         self.refresh(project, served)
 
-    def _order_first_tasks(self, project: LearningProject) -> None:
+    def _order_first_tasks(self, project: LearningProject) -> bool:
         """Before there is a model, empty predictions with a score, so that the first tasks are diverse ones,
-        too.
+        too. False if Label Studio does not see the server's version yet.
         """
         version = f"{project.model}{UNTRAINED}"
         if read_project_model(project, self.settings, self.settings.learn_folder).served is not None:
-            return
+            return True
         predictions = ProjectPredictions(self.api, project.id, self._auth(), self.wait)
-        if version in predictions.versions() or predictions.seen_version(version) is None:
-            return
+        if version in predictions.versions():
+            return True
+        if predictions.seen_version(version) is None:
+            return False
         plan = read_question(project.config, project.control)
         items = first_predictions(predictions.unlabeled_tasks(), plan.field, version, self.settings.order)
         if items:
             predictions.replace(version, items, lambda _: False)
+        return True
 
     def _learn(
         self,

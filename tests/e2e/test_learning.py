@@ -31,7 +31,7 @@ CONFIG = (
     + "</Choices></View>"
 )
 TASKS, ANSWERS = 250, 90
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 def ok(response: httpx.Response) -> Any:
