@@ -16,7 +16,7 @@ from export.learning.missed_annotations import read_annotations
 from export.learning.model_folder import learned_bundle, prune, publish_learned
 from export.learning.project_model import ProjectModel, read_base, read_project_model
 from export.learning.project_predictions import ProjectPredictions
-from export.learning.refresh import first_predictions, new_predictions
+from export.learning.refresh import new_predictions
 from export.learning.round import Round, learn_round
 from export.learning.served_model import Served
 from server.bundle import Bundle
@@ -25,7 +25,7 @@ from server.label_studio.api_client import Api
 from server.label_studio.credentials import BasicAuth
 from server.label_studio.labeling_config import read_plan, read_question
 from server.label_studio.project_tasks import read_project
-from server.learning.annotations import UNTRAINED, Annotation
+from server.learning.annotations import Annotation
 from server.learning.events import EventReader
 from server.learning.store import LearningProject, LearningStore, now, utc
 from server.learning.triggers import Progress, Trigger, due
@@ -83,7 +83,7 @@ class Learner:
             state.fetch_at = self.clock() + FETCH_INTERVAL  # also after an attempt that fails
             complete = self.fetch(project)
             self._show_served(project)
-            if not (self._order_first_tasks(project) and complete):
+            if not complete:
                 state.fetch_at = self.clock() + GRACE
         trigger = due(self._progress(project, state))
         if trigger is not None:
@@ -157,8 +157,8 @@ class Learner:
         plan = read_plan(project.config, bundle.labels, self.settings.label_map)
         tasks = predictions.unlabeled_tasks()
         items = new_predictions(tasks, plan, bundle, version, self.settings.order, self.settings.scoring)
-        learned, untrained = f"{bundle.manifest.name}-", f"{project.model}{UNTRAINED}"
-        stored = predictions.replace(version, items, lambda old: old.startswith(learned) or old == untrained)
+        learned = f"{bundle.manifest.name}-"
+        stored = predictions.replace(version, items, lambda old: old.startswith(learned))
         log.info("project %s: %d tasks have predictions of %s", project.name, stored, version)
         return stored
 
@@ -168,24 +168,6 @@ class Learner:
         if served is None or ProjectPredictions(self.api, project.id).shows(served.version):
             return
         self.refresh(project, served)
-
-    def _order_first_tasks(self, project: LearningProject) -> bool:
-        """Before there is a model, empty predictions with a score, so that the first tasks are diverse ones,
-        too. False if Label Studio does not see the server's version yet.
-        """
-        version = f"{project.model}{UNTRAINED}"
-        if read_project_model(project, self.settings, self.settings.learn_folder).served is not None:
-            return True
-        predictions = ProjectPredictions(self.api, project.id, self._auth(), self.wait)
-        if version in predictions.versions():
-            return True
-        if predictions.seen_version(version) is None:
-            return False
-        plan = read_question(project.config, project.control)
-        items = first_predictions(predictions.unlabeled_tasks(), plan.field, version, self.settings.order)
-        if items:
-            predictions.replace(version, items, lambda _: False)
-        return True
 
     def _learn(
         self,

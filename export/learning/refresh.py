@@ -8,7 +8,6 @@ from server.annotate.upload import Item
 from server.arrays import Floats
 from server.bundle import Bundle
 from server.label_studio.labeling_config import LabelingPlan
-from server.label_studio.object_tags import TextField
 from server.label_studio.predictions import predictions
 from server.label_studio.project_tasks import Task
 from server.learning.triggers import Order
@@ -31,16 +30,3 @@ def new_predictions(
     shown: Floats = values.astype("float32")
     found = predictions(plan, version, [each for _, each in with_text], shown, ranks, scoring.threshold)
     return [{"task": task["id"], **each} for (task, _), each in zip(with_text, found, strict=True)]
-
-
-def first_predictions(tasks: Sequence[Task], field: TextField, version: str, rule: Order) -> list[Item]:
-    """Predictions without a result, for tasks with a text; the score is a rank, as above."""
-    texts = [field.text(task["data"]) for task in tasks]
-    found = [(task["id"], text) for task, text in zip(tasks, texts, strict=True) if text]
-    if not found:
-        return []
-    ranks = usefulness(None, features_of([text for _, text in found]), rule)
-    return [
-        {"task": task, "model_version": version, "score": rank, "result": []}
-        for (task, _), rank in zip(found, ranks.tolist(), strict=True)
-    ]

@@ -153,9 +153,7 @@ def test_a_project_with_new_labels_is_learned_while_it_is_annotated(
     port = reserved_port()
     with learning(studio, bundle, tmp_path, port, workers=2) as server:
         connect(studio, tmp_path, project, server)
-        wait_until(lambda: all(task["predictions"] for task in project.tasks()))  # scores of the first order
-        results = [each["result"] for task in project.tasks() for each in task["predictions"]]
-        assert not any(results), "nothing rather than nonsense"
+        assert not any(task["predictions"] for task in project.tasks()), "nothing rather than nonsense"
         answered = Counter[int]()
         versions = list[str]()
         for number in range(ANSWERS):

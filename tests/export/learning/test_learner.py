@@ -128,25 +128,6 @@ def test_annotations_that_no_webhook_brought_make_a_model_that_is_served_and_sho
     assert len(store.rounds(7)) == 1, "nothing new"
 
 
-def test_the_first_tasks_have_an_order_too(
-    learner: Learner, store: LearningStore, studio: Studio, bundle: Bundle, clock: Clock
-) -> None:
-    version = studio.served = studio.title = studio.version = f"{bundle.path.name}-untrained"
-    annotate(studio, range(1, 4))
-    learner.step()
-    found = studio.stored[version]
-    assert sorted(found) == [*range(4, 121)]
-    assert not any(each["result"] for each in found.values())
-    assert len({each["score"] for each in found.values()}) == 117
-    clock.now += FETCH_INTERVAL
-    learner.step()
-    assert len(studio.uploaded) == 117, "once"
-    annotate(studio, range(4, 61))
-    learner.fetch(store.projects()[0])
-    learner.step()
-    assert [*studio.stored] == [store.projects()[0].served], "those of no model are gone"
-
-
 def test_too_few_annotations_are_waited_for(learner: Learner, store: LearningStore, studio: Studio) -> None:
     annotate(studio, range(1, 8))
     learner.step()
