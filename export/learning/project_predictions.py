@@ -79,6 +79,7 @@ class ProjectPredictions:
             if old != version and stale(old):
                 path = f"projects/{self.project}/model-versions/"
                 self.api.call("DELETE", path, json={"model_version": old}, retries=0)
+        self.show(version)  # Label Studio forgets which version it shows when another one is deleted
         return len(items) - failed
 
     def shows(self, learned: str) -> bool:

@@ -17,7 +17,7 @@ class Studio:
     texts: list[str]
     served: str = "base-untrained"
     title: str = "base-untrained"
-    version: str = "base-untrained"
+    version: str | None = "base-untrained"
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     stored: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     uploaded: list[int] = field(default_factory=list)
@@ -62,6 +62,8 @@ class Studio:
                 return {version: len(found) for version, found in self.stored.items()}
             case "DELETE", ["projects", _, "model-versions"]:
                 del self.stored[json["model_version"]]
+                forgotten = {json["model_version"], self.title}  # as Label Studio does
+                self.version = None if self.version in forgotten else self.version
                 return None
             case "POST", ["projects", _, "import", "predictions"]:
                 return self._store(json)

@@ -128,6 +128,23 @@ def test_annotations_that_no_webhook_brought_make_a_model_that_is_served_and_sho
     assert len(store.rounds(7)) == 1, "nothing new"
 
 
+def test_a_better_model_replaces_the_predictions_of_the_one_before(
+    learner: Learner, store: LearningStore, studio: Studio, clock: Clock
+) -> None:
+    """Label Studio forgets the project's model version when predictions of any version are deleted."""
+    annotate(studio, range(1, 31))
+    learner.step()
+    first = store.projects()[0].served
+    annotate(studio, range(31, 101))
+    clock.now += FETCH_INTERVAL
+    learner.step()
+    second = store.projects()[0].served
+    assert first
+    assert second not in {"", first}, store.rounds(7)[-1]["reason"]
+    assert [*studio.stored] == [second]
+    assert (studio.title, studio.version) == (second, second)
+
+
 def test_too_few_annotations_are_waited_for(learner: Learner, store: LearningStore, studio: Studio) -> None:
     annotate(studio, range(1, 8))
     learner.step()
